@@ -1,0 +1,71 @@
+"""Gymnasium environments that run somewhere else: served by a pool of workers, used as if they were local.
+
+General layout: a folder is a process, or the wire between two. `client` runs in the trainer, `server` in the process
+that listens, `workers` in its subprocesses (and, where marked, in their parent); `wire` is bytes. The modules beside
+this one have no I/O and are shared by all. Names are loaded on first use: a client imports no server, a worker imports
+no gRPC.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from remote_gym.arguments import RemoteArgs
+    from remote_gym.client.environment import RemoteEnvironment
+    from remote_gym.client.vector import RemoteVectorEnv
+    from remote_gym.errors import (
+        CodecError,
+        ConnectError,
+        EnvironmentLost,
+        EnvironmentNeedsReset,
+        EnvironmentRaised,
+        MisuseError,
+        ProtocolError,
+        RefusedError,
+        RemoteGymError,
+        SessionLost,
+    )
+    from remote_gym.server.serve import RemoteEnvironmentServer, create_remote_environment_server
+
+__version__ = "1.0.0.dev0"
+
+__all__ = [
+    "CodecError",
+    "ConnectError",
+    "EnvironmentLost",
+    "EnvironmentNeedsReset",
+    "EnvironmentRaised",
+    "MisuseError",
+    "ProtocolError",
+    "RefusedError",
+    "RemoteArgs",
+    "RemoteEnvironment",
+    "RemoteEnvironmentServer",
+    "RemoteGymError",
+    "RemoteVectorEnv",
+    "SessionLost",
+    "__version__",
+    "create_remote_environment_server",
+]
+
+_HOMES = {
+    "RemoteEnvironment": "remote_gym.client.environment",
+    "RemoteVectorEnv": "remote_gym.client.vector",
+    "RemoteEnvironmentServer": "remote_gym.server.serve",
+    "create_remote_environment_server": "remote_gym.server.serve",
+    "RemoteArgs": "remote_gym.arguments",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in __all__:
+        raise AttributeError(f"module 'remote_gym' has no attribute {name!r}")
+    value = getattr(importlib.import_module(_HOMES.get(name, "remote_gym.errors")), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

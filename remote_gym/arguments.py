@@ -1,0 +1,46 @@
+"""No I/O: what may be said about the environments to host, by the server's owner and by a client."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, TypedDict
+
+from remote_gym.errors import MisuseError
+
+
+class RemoteArgs(TypedDict, total=False):
+    """What to host. A plain dict will do.
+
+    Keys:
+        entrypoint: A Gymnasium id, ``"module:Id-v0"``, ``"module:function"`` or ``"file.py"`` (with
+            `create_environment`). Required on the server, refused from a client.
+        entrypoint_kwargs: Keyword arguments for it; a client's are merged over the server's.
+        repo: Reserved.
+        reference: Reserved.
+    """
+
+    entrypoint: str
+    entrypoint_kwargs: dict[str, Any]
+    repo: str
+    reference: str
+
+
+def check_args(args: Mapping[str, Any] | None, where: str, allowed: tuple[str, ...]) -> dict[str, Any]:
+    """Return `args` as a dict after looking at its keys and types.
+
+    Raises:
+        MisuseError: A key is unknown, reserved or of the wrong type; names it.
+    """
+    if args is None:
+        return {}
+    if not isinstance(args, Mapping):
+        raise MisuseError(f"{where} must be a dict, got {type(args).__name__}")
+    for key, value in args.items():
+        if key in ("repo", "reference") and value:
+            raise MisuseError(f"{where}[{key!r}] is reserved: fetch the repository yourself and name its entrypoint file")
+        if key not in allowed and key not in ("repo", "reference"):
+            raise MisuseError(f"{where} has the unknown or forbidden key {key!r}; allowed: {', '.join(allowed)}")
+    kwargs = args.get("entrypoint_kwargs")
+    if kwargs is not None and not (isinstance(kwargs, Mapping) and all(isinstance(key, str) for key in kwargs)):
+        raise MisuseError(f"{where}['entrypoint_kwargs'] must be a dict with string keys, got {kwargs!r}")
+    return dict(args)

@@ -1,0 +1,103 @@
+"""No I/O: NEXT_STEP, SAME_STEP and DISABLED, defined once, for one environment.
+
+Whoever owns the environment object (the worker) steps it through an `AutoresetEnvironment`; nobody else knows what an
+autoreset is. The semantics are those of the installed `gymnasium.vector.SyncVectorEnv`
+(https://farama.org/Vector-Autoreset-Mode).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from copy import deepcopy
+from typing import Any, Final
+
+import gymnasium
+from gymnasium.vector import AutoresetMode
+
+from remote_gym.errors import MisuseError
+
+Step = tuple[Any, Any, Any, Any, dict[str, Any]]
+"""Observation, reward, terminated, truncated, info: what `gymnasium.Env.step` returns."""
+
+NONE: Final = "None"
+"""The mode of a single `RemoteEnvironment`: every call goes to the environment as it is."""
+
+
+def parse_mode(mode: AutoresetMode | str) -> AutoresetMode:
+    """Return the enum member for a member or its string.
+
+    Raises:
+        MisuseError: The string names no mode.
+    """
+    try:
+        return mode if isinstance(mode, AutoresetMode) else AutoresetMode(mode)
+    except ValueError as error:
+        names = ", ".join(repr(member.value) for member in AutoresetMode)
+        raise MisuseError(f"autoreset_mode={mode!r} is not one of {names}") from error
+
+
+class AutoresetEnvironment:
+    """One environment and the memory of whether its episode is over.
+
+    An exception of the environment leaves it in need of a reset: until then `step` raises `ResetNeeded`.
+    """
+
+    def __init__(self, env: gymnasium.Env[Any, Any], mode: str, needs_reset: bool = False) -> None:
+        """Wrap `env`; `mode` is `NONE` or the value of an `AutoresetMode` member.
+
+        With `needs_reset` the first step is refused until a reset: the environment stands in for one that was lost.
+        """
+        self.env = env
+        self._env_step = env.step  # bound once: on the hot path
+        self.step: Callable[[Any], Step] = {
+            NONE: self._step_plain,
+            AutoresetMode.NEXT_STEP.value: self._step_next,
+            AutoresetMode.SAME_STEP.value: self._step_same,
+            AutoresetMode.DISABLED.value: self._step_disabled,
+        }[mode]
+        self._episode_over = False
+        self._broken = needs_reset
+
+    def reset(self, seed: int | None, options: dict[str, Any] | None) -> tuple[Any, dict[str, Any]]:
+        """Begin a new episode; whatever was pending (an autoreset, an exception) is forgotten."""
+        self._broken = True
+        observation, info = self.env.reset(seed=seed, options=options)
+        self._broken = self._episode_over = False
+        return observation, info
+
+    def _step(self, action: Any) -> Step:
+        if self._broken:
+            raise gymnasium.error.ResetNeeded("the environment failed in its last call and must be reset first")
+        self._broken = True  # until the call has come back
+        step: Step = self._env_step(action)
+        self._broken = False
+        return step
+
+    def _step_plain(self, action: Any) -> Step:
+        return self._step(action)
+
+    def _step_next(self, action: Any) -> Step:
+        if self._episode_over and not self._broken:
+            observation, info = self.reset(None, None)
+            return observation, 0.0, False, False, info
+        step = self._step(action)
+        self._episode_over = bool(step[2] or step[3])
+        return step
+
+    def _step_disabled(self, action: Any) -> Step:
+        if self._episode_over:
+            raise gymnasium.error.ResetNeeded(
+                "the episode is over and autoreset is disabled: reset this environment with options={'reset_mask': ...}"
+            )
+        step = self._step(action)
+        self._episode_over = bool(step[2] or step[3])
+        return step
+
+    def _step_same(self, action: Any) -> Step:
+        observation, reward, terminated, truncated, info = self._step(action)
+        if terminated or truncated:
+            # Copied before the reset: many environments return the same buffer each time.
+            final = {"final_obs": deepcopy(observation), "final_info": deepcopy(info)}
+            observation, info = self.reset(None, None)
+            info = {**final, **info}
+        return observation, reward, terminated, truncated, info

@@ -1,0 +1,221 @@
+"""No I/O: the data that travels. Requests and answers as plain dataclasses, the same on both sides of the wire.
+
+They mirror the messages of `protos/remote_gym/wire/session.proto`, where order and meaning are told; `wire.messages`
+and `wire.frames` turn them into bytes and back. Leaves are buffers in packed rows: little-endian, C order, shape
+(rows, *leaf shape).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from enum import IntEnum
+from typing import Any, Union
+
+from remote_gym.spaces import SpaceData
+
+Indices = Union[Sequence[int], None]
+"""Env indices of one message; None: all environments in order."""
+
+Buffer = Union[bytes, memoryview]
+
+
+class FailureKind(IntEnum):
+    """What went wrong in one environment."""
+
+    RAISED = 1
+    NEEDS_RESET = 2
+    LOST = 3
+    INVALID = 4
+
+
+@dataclass(frozen=True)
+class Failure:
+    """Something went wrong in the environment at `index`."""
+
+    index: int
+    kind: FailureKind
+    type: str = ""
+    message: str = ""
+    detail: str = ""
+
+
+# Client to server.
+
+
+@dataclass(frozen=True)
+class Open:
+    """Build environments and open a session on them."""
+
+    protocol_min: int
+    protocol_max: int
+    nonce: bytes
+    num_envs: int
+    entrypoint_kwargs: bytes = b""
+    render_mode: str | None = None
+    autoreset_mode: str = "None"
+    exact_types: bool = False
+    reply_early: bool = False
+    client_version: str = ""
+
+
+@dataclass(frozen=True)
+class Attach:
+    """Bind this stream to an existing session."""
+
+    session_id: bytes
+    token: bytes
+    server_epoch: bytes
+    protocol: int
+    missing: Sequence[tuple[int, Indices]] = ()
+
+
+@dataclass(frozen=True)
+class Reset:
+    """Begin new episodes. `seeds` is a packed list, `options` a packed map; empty: none."""
+
+    number: int
+    indices: Indices = None
+    seeds: bytes = b""
+    options: bytes = b""
+
+
+@dataclass(frozen=True)
+class Step:
+    """One step of each environment."""
+
+    number: int
+    indices: Indices
+    actions: Sequence[Any]  # one buffer per action leaf, packed rows
+
+
+@dataclass(frozen=True)
+class Call:
+    """A method or attribute of each environment; with `values` (a packed list), set the attribute instead."""
+
+    number: int
+    indices: Indices
+    name: str
+    arguments: bytes = b""
+    values: bytes | None = None
+
+
+@dataclass(frozen=True)
+class Render:
+    """A rendered frame of each environment."""
+
+    number: int
+    indices: Indices = None
+
+
+@dataclass(frozen=True)
+class Close:
+    """End the session."""
+
+
+Request = Union[Reset, Step, Call, Render]
+ClientMessage = Union[Open, Attach, Reset, Step, Call, Render, Close]
+
+
+# Server to client.
+
+
+@dataclass(frozen=True)
+class Description:
+    """What a server is and what it has room for."""
+
+    protocol_min: int
+    protocol_max: int
+    version: str
+    num_workers: int
+    max_envs: int
+    envs: int
+    max_sessions: int
+    sessions: int
+    max_message_bytes: int
+    draining: bool
+    server_epoch: bytes
+
+
+@dataclass(frozen=True)
+class Opened:
+    """The session is open."""
+
+    protocol: int
+    session_id: bytes
+    token: bytes
+    server_epoch: bytes
+    lease_seconds: float
+    observation_space: SpaceData
+    action_space: SpaceData
+    spec_json: str
+    metadata: bytes
+    render_mode: str | None
+    env_ids: Sequence[int]
+
+
+@dataclass(frozen=True)
+class Attached:
+    """The stream carries the session again; `highest` is the highest request number the server has received."""
+
+    highest: int
+    lease_seconds: float
+
+
+@dataclass
+class Transition:
+    """Results of a Reset (rewards and flags empty) or Step."""
+
+    number: int
+    indices: Indices
+    observations: Sequence[Any]  # one buffer per observation leaf, packed rows
+    rewards: Any = b""  # (rows,) float64
+    terminations: Any = b""  # (rows,) bool
+    truncations: Any = b""  # (rows,) bool
+    infos: Sequence[Buffer] = ()
+    failures: Sequence[Failure] = ()
+
+
+@dataclass
+class Returned:
+    """Results of a Call or Render: one packed value per env index, empty where a failure stands for it."""
+
+    number: int
+    indices: Indices
+    values: Sequence[bytes]
+    failures: Sequence[Failure] = ()
+
+
+@dataclass(frozen=True)
+class Refused:
+    """The server says no to request `number` (0: the Open or Attach)."""
+
+    number: int
+    limit: str
+    message: str
+    failure: Failure | None = None
+
+
+@dataclass(frozen=True)
+class Lost:
+    """The session is gone, and why."""
+
+    reason: str
+    detail: str = ""
+
+
+@dataclass(frozen=True)
+class Closed:
+    """The session was ended by the client's Close."""
+
+
+ServerMessage = Union[Opened, Attached, Transition, Returned, Refused, Lost, Closed]
+
+
+@dataclass(frozen=True)
+class Fragment:
+    """A piece of a larger message."""
+
+    data: Buffer = field(repr=False)
+    last: bool
+    total_bytes: int

@@ -1,0 +1,97 @@
+"""The user's terminal: ``remote-gym demo``. A server in a process of its own, eight CartPoles over TLS, 100 episodes."""
+
+from __future__ import annotations
+
+import argparse
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from remote_gym.cli.certificates import write_certificates
+from remote_gym.cli.serve import READY_LINE
+from remote_gym.errors import RemoteGymError
+
+DESCRIPTION = "Make throw-away certificates, serve CartPole over mutual TLS, run 100 episodes with random actions."
+
+NUM_ENVS = 8
+EPISODES = 100
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the command's arguments."""
+    parser.add_argument("--episodes", type=int, default=EPISODES, help="how many to run (default: %(default)s)")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Run the demo and print what it measured."""
+    with tempfile.TemporaryDirectory(prefix="remote_gym-demo-") as folder:
+        directory = Path(folder)
+        write_certificates(directory, [])
+        command = [
+            sys.executable, "-m", "remote_gym", "serve", "CartPole-v1", "--port", "0",
+            "--server_certificate", str(directory / "server.pem"),
+            "--server_private_key", str(directory / "server-key.pem"),
+            "--root_certificate", str(directory / "ca.pem"),
+        ]  # fmt: skip
+        log = directory / "server.log"
+        with log.open("wb") as stderr, subprocess.Popen(command, stdout=subprocess.PIPE, stderr=stderr) as server:
+            try:
+                address = _wait_until_ready(server, log)
+                print(f"server ready on {address} (mutual TLS, certificates in {directory})")
+                returns, steps, seconds = _run_episodes(address, directory, arguments.episodes)
+            finally:
+                server.terminate()
+    _report(returns, steps, seconds)
+    return 0
+
+
+def _wait_until_ready(server: subprocess.Popen[bytes], log: Path) -> str:
+    assert server.stdout is not None
+    line = server.stdout.readline().decode().strip()
+    prefix = READY_LINE.format(address="")
+    if not line.startswith(prefix):
+        raise RemoteGymError(f"the server did not start:\n{log.read_text()}")
+    return line[len(prefix) :]
+
+
+def _run_episodes(address: str, directory: Path, episodes: int) -> tuple[list[float], int, float]:
+    """Step random actions until `episodes` have ended; return their returns, the steps and the seconds they took."""
+    import numpy as np
+    from tqdm import tqdm
+
+    from remote_gym import RemoteVectorEnv
+
+    credentials = [directory / name for name in ("ca.pem", "client.pem", "client-key.pem")]
+    returns: list[float] = []
+    steps = 0
+    with RemoteVectorEnv(address, num_envs=NUM_ENVS, client_credentials_paths=credentials) as envs:
+        envs.reset(seed=0)
+        envs.action_space.seed(0)
+        running, resetting = np.zeros(NUM_ENVS), np.zeros(NUM_ENVS, bool)
+        began = time.perf_counter()
+        with tqdm(total=episodes, unit="episode", file=sys.stdout) as bar:
+            while len(returns) < episodes:
+                _, rewards, terminations, truncations, _ = envs.step(envs.action_space.sample())
+                # In NEXT_STEP mode the step after an episode's end resets: it belongs to no episode.
+                running += rewards
+                steps += NUM_ENVS - int(resetting.sum())
+                resetting = terminations | truncations
+                returns += running[resetting].tolist()
+                running[resetting] = 0.0
+                bar.update(min(len(returns), episodes) - bar.n)
+        seconds = time.perf_counter() - began
+    return returns[:episodes], steps, seconds
+
+
+def _report(returns: list[float], steps: int, seconds: float) -> None:
+    print(f"\n{len(returns)} episodes, mean return {sum(returns) / len(returns):.1f} (random actions)")
+    print(f"{steps:,} environment steps in {seconds:.2f} s: {steps / seconds:,.0f} per second over mutual TLS")
+    print(
+        "\nWhat to try next:\n"
+        "  remote-gym certs certificates --host this-machine.example   certificates for two machines\n"
+        "  remote-gym serve CartPole-v1                                serve, then in Python:\n"
+        '      from remote_gym import RemoteVectorEnv; envs = RemoteVectorEnv("127.0.0.1", num_envs=64)\n'
+        "  python benchmarks/throughput.py                             how fast it is here, against local envs"
+    )

@@ -1,0 +1,108 @@
+"""Server process: ``remote-gym serve``. Stdout carries one line, when the server is ready; all else goes to stderr."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import os
+import queue
+import signal
+import sys
+import threading
+import warnings
+from typing import Any
+
+from remote_gym.errors import MisuseError
+
+DESCRIPTION = "Host environments until stopped. SIGTERM or Ctrl-C drains; a second one stops at once."
+
+READY_LINE = "remote-gym ready on {address}"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the command's arguments."""
+    parser.add_argument(
+        "entrypoint", help="a Gymnasium id, module:Id-v0, module:function, or file.py with create_environment"
+    )
+    parser.add_argument("-u", "--url", default="127.0.0.1", help="address to listen on (default: %(default)s)")
+    parser.add_argument("-p", "--port", type=int, default=None, help="port; 0: any free one (default: 56765)")
+    parser.add_argument("--num-workers", type=int, default=None, help="worker processes (default: one per core)")
+    parser.add_argument("--max-envs-per-worker", type=int, default=None, help="environments that may share a worker")
+    parser.add_argument("--entrypoint-kwargs", type=_json_object, default={}, metavar="JSON", help="e.g. '{\"g\": 9.8}'")
+    parser.add_argument("--grace", type=float, default=None, metavar="SECONDS", help="how long draining may take (10)")
+    parser.add_argument("--step-timeout", type=float, default=60.0, metavar="SECONDS", help="of one environment's step")
+    parser.add_argument("--allow-insecure", action="store_true", help="permit plaintext that other machines can reach")
+    parser.add_argument("--server_certificate", metavar="PEM", help="certificate of this server")
+    parser.add_argument("--server_private_key", metavar="PEM", help="its private key")
+    parser.add_argument("--root_certificate", metavar="PEM", help="CA that client certificates must be signed by")
+    parser.add_argument("--verbose", action="store_true", help="log more")
+
+
+def _json_object(text: str) -> dict[str, Any]:
+    try:
+        value = json.loads(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"not JSON: {error}") from error
+    if not isinstance(value, dict):
+        raise argparse.ArgumentTypeError("must be a JSON object")
+    return value
+
+
+def credentials_paths(arguments: argparse.Namespace) -> tuple[str, ...] | None:
+    """Return the paths that the flags name, None without any.
+
+    Raises:
+        MisuseError: Only some of the flags that belong together are there.
+    """
+    certificate, key, root = (
+        arguments.server_certificate,
+        arguments.server_private_key,
+        arguments.root_certificate,
+    )
+    if certificate is None and key is None and root is None:
+        return None
+    if certificate is None or key is None:
+        raise MisuseError("--server_certificate and --server_private_key belong together (and with --root_certificate)")
+    return (certificate, key) if root is None else (certificate, key, root)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Serve until a signal."""
+    logging.basicConfig(
+        level=logging.DEBUG if arguments.verbose else logging.INFO,
+        stream=sys.stderr,
+        format="%(asctime)s %(levelname)s %(name)s: %(message)s",
+    )
+    logging.captureWarnings(True)
+    warnings.simplefilter("always", UserWarning)
+    signals: queue.SimpleQueue[int] = queue.SimpleQueue()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda received, _frame: signals.put(received))
+
+    from remote_gym import create_remote_environment_server
+
+    grace = {} if arguments.grace is None else {"grace_seconds": arguments.grace}
+    server = create_remote_environment_server(
+        {"entrypoint": arguments.entrypoint, "entrypoint_kwargs": arguments.entrypoint_kwargs},
+        arguments.url,
+        arguments.port,
+        credentials_paths(arguments),
+        num_workers=arguments.num_workers,
+        max_envs_per_worker=arguments.max_envs_per_worker,
+        step_timeout_seconds=arguments.step_timeout,
+        allow_insecure=arguments.allow_insecure,
+        probe=True,
+        **grace,
+    )
+    print(READY_LINE.format(address=server.address), flush=True)
+    signals.get()
+    logging.getLogger("remote_gym.server").info("draining; a second signal stops at once")
+    stopper = threading.Thread(target=server.stop, daemon=True)
+    stopper.start()
+    while not server.wait_for_termination(0.05):
+        if not signals.empty():
+            # Workers are killed by the kernel when this process is gone.
+            os._exit(1)
+    stopper.join()
+    return 0

@@ -1,0 +1,134 @@
+"""Trainer process: what the caller passes as actions -> packed rows, or an error that names the environment and field.
+
+Everything is checked before anything is sent. Numbers that cast `same_kind` to the space's dtype are cast; wrong counts,
+shapes and kinds are refused; values are only looked at with `validate`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+from gymnasium import spaces
+
+from remote_gym.errors import MisuseError
+from remote_gym.leaves import Array, Leaf, flattener, leaves_of
+
+
+class ActionEncoder:
+    """Encodes batches of actions of one space."""
+
+    def __init__(self, space: spaces.Space[Any], validate: bool) -> None:
+        """Prepare for actions of `space`, the space of a single environment."""
+        self._leaves = leaves_of(space)
+        self._flatten = flattener(space)
+        self._checks: list[tuple[Leaf, Callable[[Array], Array]]] = (
+            [(leaf, _in_bounds(_space_at(space, leaf))) for leaf in self._leaves] if validate else []
+        )
+
+    def encode(self, actions: Any, indices: Sequence[int]) -> list[Array]:
+        """Return packed rows, one array per leaf.
+
+        Args:
+            actions: A batch in the structure of the space: arrays, or lists, whose first axis runs over environments.
+            indices: The env indices the rows belong to, for messages.
+
+        Raises:
+            MisuseError: Names the environment and field.
+        """
+        try:
+            parts = self._flatten(actions)
+        except MisuseError as error:
+            raise MisuseError(f"actions: {error}") from None
+        return self._encode(parts, indices)
+
+    def _encode(self, parts: Sequence[Any], indices: Sequence[int]) -> list[Array]:
+        rows = [_rows(part, leaf, indices) for part, leaf in zip(parts, self._leaves, strict=True)]
+        for array, (leaf, inside) in zip(rows, self._checks):  # noqa: B905 - empty unless validating
+            good = inside(array).reshape(len(indices), -1).all(axis=1)
+            if not good.all():
+                row = int(np.argmin(good))
+                raise MisuseError(
+                    f"the action{leaf} of environment {indices[row]} is outside of its space: {array[row]!r}"
+                )
+        return rows
+
+
+    def encode_single(self, action: Any) -> list[Array]:
+        """Return packed rows of one environment's action; see `encode`."""
+        try:
+            parts = self._flatten(action)
+        except MisuseError as error:
+            raise MisuseError(f"action: {error}") from None
+        batch = []
+        for part, leaf in zip(parts, self._leaves, strict=True):
+            try:
+                batch.append(np.asarray(part)[None])
+            except ValueError:
+                raise MisuseError(f"the action{leaf} of environment 0 is ragged: {part!r:.80}") from None
+        return self._encode(batch, range(1))
+
+
+def _rows(part: Any, leaf: Leaf, indices: Sequence[int]) -> Array:
+    expected = (len(indices), *leaf.shape)
+    if type(part) is np.ndarray and part.dtype == leaf.dtype and part.shape == expected and part.flags.c_contiguous:
+        return part
+    try:
+        array = np.asarray(part)
+    except ValueError:  # ragged
+        array = None
+    if array is None or array.dtype.kind not in "biuf" or array.shape != expected:
+        raise MisuseError(_describe_mismatch(part, array, leaf, indices))
+    if not np.can_cast(array.dtype, leaf.dtype, "same_kind"):
+        raise MisuseError(
+            f"actions{leaf} have dtype {array.dtype}, which does not cast to the space's {leaf.dtype} "
+            f"without changing its kind"
+        )
+    cast = np.ascontiguousarray(array, dtype=leaf.dtype)
+    if leaf.dtype.kind in "iu" and not np.can_cast(array.dtype, leaf.dtype, "safe") and not (cast == array).all():
+        changed = (cast != array).reshape(len(indices), -1).any(axis=1)
+        row = int(np.argmax(changed))
+        raise MisuseError(
+            f"the action{leaf} of environment {indices[row]} does not fit the space's dtype {leaf.dtype}: {array[row]!r}"
+        )
+    return cast
+
+
+def _describe_mismatch(part: Any, array: Array | None, leaf: Leaf, indices: Sequence[int]) -> str:
+    if part is None or isinstance(part, (str, bytes)):
+        return f"actions{leaf} are {part!r:.80}, expected an array of shape {(len(indices), *leaf.shape)}"
+    try:
+        count = len(part)
+    except TypeError:
+        return f"actions{leaf} are a {type(part).__name__}, expected an array of shape {(len(indices), *leaf.shape)}"
+    if count != len(indices):
+        return f"actions{leaf} are for {count} environments, expected {len(indices)}"
+    if array is None or array.dtype.kind not in "biuf" or array.shape[1:] != leaf.shape:
+        for index, item in zip(indices, part, strict=True):
+            try:
+                single = np.asarray(item)
+            except ValueError:
+                return f"the action{leaf} of environment {index} is ragged: {item!r:.80}"
+            if single.dtype.kind not in "biuf":
+                return f"the action{leaf} of environment {index} is no number or array of numbers: {item!r:.80}"
+            if single.shape != leaf.shape:
+                return f"the action{leaf} of environment {index} has shape {single.shape}, expected {leaf.shape}"
+    return f"actions{leaf} have shape {np.shape(part)}, expected {(len(indices), *leaf.shape)}"
+
+
+def _space_at(space: spaces.Space[Any], leaf: Leaf) -> spaces.Space[Any]:
+    for part in leaf.path:
+        space = space.spaces[part]  # type: ignore[attr-defined]
+    return space
+
+
+def _in_bounds(space: spaces.Space[Any]) -> Callable[[Array], Array]:
+    """Return the function that tells, element by element, what is inside of `space`; NaN never is."""
+    if isinstance(space, spaces.Box):
+        return lambda array: (array >= space.low) & (array <= space.high)
+    if isinstance(space, spaces.Discrete):
+        return lambda array: (array >= space.start) & (array - space.start < space.n)
+    if isinstance(space, spaces.MultiDiscrete):
+        return lambda array: (array >= space.start) & (array - space.start < space.nvec)
+    return lambda array: (array == 0) | (array == 1)

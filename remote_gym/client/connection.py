@@ -1,0 +1,219 @@
+"""Trainer process: what both client classes share. Where to dial, what to ask for, one session, dialled on first need."""
+
+from __future__ import annotations
+
+import os
+import weakref
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import gymnasium
+from gymnasium import spaces
+from gymnasium.envs.registration import EnvSpec
+
+from remote_gym import values
+from remote_gym.arguments import RemoteArgs, check_args
+from remote_gym.batches import Call, Indices, Open, Refused, Render, Returned
+from remote_gym.client.channel import Address
+from remote_gym.client.failures import first_failure, refusal
+from remote_gym.client.stream import SessionStream
+from remote_gym.credentials import DEFAULT_PORT, is_loopback, load_client_pem, split_address
+from remote_gym.errors import MisuseError, ProtocolError
+from remote_gym.spaces import build
+
+CredentialsPaths = Sequence["str | os.PathLike[str] | None"]
+
+
+class Connection:
+    """A session that is opened on first need, and what the server told about its environments.
+
+    Attributes:
+        address: Where the server is.
+        num_envs: Environments of the session.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        port: int | None,
+        remote_args: RemoteArgs | Mapping[str, Any] | None,
+        client_credentials_paths: CredentialsPaths | None,
+        render_mode: str | None,
+        *,
+        num_envs: int,
+        autoreset_mode: str,
+        exact_types: bool,
+        reply_early: bool,
+        connect_timeout_seconds: float,
+        reconnect_timeout_seconds: float,
+        allow_insecure: bool,
+    ) -> None:
+        """Check the arguments; dials nothing yet.
+
+        Raises:
+            MisuseError: An argument is wrong; names it.
+        """
+        host, number = split_address(url, DEFAULT_PORT if port is None and ":" not in url else port)
+        if client_credentials_paths is None and not is_loopback(host) and not allow_insecure:
+            raise MisuseError(
+                f"refusing to talk to {host} without TLS: anyone on the way could read and change it. Pass "
+                f"client_credentials_paths=(ca.pem[, client.pem, client-key.pem]), or spell out allow_insecure=True"
+            )
+        for name, seconds in (
+            ("connect_timeout_seconds", connect_timeout_seconds),
+            ("reconnect_timeout_seconds", reconnect_timeout_seconds),
+        ):
+            if not isinstance(seconds, (int, float)) or not seconds >= 0:
+                raise MisuseError(f"{name} must be a number of seconds, got {seconds!r}")
+        if render_mode is not None and not isinstance(render_mode, str):
+            raise MisuseError(f"render_mode must be a string or None, got {render_mode!r}")
+        pem = None if client_credentials_paths is None else load_client_pem(client_credentials_paths)
+        self.address = Address(host, number, pem)
+        kwargs = check_args(remote_args, "remote_args", ("entrypoint_kwargs",)).get("entrypoint_kwargs") or {}
+        self.num_envs = num_envs
+        self._open = Open(
+            protocol_min=0,
+            protocol_max=0,
+            nonce=b"",
+            num_envs=num_envs,
+            entrypoint_kwargs=values.pack(dict(kwargs), "remote_args['entrypoint_kwargs']") if kwargs else b"",
+            render_mode=render_mode,
+            autoreset_mode=autoreset_mode,
+            exact_types=exact_types,
+            reply_early=reply_early,
+        )
+        self._connect_timeout = float(connect_timeout_seconds)
+        self._reconnect_timeout = float(reconnect_timeout_seconds)
+        self._stream: SessionStream | None = None
+        self._finalizer: weakref.finalize[Any, Any] | None = None
+        self._closed = False
+        self._described = False
+
+    @property
+    def stream(self) -> SessionStream:
+        """The open session; dials if there is none yet.
+
+        Raises:
+            gymnasium.error.ClosedEnvironmentError: It was closed.
+            ConnectError, RefusedError, EnvironmentRaised, EnvironmentLost, MisuseError: It could not be opened.
+        """
+        if self._stream is None:
+            if self._closed:
+                raise gymnasium.error.ClosedEnvironmentError("the remote environment was closed")
+            self._stream = SessionStream(self.address, self._open, self._connect_timeout, self._reconnect_timeout)
+            # Also when the user forgets to close: at garbage collection, or at the end of the interpreter.
+            self._finalizer = weakref.finalize(self, self._stream.close)
+            self._describe(self._stream)
+        elif self._closed:
+            raise gymnasium.error.ClosedEnvironmentError("the remote environment was closed")
+        return self._stream
+
+    def _describe(self, stream: SessionStream) -> None:
+        opened = stream.opened
+        self._observation_space = build(opened.observation_space)
+        self._action_space = build(opened.action_space)
+        self._metadata = dict(values.unpack(opened.metadata, "metadata")) if opened.metadata else {}
+        self._spec = EnvSpec.from_json(opened.spec_json) if opened.spec_json else None
+        self._described = True
+
+    def _ensure_described(self) -> None:
+        if not self._described:
+            _ = self.stream
+
+    @property
+    def observation_space(self) -> spaces.Space[Any]:
+        """The space of a single environment."""
+        self._ensure_described()
+        return self._observation_space
+
+    @property
+    def action_space(self) -> spaces.Space[Any]:
+        """The space of a single environment."""
+        self._ensure_described()
+        return self._action_space
+
+    @property
+    def metadata(self) -> dict[str, Any]:
+        """Of the hosted environment."""
+        self._ensure_described()
+        return self._metadata
+
+    @property
+    def spec(self) -> EnvSpec | None:
+        """Of the hosted environment, as data."""
+        self._ensure_described()
+        return self._spec
+
+    def ask(self, request: Call | Render) -> list[Any]:
+        """Send `request` and return the value of each environment, in order.
+
+        Raises:
+            EnvironmentRaised, EnvironmentLost: In the environment with the lowest index that failed.
+            RefusedError, MisuseError: The server refused the request.
+        """
+        stream = self.stream
+        stream.send(request)
+        count = self.num_envs if request.indices is None else len(request.indices)
+        results: dict[int, bytes] = {}
+        failures = []
+        while len(results) < count:
+            answer = stream.receive()
+            if isinstance(answer, Refused):
+                raise refusal(answer)
+            if not isinstance(answer, Returned) or answer.number != request.number:
+                raise ProtocolError(f"expected the result of request {request.number}, got {type(answer).__name__}")
+            results.update(zip(every(answer.indices, self.num_envs), answer.values, strict=True))
+            failures += answer.failures
+        if failures:
+            raise first_failure(failures)
+        return [values.unpack(results[index], "result") for index in every(request.indices, self.num_envs)]
+
+    def call(self, name: str, args: Sequence[Any], kwargs: Mapping[str, Any], indices: Indices = None) -> list[Any]:
+        """Call the method, or read the attribute, `name` of each environment.
+
+        Raises:
+            MisuseError: The name is private, or an argument cannot travel.
+        """
+        arguments = values.pack([list(args), dict(kwargs)], f"arguments of {name!r}")
+        check_name(name)
+        return self.ask(Call(self.stream.next_number(), indices, name, arguments))
+
+    def set_attribute(self, name: str, new: Sequence[Any]) -> None:
+        """Set the attribute `name` of each environment to its item of `new`.
+
+        Raises:
+            MisuseError: The name is private, or a value cannot travel.
+        """
+        packed = values.pack(list(new), f"value of {name!r}")
+        check_name(name)
+        self.ask(Call(self.stream.next_number(), None, name, b"", packed))
+
+    def render(self) -> list[Any]:
+        """Return the rendered frame of each environment."""
+        return self.ask(Render(self.stream.next_number()))
+
+    def close(self) -> None:
+        """Close the session; may be called twice."""
+        self._closed = True
+        if self._finalizer is not None:
+            self._finalizer()
+
+    @property
+    def closed(self) -> bool:
+        """Whether `close` was called."""
+        return self._closed
+
+
+def check_name(name: str) -> None:
+    """Refuse what is private.
+
+    Raises:
+        MisuseError: The name is no string or begins with an underscore.
+    """
+    if not isinstance(name, str) or not name or name.startswith("_"):
+        raise MisuseError(f"{name!r} cannot be reached on a remote environment: names beginning with '_' are private")
+
+
+def every(indices: Indices, num_envs: int) -> Sequence[int]:
+    """Return env indices with None spelled out."""
+    return range(num_envs) if indices is None else indices

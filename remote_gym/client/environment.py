@@ -1,0 +1,233 @@
+"""Trainer process: `RemoteEnvironment`, one remote environment as a `gymnasium.Env`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import gymnasium
+import numpy as np
+from gymnasium.envs.registration import EnvSpec
+
+from remote_gym import values
+from remote_gym.arguments import RemoteArgs
+from remote_gym.autoreset import NONE
+from remote_gym.batches import Refused, Reset, Step, Transition
+from remote_gym.client.actions import ActionEncoder
+from remote_gym.client.connection import Connection, CredentialsPaths
+from remote_gym.client.failures import first_failure, refusal
+from remote_gym.client.transitions import Batch, TransitionReader
+from remote_gym.errors import MisuseError, ProtocolError
+
+
+class RemoteEnvironment(gymnasium.Env[Any, Any]):
+    """An environment of a server.
+
+    With the same seed and actions it gives bit for bit, and type for type, what the local environment gives. It dials
+    on first need: `reset`, or reading spaces, `metadata` or `spec`.
+
+    Closing contract: `close` is bounded in time, may be called twice, and always releases; afterwards everything else
+    raises `gymnasium.error.ClosedEnvironmentError`.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        port: int | None = None,
+        remote_args: RemoteArgs | Mapping[str, Any] | None = None,
+        client_credentials_paths: CredentialsPaths | None = None,
+        render_mode: str | None = None,
+        *,
+        validate_actions: bool = False,
+        connect_timeout_seconds: float = 10.0,
+        reconnect_timeout_seconds: float = 120.0,
+        allow_insecure: bool = False,
+    ) -> None:
+        """Prepare; dials nothing yet.
+
+        Args:
+            url: ``"host"`` or ``"host:port"`` of the server.
+            port: Its port, if not in `url`; 56765 if nowhere.
+            remote_args: ``{"entrypoint_kwargs": {...}}``, merged over the server's.
+            client_credentials_paths: (ca.pem[, client.pem, client-key.pem]); None: plaintext, to loopback only.
+            render_mode: Asked of the hosted environment, unless the server's entrypoint_kwargs fix one.
+            validate_actions: Also refuse actions outside of the action space and NaN.
+            connect_timeout_seconds: For the first connection.
+            reconnect_timeout_seconds: How long to try again when the connection was lost.
+            allow_insecure: Permit plaintext to other machines.
+
+        Raises:
+            MisuseError: An argument is wrong; names it.
+        """
+        self._arguments = {name: value for name, value in locals().items() if name not in ("self", "__class__")}
+        self.render_mode = render_mode
+        self._validate_actions = validate_actions
+        self._connection = Connection(
+            url, port, remote_args, client_credentials_paths, render_mode, num_envs=1, autoreset_mode=NONE,
+            exact_types=True, reply_early=False, connect_timeout_seconds=connect_timeout_seconds,
+            reconnect_timeout_seconds=reconnect_timeout_seconds, allow_insecure=allow_insecure,
+        )  # fmt: skip
+
+    def _prepare(self) -> None:
+        if "_reader" not in self.__dict__:
+            self._reader = TransitionReader(self._connection.observation_space, 1)
+            self._encoder = ActionEncoder(self._connection.action_space, self._validate_actions)
+
+    @property
+    def observation_space(self) -> Any:
+        """Equal to the hosted environment's."""
+        return self._connection.observation_space
+
+    @property
+    def action_space(self) -> Any:
+        """Equal to the hosted environment's."""
+        return self._connection.action_space
+
+    @property
+    def metadata(self) -> dict[str, Any]:  # type: ignore[override]
+        """Of the hosted environment."""
+        if "_metadata" not in self.__dict__:
+            self._metadata = self._connection.metadata
+        return self._metadata
+
+    @metadata.setter
+    def metadata(self, value: dict[str, Any]) -> None:
+        self._metadata = value
+
+    @property
+    def spec(self) -> EnvSpec | None:  # type: ignore[override]
+        """Of the hosted environment, as data: ``spec.make()`` builds a local one. Settable."""
+        if "_spec" not in self.__dict__:
+            self._spec = self._connection.spec
+        return self._spec
+
+    @spec.setter
+    def spec(self, value: EnvSpec | None) -> None:
+        self._spec = value
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[Any, dict[str, Any]]:
+        """Begin a new episode.
+
+        Args:
+            seed: For the hosted environment's generator, and for this object's `np_random`.
+            options: Given to the hosted environment.
+
+        Returns:
+            observation: An element of `observation_space`.
+            info: As the hosted environment returns it.
+
+        Raises:
+            MisuseError: `seed` or `options` is wrong, or cannot travel.
+            EnvironmentRaised, EnvironmentLost: In the hosted environment.
+            SessionLost: The server no longer holds the environment.
+        """
+        if seed is not None and (not isinstance(seed, (int, np.integer)) or isinstance(seed, bool)):
+            raise MisuseError(f"seed must be None or an int, got {seed!r:.80}")
+        packed_seed = b"" if seed is None else values.pack([int(seed)], "seed")
+        packed_options = b"" if options is None else values.pack(dict(options), "options")
+        stream = self._connection.stream
+        self._prepare()
+        super().reset(seed=None if seed is None else int(seed))
+        batch = self._exchange(Reset(stream.next_number(), None, packed_seed, packed_options))
+        return self._observation(batch), _info(batch)
+
+    def step(self, action: Any) -> tuple[Any, Any, Any, Any, dict[str, Any]]:
+        """Step the environment.
+
+        Args:
+            action: An element of `action_space`.
+
+        Returns:
+            observation: An element of `observation_space`.
+            reward: As the hosted environment returns it, usually a float.
+            terminated: Whether the task has ended.
+            truncated: Whether the episode was cut short.
+            info: As the hosted environment returns it.
+
+        Raises:
+            MisuseError: The action does not fit; nothing was sent.
+            gymnasium.error.ResetNeeded: The environment must be reset first.
+            EnvironmentRaised, EnvironmentLost: In the hosted environment.
+            SessionLost: The server no longer holds the environment.
+        """
+        stream = self._connection.stream
+        self._prepare()
+        rows = self._encoder.encode_single(action)
+        batch = self._exchange(Step(stream.next_number(), None, rows))
+        exact = batch.exact.get(0, {})
+        return (
+            self._observation(batch),
+            exact.get("reward", float(batch.rewards[0])),
+            exact.get("terminated", bool(batch.terminations[0])),
+            exact.get("truncated", bool(batch.truncations[0])),
+            _info(batch),
+        )
+
+    def _exchange(self, request: Reset | Step) -> Batch:
+        stream = self._connection.stream
+        stream.send(request)
+        answer = stream.receive()
+        while answer.number < request.number:  # of a call that was interrupted
+            answer = stream.receive()
+        if isinstance(answer, Refused):
+            raise refusal(answer)
+        if not isinstance(answer, Transition):
+            raise ProtocolError(f"expected the answer to request {request.number}, got {answer!r:.80}")
+        if answer.failures:
+            raise first_failure(answer.failures)
+        batch = self._reader.begin(None)
+        self._reader.add(batch, answer)
+        self._reader.remember(batch)
+        return batch
+
+    def _observation(self, batch: Batch) -> Any:
+        exact = batch.exact.get(0, {})
+        return exact["observation"] if "observation" in exact else self._reader.single()
+
+    def render(self) -> Any:
+        """Return the hosted environment's rendered frame, of the state just stepped to."""
+        return self._connection.render()[0]
+
+    def get_wrapper_attr(self, name: str) -> Any:
+        """Return an attribute of this object or, if it has none of that name, of the hosted environment.
+
+        A method of the hosted environment comes back as a function that calls it there.
+        """
+        if name.startswith("_") or hasattr(type(self), name) or name in self.__dict__:
+            return getattr(self, name)
+        (value,) = self._connection.call(name, (), {})
+        return value
+
+    def close(self) -> None:
+        """End the session."""
+        if "_connection" in self.__dict__:
+            self._connection.close()
+
+    def __del__(self) -> None:
+        """Close if the user did not."""
+        self.close()
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Return the arguments only: a copy dials anew."""
+        return self._arguments
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Make a copy that has not dialled yet."""
+        self.__init__(**state)  # type: ignore[misc]
+
+    def __repr__(self) -> str:
+        """Return address and, where known without dialling, id."""
+        spec = self.__dict__.get("_spec") or (self._connection.spec if "_reader" in self.__dict__ else None)
+        name = f"{spec.id}, " if spec is not None else ""
+        return f"<RemoteEnvironment({name}{self._connection.address})>"
+
+    __str__ = __repr__
+
+
+def _info(batch: Batch) -> dict[str, Any]:
+    for block in batch.info_blocks:
+        for _, info in block.rows():
+            return info
+    return {}

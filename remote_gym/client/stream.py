@@ -1,0 +1,364 @@
+"""Trainer process: one session, as requests out and answers in. Reconnects; loses nothing and repeats nothing.
+
+The thread that waits for an answer reads it from gRPC itself: a reader thread would cost a wake-up per step. Only a wait
+with a timeout starts one, which then stays.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import queue
+import random
+import secrets
+import threading
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import grpc
+
+import remote_gym
+from remote_gym.batches import (
+    Attach,
+    Attached,
+    Close,
+    Closed,
+    Lost,
+    Open,
+    Opened,
+    Refused,
+    Request,
+    Returned,
+    ServerMessage,
+    Transition,
+)
+from remote_gym.client import channel as channels
+from remote_gym.client.channel import Address, SharedChannel
+from remote_gym.client.failures import refusal
+from remote_gym.errors import ConnectError, ProtocolError, RefusedError, RemoteGymError, SessionLost
+from remote_gym.wire.messages import (
+    PROTOCOL_MAX,
+    PROTOCOL_MIN,
+    SESSION_METHOD,
+    Joiner,
+    pack_client,
+    read_server,
+    split,
+)
+
+logger = logging.getLogger("remote_gym.client")
+
+CLOSE_TIMEOUT_SECONDS = 5.0
+"""How long `close` waits for the server's word; the environments are closed by the lease otherwise."""
+
+BACK_OFF_SECONDS = (0.0, 0.05, 0.1, 0.2, 0.4, 0.8)
+"""Waits before the attempts to attach again, the last one repeated; each is jittered by half."""
+
+Answer = Transition | Returned | Refused
+
+
+class _Stream:
+    """One gRPC call."""
+
+    def __init__(self, shared: SharedChannel) -> None:
+        self._requests: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
+        self._call: Any = shared.channel.stream_stream(SESSION_METHOD)(iter(self._requests.get, None))
+        self._joiner = Joiner(read_server)
+        self._pumped: queue.SimpleQueue[Any] | None = None
+
+    def send(self, data: bytes) -> None:
+        for message in split(data, pack_client):
+            self._requests.put(message)
+
+    def receive(self, timeout_seconds: float | None = None) -> ServerMessage:
+        """Return the next message.
+
+        Raises:
+            TimeoutError: None came in time; the next call gets it.
+            grpc.RpcError, EOFError: The stream has ended.
+        """
+        while True:
+            message = self._joiner.feed(self._next(timeout_seconds))
+            if message is not None:
+                return message  # type: ignore[no-any-return]
+
+    def _next(self, timeout_seconds: float | None) -> bytes:
+        if self._pumped is None:
+            if timeout_seconds is None:
+                return self._read()
+            self._pumped = queue.SimpleQueue()
+            threading.Thread(target=self._pump, args=(self._pumped,), name="remote_gym reader", daemon=True).start()
+        try:
+            item = self._pumped.get(timeout=timeout_seconds)
+        except queue.Empty:
+            raise TimeoutError from None
+        if isinstance(item, BaseException):
+            self._pumped.put(item)  # it stays ended
+            raise item
+        return item  # type: ignore[no-any-return]
+
+    def _read(self) -> bytes:
+        for data in self._call:
+            return data  # type: ignore[no-any-return]
+        raise EOFError("the server ended the stream")
+
+    def _pump(self, out: queue.SimpleQueue[Any]) -> None:
+        try:
+            while True:
+                out.put(self._read())
+        except BaseException as error:
+            out.put(error)
+
+    def end(self) -> None:
+        """End the call at once."""
+        self._requests.put(None)
+        self._call.cancel()
+
+    def half_close(self) -> None:
+        """Send no more; what was sent is still delivered."""
+        self._requests.put(None)
+
+
+@dataclass
+class _Sent:
+    """A request that is not wholly answered: its bytes, to be sent again if the server never got them."""
+
+    data: bytes
+    indices: Sequence[int] | None
+    missing: set[int] | None  # None until a first part has been answered
+
+
+class SessionStream:
+    """A session on a server.
+
+    Closing contract: `close` returns within `CLOSE_TIMEOUT_SECONDS`, may be called twice, and always releases.
+
+    Attributes:
+        opened: What the server told when the session was opened.
+    """
+
+    def __init__(self, address: Address, message: Open, connect_timeout: float, reconnect_timeout: float) -> None:
+        """Connect and open.
+
+        Raises:
+            ConnectError: The server could not be reached.
+            RefusedError, EnvironmentRaised, EnvironmentLost, MisuseError: The server could not open it.
+        """
+        self.address = address
+        self._process = os.getpid()
+        self._reconnect_timeout = reconnect_timeout
+        self._number = 0
+        self._outstanding: dict[int, _Sent] = {}
+        self._lost: RemoteGymError | None = None
+        self._closed = False
+        self._num_envs = message.num_envs
+        self._shared = channels.acquire(address)
+        self._stream: _Stream | None = None
+        try:
+            self._shared.wait_until_ready(connect_timeout)
+            self.opened = self._open(message)
+        except BaseException:
+            self._drop_stream()
+            channels.release(self._shared)
+            raise
+
+    def _open(self, message: Open) -> Opened:
+        message = replace(
+            message,
+            protocol_min=PROTOCOL_MIN,
+            protocol_max=PROTOCOL_MAX,
+            nonce=secrets.token_bytes(16),
+            client_version=remote_gym.__version__,
+        )
+        self._stream = _Stream(self._shared)
+        self._stream.send(pack_client(message))
+        try:
+            answer = self._stream.receive()
+        except (grpc.RpcError, EOFError) as error:
+            raise self._not_opened(error) from error
+        if isinstance(answer, Refused):
+            raise refusal(answer)
+        if not isinstance(answer, Opened):
+            raise ProtocolError(f"the server answered Open with {type(answer).__name__}")
+        return answer
+
+    def _not_opened(self, error: Exception) -> RemoteGymError:
+        code = error.code() if isinstance(error, grpc.Call) else None
+        detail = error.details() if isinstance(error, grpc.Call) else str(error)
+        if code is grpc.StatusCode.UNIMPLEMENTED:
+            return ProtocolError(f"{self.address} is a gRPC server, but not one of remote_gym: {detail}")
+        if code is grpc.StatusCode.INVALID_ARGUMENT:
+            return ProtocolError(f"{self.address} did not understand us: {detail}")
+        return ConnectError(str(self.address), f"the connection broke while the session was opened: {detail}")
+
+    # Requests and answers
+
+    def next_number(self) -> int:
+        """Return the number for the request that is made next. Call only when nothing can fail any more."""
+        self._number += 1
+        return self._number
+
+    def send(self, request: Request) -> int:
+        """Send `request` and return its number; the answer comes through `receive`.
+
+        Raises:
+            RemoteGymError: The session is lost, or this process has forked.
+        """
+        self._check()
+        data = pack_client(request)
+        self._outstanding[request.number] = _Sent(data, request.indices, None)
+        if self._stream is not None:
+            self._stream.send(data)
+        return request.number
+
+    def receive(self, timeout_seconds: float | None = None) -> Answer:
+        """Return the next answer, of whichever request.
+
+        Raises:
+            TimeoutError: None came in time; nothing is lost, the next call gets it.
+            SessionLost: The server no longer holds the session, or was unreachable for too long.
+        """
+        self._check()
+        deadline = None if timeout_seconds is None else time.monotonic() + timeout_seconds
+        while True:
+            if self._stream is None:
+                self._reattach()
+            assert self._stream is not None
+            try:
+                left = None if deadline is None else max(0.0, deadline - time.monotonic())
+                answer = self._stream.receive(left)
+            except (grpc.RpcError, EOFError) as error:
+                self._stream_broke(error)
+                continue
+            except KeyboardInterrupt:
+                # gRPC may have swallowed an answer: let the next call attach and get it again.
+                self._drop_stream()
+                raise
+            if isinstance(answer, Lost):
+                raise self._lose(SessionLost(answer.reason, answer.detail))
+            if isinstance(answer, (Transition, Returned, Refused)) and self._expected(answer):
+                return answer
+
+    def _expected(self, answer: Answer) -> bool:
+        """Take note of what `answer` answers; False if that was known already."""
+        sent = self._outstanding.get(answer.number)
+        if sent is None:
+            return False
+        if isinstance(answer, Refused) or (answer.indices is None and sent.missing is None):
+            del self._outstanding[answer.number]
+            return True
+        every = range(self._num_envs)
+        if sent.missing is None:
+            sent.missing = set(every if sent.indices is None else sent.indices)
+        covered = set(every if answer.indices is None else answer.indices)
+        if not covered <= sent.missing:
+            return False
+        sent.missing -= covered
+        if not sent.missing:
+            del self._outstanding[answer.number]
+        return True
+
+    def _check(self) -> None:
+        if self._lost is not None:
+            raise self._lost
+        if self._process != os.getpid():
+            raise RemoteGymError(
+                "this client was opened before a fork and belongs to the parent process; make a new one in the child"
+            )
+
+    # Broken streams
+
+    def _stream_broke(self, error: Exception) -> None:
+        code = error.code() if isinstance(error, grpc.Call) else None
+        detail = error.details() if isinstance(error, grpc.Call) else str(error)
+        self._drop_stream()
+        if code is grpc.StatusCode.INVALID_ARGUMENT:
+            raise self._lose(ProtocolError(f"{self.address} did not understand us: {detail}")) from error
+        if code is grpc.StatusCode.RESOURCE_EXHAUSTED:
+            raise self._lose(RefusedError(f"{self.address} refused a message: {detail}", "max_message_bytes")) from error
+        logger.warning("the stream to %s broke (%s); attaching again", self.address, detail)
+
+    def _drop_stream(self) -> None:
+        if self._stream is not None:
+            self._stream.end()
+            self._stream = None
+
+    def _lose(self, error: RemoteGymError) -> RemoteGymError:
+        self._lost = error
+        self._drop_stream()
+        return error
+
+    def _reattach(self) -> None:
+        """Attach a new stream and ask for what is missing.
+
+        Raises:
+            SessionLost: The server says so, or was unreachable for `reconnect_timeout` seconds.
+        """
+        deadline = time.monotonic() + self._reconnect_timeout
+        attempt, last = 0, ""
+        while True:
+            wait = BACK_OFF_SECONDS[min(attempt, len(BACK_OFF_SECONDS) - 1)] * random.uniform(0.5, 1.5)
+            if time.monotonic() + wait > deadline and attempt:
+                detail = f"{self.address} could not be reached again for {self._reconnect_timeout:g} s: {last}"
+                raise self._lose(SessionLost("UNREACHABLE", detail))
+            time.sleep(wait)
+            attempt += 1
+            stream = _Stream(self._shared)
+            try:
+                self._attach(stream, max(0.1, deadline - time.monotonic()))
+                logger.info("attached to %s again after %d attempts", self.address, attempt)
+                return
+            except (grpc.RpcError, EOFError, TimeoutError) as error:
+                last = str(error.details() if isinstance(error, grpc.Call) else error)
+                stream.end()
+            except BaseException:
+                stream.end()
+                raise
+
+    def _attach(self, stream: _Stream, timeout_seconds: float) -> None:
+        opened = self.opened
+        missing = [
+            (number, sent.indices if sent.missing is None else sorted(sent.missing))
+            for number, sent in self._outstanding.items()
+        ]
+        message = Attach(opened.session_id, opened.token, opened.server_epoch, opened.protocol, missing)
+        stream.send(pack_client(message))
+        answer = stream.receive(timeout_seconds)
+        if isinstance(answer, Lost):
+            raise self._lose(SessionLost(answer.reason, answer.detail))
+        if not isinstance(answer, Attached):
+            raise self._lose(ProtocolError(f"the server answered Attach with {type(answer).__name__}"))
+        for number, sent in self._outstanding.items():
+            if number > answer.highest:
+                stream.send(sent.data)
+        self._stream = stream
+
+    # End
+
+    def close(self) -> None:
+        """End the session: its environments are closed. Work in flight is abandoned."""
+        if self._closed:
+            return
+        self._closed = True
+        if self._process != os.getpid():
+            return  # the parent's to close
+        try:
+            if self._stream is not None and self._lost is None:
+                self._say_goodbye(self._stream)
+        finally:
+            self._lost = self._lost or RemoteGymError("the session is closed")
+            self._drop_stream()
+            channels.release(self._shared)
+
+    @staticmethod
+    def _say_goodbye(stream: _Stream) -> None:
+        deadline = time.monotonic() + CLOSE_TIMEOUT_SECONDS
+        stream.send(pack_client(Close()))
+        stream.half_close()
+        try:
+            while not isinstance(stream.receive(max(0.0, deadline - time.monotonic())), (Closed, Lost)):
+                pass
+        except (grpc.RpcError, EOFError, TimeoutError, RemoteGymError):
+            pass  # the lease will end it

@@ -1,0 +1,344 @@
+"""Both sides, no I/O but reading PEM files: PEM paths -> gRPC credentials, and what an address means.
+
+What is wrong with a file is said here, with the argument, the file and the mend. gRPC itself would accept nearly any
+bytes and fail much later, at the first handshake, without a word about the file.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import operator
+import os
+import re
+import ssl
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, Union
+
+import grpc
+
+from remote_gym.errors import MisuseError
+
+PemPath = Union[str, "os.PathLike[str]"]
+
+DEFAULT_PORT = 56765
+"""TCP port of server and client when neither `url` nor `port` names one."""
+
+CLIENT_ARGUMENT = "client_credentials_paths"
+SERVER_ARGUMENT = "server_credentials_paths"
+
+_CLIENT_FORM = "(ca.pem[, client.pem, client-key.pem])"
+_SERVER_FORM = "(server.pem, server-key.pem[, ca.pem])"
+
+_PEM_LABEL = re.compile(rb"-----BEGIN ([A-Z0-9 ]+)-----")
+_CERTIFICATE_LABELS = frozenset({"CERTIFICATE", "X509 CERTIFICATE"})
+_KEY_LABELS = frozenset({"PRIVATE KEY", "RSA PRIVATE KEY", "EC PRIVATE KEY"})
+
+
+@dataclass(frozen=True)
+class ClientPem:
+    """What a client proves and trusts, as PEM bytes; hashable, so that a channel can be cached by it.
+
+    Attributes:
+        root: Certificates of the authorities whose signature on a server's certificate is trusted.
+        certificate: The client's own certificate (chain), or None if it has none.
+        private_key: The key of `certificate`, or None. Never part of the repr.
+    """
+
+    root: bytes = field(repr=False)
+    certificate: bytes | None = field(default=None, repr=False)
+    private_key: bytes | None = field(default=None, repr=False)
+
+
+@dataclass(frozen=True)
+class ServerPem:
+    """What a server proves and trusts, as PEM bytes.
+
+    Attributes:
+        certificate: The server's certificate (chain).
+        private_key: The key of `certificate`. Never part of the repr.
+        root: Certificates of the authorities that sign client certificates; None if clients need no certificate.
+    """
+
+    certificate: bytes = field(repr=False)
+    private_key: bytes = field(repr=False)
+    root: bytes | None = field(default=None, repr=False)
+
+
+def load_client_pem(paths: Sequence[PemPath | None] | None) -> ClientPem | None:
+    """Read and check a client's PEM files.
+
+    Args:
+        paths: ``(ca.pem[, client.pem, client-key.pem])``, where trailing Nones count as absent, or None for no TLS.
+
+    Returns:
+        The bytes of the files, or None if `paths` is None.
+
+    Raises:
+        MisuseError: The tuple has a wrong length or type.
+        MisuseError: A file is missing, unreadable, not PEM, or not of the kind its place asks for.
+        MisuseError: The client's key does not belong to its certificate.
+    """
+    if paths is None:
+        return None
+    given = _path_tuple(CLIENT_ARGUMENT, paths, _CLIENT_FORM, lengths=(1, 3))
+    root = _read_certificate(CLIENT_ARGUMENT, given, 0, "the CA certificate")
+    _check_authority(CLIENT_ARGUMENT, given[0], root)
+    if len(given) == 1:
+        return ClientPem(root)
+    certificate, private_key = _read_pair(CLIENT_ARGUMENT, given, 1, "client", _CLIENT_FORM)
+    return ClientPem(root, certificate, private_key)
+
+
+def load_server_pem(paths: Sequence[PemPath | None] | None) -> ServerPem | None:
+    """Read and check a server's PEM files.
+
+    Args:
+        paths: ``(server.pem, server-key.pem[, ca.pem])``, where a trailing None counts as absent, or None for no TLS.
+
+    Returns:
+        The bytes of the files, or None if `paths` is None.
+
+    Raises:
+        MisuseError: The tuple has a wrong length or type.
+        MisuseError: A file is missing, unreadable, not PEM, or not of the kind its place asks for.
+        MisuseError: The server's key does not belong to its certificate.
+    """
+    if paths is None:
+        return None
+    given = _path_tuple(SERVER_ARGUMENT, paths, _SERVER_FORM, lengths=(2, 3))
+    certificate, private_key = _read_pair(SERVER_ARGUMENT, given, 0, "server", _SERVER_FORM)
+    if len(given) == 2:
+        return ServerPem(certificate, private_key)
+    root = _read_certificate(SERVER_ARGUMENT, given, 2, "the CA certificate of the clients")
+    _check_authority(SERVER_ARGUMENT, given[2], root)
+    return ServerPem(certificate, private_key, root)
+
+
+def channel_credentials(pem: ClientPem) -> grpc.ChannelCredentials:
+    """Make the credentials of a client's channel."""
+    return grpc.ssl_channel_credentials(pem.root, pem.private_key, pem.certificate)
+
+
+def server_credentials(pem: ServerPem) -> grpc.ServerCredentials:
+    """Make the credentials of a server's port; with a `root`, clients need a certificate signed by it."""
+    return grpc.ssl_server_credentials(
+        [(pem.private_key, pem.certificate)], pem.root, require_client_auth=pem.root is not None
+    )
+
+
+def is_loopback(host: str) -> bool:
+    """Tell whether traffic to `host` stays on this machine: localhost, 127.0.0.0/8, ::1 or a unix socket.
+
+    Only what is certain from the text counts; no name is looked up.
+    """
+    if host.startswith(("unix:", "unix-abstract:")):
+        return True
+    if host.rstrip(".").lower() == "localhost":
+        return True
+    try:
+        address = ipaddress.ip_address(host.removeprefix("[").removesuffix("]"))
+    except ValueError:
+        return False
+    mapped = getattr(address, "ipv4_mapped", None)
+    return bool(address.is_loopback or (mapped is not None and mapped.is_loopback))
+
+
+def split_address(url: str, port: int | None = None) -> tuple[str, int]:
+    """Split what a user calls an address into host and port.
+
+    Args:
+        url: ``"host"``, ``"host:port"``, ``"[::1]"``, ``"[::1]:port"`` or a bare IPv6 address such as ``"::1"``.
+        port: The port, if `url` does not hold it; both may name the same one. 0 is allowed: a server takes a free one.
+
+    Returns:
+        The host, an IPv6 address without its brackets, and the port, which is `DEFAULT_PORT` if none is given.
+
+    Raises:
+        MisuseError: `url` is empty, holds a scheme, a path or white space, or ends in a colon.
+        MisuseError: A port is not an integer within 0..65535.
+        MisuseError: `url` and `port` name different ports.
+    """
+    host, in_url = _split_url(url)
+    url_port = None if in_url is None else _port_number(in_url, f"in url={url!r}")
+    argument_port = None if port is None else _port_number(port, f"port={port!r}")
+    if url_port is not None and argument_port is not None and url_port != argument_port:
+        raise MisuseError(f"url={url!r} and port={port!r} name different ports; give the port in one of them only")
+    if url_port is not None:
+        return host, url_port
+    return host, DEFAULT_PORT if argument_port is None else argument_port
+
+
+def join_address(host: str, port: int) -> str:
+    """Write host and port as ``"host:port"``, an IPv6 address in brackets: the inverse of `split_address`."""
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def _split_url(url: object) -> tuple[str, str | None]:
+    """Return host and the text after its colon, None if there is no colon."""
+    if not isinstance(url, str) or not url:
+        raise MisuseError(f'url={url!r}: give a host as a string, e.g. "127.0.0.1" or "host:{DEFAULT_PORT}"')
+    if "/" in url or url.startswith(("unix:", "unix-abstract:")) or any(c.isspace() for c in url):
+        raise MisuseError(
+            f'url={url!r}: give only host and port, such as "host:{DEFAULT_PORT}", with no scheme, path or white space'
+        )
+    if url.startswith("["):
+        host, bracket, rest = url[1:].partition("]")
+        if not bracket or not _is_ipv6(host) or (rest and not rest.startswith(":")):
+            raise MisuseError(f'url={url!r}: an IPv6 address is written "[::1]:{DEFAULT_PORT}"')
+        return host, rest[1:] if rest else None
+    if url.count(":") > 1:
+        if not _is_ipv6(url):
+            raise MisuseError(f'url={url!r}: neither "host:port" nor an IPv6 address, which is written "[::1]:port"')
+        return url, None
+    host, colon, rest = url.partition(":")
+    if not host:
+        raise MisuseError(f"url={url!r}: the host is missing before the colon")
+    return host, rest if colon else None
+
+
+def _is_ipv6(text: str) -> bool:
+    try:
+        ipaddress.IPv6Address(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _port_number(value: object, where: str) -> int:
+    """Return `value`, the text or number of a port, as an int within 0..65535."""
+    number: Any = value
+    if isinstance(value, str):
+        if not value:
+            raise MisuseError(f"the port is missing {where}: write it after the colon, or drop the colon")
+        # int() would also take "+1", " 1", "1_0" and other digits than ASCII.
+        number = int(value) if value.isascii() and value.isdigit() and len(value) <= 5 else -1
+    try:
+        result = -1 if isinstance(number, bool) else operator.index(number)
+    except TypeError:
+        result = -1
+    if not 0 <= result <= 65535:
+        raise MisuseError(f"bad port {where}: a port is an integer within 0..65535")
+    return result
+
+
+def _path_tuple(argument: str, paths: object, form: str, lengths: tuple[int, int]) -> tuple[PemPath, ...]:
+    """Return `paths` without trailing Nones, after checking that it is a tuple of paths of a right length."""
+    if isinstance(paths, (str, bytes, os.PathLike)) or not isinstance(paths, Sequence):
+        raise MisuseError(f"{argument}={paths!r}: give a tuple of paths, {form}, not a {type(paths).__name__}")
+    given = list(paths)
+    while given and given[-1] is None:
+        given.pop()
+    if len(paths) > 3 or len(given) not in lengths:
+        raise MisuseError(
+            f"{argument} holds {len(given)} path(s) where {lengths[0]} or {lengths[1]} are needed: "
+            f"give {form}, or None for a connection without TLS"
+        )
+    for index, path in enumerate(given):
+        if not isinstance(path, (str, os.PathLike)) or not os.fspath(path):
+            raise MisuseError(f"{argument}[{index}]={path!r} is not a path: give {form}")
+    return tuple(given)
+
+
+def _read_pair(argument: str, paths: Sequence[PemPath], first: int, owner: str, form: str) -> tuple[bytes, bytes]:
+    """Read a certificate and, next to it, its key, and check that they belong together."""
+    certificate_path, key_path = paths[first], paths[first + 1]
+    kinds = [_kinds(_read(argument, index, paths[index])) for index in (first, first + 1)]
+    if kinds[0] <= _KEY_LABELS and kinds[0] and kinds[1] <= _CERTIFICATE_LABELS and kinds[1]:
+        raise MisuseError(
+            f"{argument}: {os.fspath(certificate_path)!r} looks like a private key and {os.fspath(key_path)!r} like a "
+            f"certificate, so the two are swapped: the order is {form}"
+        )
+    certificate = _read_certificate(argument, paths, first, f"the {owner} certificate")
+    private_key = _read_key(argument, paths, first + 1, f"the {owner} private key")
+    _check_pair(argument, certificate_path, key_path)
+    return certificate, private_key
+
+
+def _read_certificate(argument: str, paths: Sequence[PemPath], index: int, role: str) -> bytes:
+    data = _read(argument, index, paths[index])
+    kinds = _kinds(data)
+    if not kinds & _CERTIFICATE_LABELS:
+        mend = "give the file whose first line is -----BEGIN CERTIFICATE-----"
+        raise MisuseError(f"{_place(argument, index, paths[index])} should be {role}, but {_looks(data)}: {mend}")
+    return data
+
+
+def _read_key(argument: str, paths: Sequence[PemPath], index: int, role: str) -> bytes:
+    data = _read(argument, index, paths[index])
+    kinds = _kinds(data)
+    if "ENCRYPTED PRIVATE KEY" in kinds or b"Proc-Type: 4,ENCRYPTED" in data:
+        mend = "write one without: openssl pkey -in encrypted-key.pem -out key.pem"
+        raise MisuseError(f"{_place(argument, index, paths[index])} is a private key behind a password: {mend}")
+    if not kinds & _KEY_LABELS:
+        mend = "give the file whose first line is -----BEGIN PRIVATE KEY----- (or EC/RSA PRIVATE KEY)"
+        raise MisuseError(f"{_place(argument, index, paths[index])} should be {role}, but {_looks(data)}: {mend}")
+    return data
+
+
+def _read(argument: str, index: int, path: PemPath) -> bytes:
+    try:
+        with open(path, "rb") as file:
+            return file.read()
+    except FileNotFoundError:
+        reason = f"does not exist (looked for {os.path.abspath(path)!r}); mend the path or run `remote-gym certs`"
+    except PermissionError:
+        reason = "cannot be read by this user; change its owner or mode, or run as its owner"
+    except IsADirectoryError:
+        reason = "is a folder; name the .pem file in it"
+    except (OSError, ValueError) as error:
+        reason = f"cannot be read: {error}"
+    raise MisuseError(f"{_place(argument, index, path)} {reason}")
+
+
+def _kinds(data: bytes) -> frozenset[str]:
+    return frozenset(label.decode("ascii") for label in _PEM_LABEL.findall(data))
+
+
+def _looks(data: bytes) -> str:
+    """Say what a file that is not what its place asks for looks like."""
+    kinds = _kinds(data)
+    if kinds & (_KEY_LABELS | {"ENCRYPTED PRIVATE KEY"}):
+        return "it looks like a private key"
+    if kinds & _CERTIFICATE_LABELS:
+        return "it looks like a certificate"
+    if any("REQUEST" in kind for kind in kinds):
+        return "it looks like a certificate request (.csr), which a CA has yet to sign"
+    if kinds:
+        return f"it holds only {', '.join(sorted(kinds))}"
+    if data[:1] == b"\x30":
+        return "it looks like DER, which `openssl x509 -inform der -in FILE -out FILE.pem` turns into PEM"
+    return "it is empty" if not data.strip() else "it is not a PEM file"
+
+
+def _check_authority(argument: str, path: PemPath, root: bytes) -> None:
+    """Check that every certificate in `root` can be parsed."""
+    try:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(cadata=root.decode("ascii", "ignore"))
+    except ssl.SSLError as error:
+        raise MisuseError(f"{argument}: the certificate in {os.fspath(path)!r} is damaged ({_reason(error)})") from None
+
+
+def _check_pair(argument: str, certificate_path: PemPath, key_path: PemPath) -> None:
+    """Check that both files can be parsed and that the key is the certificate's."""
+    files = f"{os.fspath(certificate_path)!r} and {os.fspath(key_path)!r}"
+    try:
+        # A password is never asked for on the terminal: _read_key has refused keys that need one.
+        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(certificate_path, key_path, password="")
+    except ssl.SSLError as error:
+        if "MISMATCH" in (error.reason or ""):
+            raise MisuseError(
+                f"{argument}: {files} do not belong together, the key is another certificate's; give the key written "
+                f"together with the certificate"
+            ) from None
+        if re.search("TOO_SMALL|TOO_WEAK", error.reason or ""):
+            return  # OpenSSL's policy on key sizes; gRPC brings a TLS library with a policy of its own.
+        raise MisuseError(f"{argument}: {files}: one of the two is damaged ({_reason(error)})") from None
+
+
+def _reason(error: ssl.SSLError) -> str:
+    return (error.reason or "not readable as PEM").replace("_", " ").lower()
+
+
+def _place(argument: str, index: int, path: PemPath) -> str:
+    return f"{argument}[{index}]={os.fspath(path)!r}"

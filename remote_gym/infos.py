@@ -1,0 +1,436 @@
+"""No I/O: the infos of many envs of one step as columns, and columns into a Gymnasium vector info dict.
+
+Envs mostly return the same few numbers each step; one raw array for all of them costs far less than one packed dict per
+env. Rows are grouped by keys, so that the one env that was just reset does not spoil the columns of the others.
+
+On the wire a block is one value of `remote_gym.values`: a list of groups ``(indices, tables, column)``, ordered by
+their first env. ``indices`` is a rising int64 array: the envs, one per row. ``tables`` is a list of ``(kind, matrix)``:
+a matrix (columns, rows) for all columns of numbers of one type, `TABLE_KINDS`. ``column`` is one of
+
+- a dict: key -> column; all rows are dicts with these str keys in this order,
+- an int: the next row of the table with this number, columns counted in the order in which they appear,
+- an array: axis 0 is the row; each value is an array of the same dtype and shape,
+- a list: one value per row, whatever it is.
+
+An env with an empty info is in no group; a block without groups is no bytes at all.
+"""
+
+from __future__ import annotations
+
+import itertools
+import operator
+from collections.abc import Callable, Collection, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from remote_gym.errors import CodecError
+from remote_gym.values import MAX_DEPTH, pack, unpack
+
+TABLE_KINDS = ("float", "int", "bool", "scalar")
+"""Python float, int within 64 bits, bool · NumPy scalar of the matrix's type."""
+MIN_ROWS = 4
+"""Rows from which columns are smaller and faster than packed dicts (measured with ten ``np.float64``)."""
+
+_FRAMES = 3  # levels of containers that a block puts around an info or the values in it
+_NESTED = 4  # levels of dicts that become columns of columns; real infos have one or two, and a loop must end
+_PYTHON: dict[str, tuple[type, np.dtype[Any]]] = {
+    "float": (float, np.dtype("<f8")),
+    "int": (int, np.dtype("<i8")),
+    "bool": (bool, np.dtype("?")),
+}
+_SCALARS = (
+    np.bool_, np.int8, np.int16, np.int32, np.int64, np.uint8, np.uint16, np.uint32, np.uint64,
+    np.float16, np.float32, np.float64, np.longdouble, np.complex64, np.complex128, np.clongdouble,
+)  # fmt: skip
+_TABLES: dict[type, tuple[str, np.dtype[Any]]] = {
+    **{kind: (name, dtype) for name, (kind, dtype) in _PYTHON.items()},
+    **{kind: ("scalar", np.dtype(kind).newbyteorder("<")) for kind in _SCALARS},
+}
+_STR = frozenset({str})
+
+Info = dict[Any, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """The values of one key for the rows of one group.
+
+    Attributes:
+        kind: One of `TABLE_KINDS`, ``"array"``, ``"dict"`` or ``"list"``.
+        values: An array whose axis 0 is the row; for ``"dict"`` key -> column; for ``"list"`` the rows' values.
+    """
+
+    kind: str
+    values: Any
+
+    def rows(self, count: int) -> Sequence[Any]:
+        """The values as the envs returned them, of the same types; arrays are copies."""
+        return _ROWS[self.kind](self.values, count)
+
+
+@dataclass(frozen=True, slots=True)
+class InfoGroup:
+    """Envs whose infos have the same keys.
+
+    Attributes:
+        indices: (rows,) int64, rising: env indices.
+        column: Kind ``"dict"``, or ``"list"`` for infos that are not worth columns.
+    """
+
+    indices: np.ndarray[Any, np.dtype[np.int64]]
+    column: Column
+
+    @property
+    def columns(self) -> dict[str, Column]:
+        """Key -> column; empty if the rows travel as packed dicts."""
+        return self.column.values if self.column.kind == "dict" else {}
+
+    def rows(self) -> Iterator[tuple[int, Info]]:
+        """Each env index and its info, rising."""
+        return zip(self.indices.tolist(), self.column.rows(len(self.indices)), strict=True)
+
+
+@dataclass(frozen=True, slots=True)
+class InfoBlock:
+    """The non-empty infos of some envs on one step.
+
+    Attributes:
+        groups: Ordered by their first env index; an env is in one group at most.
+    """
+
+    groups: tuple[InfoGroup, ...] = ()
+
+    @property
+    def indices(self) -> list[int]:
+        """The env indices that have an info, rising."""
+        return sorted(itertools.chain.from_iterable(group.indices.tolist() for group in self.groups))
+
+    def rows(self) -> Iterator[tuple[int, Info]]:
+        """Each env index and its info, rising, as the envs returned them."""
+        if len(self.groups) == 1:
+            return self.groups[0].rows()
+        return iter(sorted((row for group in self.groups for row in group.rows()), key=lambda row: row[0]))
+
+
+# --- packing ----------------------------------------------------------------------------------------------------------
+
+
+def pack_infos(indices: Sequence[int], infos: Sequence[Info], where: str = "info") -> bytes:
+    """Turn the infos of some envs into bytes.
+
+    Args:
+        indices: Env indices, distinct.
+        infos: `infos[i]` is the info of env `indices[i]`.
+        where: Name of an info in error messages.
+
+    Returns:
+        The packed block; ``b""`` if every info is empty.
+
+    Raises:
+        CodecError: Something cannot travel; the message reads ``env 3: info['key']: ...``.
+    """
+    groups = _group(indices, infos, where)
+    if not groups:
+        return b""
+    try:
+        block = [_Group(rows).wire(indices) for indices, rows in groups]
+        return pack(block, where, MAX_DEPTH + _FRAMES)
+    except CodecError as whole:
+        for index, info in zip(indices, infos, strict=True):
+            pack(info, f"env {index}: {where}")
+        raise CodecError(str(whole)) from None
+
+
+def _group(indices: Sequence[int], infos: Sequence[Info], where: str) -> Collection[tuple[list[int], list[Info]]]:
+    """The non-empty rows by their keys, groups and rows in rising order of env indices."""
+    groups: dict[tuple[Any, ...], tuple[list[int], list[Info]]] = {}
+    for index, info in sorted(zip(indices, infos, strict=True), key=operator.itemgetter(0)):
+        if not isinstance(info, dict):
+            raise CodecError(f"an info must be a dict, not a {type(info).__qualname__}", f"env {index}: {where}")
+        if info:
+            keys = tuple(info)
+            group = groups.get(keys)
+            if group is None:
+                group = groups[keys] = [], []
+            group[0].append(index)
+            group[1].append(info)
+    return groups.values()
+
+
+class _Group:
+    """Turns the rows of one group into tables and a column."""
+
+    def __init__(self, rows: list[Info]) -> None:
+        self.rows = rows
+        self.tables: dict[type, list[tuple[Any, ...]]] = {}
+
+    def wire(self, indices: list[int]) -> object:
+        plain = len(self.rows) >= MIN_ROWS and set(map(type, self.rows)) == {dict}
+        column = self.dicts(tuple(self.rows), 0) if plain else self.rows
+        tables = [(_TABLES[kind][0], self.matrix(kind, values)) for kind, values in self.tables.items()]
+        return np.array(indices, "<i8"), tables, column
+
+    def matrix(self, kind: type, columns: list[tuple[Any, ...]]) -> np.ndarray[Any, Any]:
+        shape = len(columns), len(self.rows)
+        numbers = itertools.chain.from_iterable(columns)
+        return np.fromiter(numbers, _TABLES[kind][1], shape[0] * shape[1]).reshape(shape)
+
+    def column(self, values: tuple[Any, ...], depth: int) -> object:
+        """One column; whatever fits no better kind is a list."""
+        kinds = set(map(type, values))
+        kind = kinds.pop()
+        if kinds:
+            return [*values]
+        if kind in _TABLES and (kind is not int or (min(values) >= -(2**63) and max(values) < 2**63)):
+            self.tables.setdefault(kind, []).append(values)
+            return [*self.tables].index(kind)
+        if kind is np.ndarray and _alike(values):
+            return _stack(values)
+        if kind is dict and depth < _NESTED and len(set(map(tuple, values))) == 1:
+            return self.dicts(values, depth)
+        return [*values]
+
+    def dicts(self, rows: tuple[Info, ...], depth: int) -> object:
+        """A column of dicts with equal keys; equal keys that are not str may differ in type and are left alone."""
+        if not _STR.issuperset(map(type, itertools.chain.from_iterable(rows))):
+            return [*rows]
+        columns = zip(*map(dict.values, rows), strict=True)
+        return {key: self.column(column, depth + 1) for key, column in zip(rows[0], columns, strict=True)}
+
+
+def _alike(arrays: tuple[np.ndarray[Any, Any], ...]) -> bool:
+    """Whether arrays can be stacked and come back with their exact dtypes."""
+    dtype, shape = arrays[0].dtype, arrays[0].shape
+    if dtype.hasobject or any(array.shape != shape for array in arrays):
+        return False
+    if all(array.dtype is dtype for array in arrays):
+        return True
+    return dtype.names is None and len({(array.dtype.str, array.dtype.char) for array in arrays}) == 1
+
+
+def _stack(arrays: tuple[np.ndarray[Any, Any], ...]) -> np.ndarray[Any, Any]:
+    stacked = np.empty((len(arrays), *arrays[0].shape), arrays[0].dtype)
+    for row, array in enumerate(arrays):
+        stacked[row] = array
+    return stacked
+
+
+# --- unpacking --------------------------------------------------------------------------------------------------------
+
+
+def unpack_infos(data: bytes | memoryview, where: str = "infos") -> InfoBlock:
+    """Turn bytes made by `pack_infos` into a block.
+
+    Raises:
+        CodecError: The data is malformed or exceeds a limit.
+    """
+    if not len(data):
+        return InfoBlock()
+    groups = unpack(data, where, MAX_DEPTH + _FRAMES)
+    try:
+        block = InfoBlock(tuple(itertools.starmap(_read_group, groups)))
+        if len(block.groups) > 1 and not (_rising([g.indices[0] for g in block.groups]) and _rising(block.indices)):
+            raise ValueError("env indices out of order, or twice")
+    except (TypeError, ValueError) as error:
+        raise CodecError(f"malformed block of infos: {error}", where) from error
+    return block
+
+
+def _read_group(indices: Any, tables: Any, wire: Any) -> InfoGroup:
+    if type(indices) is not np.ndarray or indices.dtype != _INT64 or indices.ndim != 1 or not indices.size:
+        raise ValueError("env indices must be a non-empty array of int64")
+    if indices[0] < 0 or not _rising(indices.tolist()):
+        raise ValueError("env indices must rise from 0")
+    if not (type(wire) is dict or (type(wire) is list and all(isinstance(info, dict) for info in wire))):
+        raise ValueError("an info must be a dict")
+    rows = len(indices)
+    return InfoGroup(indices, _read_column(wire, rows, [_read_table(kind, matrix, rows) for kind, matrix in tables]))
+
+
+def _rising(indices: list[int]) -> bool:
+    return all(map(operator.lt, indices, indices[1:]))
+
+
+def _read_table(kind: Any, matrix: Any, rows: int) -> Iterator[Column]:
+    if type(kind) is not str or type(matrix) is not np.ndarray or matrix.ndim != 2 or matrix.shape[1] != rows:
+        raise ValueError(f"no table of {rows} rows")
+    if _TABLES.get(_PYTHON[kind][0] if kind in _PYTHON else matrix.dtype.type) != (kind, matrix.dtype):
+        raise ValueError(f"a table of kind {kind[:20]!r} cannot hold {matrix.dtype}")
+    return (Column(kind, values) for values in matrix)
+
+
+def _read_column(wire: Any, rows: int, tables: list[Iterator[Column]]) -> Column:
+    if type(wire) is dict and _STR.issuperset(map(type, wire)):
+        return Column("dict", {key: _read_column(column, rows, tables) for key, column in wire.items()})
+    if type(wire) is int and 0 <= wire < len(tables):
+        if column := next(tables[wire], None):
+            return column
+    elif type(wire) is list and len(wire) == rows:
+        return Column("list", wire)
+    elif type(wire) is np.ndarray and wire.ndim and len(wire) == rows and not wire.dtype.hasobject:
+        return Column("array", wire)
+    raise ValueError(f"no column of {rows} rows")
+
+
+_INT64 = np.dtype("<i8")
+
+
+def _dict_rows(columns: dict[str, Column], count: int) -> list[Info]:
+    if not columns:
+        return [{} for _ in range(count)]
+    values = zip(*(column.rows(count) for column in columns.values()), strict=True)
+    return [dict(zip(columns, row, strict=True)) for row in values]
+
+
+_ROWS: dict[str, Callable[[Any, int], Sequence[Any]]] = {
+    **dict.fromkeys(("float", "int", "bool"), lambda values, count: values.tolist()),
+    "scalar": lambda values, count: list(values),
+    "array": lambda values, count: [values[row, ...].copy() for row in range(count)],
+    "dict": _dict_rows,
+    "list": lambda values, count: values,
+}
+
+# --- into a vector info dict ------------------------------------------------------------------------------------------
+
+
+def add_infos(vector_infos: dict[str, Any], block: InfoBlock, num_envs: int) -> dict[str, Any]:
+    """Add a block to a vector info dict exactly as ``VectorEnv._add_info`` would row by row, env indices rising.
+
+    https://gymnasium.farama.org/api/vector/#gymnasium.vector.VectorEnv (``gymnasium/vector/vector_env.py``)
+
+    Args:
+        vector_infos: Where to add; modified.
+        block: The infos to add.
+        num_envs: Length of the arrays.
+
+    Returns:
+        `vector_infos`.
+
+    Raises:
+        CodecError: The block names an env that does not exist.
+        ValueError: What NumPy raises, as in Gymnasium, when envs disagree about the shape or type of a key.
+    """
+    if any(group.indices[-1] >= num_envs for group in block.groups):
+        raise CodecError(f"info for env {block.indices[-1]}, but there are {num_envs} envs", "infos")
+    if len(block.groups) > 1 and any(map(_holds_loose_dicts, block.groups)):
+        for index, info in block.rows():
+            _add_info(vector_infos, info, index, num_envs)
+    else:
+        for group in block.groups:
+            _add_columns(vector_infos, group.column, _Rows.of(group.indices, num_envs))
+    return vector_infos
+
+
+def _holds_loose_dicts(group: InfoGroup) -> bool:
+    """Whether rows of the group may differ in nested keys, or have equal keys that name different masks (1, True).
+
+    If not, all rows of a group name the same keys as its first row. Then adding group by group meets each key first at
+    the same env as adding row by row, which decides the type of the array and the order of the keys.
+    """
+
+    def loose(column: Column) -> bool:
+        if column.kind == "list":
+            return any(isinstance(value, dict) for value in column.values)
+        return column.kind == "dict" and any(map(loose, column.values.values()))
+
+    rows = group.column.values
+    if group.column.kind == "list":
+        keys = itertools.chain.from_iterable(rows)
+        nested = any(isinstance(value, dict) for row in rows for value in row.values())
+        return nested or not _STR.issuperset(map(type, keys)) or len(set(map(tuple, rows))) > 1
+    return loose(group.column)
+
+
+class _Rows(NamedTuple):
+    """Where the rows of a group go: `at` indexes an array of `num_envs` with all of `indices` at once."""
+
+    indices: list[int]
+    at: slice | np.ndarray[Any, Any]
+    num_envs: int
+
+    @classmethod
+    def of(cls, indices: np.ndarray[Any, Any], num_envs: int) -> _Rows:
+        each = indices.tolist()
+        dense = each[-1] - each[0] == len(each) - 1
+        return cls(each, slice(each[0], each[-1] + 1) if dense else indices, num_envs)
+
+
+def _add_columns(infos: dict[str, Any], column: Column, rows: _Rows) -> None:
+    """Add the rows of a dict column, or of a list column of dicts."""
+    columns = column.values
+    if column.kind == "list" or any(f"_{key}" in columns for key in columns):  # a key that is the mask of another
+        for index, info in zip(rows.indices, column.rows(len(rows.indices)), strict=True):
+            _add_info(infos, info, index, rows.num_envs)
+        return
+    for key, values in columns.items():
+        if not _add_at_once(infos, key, values, rows):
+            for index, value in zip(rows.indices, values.rows(len(rows.indices)), strict=True):
+                _add_value(infos, key, value, index, rows.num_envs)
+
+
+def _add_at_once(infos: dict[str, Any], key: str, column: Column, rows: _Rows) -> bool:
+    """Add one key for all rows, if that is certain to equal adding them one by one."""
+    mask = infos.get(f"_{key}")
+    if mask is None:
+        mask = np.zeros(rows.num_envs, np.bool_)
+    elif type(mask) is not np.ndarray or mask.dtype != np.bool_ or mask.shape != (rows.num_envs,):
+        return False
+    array = _column_target(infos, key, column, rows.num_envs)
+    if array is None:
+        return False
+    if column.kind == "dict":
+        _add_columns(array, column, rows)
+    else:
+        array[rows.at] = column.values
+    mask[rows.at] = True
+    infos[key], infos[f"_{key}"] = array, mask
+    return True
+
+
+def _column_target(infos: dict[str, Any], key: str, column: Column, num_envs: int) -> Any:
+    """The dict or array that takes the column as it is, new or present; None if there is none."""
+    if key == "final_obs" or column.kind == "list":
+        return None
+    present = infos.get(key)
+    if column.kind == "dict":
+        return {} if key not in infos else present if type(present) is dict else None
+    dtype = column.values.dtype
+    if column.kind == "scalar" and not issubclass(dtype.type, np.number):
+        return None  # np.bool_: Gymnasium collects it in an object array
+    shape = (num_envs, *column.values.shape[1:])
+    array = present if key in infos else np.zeros(shape, _PYTHON[column.kind][0] if column.kind in _PYTHON else dtype)
+    return array if type(array) is np.ndarray and (array.dtype, array.shape) == (dtype, shape) else None
+
+
+def _add_info(infos: dict[str, Any], info: Info, index: int, num_envs: int) -> dict[str, Any]:
+    for key, value in info.items():
+        _add_value(infos, key, value, index, num_envs)
+    return infos
+
+
+def _add_value(infos: dict[str, Any], key: Any, value: Any, index: int, num_envs: int) -> None:
+    """One key of one env, the way Gymnasium does it; also where that is surprising."""
+    array: Any
+    if key == "final_obs":
+        array = infos[key] if key in infos else np.full(num_envs, None, object)
+        array[index] = value
+    elif isinstance(value, dict):
+        array = _add_info(infos.get(key, {}), value, index, num_envs)
+    else:
+        array = infos[key] if key in infos else _empty_like(value, num_envs)
+        array[index] = value
+    mask = infos.get(f"_{key}", np.zeros(num_envs, np.bool_))
+    mask[index] = True
+    infos[key], infos[f"_{key}"] = array, mask
+
+
+def _empty_like(value: Any, num_envs: int) -> np.ndarray[Any, Any]:
+    """The array that collects values of which this is the first."""
+    kind = type(value)
+    if kind in (int, float, bool) or issubclass(kind, np.number):
+        return np.zeros(num_envs, kind)
+    if isinstance(value, np.ndarray):
+        return np.zeros((num_envs, *value.shape), value.dtype)
+    return np.full(num_envs, None, object)

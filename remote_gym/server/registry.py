@@ -1,0 +1,178 @@
+"""Server process: all sessions of one server. Admission, look-up, draining; no gRPC."""
+
+from __future__ import annotations
+
+import asyncio
+import hmac
+import logging
+import secrets
+from collections import OrderedDict
+
+import remote_gym
+from remote_gym import autoreset, values
+from remote_gym.arguments import check_args
+from remote_gym.batches import Attach, Description, Lost, Open
+from remote_gym.errors import CodecError, ProtocolError
+from remote_gym.server.session import Outlet, RefusalError, Session
+from remote_gym.server.settings import Settings
+from remote_gym.wire.messages import MAX_MESSAGE_BYTES, PROTOCOL_MAX, PROTOCOL_MIN, common_protocol
+from remote_gym.workers.pool import Pool
+
+logger = logging.getLogger("remote_gym.server")
+
+MAX_TOMBSTONES = 1_024
+"""Ended sessions whose reason is remembered, so that a client that comes back late gets the exact one."""
+
+_MODES = (autoreset.NONE, "NextStep", "SameStep", "Disabled")
+
+
+class Registry:
+    """The sessions, the pool they share and the limits they meet."""
+
+    def __init__(self, settings: Settings) -> None:
+        """Prepare; `start` starts the workers."""
+        self.settings = settings
+        self.epoch = secrets.token_bytes(16)
+        self.draining = False
+        self.pool = Pool(
+            settings.num_workers, settings.max_envs_per_worker, settings.timeouts, settings.restart_budget
+        )
+        self.sessions: dict[bytes, Session] = {}
+        self._by_nonce: dict[bytes, asyncio.Future[Session]] = {}
+        self._tombstones: OrderedDict[bytes, Lost] = OrderedDict()
+        self._reserved = 0  # environments of sessions that are being opened
+
+    async def start(self, probe: bool) -> None:
+        """Start the workers; with `probe`, build one environment to find out whether it can be.
+
+        Raises:
+            RefusalError: It cannot; says why.
+            OSError, MemoryError: The workers could not be started.
+        """
+        await self.pool.start()
+        if probe:
+            kwargs = self.settings.merged_kwargs({})
+            session = Session(Open(1, 1, b"", 1), self.settings, self.pool, lambda _session: None)
+            await self.pool.probe((kwargs, None), lambda block: session.probe(block, kwargs))
+
+    async def open(self, message: Open, outlet: Outlet) -> Session:
+        """Return the session for `message`, new or, for a nonce already seen, the same as before; sends Opened.
+
+        Raises:
+            RefusalError: A limit, a rule or a failed build; nothing is left behind.
+        """
+        known = self._by_nonce.get(message.nonce)
+        if known is not None:
+            session = await asyncio.shield(known)
+            session.take_over(outlet)
+            return session
+        kwargs, protocol = self._admit(message)
+        session = Session(message, self.settings, self.pool, self._gone)
+        future: asyncio.Future[Session] = asyncio.get_running_loop().create_future()
+        self._by_nonce[message.nonce] = future
+        self._reserved += message.num_envs
+        try:
+            await session.open(kwargs, self.epoch, protocol)
+        except BaseException as error:
+            self._by_nonce.pop(message.nonce, None)
+            future.set_exception(error)
+            future.exception()  # seen: nobody may be waiting
+            raise
+        finally:
+            self._reserved -= message.num_envs
+        self.sessions[session.id] = session
+        future.set_result(session)
+        session.bind(outlet)
+        logger.info("opened %r for remote_gym %s", session, message.client_version)
+        return session
+
+    def _admit(self, message: Open) -> tuple[bytes, int]:
+        """Check `message` against every limit and rule; return the packed kwargs and the protocol version."""
+        settings = self.settings
+        try:
+            protocol = common_protocol((message.protocol_min, message.protocol_max), "client")
+        except ProtocolError as error:
+            raise RefusalError("protocol", str(error)) from error
+        if self.draining:
+            raise RefusalError("draining", "the server is going away: it takes no new sessions")
+        if message.num_envs < 1:
+            raise RefusalError("request", "num_envs must be at least 1")
+        if message.autoreset_mode not in _MODES:
+            raise RefusalError("request", f"unknown autoreset mode {message.autoreset_mode!r}: upgrade the server")
+        if len(message.nonce) != 16:
+            raise RefusalError("request", "nonce must be 16 bytes")
+        if len(self._by_nonce) >= settings.max_sessions:
+            raise RefusalError("max_sessions", f"the server holds its limit of {settings.max_sessions} sessions")
+        held = sum(session.num_envs for session in self.sessions.values()) + self._reserved
+        if held + message.num_envs > settings.max_envs:
+            raise RefusalError(
+                "max_envs",
+                f"{message.num_envs} environments were asked for, the server has room for {settings.max_envs - held} "
+                f"of its limit of {settings.max_envs}",
+            )
+        return self._kwargs(message), protocol
+
+    def _kwargs(self, message: Open) -> bytes:
+        try:
+            client_kwargs = values.unpack(message.entrypoint_kwargs) if message.entrypoint_kwargs else {}
+            check_args({"entrypoint_kwargs": client_kwargs}, "remote_args", ("entrypoint_kwargs",))
+        except (CodecError, ValueError) as error:
+            raise RefusalError("request", str(error)) from error
+        if client_kwargs and not self.settings.allow_client_kwargs:
+            raise RefusalError("allow_client_kwargs", "the server's owner allows no entrypoint_kwargs from clients")
+        return self.settings.merged_kwargs(client_kwargs)
+
+    def attach(self, message: Attach, outlet: Outlet) -> Session | Lost:
+        """Bind `outlet` to the session that `message` names, or return why there is none.
+
+        Raises:
+            ProtocolError: The client misses what it has proven to have read.
+        """
+        if message.server_epoch != self.epoch:
+            return Lost("SERVER_RESTARTED", "the server was started anew; its environments are gone")
+        session = self.sessions.get(message.session_id)
+        if session is None:
+            return self._tombstones.get(message.session_id) or Lost("EXPIRED", "the server knows no such session")
+        if not hmac.compare_digest(session.token, message.token):
+            return Lost("EXPIRED", "the server knows no such session")  # the same words: a guess learns nothing
+        session.attach(message, outlet)
+        return session
+
+    def _gone(self, session: Session) -> None:
+        self._by_nonce.pop(session.nonce, None)
+        if self.sessions.pop(session.id, None) is not None and session.reason is not None:
+            logger.info("ended %r: %s", session, session.reason.reason)
+            self._tombstones[session.id] = session.reason
+            while len(self._tombstones) > MAX_TOMBSTONES:
+                self._tombstones.popitem(last=False)
+
+    async def drain(self, grace_seconds: float) -> None:
+        """Refuse what is new and wait, at most `grace_seconds`, until nothing runs."""
+        self.draining = True
+        for session in self.sessions.values():
+            session.draining = True
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + grace_seconds
+        while loop.time() < deadline and not all(session.idle for session in self.sessions.values()):
+            await asyncio.sleep(0.01)
+
+    async def stop(self) -> None:
+        """End all workers; bounded in time."""
+        await self.pool.stop()
+
+    def describe(self) -> Description:
+        """Return what this server is and what it has room for."""
+        return Description(
+            protocol_min=PROTOCOL_MIN,
+            protocol_max=PROTOCOL_MAX,
+            version=remote_gym.__version__,
+            num_workers=self.settings.num_workers,
+            max_envs=self.settings.max_envs,
+            envs=sum(session.num_envs for session in self.sessions.values()),
+            max_sessions=self.settings.max_sessions,
+            sessions=len(self.sessions),
+            max_message_bytes=MAX_MESSAGE_BYTES,
+            draining=self.draining,
+            server_epoch=self.epoch,
+        )
+

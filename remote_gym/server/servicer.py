@@ -1,0 +1,146 @@
+"""Server process: the gRPC edge, and nothing else. Bytes of a stream <-> sessions."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import deque
+from typing import Any
+
+import grpc
+
+from remote_gym.batches import Attach, Lost, Open, Refused
+from remote_gym.errors import ProtocolError
+from remote_gym.server.registry import Registry
+from remote_gym.server.session import RefusalError, Session
+from remote_gym.wire.messages import (
+    DESCRIBE_METHOD,
+    SESSION_METHOD,
+    Joiner,
+    pack_description,
+    pack_server,
+    read_client,
+    split,
+)
+
+logger = logging.getLogger("remote_gym.server")
+
+Context = Any
+"""grpc.aio.ServicerContext; its methods are not typed by the library."""
+
+
+class StreamOutlet:
+    """Frames waiting to be written to one stream. `send` never blocks; `write` is the stream's one writer.
+
+    Bounded by the protocol, not here: an environment has one operation in flight, so a session that its client does not
+    read holds at most one answer per environment.
+    """
+
+    def __init__(self) -> None:
+        """Begin with nothing to send."""
+        self._frames: deque[bytes] = deque()
+        self._wake = asyncio.Event()
+        self._ended = False
+
+    def send(self, frame: bytes) -> None:
+        """Queue `frame`."""
+        self._frames.append(frame)
+        self._wake.set()
+
+    def end(self) -> None:
+        """Let `write` return once everything queued is written."""
+        self._ended = True
+        self._wake.set()
+
+    async def write(self, context: Context) -> None:
+        """Write frames as they come, until `end`."""
+        while True:
+            while self._frames:
+                for message in split(self._frames.popleft(), pack_server):
+                    await context.write(message)
+            if self._ended:
+                return
+            self._wake.clear()
+            await self._wake.wait()
+
+
+class Servicer:
+    """The handlers of the service `remote_gym.v1.RemoteGym`."""
+
+    def __init__(self, registry: Registry) -> None:
+        """Serve the sessions of `registry`."""
+        self._registry = registry
+
+    def handler(self) -> grpc.GenericRpcHandler:
+        """Return what a gRPC server registers. Messages pass as bytes: `wire` reads and writes them."""
+        service, session = SESSION_METHOD[1:].split("/")
+        return grpc.method_handlers_generic_handler(
+            service,
+            {
+                session: grpc.stream_stream_rpc_method_handler(self.session),
+                DESCRIBE_METHOD.rpartition("/")[2]: grpc.unary_unary_rpc_method_handler(self.describe),
+            },
+        )
+
+    async def describe(self, _request: bytes, _context: Context) -> bytes:
+        """Answer Describe."""
+        return pack_description(self._registry.describe())
+
+    async def session(self, _requests: Any, context: Context) -> None:
+        """Carry a session over one stream, until either side ends it."""
+        outlet = StreamOutlet()
+        writer = asyncio.ensure_future(outlet.write(context))
+        reader = asyncio.ensure_future(self._read(context, outlet))
+        try:
+            await asyncio.wait([reader, writer], return_when=asyncio.FIRST_COMPLETED)
+            if reader.done() and not reader.cancelled() and isinstance(reader.exception(), ProtocolError):
+                await context.abort(grpc.StatusCode.INVALID_ARGUMENT, str(reader.exception()))
+            if reader.done() and reader.exception() is None:  # the client will send no more
+                outlet.end()
+                await writer
+        finally:
+            reader.cancel()
+            writer.cancel()
+            await asyncio.gather(reader, writer, return_exceptions=True)
+
+    async def _read(self, context: Context, outlet: StreamOutlet) -> None:
+        joiner = Joiner(read_client)
+        session: Session | None = None
+        try:
+            while (data := await context.read()) is not grpc.aio.EOF:
+                message = joiner.feed(data)
+                if message is None:
+                    continue
+                if session is not None:
+                    session.receive(message)
+                elif (session := await self._begin(message, outlet)) is None:
+                    return
+        except ProtocolError:
+            raise
+        except asyncio.CancelledError:
+            raise
+        except Exception:
+            logger.exception("a stream failed")
+            raise
+        finally:
+            if session is not None:
+                session.detach(outlet)
+
+    async def _begin(self, message: Any, outlet: StreamOutlet) -> Session | None:
+        """Open or attach by the first message of a stream; None if there is no session to carry."""
+        if isinstance(message, Open):
+            try:
+                session = await self._registry.open(message, outlet)
+            except RefusalError as error:
+                outlet.send(pack_server(Refused(0, error.limit, str(error), error.failure)))
+                return None
+            assert session.opened is not None
+            outlet.send(pack_server(session.opened))
+            return session
+        if isinstance(message, Attach):
+            found = self._registry.attach(message, outlet)
+            if isinstance(found, Lost):
+                outlet.send(pack_server(found))
+                return None
+            return found
+        raise ProtocolError("a stream begins with Open or Attach")

@@ -1,0 +1,70 @@
+"""Server process: what a server was told to be. Checked once, when it is created."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from remote_gym import values
+from remote_gym.errors import MisuseError
+from remote_gym.workers.pool import Timeouts
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Limits and rules of one server.
+
+    Attributes:
+        entrypoint: What to host.
+        entrypoint_kwargs: The owner's keyword arguments.
+        num_workers: Worker processes to begin with.
+        max_envs_per_worker: Environments one worker may hold; None: no limit.
+        max_envs: Environments the server holds at once.
+        max_sessions: Sessions the server holds at once.
+        lease_seconds: How long a session without a stream is kept.
+        timeouts: Of one environment's operations.
+        restart_budget: (count, seconds): how often a worker is replaced within how long; None: without end.
+        allow_client_kwargs: Whether clients may send `entrypoint_kwargs`.
+    """
+
+    entrypoint: str
+    entrypoint_kwargs: dict[str, Any]
+    num_workers: int
+    max_envs_per_worker: int | None
+    max_envs: int
+    max_sessions: int
+    lease_seconds: float
+    timeouts: Timeouts
+    restart_budget: tuple[int, float] | None
+    allow_client_kwargs: bool
+
+    def __post_init__(self) -> None:
+        """Check every number.
+
+        Raises:
+            MisuseError: One is out of range; names it.
+        """
+        if not isinstance(self.entrypoint, str) or not self.entrypoint:
+            raise MisuseError("default_args['entrypoint'] must name what to host, e.g. 'CartPole-v1' or 'my_file.py'")
+        for name in ("num_workers", "max_envs_per_worker", "max_envs", "max_sessions"):
+            number = getattr(self, name)
+            if number is None and name == "max_envs_per_worker":
+                continue
+            if not isinstance(number, int) or isinstance(number, bool) or number < 1:
+                raise MisuseError(f"{name} must be a positive integer, got {number!r}")
+        limits = {
+            "lease_seconds": self.lease_seconds,
+            "step_timeout_seconds": self.timeouts.step,
+            "reset_timeout_seconds": self.timeouts.reset,
+            "build_timeout_seconds": self.timeouts.build,
+        }
+        for name, seconds in limits.items():
+            if seconds is not None and not (isinstance(seconds, (int, float)) and seconds > 0):
+                raise MisuseError(f"{name} must be a positive number of seconds, got {seconds!r}")
+        values.pack(self.entrypoint_kwargs, "default_args['entrypoint_kwargs']")
+
+    def merged_kwargs(self, client_kwargs: Mapping[str, Any]) -> bytes:
+        """Return the packed keyword arguments of one session: the client's over the owner's."""
+        merged = {**self.entrypoint_kwargs, **client_kwargs}
+        return values.pack(merged, "entrypoint_kwargs") if merged else b""

@@ -1,0 +1,393 @@
+"""No I/O: serialised messages <-> the dataclasses of `batches`. The only module that touches generated classes,
+but for failures in `frames`.
+
+`pack_client`/`read_client` and `pack_server`/`read_server` mirror each other. Hot messages take the short way through
+`frames`; everything else, and hot messages in an unusual encoding, goes through the generated classes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+from google.protobuf.message import DecodeError
+
+from remote_gym.batches import (
+    Attach,
+    Attached,
+    Call,
+    ClientMessage,
+    Close,
+    Closed,
+    Description,
+    Failure,
+    FailureKind,
+    Fragment,
+    Indices,
+    Lost,
+    Open,
+    Opened,
+    Refused,
+    Render,
+    Reset,
+    Returned,
+    ServerMessage,
+    Step,
+    Transition,
+)
+from remote_gym.errors import ProtocolError
+from remote_gym.wire import frames
+from remote_gym.wire import session_pb2 as pb
+from remote_gym.wire.spaces import pack_space, read_space
+
+PROTOCOL_MIN = PROTOCOL_MAX = 1
+"""Versions of the contract this code speaks."""
+
+MAX_MESSAGE_BYTES = 64 * 1024 * 1024
+"""Of one gRPC message, on both sides."""
+
+FRAGMENT_BYTES = 16 * 1024 * 1024
+"""A larger message travels in pieces of this size, so that no message comes near the limit."""
+
+MAX_WHOLE_BYTES = 1024 * 1024 * 1024
+"""Of a message joined from fragments; bounds what a peer can make us hold."""
+
+DESCRIBE_METHOD = "/remote_gym.v1.RemoteGym/Describe"
+SESSION_METHOD = "/remote_gym.v1.RemoteGym/Session"
+
+_MODES = {
+    "None": pb.AUTORESET_MODE_NONE,
+    "NextStep": pb.AUTORESET_MODE_NEXT_STEP,
+    "SameStep": pb.AUTORESET_MODE_SAME_STEP,
+    "Disabled": pb.AUTORESET_MODE_DISABLED,
+}
+_MODE_NAMES = {number: name for name, number in _MODES.items()}
+
+
+def _indices(indices: Any) -> Indices:
+    return list(indices) or None
+
+
+def _flag_bytes(flags: Any) -> bytes:
+    return np.asarray(flags, np.bool_).tobytes()
+
+
+def _pack_failure(failure: Failure) -> pb.Failure:
+    return pb.Failure(
+        index=failure.index, kind=int(failure.kind), type=failure.type, message=failure.message, detail=failure.detail
+    )  # type: ignore[arg-type]
+
+
+def _read_failure(failure: pb.Failure) -> Failure:
+    kinds = FailureKind._value2member_map_
+    kind = FailureKind(failure.kind) if failure.kind in kinds else FailureKind.RAISED
+    return Failure(failure.index, kind, failure.type, failure.message, failure.detail)
+
+
+# Client messages: dataclass -> field name and message, message -> dataclass.
+
+_Pack = Callable[[Any], dict[str, Any]]
+_Read = Callable[[Any], Any]
+
+_PACK_CLIENT: dict[type[Any], _Pack] = {
+    Open: lambda m: {
+        "open": pb.Open(
+            protocol_min=m.protocol_min,
+            protocol_max=m.protocol_max,
+            nonce=m.nonce,
+            num_envs=m.num_envs,
+            entrypoint_kwargs=m.entrypoint_kwargs,
+            render_mode=m.render_mode or "",
+            autoreset_mode=_MODES[m.autoreset_mode],
+            exact_types=m.exact_types,
+            reply_early=m.reply_early,
+            client_version=m.client_version,
+        )
+    },
+    Attach: lambda m: {
+        "attach": pb.Attach(
+            session_id=m.session_id,
+            token=m.token,
+            server_epoch=m.server_epoch,
+            protocol=m.protocol,
+            missing=[pb.Attach.Missing(number=number, indices=indices or ()) for number, indices in m.missing],
+        )
+    },
+    Reset: lambda m: {
+        "reset": pb.Reset(number=m.number, indices=m.indices or (), seeds=m.seeds, options=m.options)
+    },
+    Step: lambda m: {
+        "step": pb.Step(number=m.number, indices=m.indices or (), actions=[bytes(leaf) for leaf in m.actions])
+    },
+    Call: lambda m: {
+        "call": pb.Call(
+            number=m.number,
+            indices=m.indices or (),
+            name=m.name,
+            arguments=m.arguments,
+            set=m.values is not None,
+            values=m.values or b"",
+        )
+    },
+    Render: lambda m: {"render": pb.Render(number=m.number, indices=m.indices or ())},
+    Close: lambda m: {"close": pb.Close()},
+    Fragment: lambda m: {"fragment": pb.Fragment(data=bytes(m.data), last=m.last, total_bytes=m.total_bytes)},
+}
+
+_READ_CLIENT: dict[str, _Read] = {
+    "open": lambda m: Open(
+        m.protocol_min,
+        m.protocol_max,
+        m.nonce,
+        m.num_envs,
+        m.entrypoint_kwargs,
+        m.render_mode or None,
+        _MODE_NAMES.get(m.autoreset_mode, str(m.autoreset_mode)),
+        m.exact_types,
+        m.reply_early,
+        m.client_version,
+    ),
+    "attach": lambda m: Attach(
+        m.session_id,
+        m.token,
+        m.server_epoch,
+        m.protocol,
+        [(missing.number, _indices(missing.indices)) for missing in m.missing],
+    ),
+    "reset": lambda m: Reset(m.number, _indices(m.indices), m.seeds, m.options),
+    "step": lambda m: Step(m.number, _indices(m.indices), list(m.actions)),
+    "call": lambda m: Call(m.number, _indices(m.indices), m.name, m.arguments, m.values if m.set else None),
+    "render": lambda m: Render(m.number, _indices(m.indices)),
+    "close": lambda m: Close(),
+    "fragment": lambda m: Fragment(m.data, m.last, m.total_bytes),
+}
+
+_PACK_SERVER: dict[type[Any], _Pack] = {
+    Opened: lambda m: {
+        "opened": pb.Opened(
+            protocol=m.protocol,
+            session_id=m.session_id,
+            token=m.token,
+            server_epoch=m.server_epoch,
+            lease_seconds=m.lease_seconds,
+            observation_space=pack_space(m.observation_space),
+            action_space=pack_space(m.action_space),
+            spec_json=m.spec_json,
+            metadata=m.metadata,
+            render_mode=m.render_mode or "",
+            env_ids=m.env_ids,
+        )
+    },
+    Attached: lambda m: {"attached": pb.Attached(highest=m.highest, lease_seconds=m.lease_seconds)},
+    Transition: lambda m: {
+        "transition": pb.Transition(
+            number=m.number,
+            indices=m.indices or (),
+            observations=[bytes(leaf) for leaf in m.observations],
+            rewards=np.frombuffer(m.rewards, "<f8").tolist(),
+            terminations=np.frombuffer(m.terminations, np.bool_).tolist(),
+            truncations=np.frombuffer(m.truncations, np.bool_).tolist(),
+            infos=[bytes(info) for info in m.infos],
+            failures=[_pack_failure(failure) for failure in m.failures],
+        )
+    },
+    Returned: lambda m: {
+        "returned": pb.Returned(
+            number=m.number,
+            indices=m.indices or (),
+            values=m.values,
+            failures=[_pack_failure(failure) for failure in m.failures],
+        )
+    },
+    Refused: lambda m: {
+        "refused": pb.Refused(
+            number=m.number,
+            limit=m.limit,
+            message=m.message,
+            failure=None if m.failure is None else _pack_failure(m.failure),
+        )
+    },
+    Lost: lambda m: {"lost": pb.Lost(reason=m.reason, detail=m.detail)},
+    Closed: lambda m: {"closed": pb.Closed()},
+    Fragment: _PACK_CLIENT[Fragment],
+}
+
+_READ_SERVER: dict[str, _Read] = {
+    "opened": lambda m: Opened(
+        m.protocol,
+        m.session_id,
+        m.token,
+        m.server_epoch,
+        m.lease_seconds,
+        read_space(m.observation_space),
+        read_space(m.action_space),
+        m.spec_json,
+        m.metadata,
+        m.render_mode or None,
+        list(m.env_ids),
+    ),
+    "attached": lambda m: Attached(m.highest, m.lease_seconds),
+    "transition": lambda m: Transition(
+        m.number,
+        _indices(m.indices),
+        list(m.observations),
+        np.array(m.rewards, "<f8").tobytes(),
+        _flag_bytes(m.terminations),
+        _flag_bytes(m.truncations),
+        list(m.infos),
+        [_read_failure(failure) for failure in m.failures],
+    ),
+    "returned": lambda m: Returned(
+        m.number, _indices(m.indices), list(m.values), [_read_failure(failure) for failure in m.failures]
+    ),
+    "refused": lambda m: Refused(
+        m.number, m.limit, m.message, _read_failure(m.failure) if m.HasField("failure") else None
+    ),
+    "lost": lambda m: Lost(m.reason, m.detail),
+    "closed": lambda m: Closed(),
+    "fragment": lambda m: Fragment(m.data, m.last, m.total_bytes),
+}
+
+
+def pack_client(message: ClientMessage | Fragment) -> bytes:
+    """Return `message` as a serialised ClientMessage."""
+    if type(message) is Step:
+        return frames.pack_step(message)
+    return pb.ClientMessage(**_PACK_CLIENT[type(message)](message)).SerializeToString()
+
+
+def pack_server(message: ServerMessage | Fragment) -> bytes:
+    """Return `message` as a serialised ServerMessage."""
+    if type(message) is Transition:
+        return frames.pack_transition(message)
+    return pb.ServerMessage(**_PACK_SERVER[type(message)](message)).SerializeToString()
+
+
+def read_client(data: bytes) -> ClientMessage | Fragment:
+    """Return the message that a serialised ClientMessage holds.
+
+    Raises:
+        ProtocolError: This is no such message.
+    """
+    if frames.is_step(data):
+        try:
+            return frames.read_step(data)
+        except frames.UnusualEncoding:
+            pass
+    return _read(pb.ClientMessage(), data, _READ_CLIENT)  # type: ignore[no-any-return]
+
+
+def read_server(data: bytes) -> ServerMessage | Fragment:
+    """Return the message that a serialised ServerMessage holds.
+
+    Raises:
+        ProtocolError: This is no such message.
+    """
+    if frames.is_transition(data):
+        try:
+            return frames.read_transition(data)
+        except frames.UnusualEncoding:
+            pass
+    return _read(pb.ServerMessage(), data, _READ_SERVER)  # type: ignore[no-any-return]
+
+
+def _read(envelope: Any, data: bytes, readers: dict[str, _Read]) -> Any:
+    try:
+        envelope.ParseFromString(data)
+    except DecodeError as error:
+        raise ProtocolError(f"malformed message: {error}") from None
+    kind = envelope.WhichOneof("message")
+    if kind is None:
+        raise ProtocolError("a message of an unknown kind: the peer is newer, upgrade this side")
+    return readers[kind](getattr(envelope, kind))
+
+
+def split(data: bytes, pack: Callable[[Fragment], bytes]) -> Iterator[bytes]:
+    """Yield `data` as it is, or as fragments made by `pack` if it is too large for one message."""
+    if len(data) <= FRAGMENT_BYTES:
+        yield data
+        return
+    view = memoryview(data)
+    for start in range(0, len(data), FRAGMENT_BYTES):
+        piece = view[start : start + FRAGMENT_BYTES]
+        yield pack(Fragment(piece, start + FRAGMENT_BYTES >= len(data), len(data)))
+
+
+class Joiner:
+    """Fragments -> whole messages, for one direction of one stream."""
+
+    def __init__(self, read: Callable[[bytes], Any]) -> None:
+        """Join what `read` returns as `Fragment`."""
+        self._read = read
+        self._pieces: list[bytes] = []
+        self._size = 0
+
+    def feed(self, data: bytes) -> Any:
+        """Return the message in `data`, or None if it was a fragment that is not the last.
+
+        Raises:
+            ProtocolError: The bytes are no message, or the fragments do not fit together.
+        """
+        message = self._read(data)
+        if type(message) is not Fragment:
+            if self._pieces:
+                raise ProtocolError("a message came in between the fragments of another")
+            return message
+        self._size += len(message.data)
+        if message.total_bytes > MAX_WHOLE_BYTES or self._size > message.total_bytes:
+            raise ProtocolError(f"a fragmented message is larger than it says or than {MAX_WHOLE_BYTES} bytes")
+        self._pieces.append(bytes(message.data))
+        if not message.last:
+            return None
+        whole, self._pieces, self._size = b"".join(self._pieces), [], 0
+        inner = self._read(whole)
+        if type(inner) is Fragment:
+            raise ProtocolError("a fragment holds a fragment")
+        return inner
+
+
+def pack_description(description: Description) -> bytes:
+    """Return a serialised DescribeReply."""
+    return pb.DescribeReply(**vars(description)).SerializeToString()
+
+
+def read_description(data: bytes) -> Description:
+    """Return what a serialised DescribeReply says.
+
+    Raises:
+        ProtocolError: This is no such message.
+    """
+    reply = pb.DescribeReply()
+    try:
+        reply.ParseFromString(data)
+    except DecodeError as error:
+        raise ProtocolError(f"malformed message: {error}") from None
+    return Description(**{name: getattr(reply, name) for name in Description.__dataclass_fields__})
+
+
+def common_protocol(theirs: tuple[int, int], peer: str, ours: tuple[int, int] = (PROTOCOL_MIN, PROTOCOL_MAX)) -> int:
+    """Return the newest protocol version both sides speak.
+
+    Args:
+        theirs: Oldest and newest version of the peer.
+        peer: ``"client"`` or ``"server"``: who the peer is.
+        ours: Oldest and newest version of this side.
+
+    Raises:
+        ProtocolError: There is none; says which side to upgrade.
+    """
+    newest = min(theirs[1], ours[1])
+    if newest >= max(theirs[0], ours[0]):
+        return newest
+    us = "server" if peer == "client" else "client"
+    older = peer if theirs[1] < ours[0] else us
+    raise ProtocolError(
+        f"no common protocol version: the {peer} speaks {theirs[0]} to {theirs[1]}, the {us} {ours[0]} to {ours[1]}; "
+        f"upgrade remote_gym on the {older}"
+    )
+
+
+def as_sequence(indices: Indices, num_envs: int) -> Sequence[int]:
+    """Return env indices with None spelled out."""
+    return range(num_envs) if indices is None else indices

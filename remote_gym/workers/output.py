@@ -1,0 +1,77 @@
+"""Child side: what environments print, labelled line by line with their env_id.
+
+Python's ``sys.stdout`` and ``sys.stderr`` are replaced; both file descriptors lead to the server, which logs each line.
+What C code and subprocesses write goes there too, without a label: the server then adds the env_id that runs.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import threading
+from collections.abc import Callable
+
+MAX_LINE_CHARS = 8_192
+"""A longer line is cut into lines of this length, so that an environment printing without end needs no memory."""
+
+LABEL = "\x1eenv %d\x1f"
+"""Marks a line as labelled: control characters that no text contains by accident."""
+
+
+class LabelledOutput(io.TextIOBase):
+    """A text stream that passes on whole lines, each with the env_id that was current when it was begun."""
+
+    def __init__(self, descriptor: int, current: Callable[[], int | None]) -> None:
+        """Write to `descriptor`; `current` tells whose turn it is, None outside of any environment's."""
+        self._descriptor = descriptor
+        self._current = current
+        self._pending = ""
+        self._pending_env: int | None = None
+        self._lock = threading.RLock()
+
+    encoding = "utf-8"
+
+    def writable(self) -> bool:
+        """Return True."""
+        return True
+
+    def fileno(self) -> int:
+        """Return the descriptor, so that subprocesses can inherit it."""
+        return self._descriptor
+
+    def isatty(self) -> bool:
+        """Return False: progress bars and colours make no sense in a log."""
+        return False
+
+    def write(self, text: str) -> int:
+        """Take in `text` and pass on the lines that are now whole."""
+        with self._lock:
+            env_id = self._current()
+            if env_id != self._pending_env:
+                self._end_line()
+                self._pending_env = env_id
+            *lines, self._pending = (self._pending + text).split("\n")
+            while len(self._pending) > MAX_LINE_CHARS:
+                lines.append(self._pending[:MAX_LINE_CHARS])
+                self._pending = self._pending[MAX_LINE_CHARS:]
+            self._emit(lines)
+        return len(text)
+
+    def flush(self) -> None:
+        """Do nothing: lines travel whole, an unfinished one when another environment writes or at the end."""
+
+    def close(self) -> None:
+        """Pass on an unfinished line."""
+        with self._lock:
+            self._end_line()
+
+    def _end_line(self) -> None:
+        if self._pending:
+            self._emit([self._pending])
+            self._pending = ""
+
+    def _emit(self, lines: list[str]) -> None:
+        label = "" if self._pending_env is None else LABEL % self._pending_env
+        data = "".join(f"{label}{line}\n" for line in lines).encode("utf-8", "backslashreplace")
+        while data:
+            data = data[os.write(self._descriptor, data) :]

@@ -1,0 +1,277 @@
+"""Parent side: all workers of a server. Places environments, starts and replaces workers, watches their deadlines.
+
+A worker is one unit of delay and failure: its environments, of whatever session, share its fate.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import heapq
+import itertools
+import logging
+import time
+from collections import deque
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
+from remote_gym.workers.process import WorkerLost, WorkerProcess
+
+logger = logging.getLogger("remote_gym.pool")
+
+
+@dataclass(frozen=True)
+class Timeouts:
+    """Seconds one environment may take, per operation; None: no limit."""
+
+    build: float | None = 300.0
+    reset: float | None = 300.0
+    step: float | None = 60.0
+
+    def by_operation(self) -> dict[str, float | None]:
+        """Return the limits by the names on a worker's board. Calls and renders are limited like steps."""
+        return {
+            "build": self.build,
+            "reset": self.reset,
+            "step": self.step,
+            "call": self.step,
+            "render": self.step,
+            "close": self.step,
+        }
+
+
+OnLost = Callable[["Block", WorkerLost, bool], None]
+Recipe = tuple[bytes, "str | None"]
+"""Packed entrypoint_kwargs and render mode: two sessions with equal recipes get equal environments."""
+
+
+@dataclass
+class Block:
+    """Consecutive environments of one session in one worker.
+
+    Attributes:
+        worker: Replaced when it dies.
+        first: The first env index.
+        env_ids: Ids in the pool, by env index from `first` on.
+        on_lost: Called with (block, why, rebuild) when a new worker is there, after the callbacks of the commands that
+            died with the old one. `rebuild` is False when the restart budget is used up.
+        spare: The group in the same worker whose environment was built by `probe` and is to be used as the first.
+    """
+
+    worker: WorkerProcess
+    group: int
+    first: int
+    env_ids: list[int]
+    on_lost: OnLost
+    spare: int | None = None
+
+    @property
+    def stop(self) -> int:
+        """The env index after the last."""
+        return self.first + len(self.env_ids)
+
+
+class Pool:
+    """The workers, which env_ids are taken, and where everything is."""
+
+    def __init__(
+        self,
+        num_workers: int,
+        max_envs_per_worker: int | None,
+        timeouts: Timeouts,
+        restart_budget: tuple[int, float] | None,
+    ) -> None:
+        """Prepare; `start` starts the workers."""
+        self._restart_budget = restart_budget
+        self._deaths: dict[str, deque[float]] = {}  # worker name -> times, on the monotonic clock
+        self._spare: tuple[Recipe, Block] | None = None
+        self.num_workers = num_workers
+        self._max_envs_per_worker = max_envs_per_worker
+        self._limits = timeouts.by_operation()
+        self.workers: list[WorkerProcess] = []
+        self.num_envs = 0
+        self._blocks: dict[int, Block] = {}
+        self._groups = itertools.count(1)
+        self._names = itertools.count()
+        self._free_env_ids: list[int] = []
+        self._next_env_id = 0
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._stopping = False
+
+    async def start(self) -> None:
+        """Start all workers, in parallel, and the watch over their deadlines."""
+        self.workers = list(await asyncio.gather(*(self._new_worker() for _ in range(self.num_workers))))
+        self._watch_task = asyncio.create_task(self._watch())
+
+    async def stop(self) -> None:
+        """Close all environments and end all workers; bounded in time."""
+        self._stopping = True
+        self._watch_task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await asyncio.gather(*(worker.stop() for worker in self.workers), return_exceptions=True)
+
+    async def _new_worker(self, name: str | None = None) -> WorkerProcess:
+        worker = WorkerProcess(name or f"worker {next(self._names)}", self._worker_gone)
+        await worker.start()
+        return worker
+
+    async def probe(self, recipe: Recipe, build: Callable[[Block], Awaitable[object]]) -> None:
+        """Build one environment by `build`, to find out whether it can be; it is kept for the first session.
+
+        Raises:
+            Exception: Whatever `build` raises; nothing is kept then.
+        """
+        (block,) = await self.place(1, lambda _block, _lost, _rebuild: self._drop_spare(), None)
+        try:
+            await build(block)
+        except BaseException:
+            self.release(block)
+            raise
+        self._spare = (recipe, block)
+
+    def _drop_spare(self) -> None:
+        if self._spare is not None:
+            (_, block), self._spare = self._spare, None
+            self.release(block)
+
+    async def place(self, num_envs: int, on_lost: OnLost, recipe: Recipe | None) -> list[Block]:
+        """Reserve env_ids and spread `num_envs` over the workers: contiguous blocks, least-loaded worker first.
+
+        With `max_envs_per_worker`, workers are added as needed and leave with their last environment. The environment
+        that `probe` has built becomes one of a session with the same recipe, and is closed otherwise.
+
+        Raises:
+            OSError, MemoryError: A worker that was needed could not be started.
+        """
+        spare = self._take_spare(recipe)
+        room = self._max_envs_per_worker or num_envs + max((w.num_envs for w in self.workers), default=0)
+        missing = num_envs - sum(max(0, room - worker.num_envs) for worker in self.workers)
+        while missing > 0:
+            self.workers.append(await self._new_worker())
+            missing -= room
+        shares = self._shares(num_envs, room)
+        blocks, first = [], 0
+        for worker, count in shares:
+            block = Block(worker, next(self._groups), first, [], on_lost)
+            if spare is not None and spare.worker is worker:
+                block.spare, block.env_ids, spare = spare.group, list(spare.env_ids), None
+            block.env_ids += [self._take_env_id() for _ in range(count - len(block.env_ids))]
+            self._adopt(block, worker)
+            blocks.append(block)
+            first += count
+        self.num_envs += num_envs
+        if spare is not None:  # its worker got no block
+            self._adopt(spare, spare.worker)
+            self.num_envs += 1
+            self.release(spare)
+        return blocks
+
+    def _take_spare(self, recipe: Recipe | None) -> Block | None:
+        """Return the block of the environment built by `probe` if it fits `recipe`, no longer placed."""
+        if self._spare is None or recipe is None:
+            return None
+        (built_by, block), self._spare = self._spare, None
+        if built_by != recipe or block.worker.lost is not None:
+            self.release(block)
+            return None
+        del self._blocks[block.group]
+        block.worker.groups.discard(block.group)
+        block.worker.num_envs -= 1
+        self.num_envs -= 1
+        return block
+
+    def _shares(self, num_envs: int, room: int) -> list[tuple[WorkerProcess, int]]:
+        # A worker that has just died is replaced in a moment; it is the last choice until then.
+        order = sorted(self.workers, key=lambda worker: (worker.lost is not None, worker.num_envs))
+        shares = dict.fromkeys(order, 0)
+        left = num_envs
+        while left:
+            open_workers = [worker for worker in order if worker.num_envs + shares[worker] < room]
+            each, extra = divmod(left, len(open_workers))
+            for position, worker in enumerate(open_workers):
+                count = min(each + (position < extra), room - worker.num_envs - shares[worker])
+                shares[worker] += count
+                left -= count
+        return [(worker, count) for worker, count in shares.items() if count]
+
+    def _adopt(self, block: Block, worker: WorkerProcess) -> None:
+        block.worker = worker
+        worker.groups.add(block.group)
+        worker.num_envs += len(block.env_ids)
+        self._blocks[block.group] = block
+
+    def release(self, block: Block) -> None:
+        """Close the environments of `block` and forget it; its env_ids may be used again."""
+        if self._blocks.pop(block.group, None) is None:
+            return
+        worker = block.worker
+        worker.groups.discard(block.group)
+        worker.num_envs -= len(block.env_ids)
+        self.num_envs -= len(block.env_ids)
+
+        def closed(_result: object) -> None:
+            for env_id in block.env_ids:
+                heapq.heappush(self._free_env_ids, env_id)
+            if not worker.groups and len(self.workers) > self.num_workers and worker in self.workers:
+                self.workers.remove(worker)
+                self._spawn(worker.stop())
+
+        worker.submit(["close", block.group], closed)
+
+    def _take_env_id(self) -> int:
+        if self._free_env_ids:
+            return heapq.heappop(self._free_env_ids)
+        self._next_env_id += 1
+        return self._next_env_id - 1
+
+    def _worker_gone(self, worker: WorkerProcess, lost: WorkerLost) -> None:
+        if worker.stopping or self._stopping:
+            return
+        logger.error("%s (process %d) was lost: %s", worker.name, worker.pid, lost.reason)
+        self._spawn(self._replace(worker, lost))
+
+    async def _replace(self, worker: WorkerProcess, lost: WorkerLost) -> None:
+        """Start a new worker in place of `worker` and tell the owners of its blocks."""
+        blocks = [self._blocks[group] for group in worker.groups]
+        rebuild = self._within_budget(worker.name)
+        try:
+            new = await self._new_worker(worker.name)
+        except (OSError, MemoryError):
+            logger.exception("no new %s could be started; its environments stay lost", worker.name)
+            self.workers.remove(worker)
+            for block in blocks:
+                block.on_lost(block, lost, False)
+            return
+        self.workers[self.workers.index(worker)] = new
+        for block in blocks:
+            if block.group in self._blocks:  # not released meanwhile
+                self._adopt(block, new)
+                block.on_lost(block, lost, rebuild)
+
+    def _within_budget(self, name: str) -> bool:
+        if self._restart_budget is None:
+            return True
+        count, seconds = self._restart_budget
+        now = time.monotonic()
+        deaths = self._deaths.setdefault(name, deque())
+        deaths.append(now)
+        while deaths[0] < now - seconds:
+            deaths.popleft()
+        return len(deaths) <= count
+
+    def _spawn(self, coroutine: object) -> None:
+        task = asyncio.ensure_future(coroutine)  # type: ignore[call-overload]
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _watch(self) -> None:
+        """Check all deadlines, often enough for the shortest of them."""
+        shortest = min((limit for limit in self._limits.values() if limit is not None), default=60.0)
+        interval = min(1.0, max(0.02, shortest / 8))
+        before = time.monotonic()
+        while True:
+            await asyncio.sleep(interval)
+            now = time.monotonic()
+            # While the server itself was suspended its workers may have been too: such time does not count.
+            elapsed, before = min(now - before, 2 * interval), now
+            for worker in self.workers:
+                worker.check_deadline(self._limits, elapsed)

@@ -1,0 +1,274 @@
+"""Parent side: one worker process. Starts it, talks to it in rounds, and notices {answer, exit, deadline} together.
+
+Everything here runs on the server's event loop; nothing blocks but the start of the process itself (a few ms).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import signal
+import socket
+import sys
+import time
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from remote_gym.workers.board import NO_ENV_ID, SIZE_BYTES, Board
+from remote_gym.workers.link import Command, Decoder, Result, encode
+from remote_gym.workers.memory import SharedBlock
+
+logger = logging.getLogger("remote_gym.worker")
+output_logger = logging.getLogger("remote_gym.env")
+
+TAIL_LINES = 30
+"""Lines of a worker's output kept for the error that reports its death."""
+
+EXIT_GRACE_SECONDS = 2.0
+"""How long environments may take to close before their worker is killed."""
+
+THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS")
+"""Set to 1 for workers unless the owner has set them: many workers share the cores already."""
+
+
+@dataclass(frozen=True)
+class WorkerLost:
+    """Why a command has no result: the worker is gone."""
+
+    reason: str  # "killed by SIGKILL", "exit code 3", "hung in step"
+    stderr_tail: str
+    env_id: int  # whose turn it was; the last one's if it was idle
+
+
+Callback = Callable[[Result | WorkerLost], None]
+
+
+class WorkerProcess:
+    """A running worker.
+
+    Guarantees: every submitted command's callback is called once, with its result or a `WorkerLost`, in order.
+    """
+
+    def __init__(self, name: str, on_exit: Callable[[WorkerProcess, WorkerLost], None]) -> None:
+        """Prepare; `start` starts the process. `on_exit` is called once, after all callbacks."""
+        self.name = name
+        self.groups: set[int] = set()
+        self.num_envs = 0
+        self.pid = 0
+        self.lost: WorkerLost | None = None
+        self.stopping = False
+        self._on_exit = on_exit
+        self._waiting: deque[tuple[Command, Callback]] = deque()
+        self._in_flight: list[Callback] = [lambda _started: None]  # the answer to the start message comes first
+        self._decoder = Decoder()
+        self._tail: deque[str] = deque(maxlen=TAIL_LINES)
+        self._hung: str | None = None
+        self._watched = (0, 0.0)  # progress count when last seen to move, seconds it has stood still
+
+    async def start(self) -> None:
+        """Start the process; commands may be submitted as soon as this returns.
+
+        Raises:
+            OSError: The process or its descriptors could not be made.
+            MemoryError: The board could not be allocated.
+        """
+        with contextlib.ExitStack() as on_failure, contextlib.ExitStack() as childs:
+            block = on_failure.enter_context(SharedBlock.create(SIZE_BYTES))
+            commands, child_commands = socket.socketpair()
+            on_failure.callback(commands.close)
+            childs.callback(child_commands.close)
+            self._descriptors, child_descriptors = socket.socketpair()
+            on_failure.callback(self._descriptors.close)
+            childs.callback(child_descriptors.close)
+            child_guard, self._guard = os.pipe()
+            on_failure.callback(os.close, self._guard)
+            childs.callback(os.close, child_guard)
+            inherited = (child_commands.fileno(), child_descriptors.fileno(), child_guard, block.descriptor)
+            self._board = Board(block.buffer)
+            self._board.clear()
+            environment, changed = _worker_environment()
+            self._process = await asyncio.create_subprocess_exec(
+                sys.executable, "-m", "remote_gym.workers.worker", *map(str, inherited),
+                stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,
+                pass_fds=inherited, start_new_session=True, env=environment,
+            )  # fmt: skip
+            on_failure.pop_all()
+        self.pid = self._process.pid
+        self._block = block
+        commands.setblocking(False)
+        self._transport, _ = await asyncio.get_running_loop().create_connection(lambda: _Receiver(self), sock=commands)
+        self._transport.write(encode([{"path": sys.path, "environment": changed}]))
+        self._exit_task = asyncio.create_task(self._wait_for_exit())
+        logger.debug("%s started as process %d", self.name, self.pid)
+
+    def submit(self, command: Command, callback: Callback) -> None:
+        """Run `command` in the next round. Commands that wait for a busy worker travel together."""
+        if self.lost is not None:
+            asyncio.get_running_loop().call_soon(callback, self.lost)
+            return
+        self._waiting.append((command, callback))
+        if not self._in_flight and not self.stopping:
+            self._send_round()
+
+    def send_descriptor(self, descriptor: int) -> None:
+        """Hand over a file descriptor for a command that is submitted next."""
+        with contextlib.suppress(OSError):  # it has just died: the command will say so
+            socket.send_fds(self._descriptors, [b"\0"], [descriptor])
+
+    def _send_round(self) -> None:
+        commands, callbacks = zip(*self._waiting, strict=True)
+        self._waiting.clear()
+        self._in_flight = list(callbacks)
+        self._watched = (-1, 0.0)
+        self._transport.write(encode(list(commands)))
+
+    def received(self, data: bytes) -> None:
+        """Take in bytes from the worker."""
+        for results in self._decoder.feed(data):
+            callbacks, self._in_flight = self._in_flight, []
+            for callback, result in zip(callbacks, results, strict=True):
+                callback(result)
+            if self._waiting and not self._in_flight and not self.stopping:
+                self._send_round()
+
+    def check_deadline(self, limits: dict[str, float | None], elapsed_seconds: float) -> None:
+        """Kill the worker if its current environment has made no progress for longer than its operation may take.
+
+        Args:
+            limits: Seconds per kind of operation; None: no limit.
+            elapsed_seconds: Since the last check, capped by the caller so that a suspended server does not count.
+        """
+        if not self._in_flight or self.lost is not None:
+            return
+        count, _env_id, operation = self._board.read()
+        seen, still = self._watched
+        if count != seen:
+            self._watched = (count, 0.0)
+            return
+        self._watched = (count, still + elapsed_seconds)
+        limit = limits.get(operation)
+        if limit is not None and self._watched[1] > limit and self._hung is None:
+            self._hung = f"hung in {operation} for more than {limit:g} s"
+            self._dump_and_kill()
+
+    def _dump_and_kill(self) -> None:
+        """Ask the hung worker for its stack (it goes to the log), then kill its process group."""
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(self.pid, signal.SIGUSR1)
+        asyncio.get_running_loop().call_later(0.1, self.kill)
+
+    def kill(self) -> None:
+        """Kill the worker and what its environments started."""
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(self.pid, signal.SIGKILL)
+
+    async def stop(self) -> None:
+        """Let environments close, at most `EXIT_GRACE_SECONDS`, then kill. Returns when the process is gone."""
+        self.stopping = True
+        if self._transport.can_write_eof() and not self._transport.is_closing():
+            with contextlib.suppress(OSError):
+                self._transport.write_eof()
+        try:
+            await asyncio.wait_for(asyncio.shield(self._exit_task), EXIT_GRACE_SECONDS)
+        except asyncio.TimeoutError:
+            self.kill()
+            await self._exit_task
+
+    async def _wait_for_exit(self) -> None:
+        reader = asyncio.create_task(self._log_output())
+        code = await self._process.wait()
+        died = time.monotonic()
+        self.kill()  # grandchildren that are still in its group
+        # What it last wrote is in the pipe already; a grandchild outside of the group may hold it open for ever.
+        await asyncio.wait([reader], timeout=0.02)
+        self._gone(code)
+        await asyncio.wait([reader], timeout=1.0)
+        reader.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await reader
+        logger.debug("%s: exit handled in %.1f ms", self.name, 1e3 * (time.monotonic() - died))
+
+    def _gone(self, code: int) -> None:
+        _, env_id, _ = self._board.read()
+        self._board.close()
+        self.lost = lost = WorkerLost(self._hung or describe_exit(code), "\n".join(self._tail), env_id)
+        self._transport.abort()
+        self._descriptors.close()
+        os.close(self._guard)
+        self._block.close()
+        callbacks = [*self._in_flight, *(callback for _, callback in self._waiting)]
+        self._in_flight, self._waiting = [], deque()
+        for callback in callbacks:
+            callback(lost)
+        self._on_exit(self, lost)
+
+    async def _log_output(self) -> None:
+        """Log every line the worker prints; never lets its pipe fill up, whatever the length of a line."""
+        assert self._process.stdout is not None
+        pending = b""
+        while data := await self._process.stdout.read(65_536):
+            *lines, pending = (pending + data).split(b"\n")
+            if len(pending) > 65_536:
+                lines.append(pending)
+                pending = b""
+            for line in lines:
+                self._log_line(line)
+        if pending:
+            self._log_line(pending)
+
+    def _log_line(self, raw: bytes) -> None:
+        text = raw.decode("utf-8", "backslashreplace")
+        if text.startswith("\x1eenv "):
+            label, _, text = text[1:].partition("\x1f")
+        elif self.lost is None and (env_id := self._board.read()[1]) != NO_ENV_ID:
+            label = f"env {env_id}"
+        else:
+            label = "worker"
+        # Nothing an environment prints can forge a line of the log.
+        text = "".join(c if c.isprintable() or c == "\t" else c.encode("unicode_escape").decode() for c in text)
+        self._tail.append(text)
+        output_logger.info("%s, %s: %s", self.name, label, text)
+
+    def __repr__(self) -> str:
+        """Return name, process, load and state for an operator."""
+        state = "gone" if self.lost else "busy" if self._in_flight else "idle"
+        return f"<WorkerProcess {self.name} [pid {self.pid}, {self.num_envs} envs, {state}]>"
+
+
+class _Receiver(asyncio.Protocol):
+    """Passes a worker's bytes on. The end of the process is noticed by its exit, not by the end of the stream."""
+
+    def __init__(self, worker: WorkerProcess) -> None:
+        self._worker = worker
+
+    def data_received(self, data: bytes) -> None:
+        self._worker.received(data)
+
+    def eof_received(self) -> bool:
+        return True  # keep our half open until the exit has been handled
+
+
+def describe_exit(code: int) -> str:
+    """Return an exit code of `subprocess` in words."""
+    if code >= 0:
+        return f"exit code {code}"
+    try:
+        name = signal.Signals(-code).name
+    except ValueError:
+        name = f"signal {-code}"
+    return f"killed by {name}" + (" (out of memory?)" if -code == signal.SIGKILL else "")
+
+
+def _worker_environment() -> tuple[dict[str, str], dict[str, str | None]]:
+    """Return the worker's environment variables, and what to set back once it runs."""
+    environment = dict(os.environ)
+    for name in THREAD_VARIABLES:
+        environment.setdefault(name, "1")
+    # So that `-m remote_gym...` is found wherever the server found it; sys.path itself follows in the first message.
+    environment["PYTHONPATH"] = os.pathsep.join(path or os.getcwd() for path in sys.path)
+    environment["PYTHONUNBUFFERED"] = "1"
+    return environment, {name: os.environ.get(name) for name in ("PYTHONPATH", "PYTHONUNBUFFERED")}

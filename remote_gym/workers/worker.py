@@ -1,0 +1,151 @@
+"""Child side: the worker's main loop. ``python -m remote_gym.workers.worker`` with three inherited descriptors.
+
+One thread, one round at a time. The process ends when the server closes the socket (environments are closed first), and
+is killed with its whole process group by the kernel when the server is gone (see `die_with_the_server`).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import faulthandler
+import os
+import signal
+import socket
+import sys
+from collections.abc import Callable
+from typing import Any
+
+from remote_gym.workers.board import SIZE_BYTES, Board
+from remote_gym.workers.guard import die_with_the_server
+from remote_gym.workers.link import ChildLink, Command, Result
+from remote_gym.workers.memory import SharedBlock
+from remote_gym.workers.output import LabelledOutput
+
+
+class Worker:
+    """The groups of environments in this process, and the commands on them."""
+
+    def __init__(self, descriptors: socket.socket, board: Board) -> None:
+        """Host nothing yet; shared memory will come as descriptors over the socket `descriptors`."""
+        from remote_gym.workers import hosting  # gymnasium takes a while: the server is already told that we run
+
+        self._hosting = hosting
+        self._descriptors = descriptors
+        self._board = board
+        self._groups: dict[int, hosting.EnvironmentGroup] = {}
+        self._handlers: dict[str, Callable[..., Result]] = {
+            "build": self._build,
+            "rows": self._rows,
+            "reset": self._reset,
+            "step": self._step,
+            "call": self._call,
+            "set": self._set,
+            "render": self._render,
+            "close": self._close,
+        }
+
+    def run(self, commands: list[Command]) -> list[Result]:
+        """Run one round."""
+        results = [self._handlers[command[0]](*command[1:]) for command in commands]
+        self._board.idle()
+        return results
+
+    def close(self) -> None:
+        """Close all environments."""
+        for group in list(self._groups):
+            self._close(group)
+
+    def _build(
+        self, group: int, entrypoint: str, kwargs: bytes, render_mode: str | None, env_ids: list[int], first: int,
+        mode: str, exact_types: bool, spare: int | None, rebuilt: bool,
+    ) -> Result:  # fmt: skip
+        from remote_gym import values
+        from remote_gym.workers.entrypoint import Recipe
+
+        recipe = Recipe(entrypoint, values.unpack(kwargs) if kwargs else {}, render_mode)
+        ready = None if spare is None else self._groups.pop(spare).envs[0].env
+        try:
+            built = self._hosting.EnvironmentGroup(
+                recipe, env_ids, first, mode, exact_types, self._board, ready, rebuilt
+            )
+        except self._hosting.BuildError as error:
+            return {"failure": error.failure}
+        self._groups[group] = built
+        return built.description()
+
+    def _rows(self, group: int, num_envs: int, size: int) -> Result:
+        _, (descriptor,), _, _ = socket.recv_fds(self._descriptors, 1, 1)
+        block = SharedBlock(descriptor, size)
+        self._groups[group].attach(block.buffer, num_envs)
+        block.close()  # the arrays keep the mapping alive
+        return None
+
+    def _reset(self, group: int, indices: list[int] | None, seeds: bytes, options: bytes) -> Result:
+        from remote_gym import values
+
+        hosted = self._groups[group]
+        count = len(hosted.env_ids) if indices is None else len(indices)
+        every_seed = values.unpack(seeds) if seeds else [None] * count
+        return hosted.reset(indices, every_seed, values.unpack(options) if options else None)
+
+    def _step(self, group: int, indices: list[int] | None) -> Result:
+        return self._groups[group].step(indices)
+
+    def _call(self, group: int, indices: list[int] | None, name: str, arguments: bytes) -> Result:
+        from remote_gym import values
+
+        return self._groups[group].call(indices, name, values.unpack(arguments))
+
+    def _set(self, group: int, indices: list[int] | None, name: str, new: bytes) -> Result:
+        from remote_gym import values
+
+        return self._groups[group].set_attribute(indices, name, values.unpack(new))
+
+    def _render(self, group: int, indices: list[int] | None) -> Result:
+        return self._groups[group].render(indices)
+
+    def _close(self, group: int) -> Result:
+        if (hosted := self._groups.pop(group, None)) is not None:
+            hosted.close()
+        return None
+
+
+def main() -> None:
+    """Host environments until the server closes the socket."""
+    commands_fd, descriptors_fd, guard_fd, board_fd = map(int, sys.argv[1:5])
+    die_with_the_server(guard_fd)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C in the server's terminal is the server's to handle
+    board = Board(SharedBlock(board_fd, SIZE_BYTES).buffer)
+    sys.stdout, sys.stderr = (LabelledOutput(descriptor, board.current_env_id) for descriptor in (1, 2))
+    faulthandler.enable(file=2)
+    if hasattr(signal, "SIGUSR1"):
+        faulthandler.register(signal.SIGUSR1, file=2)  # the server asks for the stack of a hung worker
+    link = ChildLink(socket.socket(fileno=commands_fd))
+    rounds = link.rounds()
+    (start,) = next(rounds, [None])
+    if start is None:
+        return
+    sys.path[:] = start["path"]
+    sys.argv[1:] = []
+    _restore_environment(start["environment"])
+    worker = Worker(socket.socket(fileno=descriptors_fd), board)
+    link.answer([{"pid": os.getpid()}])
+    for commands in rounds:
+        link.answer(worker.run(commands))
+    worker.close()
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError):
+            stream.close()
+
+
+def _restore_environment(changed: dict[str, str | None]) -> None:
+    """Undo what the server changed in our environment variables to start us."""
+    for name, value in changed.items():
+        if value is None:
+            os.environ.pop(name, None)
+        else:
+            os.environ[name] = value
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,544 @@
+"""A value comes back equal, bit for bit and type for type, or a CodecError names what is wrong and where."""
+
+from __future__ import annotations
+
+import collections
+import enum
+import math
+import struct
+import threading
+import tracemalloc
+from typing import Any, cast
+
+import msgpack  # type: ignore[import-untyped]
+import numpy as np
+import pytest
+from gymnasium.spaces import GraphInstance
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from remote_gym import values
+from remote_gym.errors import CodecError
+from remote_gym.values import MAX_BYTES, MAX_DEPTH, pack, pack_lossy, unpack
+
+
+def identical(a: Any, b: Any) -> bool:
+    """Equal in type and in every bit, at every level."""
+    if type(a) is not type(b):
+        return False
+    if isinstance(a, np.ndarray):
+        if (a.dtype, a.dtype.str, a.dtype.char, a.shape) != (b.dtype, b.dtype.str, b.dtype.char, b.shape):
+            return False
+        if a.dtype.kind == "O":
+            return all(map(identical, a.ravel().tolist(), b.ravel().tolist()))
+        if a.dtype.names:  # field by field: the padding between fields is nobody's data
+            return all(identical(a[name].copy(), b[name].copy()) for name in a.dtype.names)
+        return bool(a.tobytes() == b.tobytes() and b.flags.writeable and b.flags.owndata and b.flags.c_contiguous)
+    if isinstance(a, np.str_ | np.bytes_):
+        return bool(a == b)
+    if isinstance(a, np.generic):
+        return identical(np.array(a), np.array(b))
+    if isinstance(a, float):
+        return struct.pack("d", a) == struct.pack("d", b)
+    if isinstance(a, complex):
+        return identical((a.real, a.imag), (b.real, b.imag))
+    if isinstance(a, dict):
+        return identical(list(a.items()), list(b.items()))
+    if isinstance(a, list | tuple):
+        return len(a) == len(b) and all(map(identical, a, b))
+    if isinstance(a, set | frozenset):
+        return len(a) == len(b) and all(any(identical(x, y) for y in b) for x in a)
+    return bool(a == b)
+
+
+NUMBER_DTYPES = [np.dtype(order + char) for char in "bBhHiIlLqQefdgFDG" for order in "<>"]
+OTHER_DTYPES = ["?", "M8[ns]", ">M8[D]", "m8", "m8[25s]", "<U3", ">U1", "S4", "V3", "f4,>i2,S1"]
+DTYPES = [*NUMBER_DTYPES, *map(np.dtype, OTHER_DTYPES)]
+SHAPES: list[tuple[int, ...]] = [(), (0,), (1,), (3,), (2, 3), (2, 0), (1, 2, 1)]
+
+
+@st.composite
+def arrays(draw: st.DrawFn) -> np.ndarray[Any, Any]:
+    """Arrays of every dtype with any bits."""
+    dtype, shape = draw(st.sampled_from(DTYPES)), draw(st.sampled_from(SHAPES))
+    size = math.prod(shape)
+    if dtype.kind == "U":
+        return np.array(draw(st.lists(TEXT, min_size=size, max_size=size)), dtype).reshape(shape)
+    if dtype.kind == "b":
+        return np.array(draw(st.lists(st.booleans(), min_size=size, max_size=size)), dtype).reshape(shape)
+    nbytes = size * dtype.itemsize
+    return np.ndarray(shape, dtype, draw(st.binary(min_size=nbytes, max_size=nbytes))).copy()
+
+
+@st.composite
+def scalars(draw: st.DrawFn) -> Any:
+    """Hashable NumPy scalars with any bits."""
+    return draw(arrays().filter(lambda array: array.size and array.dtype.kind != "V")).ravel()[0]
+
+
+@st.composite
+def values_(draw: st.DrawFn, strategy: st.SearchStrategy[Any]) -> Any:
+    """Hide a strategy's long repr."""
+    return draw(strategy)
+
+
+TEXT = st.text(st.characters(codec=None), max_size=8)
+INTS = st.integers() | st.integers(-(2**200), 2**200)
+NUMBERS = st.none() | st.booleans() | INTS | st.floats() | st.complex_numbers()
+ATOMS = NUMBERS | TEXT | st.binary(max_size=8) | scalars()
+HASHABLE = values_(ATOMS | st.lists(ATOMS, max_size=2).map(tuple) | st.lists(NUMBERS, max_size=3).map(frozenset))
+LEAVES = HASHABLE | arrays() | st.binary(max_size=8).map(bytearray) | st.lists(HASHABLE, max_size=3).map(set)
+
+
+def _pairs(keys: st.SearchStrategy[Any], inner: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
+    return st.lists(st.tuples(keys, inner), max_size=3)
+
+
+def _object_array(items: list[Any]) -> Any:
+    array = np.empty(len(items), object)
+    for i, item in enumerate(items):
+        array[i] = item
+    return array
+
+
+VALUES = values_(
+    st.recursive(
+        values_(LEAVES),
+        lambda inner: (
+            st.lists(inner, max_size=4)
+            | st.lists(inner, max_size=4).map(tuple)
+            | _pairs(TEXT, inner).map(dict)
+            | _pairs(HASHABLE, inner).map(dict)
+            | _pairs(TEXT, inner).map(collections.OrderedDict)
+            | st.lists(inner, max_size=3).map(_object_array)
+        ),
+        max_leaves=8,
+    )
+)
+
+
+@settings(max_examples=250, deadline=None)
+@given(VALUES)
+def test_round_trip(value: Any) -> None:
+    assert identical(value, unpack(pack(value)))
+
+
+NAN_WITH_PAYLOAD = struct.unpack("<d", struct.pack("<Q", 0xFFF8_0000_0000_BEEF))[0]
+STRUCTURED = np.dtype({"names": ["x", "y"], "formats": ["<i2", (">f8", (2,))], "offsets": [2, 8], "itemsize": 32})
+NESTED = np.dtype([("a", STRUCTURED), ("b", "U3", (2, 2)), (("title", "c"), "?")])
+ALIGNED = np.dtype([("a", "u1"), ("b", "f8")], align=True)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        {},
+        [],
+        (),
+        ((),),
+        set(),
+        {frozenset({1, (2, "x")})},
+        -0.0,
+        math.inf,
+        NAN_WITH_PAYLOAD,
+        np.float64(NAN_WITH_PAYLOAD),
+        np.array([0x7F800001], np.uint32).view(np.float32)[0],
+        2**64 - 1,
+        2**64,
+        -(2**63),
+        -(2**63) - 1,
+        10**400,
+        True,
+        "\ud800 lone, \udc00 and a pair of two \ud83d\ude00",
+        {"\udcff": "\udcff"},
+        np.str_("\ud800"),
+        np.bytes_(b"a\0b"),
+        bytearray(b"x"),
+        {False: "bool", 1: "int"},
+        {(1, "a"): 1, 2.5: 2, None: 3, np.int8(4): 4, b"b": 5, "s": 6},
+        {np.str_("key"): 1, "other": 2},
+        np.longdouble("0.1"),
+        np.clongdouble(1 + 2j),
+        np.longlong(3),
+        np.ulonglong(3),
+        np.datetime64("NaT"),
+        np.datetime64("2024-02-29T12", "h"),
+        np.array(3, "m8[25s]")[()],
+        np.timedelta64(3),
+        np.void(b"abc"),
+        np.zeros((), STRUCTURED)[()],
+        np.zeros((2, 0, 3), np.float32),
+        np.zeros((0, 2**20)),
+        np.array(5),
+        np.array(1.5, ">f4"),
+        np.arange(3, dtype=np.longlong),
+        np.arange(3).astype(np.dtype("q").newbyteorder(">")),
+        np.zeros(2, STRUCTURED),
+        np.zeros((2, 2), NESTED),
+        np.zeros(2, ALIGNED),
+        np.zeros(3, np.dtype([])),
+        np.zeros(3, "V4"),
+        np.zeros(3, "V0"),
+        np.array(["a", "", "\U0010ffff"]),
+        np.array([b"a", b""]),
+        np.array([], object),
+        np.zeros((0, 3), object),
+        _object_array([np.array(5), [1, 2], (), None, {"a": np.zeros(2)}, _object_array([1])]).reshape(2, 3),
+        np.array(None, object),
+        GraphInstance(np.zeros((2, 3)), None, None),
+        GraphInstance(np.zeros((2, 3)), np.ones((1, 2), np.float32), np.zeros((1, 2), np.int64)),
+        collections.OrderedDict([("b", 1), ("a", collections.OrderedDict())]),
+    ],
+    ids=repr,
+)
+def test_exact(value: Any) -> None:
+    assert identical(value, unpack(pack(value)))
+    assert identical({"k": [value]}, unpack(memoryview(pack({"k": [value]}))))
+
+
+def test_aligned_structs_stay_aligned() -> None:
+    assert unpack(pack(np.zeros(2, ALIGNED))).dtype.isalignedstruct
+
+
+def test_fortran_and_strided_arrays_come_back_in_c_order() -> None:
+    for array in (np.asfortranarray(np.arange(6).reshape(2, 3)), np.arange(12).reshape(3, 4)[::2, ::-1]):
+        back = unpack(pack(array))
+        assert (back == array).all()
+        assert back.flags.c_contiguous
+
+
+class Colour(enum.IntEnum):
+    """An int that is not only an int."""
+
+    RED = 1
+
+
+Point = collections.namedtuple("Point", "x y")
+
+
+class Custom:
+    """Nothing the codec knows."""
+
+
+class SubArray(np.ndarray[Any, Any]):
+    """An array that is not only an array."""
+
+
+BAD = [
+    (Custom(), "Custom", "leave it out"),
+    (Point(1, 2), "Point", "_asdict"),
+    (Colour.RED, "Colour", ".value"),
+    (collections.defaultdict(int), "defaultdict", "plain dict"),
+    (np.ma.masked_array([1], [True]), "MaskedArray", ".mask"),
+    (np.zeros(2).view(SubArray), "SubArray", "asarray"),
+    (np.zeros(2, np.dtype([("a", object)])), "|O", "astype"),
+    (len, "builtin_function_or_method", "call it"),
+    (Custom, "type", "call it"),
+    (memoryview(b"x"), "memoryview", "bytes()"),
+    (msgpack.ExtType(1, b""), "ExtType", "tuple()"),
+    (msgpack.Timestamp(0), "Timestamp", "leave it out"),
+    (slice(1), "slice", "leave it out"),
+]
+
+
+@pytest.mark.parametrize(("bad", "name", "remedy"), BAD, ids=[name for _, name, _ in BAD])
+def test_what_cannot_travel_is_refused_by_path_type_and_remedy(bad: Any, name: str, remedy: str) -> None:
+    with pytest.raises(CodecError) as caught:
+        pack({"ok": 1, "contacts": [0, 1, 2, (bad,)]}, "info")
+    assert caught.value.path == "info['contacts'][3][0]"
+    assert name in str(caught.value)
+    assert remedy in str(caught.value)
+
+
+def test_paths_through_every_container() -> None:
+    bad = Custom()
+    cases: list[tuple[Any, str]] = [
+        (bad, "v"),
+        (_object_array([0, 1, 2, bad]).reshape(2, 2), "v[1, 1]"),
+        (GraphInstance(np.zeros(1), cast("Any", bad), None), "v.edges"),
+        ({bad: 1}, "the key <Custom> of v"),
+        ({(1, bad): 1}, f"the key {(1, bad)!r} of v[1]"),
+        (collections.OrderedDict(a=bad), "v['a']"),
+        ({1: {np.int8(2): bad}}, "v[1][np.int8(2)]"),
+        ({bad}, "an element of v"),
+        (np.array(bad, object), "v[]"),
+    ]
+    for value, path in cases:
+        with pytest.raises(CodecError) as caught:
+            pack(value, "v")
+        assert caught.value.path == path
+
+
+def test_lossy_drops_the_innermost_entry_and_keeps_the_rest() -> None:
+    loop: dict[str, Any] = {"n": 1}
+    loop["self"] = loop
+    value = {"a": 1, "bad": Custom(), "list": [1, {"x": len, "y": 2}], "tuple": (1, len), "loop": loop, Custom(): 1}
+    packed, dropped = pack_lossy(value, "info")
+    assert unpack(packed) == {"a": 1, "list": [1, {"y": 2}], "loop": {"n": 1}}
+    assert dropped == ["info['bad']", "info['list'][1]['x']", "info['tuple']", "info['loop']['self']", "info[<Custom>]"]
+    assert pack_lossy({"a": 1}) == (pack({"a": 1}), [])
+    with pytest.raises(CodecError):
+        pack_lossy(Custom())  # type: ignore[arg-type]
+
+
+def _deep(levels: int, wrap: Any) -> Any:
+    value: Any = 1
+    for _ in range(levels):
+        value = wrap(value)
+    return value
+
+
+WRAPS = [
+    lambda value: [value],
+    lambda value: (value,),
+    lambda value: {"k": value},
+    lambda value: {1: value},
+    lambda value: frozenset({value}),
+    lambda value: _object_array([value]),
+    lambda value: GraphInstance(value, None, None),
+    lambda value: collections.OrderedDict(a=value),
+]
+
+
+@pytest.mark.parametrize("wrap", WRAPS)
+def test_depth(wrap: Any) -> None:
+    assert identical(_deep(MAX_DEPTH, wrap), unpack(pack(_deep(MAX_DEPTH, wrap))))
+    with pytest.raises(CodecError, match="deeper"):
+        pack(_deep(MAX_DEPTH + 1, wrap))
+    for levels in (MAX_DEPTH + 1, 200):
+        with pytest.raises(CodecError):
+            unpack(pack(_deep(levels, wrap), max_depth=1000))
+
+
+@pytest.mark.parametrize("prefix", [b"\x91", b"\x92\xc7\x00\x01", b"\x81\xa1k", b"\x95\xc7\x00\x08\x01\x01"])
+def test_bottomless_messages(prefix: bytes) -> None:
+    for levels in (500, 1_023, 20_000, 1_000_000):
+        with pytest.raises(CodecError):
+            unpack(prefix * levels + b"\x01")
+
+
+def test_containers_that_contain_themselves() -> None:
+    a: list[Any] = []
+    a.append(a)
+    b: dict[str, Any] = {}
+    b["x"] = [b, b]
+    c = np.empty(1, object)
+    c[0] = (c,)
+    for loop, path in ((a, "v[0]"), (b, "v['x'][0]"), (c, "v[0][0]")):
+        with pytest.raises(CodecError, match="contains itself") as caught:
+            pack(loop, "v")
+        assert caught.value.path == path
+
+
+def test_shared_containers_that_unfold_to_too_many_items(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(values, "MAX_ITEMS", 10_000)
+    value: Any = [0]
+    for _ in range(MAX_DEPTH - 2):
+        value = [value, value]
+    with pytest.raises(CodecError, match="items"):
+        pack({"x": value})
+    packed, dropped = pack_lossy({"y": 1, "x": value}, "v")
+    assert (unpack(packed), dropped) == ({"y": 1}, ["v['x']"])
+
+
+def test_item_limit_is_the_same_on_both_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    limit = 150
+    struct_array = np.zeros(2, "f4,f4,f4")
+    for make in (
+        lambda n: [None] * n,
+        lambda n: [()] * n,
+        lambda n: [{1: 2}] * n,
+        lambda n: {str(i): i for i in range(n)},
+        lambda n: [struct_array] * n,
+        lambda n: [np.zeros((1, 1)), _object_array([1] * n)],
+        lambda n: [np.datetime64(1, "s")] * n,
+    ):
+        monkeypatch.setattr(values, "MAX_ITEMS", limit)
+        n = next(n for n in range(limit, 0, -1) if _packs(make(n)))
+        assert identical(unpack(pack(make(n))), make(n))
+        monkeypatch.setattr(values, "MAX_ITEMS", 10**9)
+        packed = pack(make(n + 1))
+        monkeypatch.setattr(values, "MAX_ITEMS", limit)
+        with pytest.raises(CodecError, match="items"):
+            unpack(packed)
+
+
+def _packs(value: Any) -> bool:
+    try:
+        return bool(pack(value))
+    except CodecError:
+        return False
+
+
+def test_large_arrays_pass_and_too_large_ones_are_refused_on_both_ends() -> None:
+    array = np.arange(2_000_000, dtype=np.uint16)
+    assert identical(array, unpack(pack({"a": array}))["a"])
+    for value in (np.zeros(MAX_BYTES, np.uint8), bytes(MAX_BYTES)):
+        with pytest.raises(CodecError, match="limit"):
+            pack(value)
+    with pytest.raises(CodecError, match="limit"):
+        unpack(bytes(MAX_BYTES + 1))
+    with pytest.raises(CodecError, match="limit"):
+        pack({"a": np.broadcast_to(np.zeros(1), (2**40,))})
+
+
+def _array(dtype: Any, data: bytes, *shape: Any) -> bytes:
+    packed: bytes = msgpack.packb([msgpack.ExtType(7, b""), dtype, data, *shape])
+    return packed
+
+
+MALFORMED = {
+    "nothing": b"",
+    "unused byte": b"\xc1",
+    "truncated": b"\x92\x01",
+    "extra": b"\x01\x01",
+    "array shorter than its header": b"\xdd\xff\xff\xff\xff",
+    "map shorter than its header": b"\xdf\xff\xff\xff\xff",
+    "map with a list as key": b"\x81\x90\x01",
+    "map with an int as key": b"\x81\x01\x01",
+    "bad utf-8": b"\xa1\xff",
+    "unknown extension": b"\xc7\x01\x63\x00",
+    "timestamp": b"\xd6\xff\x00\x00\x00\x00",
+    "lone tag": b"\xc7\x00\x01",
+    "tag in second place": b"\x92\x01\xc7\x00\x01",
+    "tag as a value": b"\x81\xa1k\xc7\x00\x01",
+    "tags in a tuple": b"\x92\xc7\x00\x01\xc7\x00\x01",
+    "float64 of 3 bytes": msgpack.packb(msgpack.ExtType(43, b"abc")),
+    "float32 of 8 bytes": msgpack.packb(msgpack.ExtType(42, bytes(8))),
+    "bool of 2": msgpack.packb(msgpack.ExtType(32, b"\2")),
+    "complex of 3 bytes": msgpack.packb(msgpack.ExtType(17, b"abc")),
+    "np.str_ of bad utf-8": msgpack.packb(msgpack.ExtType(19, b"\xff")),
+    "dict with an odd item": msgpack.packb([msgpack.ExtType(4, b""), 1]),
+    "dict with an unhashable key": msgpack.packb([msgpack.ExtType(4, b""), [], 1]),
+    "set of lists": msgpack.packb([msgpack.ExtType(2, b""), []]),
+    "graph of two": msgpack.packb([msgpack.ExtType(6, b""), 1, 2]),
+    "array with too little data": _array("<f8", bytes(7), 1),
+    "array with too much data": _array("<f8", bytes(16), 1),
+    "array with negative axes": _array("<f8", bytes(8), -1, -1),
+    "array whose size overflows 64 bits": _array("<f8", b"", 2**32, 2**32, 2**32),
+    "array of 100 axes": _array("<f8", bytes(8), *[1] * 100),
+    "array with a float as axis": _array("<f8", bytes(8), 1.0),
+    "array with a bool as axis": _array("<f8", bytes(8), True),
+    "array of objects": _array("|O", bytes(8), 1),
+    "array of objects by char": _array("O", bytes(8), 1),
+    "array of a comma dtype": _array("<f8,<f8", bytes(16), 1),
+    "array of an unknown dtype": _array("<f9", bytes(9), 1),
+    "array of no dtype": _array(None, bytes(8), 1),
+    "array of bools of 2": _array("|b1", b"\2", 1),
+    "array of text beyond Unicode": _array("<U1", b"\xff\xff\xff\x7f", 1),
+    "array of text beyond Unicode, big-endian": _array(">U1", b"\x7f\xff\xff\xff", 1),
+    "array of structs of objects": _array(["struct", 8, False, "a", 0, None, "|O"], bytes(8), 1),
+    "array of structs beyond their size": _array(["struct", 8, False, "a", 4, None, "<f8"], bytes(8), 1),
+    "array of structs before their start": _array(["struct", 8, False, "a", -4, None, "<f8"], bytes(8), 1),
+    "array of unfinished structs": _array(["struct", 8, False, "a"], bytes(8), 1),
+    "array of huge subarrays": _array(["sub", "<f8", 2**40], bytes(8), 1),
+    "array of subarrays of negative size": _array(["sub", "<f8", -1], bytes(8), 1),
+    "object array with too few elements": msgpack.packb([msgpack.ExtType(8, b""), 1, 2, None]),
+    "object array with too few axes": msgpack.packb([msgpack.ExtType(8, b""), 3, 1]),
+    "object array with huge axes": msgpack.packb([msgpack.ExtType(8, b""), 2, 2**62, 2**62]),
+    "scalar of two": msgpack.packb([msgpack.ExtType(9, b""), "<q", bytes(16)]),
+}
+
+
+@pytest.mark.parametrize("data", MALFORMED.values(), ids=MALFORMED.keys())
+def test_malformed_data(data: bytes) -> None:
+    with pytest.raises(CodecError) as caught:
+        unpack(data, "info of env 3")
+    assert caught.value.path == "info of env 3"
+    with pytest.raises(CodecError):
+        unpack(b"\x92\x01" + data)
+
+
+@pytest.mark.parametrize(
+    "bomb",
+    [
+        b"\x80" * 1_000_000,
+        b"\xdd\x00\x0f\x42\x40" * 190_000,
+        b"\xdc\xff\xff" * 1_300,
+        b"\xdd\x01\x00\x00\x00" + b"\x80" * 2**24,
+        b"\xdd\x03\xff\xff\xf0" + b"\x90" * (2**26 - 16),
+        b"\xdf\x01\x00\x00\x00" + b"\xa0\x80" * 2**24,
+        _array(["sub", ["sub", "<f8", 2**20], 0], b"", 2**40),
+        b"\x91" * 4_000,
+    ],
+    ids=["extra", "headers", "small headers", "maps", "lists", "pairs", "dtypes", "levels"],
+)
+def test_bombs_are_refused_before_they_grow(bomb: bytes) -> None:
+    tracemalloc.start()
+    try:
+        with pytest.raises(CodecError):
+            unpack(bomb)
+        assert tracemalloc.get_traced_memory()[1] < 140 * 2**20
+    finally:
+        tracemalloc.stop()
+
+
+ANY_SEED = pack({"a": [np.zeros((2, 3)), (1, np.float32(2))], "b": {1: {"x"}}, "s": np.zeros(2, NESTED), "t": "text"})
+
+
+def _only_codec_errors(data: bytes) -> None:
+    try:
+        value = unpack(data)
+    except CodecError:
+        return
+    assert identical(value, unpack(pack(value)))
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.binary(max_size=60))
+def test_random_bytes(data: bytes) -> None:
+    _only_codec_errors(data)
+
+
+@settings(max_examples=400, deadline=None)
+@given(st.data())
+def test_mutated_messages(data: st.DataObject) -> None:
+    message = bytearray(ANY_SEED)
+    for _ in range(data.draw(st.integers(1, 3))):
+        message[data.draw(st.integers(0, len(message) - 1))] = data.draw(st.integers(0, 255))
+    _only_codec_errors(bytes(message))
+
+
+def test_every_truncation_is_refused() -> None:
+    for end in range(len(ANY_SEED)):
+        with pytest.raises(CodecError):
+            unpack(ANY_SEED[:end])
+
+
+@settings(max_examples=100, deadline=None)
+@given(VALUES)
+def test_both_scans_agree_with_the_message(value: Any) -> None:
+    data = pack(value)
+    values._scan(memoryview(data))
+    values._skip(data, len(data))
+    for wrong in (data[:-1], data + b"\x01"):
+        with pytest.raises((ValueError, IndexError)):
+            values._scan(memoryview(wrong))
+
+
+def test_the_scan_knows_every_header() -> None:
+    items = [None, True, 1, -1, 1.5, *(2**n for n in range(64)), *(-(2**n) for n in range(64))]
+    items += [kind * n for kind in ("x", b"x", [0]) for n in (0, 1, 31, 32, 255, 256, 65_535, 65_536)]
+    items += [{str(i): i for i in range(n)} for n in (0, 1, 15, 16, 65_536)]
+    items += [msgpack.ExtType(16, bytes(n)) for n in (0, 1, 2, 3, 4, 8, 16, 17, 255, 256, 65_536)]
+    items += [msgpack.packb(1.5, use_single_float=True)]
+    for item in items:
+        values._scan(memoryview(msgpack.packb(item)))
+    values._scan(memoryview(msgpack.packb(1.5, use_single_float=True)))
+
+
+def test_threads_share_the_codec() -> None:
+    failures: list[object] = []
+
+    def work(seed: int) -> None:
+        value = {"seed": seed, "xs": [np.float64(seed + i) for i in range(50)], "t": (seed,) * 20}
+        for _ in range(100):
+            if not identical(unpack(pack(value)), value):
+                failures.append(seed)
+
+    threads = [threading.Thread(target=work, args=(seed,)) for seed in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not failures
