@@ -37,7 +37,9 @@ def check_args(args: Mapping[str, Any] | None, where: str, allowed: tuple[str, .
         raise MisuseError(f"{where} must be a dict, got {type(args).__name__}")
     for key, value in args.items():
         if key in ("repo", "reference") and value:
-            raise MisuseError(f"{where}[{key!r}] is reserved: fetch the repository yourself and name its entrypoint file")
+            raise MisuseError(
+                f"{where}[{key!r}] is reserved: fetch the repository yourself and name its entrypoint file"
+            )
         if key not in allowed and key not in ("repo", "reference"):
             raise MisuseError(f"{where} has the unknown or forbidden key {key!r}; allowed: {', '.join(allowed)}")
     kwargs = args.get("entrypoint_kwargs")

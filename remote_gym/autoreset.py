@@ -36,6 +36,10 @@ def parse_mode(mode: AutoresetMode | str) -> AutoresetMode:
         raise MisuseError(f"autoreset_mode={mode!r} is not one of {names}") from error
 
 
+_RUNNING, _OVER, _BROKEN = 0, 1, 2
+"""State of an episode: going on; ended, so that a reset is due; a call raised or never came back."""
+
+
 class AutoresetEnvironment:
     """One environment and the memory of whether its episode is over.
 
@@ -55,49 +59,51 @@ class AutoresetEnvironment:
             AutoresetMode.SAME_STEP.value: self._step_same,
             AutoresetMode.DISABLED.value: self._step_disabled,
         }[mode]
-        self._episode_over = False
-        self._broken = needs_reset
+        self._state = _BROKEN if needs_reset else _RUNNING
 
     def reset(self, seed: int | None, options: dict[str, Any] | None) -> tuple[Any, dict[str, Any]]:
         """Begin a new episode; whatever was pending (an autoreset, an exception) is forgotten."""
-        self._broken = True
+        self._state = _BROKEN  # until the call has come back
         observation, info = self.env.reset(seed=seed, options=options)
-        self._broken = self._episode_over = False
+        self._state = _RUNNING
         return observation, info
 
-    def _step(self, action: Any) -> Step:
-        if self._broken:
-            raise gymnasium.error.ResetNeeded("the environment failed in its last call and must be reset first")
-        self._broken = True  # until the call has come back
+    def _step_plain(self, action: Any) -> Step:
+        if self._state:
+            self._refuse()
+        self._state = _BROKEN
         step: Step = self._env_step(action)
-        self._broken = False
+        self._state = _RUNNING
         return step
 
-    def _step_plain(self, action: Any) -> Step:
-        return self._step(action)
-
     def _step_next(self, action: Any) -> Step:
-        if self._episode_over and not self._broken:
+        if self._state:
+            if self._state is _BROKEN:
+                self._refuse()
             observation, info = self.reset(None, None)
             return observation, 0.0, False, False, info
-        step = self._step(action)
-        self._episode_over = bool(step[2] or step[3])
+        self._state = _BROKEN
+        step: Step = self._env_step(action)
+        self._state = _OVER if step[2] or step[3] else _RUNNING
         return step
 
     def _step_disabled(self, action: Any) -> Step:
-        if self._episode_over:
-            raise gymnasium.error.ResetNeeded(
-                "the episode is over and autoreset is disabled: reset this environment with options={'reset_mask': ...}"
-            )
-        step = self._step(action)
-        self._episode_over = bool(step[2] or step[3])
-        return step
+        if self._state:
+            self._refuse()
+        return self._step_next(action)
 
     def _step_same(self, action: Any) -> Step:
-        observation, reward, terminated, truncated, info = self._step(action)
+        observation, reward, terminated, truncated, info = self._step_plain(action)
         if terminated or truncated:
             # Copied before the reset: many environments return the same buffer each time.
             final = {"final_obs": deepcopy(observation), "final_info": deepcopy(info)}
             observation, info = self.reset(None, None)
             info = {**final, **info}
         return observation, reward, terminated, truncated, info
+
+    def _refuse(self) -> None:
+        if self._state is _BROKEN:
+            raise gymnasium.error.ResetNeeded("the environment failed in its last call and must be reset first")
+        raise gymnasium.error.ResetNeeded(
+            "the episode is over and autoreset is disabled: reset this environment with options={'reset_mask': ...}"
+        )

@@ -26,7 +26,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from remote_gym.errors import CodecError
-from remote_gym.values import MAX_DEPTH, pack, unpack
+from remote_gym.values import MAX_DEPTH, NUMBER_SCALARS, pack, unpack
 
 TABLE_KINDS = ("float", "int", "bool", "scalar")
 """Python float, int within 64 bits, bool · NumPy scalar of the matrix's type."""
@@ -40,13 +40,9 @@ _PYTHON: dict[str, tuple[type, np.dtype[Any]]] = {
     "int": (int, np.dtype("<i8")),
     "bool": (bool, np.dtype("?")),
 }
-_SCALARS = (
-    np.bool_, np.int8, np.int16, np.int32, np.int64, np.uint8, np.uint16, np.uint32, np.uint64,
-    np.float16, np.float32, np.float64, np.longdouble, np.complex64, np.complex128, np.clongdouble,
-)  # fmt: skip
 _TABLES: dict[type, tuple[str, np.dtype[Any]]] = {
     **{kind: (name, dtype) for name, (kind, dtype) in _PYTHON.items()},
-    **{kind: ("scalar", np.dtype(kind).newbyteorder("<")) for kind in _SCALARS},
+    **{kind: ("scalar", np.dtype(kind).newbyteorder("<")) for kind in NUMBER_SCALARS},
 }
 _STR = frozenset({str})
 
@@ -310,7 +306,7 @@ def add_infos(vector_infos: dict[str, Any], block: InfoBlock, num_envs: int) -> 
 
     Raises:
         CodecError: The block names an env that does not exist.
-        ValueError: What NumPy raises, as in Gymnasium, when envs disagree about the shape or type of a key.
+        ValueError, TypeError: What NumPy raises, as in Gymnasium, when envs disagree about the shape or type of a key.
     """
     if any(group.indices[-1] >= num_envs for group in block.groups):
         raise CodecError(f"info for env {block.indices[-1]}, but there are {num_envs} envs", "infos")

@@ -76,7 +76,9 @@ def leaves_of(space: spaces.Space[Any], path: tuple[str | int, ...] = ()) -> tup
 @leaves_of.register(spaces.MultiBinary)
 def _(space: spaces.Space[Any], path: tuple[str | int, ...] = ()) -> tuple[Leaf, ...]:
     assert space.dtype is not None and space.shape is not None
-    return (Leaf(path, np.dtype(space.dtype).newbyteorder("<"), tuple(space.shape)),)
+    dtype = np.dtype(space.dtype)
+    # The very dtype object where it is little-endian already: comparing with it then is an identity check.
+    return (Leaf(path, dtype if dtype.newbyteorder("<") == dtype else dtype.newbyteorder("<"), tuple(space.shape)),)
 
 
 @leaves_of.register(spaces.Dict)
@@ -86,7 +88,7 @@ def _(space: spaces.Dict, path: tuple[str | int, ...] = ()) -> tuple[Leaf, ...]:
 
 
 @leaves_of.register(spaces.Tuple)
-def _(space: spaces.Tuple, path: tuple[str | int, ...] = ()) -> tuple[Leaf, ...]:
+def _(space: spaces.Tuple[Any], path: tuple[str | int, ...] = ()) -> tuple[Leaf, ...]:
     _check_depth(path)
     return tuple(leaf for position, child in enumerate(space.spaces) for leaf in leaves_of(child, (*path, position)))
 

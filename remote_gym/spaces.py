@@ -1,4 +1,4 @@
-"""No I/O: Gymnasium spaces <-> plain data (dicts, lists, bytes), the same fields as `protos/remote_gym/wire/space.proto`.
+"""No I/O: Gymnasium spaces <-> plain data: dicts, lists, bytes, with the fields of `space.proto`.
 
 A worker imports no protobuf, so it describes its spaces as data; the server and the client turn that data into the
 protobuf message and back by field name (`wire.spaces`). Rebuilt spaces are equal (``==``) to the originals, keep the
@@ -124,13 +124,13 @@ def _(space: spaces.Graph) -> SpaceData:
 
 
 @describe.register(spaces.OneOf)
-def _(space: spaces.OneOf) -> SpaceData:
+def _(space: spaces.OneOf[Any]) -> SpaceData:
     _exactly(spaces.OneOf, space)
     return {"one_of": {"spaces": [describe(child) for child in space.spaces]}}
 
 
 @describe.register(spaces.Tuple)
-def _(space: spaces.Tuple) -> SpaceData:
+def _(space: spaces.Tuple[Any]) -> SpaceData:
     _exactly(spaces.Tuple, space)
     return {"tuple": {"spaces": [describe(child) for child in space.spaces]}}
 

@@ -49,7 +49,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NoReturn
 
-import msgpack  # type: ignore[import-untyped]
+import msgpack
 import numpy as np
 from gymnasium.spaces import GraphInstance
 
@@ -64,6 +64,12 @@ MAX_BYTES = 64 * 2**20
 UNSCANNED_BYTES = 4096
 """Bytes up to which a message is built without a look at its headers. A header makes msgpack reserve room for the items
 it claims, at most one per byte of the message, on each of at most 1,024 levels: 32 MiB here, freed at once."""
+
+NUMBER_SCALARS: tuple[type[np.generic], ...] = (
+    np.bool_, np.int8, np.int16, np.int32, np.int64, np.uint8, np.uint16, np.uint32, np.uint64,
+    np.float16, np.float32, np.float64, np.longdouble, np.complex64, np.complex128, np.clongdouble,
+)  # fmt: skip
+"""Types of NumPy scalars that travel as bare bytes; the extension code is 32 + the position here."""
 
 _Encoder = Callable[["_Writer", Any, int], object]
 _PLAIN = frozenset({type(None), bool, int, float, str, bytes})  # what msgpack carries as it is
@@ -434,13 +440,10 @@ def _simple_dtype(text: str) -> np.dtype[Any]:
 
 # --- tables ---------------------------------------------------------------------------------------------------------
 
-_SCALARS: tuple[type[np.generic], ...] = (
-    np.bool_, np.int8, np.int16, np.int32, np.int64, np.uint8, np.uint16, np.uint32, np.uint64,
-    np.float16, np.float32, np.float64, np.longdouble, np.complex64, np.complex128, np.clongdouble,
-)  # fmt: skip
 _OTHER_SCALARS = (np.datetime64, np.timedelta64, np.void, np.intc, np.uintc, np.longlong, np.ulonglong)
 
 _FLOAT64, _COMPLEX = struct.Struct("<d"), struct.Struct("<dd")
+_FLOAT64_CODE = 32 + NUMBER_SCALARS.index(np.float64)
 
 
 def _scalar_bytes(value: np.generic) -> bytes:
@@ -463,9 +466,9 @@ def _read_tag(tag: _Tag) -> Callable[[bytes], _Tag]:
 
 
 _ENCODERS: dict[type, _Encoder] = {
-    **{kind: _encode_other_scalar for kind in _OTHER_SCALARS},
-    **{kind: _payload(32 + i, _scalar_bytes) for i, kind in enumerate(_SCALARS)},
-    np.float64: _payload(32 + _SCALARS.index(np.float64), _FLOAT64.pack),  # the commonest by far: six times faster
+    **dict.fromkeys(_OTHER_SCALARS, _encode_other_scalar),
+    **{kind: _payload(32 + i, _scalar_bytes) for i, kind in enumerate(NUMBER_SCALARS)},
+    np.float64: _payload(_FLOAT64_CODE, _FLOAT64.pack),  # the commonest by far: six times faster
     complex: _payload(17, lambda value: _COMPLEX.pack(value.real, value.imag)),
     bytearray: _payload(18, bytes),
     np.str_: _payload(19, lambda value: str.encode(value, "utf-8", "surrogatepass")),
@@ -494,8 +497,8 @@ _BUILDERS: dict[int, Callable[[list[Any]], Any]] = {
 
 _READERS: dict[int, Callable[[bytes], Any]] = {
     **{code: _read_tag(_Tag(build)) for code, build in _BUILDERS.items()},
-    **{32 + i: _read_scalar(kind) for i, kind in enumerate(_SCALARS)},
-    32 + _SCALARS.index(np.float64): lambda data: np.float64(_FLOAT64.unpack(data)[0]),
+    **{32 + i: _read_scalar(kind) for i, kind in enumerate(NUMBER_SCALARS)},
+    _FLOAT64_CODE: lambda data: np.float64(_FLOAT64.unpack(data)[0]),
     16: lambda data: int.from_bytes(data, "little", signed=True),
     17: lambda data: complex(*_COMPLEX.unpack(data)),
     18: bytearray,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import re
 import subprocess
 import sys
@@ -15,10 +16,14 @@ from typing import Any
 
 import pytest
 
-from remote_gym import RemoteEnvironmentServer, create_remote_environment_server
+from remote_gym import RemoteEnvironment, RemoteEnvironmentServer, RemoteVectorEnv, create_remote_environment_server
 from remote_gym.cli.certificates import write_certificates
 
 TOYS = Path(__file__).parent / "toys.py"
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--full", action="store_true", help="as many steps as the project promises equality for (slow)")
 
 
 @dataclass(frozen=True)
@@ -67,6 +72,37 @@ def serve() -> Iterator[ServerFactory]:
         yield make
 
 
+@dataclass(frozen=True)
+class ToyServer:
+    """A server of all toys, over TLS: ``toys.client(RemoteVectorEnv, "counter", num_envs=3)``."""
+
+    server: RemoteEnvironmentServer
+    certificates: Certificates
+
+    def client(self, kind: Any, toy: str, toy_kwargs: Any = None, **options: Any) -> Any:
+        args = {"entrypoint_kwargs": {"toy": toy, **(toy_kwargs or {})}}
+        return kind(self.server.address, remote_args=args, client_credentials_paths=self.certificates.client, **options)
+
+    def vector(self, toy: str, num_envs: int = 3, toy_kwargs: Any = None, **options: Any) -> RemoteVectorEnv:
+        return self.client(RemoteVectorEnv, toy, toy_kwargs, num_envs=num_envs, **options)  # type: ignore[no-any-return]
+
+    def single(self, toy: str, toy_kwargs: Any = None, **options: Any) -> RemoteEnvironment:
+        return self.client(RemoteEnvironment, toy, toy_kwargs, **options)  # type: ignore[no-any-return]
+
+
+@pytest.fixture(scope="session")
+def toys(certificates: Certificates) -> Iterator[ToyServer]:
+    """One server for many tests, which also shows that it survives what they do to it."""
+    with create_remote_environment_server(
+        {"entrypoint": "toys:create"},
+        port=0,
+        server_credentials_paths=certificates.server,
+        num_workers=2,
+        restart_budget=None,
+    ) as server:
+        yield ToyServer(server, certificates)
+
+
 @dataclass
 class ServeProcess:
     """A running ``remote-gym serve`` and what it wrote."""
@@ -85,9 +121,15 @@ def serve_process() -> Iterator[Callable[..., ServeProcess]]:
     """Start ``remote-gym serve ...`` as a process of its own and wait for its ready line; killed at the end."""
     running: list[subprocess.Popen[str]] = []
 
-    def start(entrypoint: str, *flags: str) -> ServeProcess:
+    def start(entrypoint: str, *flags: str, environment: dict[str, str] | None = None) -> ServeProcess:
         command = [sys.executable, "-m", "remote_gym", "serve", entrypoint, "--port", "0", *flags]
-        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        process = subprocess.Popen(
+            command,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env={**os.environ, **(environment or {})},
+        )
         running.append(process)
         served = ServeProcess(process, "")
         assert process.stderr is not None

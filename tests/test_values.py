@@ -10,7 +10,7 @@ import threading
 import tracemalloc
 from typing import Any, cast
 
-import msgpack  # type: ignore[import-untyped]
+import msgpack
 import numpy as np
 import pytest
 from gymnasium.spaces import GraphInstance
@@ -36,6 +36,8 @@ def identical(a: Any, b: Any) -> bool:
         return bool(a.tobytes() == b.tobytes() and b.flags.writeable and b.flags.owndata and b.flags.c_contiguous)
     if isinstance(a, np.str_ | np.bytes_):
         return bool(a == b)
+    if isinstance(a, np.longdouble | np.clongdouble):  # their padding is nobody's data
+        return bool((a == b or (a != a and b != b)) and a.dtype == b.dtype)
     if isinstance(a, np.generic):
         return identical(np.array(a), np.array(b))
     if isinstance(a, float):
@@ -73,7 +75,9 @@ def arrays(draw: st.DrawFn) -> np.ndarray[Any, Any]:
 @st.composite
 def scalars(draw: st.DrawFn) -> Any:
     """Hashable NumPy scalars with any bits."""
-    return draw(arrays().filter(lambda array: array.size and array.dtype.kind != "V")).ravel()[0]
+    return draw(arrays().filter(lambda array: array.size and array.dtype.kind != "V" and array.dtype != "m8")).ravel()[
+        0
+    ]
 
 
 @st.composite
@@ -312,7 +316,7 @@ def test_depth(wrap: Any) -> None:
 
 @pytest.mark.parametrize("prefix", [b"\x91", b"\x92\xc7\x00\x01", b"\x81\xa1k", b"\x95\xc7\x00\x08\x01\x01"])
 def test_bottomless_messages(prefix: bytes) -> None:
-    for levels in (500, 1_023, 20_000, 1_000_000):
+    for levels in (500, 1_023, 20_000, 300_000):
         with pytest.raises(CodecError):
             unpack(prefix * levels + b"\x01")
 

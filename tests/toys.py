@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import inspect
+import os
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -45,3 +48,211 @@ class FunctionEnv(gym.Env[Any, Any]):
 
     def render(self) -> Any:
         return np.full((4, 4, 3), self.steps, np.uint8)
+
+
+def create(
+    toy: str, env_id: int = 0, render_mode: str | None = None, enable_rendering: bool = False, **kwargs: Any
+) -> gym.Env[Any, Any]:
+    """One entrypoint for all of this module: the client names the toy, so that many tests can share a server."""
+    factory: Callable[..., gym.Env[Any, Any]] = globals()[toy]
+    if "env_id" in inspect.signature(factory).parameters:
+        kwargs["env_id"] = env_id
+    if render_mode is not None:
+        kwargs["render_mode"] = render_mode
+    return factory(**kwargs)
+
+
+def gymnasium_env(id: str, **kwargs: Any) -> gym.Env[Any, Any]:
+    return gym.make(id, **kwargs)
+
+
+SPACES: dict[str, Callable[[], spaces.Space[Any]]] = {
+    **{
+        f"box {dtype}": lambda dtype=dtype: spaces.Box(0, 100, (2, 3), dtype)
+        for dtype in ("i1", "u1", "i2", "u2", "i4", "u4", "i8", "f2", "f4", "f8")
+    },
+    "box u8": lambda: spaces.Box(2**63, 2**64 - 1, (2,), np.uint64),
+    "box bool": lambda: spaces.Box(np.False_, np.True_, (5,), np.bool_),
+    "box scalar": lambda: spaces.Box(-1, 1, (), np.float32),
+    "box empty": lambda: spaces.Box(0, 1, (2, 0, 3), np.float32),
+    "box infinite": lambda: spaces.Box(-np.inf, np.inf, (3,), np.float64),
+    "box uneven": lambda: spaces.Box(np.array([0, -2], np.float32), np.array([1, np.inf], np.float32)),
+    "discrete": lambda: spaces.Discrete(5),
+    "discrete start": lambda: spaces.Discrete(5, start=-7),
+    "discrete dtype": lambda: spaces.Discrete(5, start=3, dtype=np.int8),
+    "multi discrete": lambda: spaces.MultiDiscrete([3, 2, 5]),
+    "multi discrete start": lambda: spaces.MultiDiscrete([3, 2], start=[-1, 10]),
+    "multi discrete 2-d": lambda: spaces.MultiDiscrete(np.array([[3, 2], [5, 1]]), dtype=np.int16),
+    "multi binary": lambda: spaces.MultiBinary(4),
+    "multi binary 2-d": lambda: spaces.MultiBinary((2, 3)),
+    "dict": lambda: spaces.Dict({"b": spaces.Discrete(3), "a": spaces.Box(-1, 1, (2,), np.float32)}),
+    "tuple": lambda: spaces.Tuple((spaces.MultiBinary(2), spaces.Discrete(4, start=1))),
+    "nested": lambda: spaces.Dict(
+        {
+            "z": spaces.Tuple((spaces.Discrete(3), spaces.Dict({"k": spaces.Box(0, 255, (2, 2), np.uint8)}))),
+            "c": spaces.Dict({"x": spaces.Box(-1, 1, (1,), np.float64), "a": spaces.MultiDiscrete([2, 2])}),
+        }
+    ),
+}
+"""A space of every kind, by name."""
+
+
+def echo(space: str) -> gym.Env[Any, Any]:
+    """Observes samples; says in its info exactly what it was given as action, and of which type."""
+
+    def reset(env: FunctionEnv, seed: Any, options: Any) -> Any:
+        env.observation_space.seed(int(env.np_random.integers(2**31)))
+        return env.observation_space.sample(), {"options": options, "seed": seed}
+
+    def step(env: FunctionEnv, action: Any) -> Any:
+        assert env.action_space.contains(action) or space == "box empty"
+        info = {"action": action, "type": str(type(action)), "array": np.asarray(env.steps)}
+        ended = int(env.np_random.integers(6))
+        return env.observation_space.sample(), float(env.steps), ended == 0, ended == 1, info
+
+    return FunctionEnv(step, reset, SPACES[space](), SPACES[space]())
+
+
+def counter(length: int = 4, render_mode: str | None = None) -> gym.Env[Any, Any]:
+    """Observes [seed of the episode, number of steps]; episodes end after `length` or at action 2; talkative infos."""
+
+    def observe(env: FunctionEnv) -> Any:
+        return np.array([env.np_random_seed % 1000, env.steps], np.int64)
+
+    def reset(env: FunctionEnv, seed: Any, options: Any) -> Any:
+        env.episodes = getattr(env, "episodes", 0) + 1
+        env.options = options
+        return observe(env), {"episodes": env.episodes, "options": str(options), "seed": str(seed)}
+
+    def step(env: FunctionEnv, action: Any) -> Any:
+        done = action == 2
+        info = {
+            "steps": env.steps,
+            "half": env.steps / 2,
+            "text": "x" * env.steps,
+            "nested": {"even": env.steps % 2 == 0},
+        }
+        if env.steps == 3:
+            info["rare"] = np.full(2, env.steps, np.float32)
+        return observe(env), np.float32(env.steps), bool(done), env.steps >= length and not done, info
+
+    return FunctionEnv(step, reset, spaces.Box(-1, 2**40, (2,), np.int64), spaces.Discrete(3), render_mode)
+
+
+def same_buffer() -> gym.Env[Any, Any]:
+    """Returns the same array each time, changed in place."""
+    buffer = np.zeros(3, np.float32)
+
+    def step(env: FunctionEnv, action: Any) -> Any:
+        buffer[:] = env.steps
+        return buffer, 0.0, env.steps >= 3, False, {}
+
+    def reset(env: FunctionEnv, seed: Any, options: Any) -> Any:
+        buffer[:] = -1
+        return buffer, {}
+
+    return FunctionEnv(step, reset, spaces.Box(-np.inf, np.inf, (3,), np.float32))
+
+
+def gated(gate: str) -> gym.Env[Any, Any]:
+    """A step with action 1 waits until somebody has opened and closed the named pipe `gate`."""
+
+    def step(env: FunctionEnv, action: Any) -> Any:
+        if action == 1:
+            with open(gate, "rb") as pipe:
+                pipe.read()
+        return np.full(2, env.steps, np.float32), float(env.steps), False, False, {}
+
+    return FunctionEnv(step, lambda env, seed, options: (np.zeros(2, np.float32), {}))
+
+
+class Unwilling:
+    """No codec knows it."""
+
+
+def naughty(env_id: int = 0, in_reset: str = "", build: str = "", nested: bool = False) -> gym.Env[Any, Any]:
+    """Misbehaves as the action (`NAUGHTY`), the reset option ``"do"`` or `build` says; the other actions are fine."""
+    if build == "raise":
+        raise RuntimeError("no licence")
+    if build == "exit":
+        raise SystemExit(3)
+    if build == "no env":
+        return "not an env"  # type: ignore[return-value]
+    if build == "custom space":
+        return FunctionEnv(observation_space=CustomSpace())
+    if build == "text space":
+        return FunctionEnv(observation_space=spaces.Dict({"said": spaces.Text(5)}))
+    if build == "differing":
+        return FunctionEnv(action_space=spaces.Discrete(3 + env_id % 2))
+    if build == "large":
+        return FunctionEnv(observation_space=spaces.Box(0, 255, (40_000_000,), np.uint8))
+
+    def fine(env: FunctionEnv) -> Any:
+        good = np.full(2, env.steps, np.float32)
+        return {"camera": good} if nested else good
+
+    def reset(env: FunctionEnv, seed: Any, options: Any) -> Any:
+        do = (options or {}).get("do", "fine")
+        if do == "raise":
+            raise KeyError("the simulator is gone")
+        return NAUGHTY[do](env, fine(env))[0], NAUGHTY[do](env, fine(env))[4]
+
+    def step(env: FunctionEnv, action: Any) -> Any:
+        return list(NAUGHTY.values())[action](env, fine(env))
+
+    box = spaces.Box(-1, 1e6, (2,), np.float32)
+    observation = spaces.Dict({"camera": box}) if nested else box
+    return FunctionEnv(step, reset, observation, spaces.Discrete(len(NAUGHTY)))
+
+
+def _raise(env: FunctionEnv, good: Any) -> Any:
+    raise ZeroDivisionError("a simulator's bug")
+
+
+def _raise_unprintable(env: FunctionEnv, good: Any) -> Any:
+    class Unprintable(Exception):
+        def __str__(self) -> str:
+            raise ValueError("no")
+
+    raise Unprintable
+
+
+def _print(end: str) -> Any:
+    def step(env: FunctionEnv, good: Any) -> Any:
+        for stream in (sys.stdout, sys.stderr):
+            print("x" * 1_000_000, end=end, file=stream, flush=True)
+        os.write(1, b"raw\n" * 50_000)
+        return good, 1.0, False, False, {}
+
+    return step
+
+
+def _wrapped(good: Any, bad: Any) -> Any:
+    return {"camera": bad} if isinstance(good, dict) else bad
+
+
+NAUGHTY: dict[str, Callable[[FunctionEnv, Any], Any]] = {
+    "fine": lambda env, good: (good, float(env.steps), False, False, {"steps": env.steps}),
+    "raise": _raise,
+    "unprintable": _raise_unprintable,
+    "exit": lambda env, good: sys.exit(4),
+    "shape": lambda env, good: (_wrapped(good, np.zeros(3, np.float32)), 1.0, False, False, {}),
+    "dtype": lambda env, good: (_wrapped(good, np.zeros(2, np.complex64)), 1.0, False, False, {}),
+    "text": lambda env, good: (_wrapped(good, "hello"), 1.0, False, False, {}),
+    "none": lambda env, good: (None, 1.0, False, False, {}),
+    "ragged": lambda env, good: (_wrapped(good, [[1], [1, 2]]), 1.0, False, False, {}),
+    "reward": lambda env, good: (good, "a lot", False, False, {}),
+    "reward none": lambda env, good: (good, None, False, False, {}),
+    "four": lambda env, good: (good, 1.0, False, {}),
+    "info": lambda env, good: (good, 1.0, False, False, ["no", "dict"]),
+    "info object": lambda env, good: (good, 1.0, False, False, {"ok": 1, "inner": {"bad": Unwilling()}}),
+    "info lambda": lambda env, good: (good, 1.0, False, False, {"bad": lambda: None}),
+    "print": _print("\n"),
+    "print without newline": _print(""),
+}
+"""What an environment can do in a step."""
+
+
+class CustomSpace(spaces.Box):  # type: ignore[type-arg]
+    def __init__(self) -> None:
+        super().__init__(-1, 1, (2,), np.float32)

@@ -1,4 +1,7 @@
-"""The user's terminal: ``remote-gym serve | certs | demo``. Each command imports what it needs only when it runs."""
+"""The user's terminal: ``remote-gym serve | certs | check-connection | demo``.
+
+Each command imports what it needs only when it runs.
+"""
 
 from __future__ import annotations
 
@@ -13,6 +16,7 @@ from remote_gym.errors import RemoteGymError
 COMMANDS = {
     "serve": "host environments until stopped",
     "certs": "write a CA, a server and a client certificate",
+    "check-connection": "tell which step of a connection to a server fails",
     "demo": "serve CartPole over TLS and step it, as a first look",
 }
 
@@ -23,7 +27,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"remote-gym {remote_gym.__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for name, summary in COMMANDS.items():
-        module = importlib.import_module(f"remote_gym.cli.{name}")
+        module = importlib.import_module(f"remote_gym.cli.{name.replace('-', '_')}")
         command = commands.add_parser(name, help=summary, description=module.DESCRIPTION)
         module.add_arguments(command)
         command.set_defaults(run=module.run)

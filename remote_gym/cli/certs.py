@@ -24,9 +24,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Write them and say what to do with them."""
-    paths = write_certificates(
-        arguments.directory, arguments.host, days=arguments.days, overwrite=arguments.overwrite
-    )
+    paths = write_certificates(arguments.directory, arguments.host, days=arguments.days, overwrite=arguments.overwrite)
     for path in paths:
         print(path)
     print(

@@ -1,4 +1,4 @@
-"""The user's terminal: ``remote-gym demo``. A server in a process of its own, eight CartPoles over TLS, 100 episodes."""
+"""The user's terminal: ``remote-gym demo``. A server process, eight CartPoles over TLS, 100 episodes."""
 
 from __future__ import annotations
 

@@ -29,7 +29,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-p", "--port", type=int, default=None, help="port; 0: any free one (default: 56765)")
     parser.add_argument("--num-workers", type=int, default=None, help="worker processes (default: one per core)")
     parser.add_argument("--max-envs-per-worker", type=int, default=None, help="environments that may share a worker")
-    parser.add_argument("--entrypoint-kwargs", type=_json_object, default={}, metavar="JSON", help="e.g. '{\"g\": 9.8}'")
+    parser.add_argument(
+        "--entrypoint-kwargs", type=_json_object, default={}, metavar="JSON", help="e.g. '{\"g\": 9.8}'"
+    )
     parser.add_argument("--grace", type=float, default=None, metavar="SECONDS", help="how long draining may take (10)")
     parser.add_argument("--step-timeout", type=float, default=60.0, metavar="SECONDS", help="of one environment's step")
     parser.add_argument("--allow-insecure", action="store_true", help="permit plaintext that other machines can reach")

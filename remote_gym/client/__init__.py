@@ -1,0 +1,1 @@
+"""Trainer process: the client. Imports no server and no workers."""

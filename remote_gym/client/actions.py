@@ -1,7 +1,7 @@
 """Trainer process: what the caller passes as actions -> packed rows, or an error that names the environment and field.
 
-Everything is checked before anything is sent. Numbers that cast `same_kind` to the space's dtype are cast; wrong counts,
-shapes and kinds are refused; values are only looked at with `validate`.
+Everything is checked before anything is sent. Numbers that cast `same_kind` to the space's dtype are cast; wrong
+counts, shapes and kinds are refused; values are only looked at with `validate`.
 """
 
 from __future__ import annotations
@@ -54,7 +54,6 @@ class ActionEncoder:
                 )
         return rows
 
-
     def encode_single(self, action: Any) -> list[Array]:
         """Return packed rows of one environment's action; see `encode`."""
         try:
@@ -90,7 +89,7 @@ def _rows(part: Any, leaf: Leaf, indices: Sequence[int]) -> Array:
         changed = (cast != array).reshape(len(indices), -1).any(axis=1)
         row = int(np.argmax(changed))
         raise MisuseError(
-            f"the action{leaf} of environment {indices[row]} does not fit the space's dtype {leaf.dtype}: {array[row]!r}"
+            f"the action{leaf} of environment {indices[row]} does not fit its dtype {leaf.dtype}: {array[row]!r}"
         )
     return cast
 

@@ -1,4 +1,4 @@
-"""Trainer process: what both client classes share. Where to dial, what to ask for, one session, dialled on first need."""
+"""Trainer process: what both client classes share. Where to dial, what to ask for, one session."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from gymnasium.envs.registration import EnvSpec
 
 from remote_gym import values
 from remote_gym.arguments import RemoteArgs, check_args
-from remote_gym.batches import Call, Indices, Open, Refused, Render, Returned
+from remote_gym.batches import Call, Failure, Indices, Open, Refused, Render, Returned
 from remote_gym.client.channel import Address
 from remote_gym.client.failures import first_failure, refusal
 from remote_gym.client.stream import SessionStream
@@ -114,6 +114,7 @@ class Connection:
         self._action_space = build(opened.action_space)
         self._metadata = dict(values.unpack(opened.metadata, "metadata")) if opened.metadata else {}
         self._spec = EnvSpec.from_json(opened.spec_json) if opened.spec_json else None
+        self._hosted_render_mode = opened.render_mode
         self._described = True
 
     def _ensure_described(self) -> None:
@@ -144,6 +145,12 @@ class Connection:
         self._ensure_described()
         return self._spec
 
+    @property
+    def hosted_render_mode(self) -> str | None:
+        """Of the hosted environment, which is not always the one asked for."""
+        self._ensure_described()
+        return self._hosted_render_mode
+
     def ask(self, request: Call | Render) -> list[Any]:
         """Send `request` and return the value of each environment, in order.
 
@@ -155,7 +162,7 @@ class Connection:
         stream.send(request)
         count = self.num_envs if request.indices is None else len(request.indices)
         results: dict[int, bytes] = {}
-        failures = []
+        failures: list[Failure] = []
         while len(results) < count:
             answer = stream.receive()
             if isinstance(answer, Refused):

@@ -16,6 +16,7 @@ from remote_gym.batches import Refused, Reset, Step, Transition
 from remote_gym.client.actions import ActionEncoder
 from remote_gym.client.connection import Connection, CredentialsPaths
 from remote_gym.client.failures import first_failure, refusal
+from remote_gym.client.rendering import Window
 from remote_gym.client.transitions import Batch, TransitionReader
 from remote_gym.errors import MisuseError, ProtocolError
 
@@ -50,7 +51,8 @@ class RemoteEnvironment(gymnasium.Env[Any, Any]):
             port: Its port, if not in `url`; 56765 if nowhere.
             remote_args: ``{"entrypoint_kwargs": {...}}``, merged over the server's.
             client_credentials_paths: (ca.pem[, client.pem, client-key.pem]); None: plaintext, to loopback only.
-            render_mode: Asked of the hosted environment, unless the server's entrypoint_kwargs fix one.
+            render_mode: Asked of the hosted environment, unless the server's entrypoint_kwargs fix one. ``"human"`` asks
+                for ``"rgb_array"`` and shows every frame in a window on this side.
             validate_actions: Also refuse actions outside of the action space and NaN.
             connect_timeout_seconds: For the first connection.
             reconnect_timeout_seconds: How long to try again when the connection was lost.
@@ -62,6 +64,7 @@ class RemoteEnvironment(gymnasium.Env[Any, Any]):
         self._arguments = {name: value for name, value in locals().items() if name not in ("self", "__class__")}
         self.render_mode = render_mode
         self._validate_actions = validate_actions
+        self._window: Window | None = None  # made with the first frame of render mode "human"
         self._connection = Connection(
             url, port, remote_args, client_credentials_paths, render_mode, num_envs=1, autoreset_mode=NONE,
             exact_types=True, reply_early=False, connect_timeout_seconds=connect_timeout_seconds,
@@ -74,12 +77,12 @@ class RemoteEnvironment(gymnasium.Env[Any, Any]):
             self._encoder = ActionEncoder(self._connection.action_space, self._validate_actions)
 
     @property
-    def observation_space(self) -> Any:
+    def observation_space(self) -> Any:  # type: ignore[override]
         """Equal to the hosted environment's."""
         return self._connection.observation_space
 
     @property
-    def action_space(self) -> Any:
+    def action_space(self) -> Any:  # type: ignore[override]
         """Equal to the hosted environment's."""
         return self._connection.action_space
 
@@ -105,9 +108,7 @@ class RemoteEnvironment(gymnasium.Env[Any, Any]):
     def spec(self, value: EnvSpec | None) -> None:
         self._spec = value
 
-    def reset(
-        self, *, seed: int | None = None, options: dict[str, Any] | None = None
-    ) -> tuple[Any, dict[str, Any]]:
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
         """Begin a new episode.
 
         Args:
@@ -131,7 +132,9 @@ class RemoteEnvironment(gymnasium.Env[Any, Any]):
         self._prepare()
         super().reset(seed=None if seed is None else int(seed))
         batch = self._exchange(Reset(stream.next_number(), None, packed_seed, packed_options))
-        return self._observation(batch), _info(batch)
+        result = self._observation(batch), _info(batch)
+        self._show()
+        return result
 
     def step(self, action: Any) -> tuple[Any, Any, Any, Any, dict[str, Any]]:
         """Step the environment.
@@ -157,13 +160,15 @@ class RemoteEnvironment(gymnasium.Env[Any, Any]):
         rows = self._encoder.encode_single(action)
         batch = self._exchange(Step(stream.next_number(), None, rows))
         exact = batch.exact.get(0, {})
-        return (
+        result = (
             self._observation(batch),
             exact.get("reward", float(batch.rewards[0])),
             exact.get("terminated", bool(batch.terminations[0])),
             exact.get("truncated", bool(batch.truncations[0])),
             _info(batch),
         )
+        self._show()
+        return result
 
     def _exchange(self, request: Reset | Step) -> Batch:
         stream = self._connection.stream
@@ -186,9 +191,24 @@ class RemoteEnvironment(gymnasium.Env[Any, Any]):
         exact = batch.exact.get(0, {})
         return exact["observation"] if "observation" in exact else self._reader.single()
 
-    def render(self) -> Any:
-        """Return the hosted environment's rendered frame, of the state just stepped to."""
+    def _show(self) -> None:
+        if self.render_mode == "human":
+            if self._window is None:
+                self._window = Window(self._fetch_frame, self._connection.hosted_render_mode, self.metadata)
+            self._window.show()
+
+    def _fetch_frame(self) -> Any:
         return self._connection.render()[0]
+
+    def render(self) -> Any:
+        """Return the hosted environment's rendered frame, of the state just stepped to.
+
+        None in render mode ``"human"``, as locally: `reset` and `step` have shown it already.
+        """
+        if self.render_mode == "human":
+            _ = self._connection.stream  # closed, or never reachable: raises
+            return None
+        return self._fetch_frame()
 
     def get_wrapper_attr(self, name: str) -> Any:
         """Return an attribute of this object or, if it has none of that name, of the hosted environment.
@@ -201,7 +221,9 @@ class RemoteEnvironment(gymnasium.Env[Any, Any]):
         return value
 
     def close(self) -> None:
-        """End the session."""
+        """End the session, and close the window if there is one."""
+        if self.__dict__.get("_window") is not None:
+            self._window.close()
         if "_connection" in self.__dict__:
             self._connection.close()
 

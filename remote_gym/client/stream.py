@@ -1,7 +1,7 @@
 """Trainer process: one session, as requests out and answers in. Reconnects; loses nothing and repeats nothing.
 
-The thread that waits for an answer reads it from gRPC itself: a reader thread would cost a wake-up per step. Only a wait
-with a timeout starts one, which then stays.
+The thread that waits for an answer reads it from gRPC itself: a reader thread would cost a wake-up per step. Only a
+wait with a timeout starts one, which then stays.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ class _Stream:
 
     def __init__(self, shared: SharedChannel) -> None:
         self._requests: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
-        self._call: Any = shared.channel.stream_stream(SESSION_METHOD)(iter(self._requests.get, None))
+        self._call: Any = shared.channel.stream_stream(SESSION_METHOD)(iter(self._requests.get, None))  # type: ignore[arg-type]
         self._joiner = Joiner(read_server)
         self._pumped: queue.SimpleQueue[Any] | None = None
 
@@ -277,7 +277,9 @@ class SessionStream:
         if code is grpc.StatusCode.INVALID_ARGUMENT:
             raise self._lose(ProtocolError(f"{self.address} did not understand us: {detail}")) from error
         if code is grpc.StatusCode.RESOURCE_EXHAUSTED:
-            raise self._lose(RefusedError(f"{self.address} refused a message: {detail}", "max_message_bytes")) from error
+            raise self._lose(
+                RefusedError(f"{self.address} refused a message: {detail}", "max_message_bytes")
+            ) from error
         logger.warning("the stream to %s broke (%s); attaching again", self.address, detail)
 
     def _drop_stream(self) -> None:

@@ -29,8 +29,8 @@ StepResult = tuple[Any, np.ndarray[Any, Any], np.ndarray[Any, Any], np.ndarray[A
 class RemoteVectorEnv(VectorEnv[Any, Any, Any]):
     """`num_envs` environments of a server, stepped together.
 
-    With the same seeds and actions it gives bit for bit what `gymnasium.vector.SyncVectorEnv` gives locally. It dials on
-    first need: `reset`, or reading spaces, `metadata` or `spec`.
+    With the same seeds and actions it gives bit for bit what `gymnasium.vector.SyncVectorEnv` gives locally. It dials
+    on first need: `reset`, or reading spaces, `metadata` or `spec`.
 
     Closing contract: `close` is bounded in time, may be called twice and with work in flight, and always releases;
     afterwards everything else raises `gymnasium.error.ClosedEnvironmentError`.
@@ -104,22 +104,22 @@ class RemoteVectorEnv(VectorEnv[Any, Any, Any]):
         return self._batched
 
     @property
-    def single_observation_space(self) -> Any:
+    def single_observation_space(self) -> Any:  # type: ignore[override]
         """Of one environment; equal to the hosted one's."""
         return self._spaces()[0]
 
     @property
-    def single_action_space(self) -> Any:
+    def single_action_space(self) -> Any:  # type: ignore[override]
         """Of one environment; equal to the hosted one's."""
         return self._spaces()[1]
 
     @property
-    def observation_space(self) -> Any:
+    def observation_space(self) -> Any:  # type: ignore[override]
         """Of the batch."""
         return self._spaces()[2]
 
     @property
-    def action_space(self) -> Any:
+    def action_space(self) -> Any:  # type: ignore[override]
         """Of the batch."""
         return self._spaces()[3]
 
@@ -203,7 +203,7 @@ class RemoteVectorEnv(VectorEnv[Any, Any, Any]):
         """Step every environment.
 
         Args:
-            actions: A batch: (num_envs, *action_shape), or dicts and tuples of such arrays as the action space has them.
+            actions: A batch: (num_envs, *action_shape), or dicts and tuples of such arrays as in the action space.
 
         Returns:
             observations: (num_envs, *obs_shape), batched as the observation space is.

@@ -1,0 +1,1 @@
+"""Server process: sessions between gRPC and the pool. Imports no client."""

@@ -227,7 +227,9 @@ class Ledger:
             wanted = self._all if indices is None else indices
             for index in wanted:
                 if not 0 <= index < self.num_envs or self.number_of(index) != number:
-                    raise ProtocolError(f"environment {index} was missed for request {number}, which it has left behind")
+                    raise ProtocolError(
+                        f"environment {index} was missed for request {number}, which it has left behind"
+                    )
             still = [index for index in wanted if self.env_state(index) is EnvState.RUNNING]
             running += still
             answered = set(wanted).difference(still)

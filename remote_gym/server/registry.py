@@ -13,7 +13,9 @@ from remote_gym import autoreset, values
 from remote_gym.arguments import check_args
 from remote_gym.batches import Attach, Description, Lost, Open
 from remote_gym.errors import CodecError, ProtocolError
-from remote_gym.server.session import Outlet, RefusalError, Session
+from remote_gym.server.checks import RefusalError
+from remote_gym.server.environments import SessionEnvironments
+from remote_gym.server.session import Outlet, Session
 from remote_gym.server.settings import Settings
 from remote_gym.wire.messages import MAX_MESSAGE_BYTES, PROTOCOL_MAX, PROTOCOL_MIN, common_protocol
 from remote_gym.workers.pool import Pool
@@ -34,9 +36,7 @@ class Registry:
         self.settings = settings
         self.epoch = secrets.token_bytes(16)
         self.draining = False
-        self.pool = Pool(
-            settings.num_workers, settings.max_envs_per_worker, settings.timeouts, settings.restart_budget
-        )
+        self.pool = Pool(settings.num_workers, settings.max_envs_per_worker, settings.timeouts, settings.restart_budget)
         self.sessions: dict[bytes, Session] = {}
         self._by_nonce: dict[bytes, asyncio.Future[Session]] = {}
         self._tombstones: OrderedDict[bytes, Lost] = OrderedDict()
@@ -52,8 +52,10 @@ class Registry:
         await self.pool.start()
         if probe:
             kwargs = self.settings.merged_kwargs({})
-            session = Session(Open(1, 1, b"", 1), self.settings, self.pool, lambda _session: None)
-            await self.pool.probe((kwargs, None), lambda block: session.probe(block, kwargs))
+            environments = SessionEnvironments(
+                Open(1, 1, b"", 1), kwargs, self.settings, self.pool, lambda _number, _indices, _frame: None
+            )
+            await self.pool.probe((kwargs, None), environments.probe)
 
     async def open(self, message: Open, outlet: Outlet) -> Session:
         """Return the session for `message`, new or, for a nonce already seen, the same as before; sends Opened.
@@ -67,12 +69,12 @@ class Registry:
             session.take_over(outlet)
             return session
         kwargs, protocol = self._admit(message)
-        session = Session(message, self.settings, self.pool, self._gone)
+        session = Session(message, kwargs, self.settings, self.pool, self._gone)
         future: asyncio.Future[Session] = asyncio.get_running_loop().create_future()
         self._by_nonce[message.nonce] = future
         self._reserved += message.num_envs
         try:
-            await session.open(kwargs, self.epoch, protocol)
+            await session.open(self.epoch, protocol)
         except BaseException as error:
             self._by_nonce.pop(message.nonce, None)
             future.set_exception(error)
@@ -175,4 +177,3 @@ class Registry:
             draining=self.draining,
             server_epoch=self.epoch,
         )
-

@@ -33,9 +33,9 @@ from remote_gym.credentials import (
     split_address,
 )
 from remote_gym.errors import MisuseError, RefusedError, RemoteGymError
+from remote_gym.server.checks import RefusalError
 from remote_gym.server.registry import Registry
 from remote_gym.server.servicer import Servicer
-from remote_gym.server.session import RefusalError
 from remote_gym.server.settings import Settings
 from remote_gym.wire.messages import MAX_MESSAGE_BYTES
 from remote_gym.workers.pool import Timeouts
@@ -112,7 +112,9 @@ class RemoteEnvironmentServer:
             else:
                 bound = self._grpc.add_secure_port(address, server_credentials(pem))
         except RuntimeError as error:
-            raise OSError(f"cannot listen on {address}: the port is taken, or the address is not this machine's") from error
+            raise OSError(
+                f"cannot listen on {address}: the port is taken, or the address is not this machine's"
+            ) from error
         try:
             await self._registry.start(probe)
         except RefusalError as error:

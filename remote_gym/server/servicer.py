@@ -11,8 +11,9 @@ import grpc
 
 from remote_gym.batches import Attach, Lost, Open, Refused
 from remote_gym.errors import ProtocolError
+from remote_gym.server.checks import RefusalError
 from remote_gym.server.registry import Registry
-from remote_gym.server.session import RefusalError, Session
+from remote_gym.server.session import Session
 from remote_gym.wire.messages import (
     DESCRIBE_METHOD,
     SESSION_METHOD,
@@ -134,7 +135,6 @@ class Servicer:
             except RefusalError as error:
                 outlet.send(pack_server(Refused(0, error.limit, str(error), error.failure)))
                 return None
-            assert session.opened is not None
             outlet.send(pack_server(session.opened))
             return session
         if isinstance(message, Attach):

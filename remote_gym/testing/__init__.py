@@ -1,0 +1,1 @@
+"""For users to test with. Public names of the package only."""

@@ -23,7 +23,17 @@ from remote_gym.wire import session_pb2 as pb
 ALIGNMENT_BYTES = 16
 
 _STEP_TAG, _TRANSITION_TAG = 0x22, 0x1A  # ClientMessage.step = 4, ServerMessage.transition = 3, length-delimited
-_NUMBER, _INDICES, _LEAVES, _REWARDS, _TERMINATIONS, _TRUNCATIONS, _INFOS, _FAILURES, _PADDING = 1, 2, 3, 4, 5, 6, 7, 8, 15
+_NUMBER, _INDICES, _LEAVES, _REWARDS, _TERMINATIONS, _TRUNCATIONS, _INFOS, _FAILURES, _PADDING = (
+    1,
+    2,
+    3,
+    4,
+    5,
+    6,
+    7,
+    8,
+    15,
+)
 _HEADER_BYTES = 6  # outer tag and padded length
 _MAX_LENGTH = 1 << 35  # what a five-byte varint can say
 _ZEROS = bytes(2 * ALIGNMENT_BYTES)
@@ -118,9 +128,10 @@ def pack_transition(transition: Transition) -> bytes:
     for info in transition.infos:
         writer.field(_INFOS, info, len(info))
     for failure in transition.failures:
+        kind: Any = int(failure.kind)
         message = pb.Failure(
-            index=failure.index, kind=int(failure.kind), type=failure.type, message=failure.message, detail=failure.detail
-        ).SerializeToString()  # fmt: skip
+            index=failure.index, kind=kind, type=failure.type, message=failure.message, detail=failure.detail
+        ).SerializeToString()
         writer.field(_FAILURES, message, len(message))
     return writer.join(_TRANSITION_TAG)
 
@@ -153,10 +164,12 @@ def _fields(data: bytes, tag: int) -> dict[int, list[Any]]:
             key, at = _read_varint(data, at)
             value, at = _read_varint(data, at)
             if key & 7 == _BYTES_TYPE:
-                value, at = (at, at + value), at + value
-            elif key & 7 != _VARINT_TYPE:
+                found.setdefault(key >> 3, []).append((at, at + value))
+                at += value
+            elif key & 7 == _VARINT_TYPE:
+                found.setdefault(key >> 3, []).append(value)
+            else:
                 raise UnusualEncoding
-            found.setdefault(key >> 3, []).append(value)
     except IndexError:
         raise ProtocolError("a message ends in the middle of a field") from None
     if at != end:

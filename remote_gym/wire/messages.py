@@ -1,5 +1,6 @@
-"""No I/O: serialised messages <-> the dataclasses of `batches`. The only module that touches generated classes,
-but for failures in `frames`.
+"""No I/O: serialised messages <-> the dataclasses of `batches`.
+
+The only module that touches generated classes, but for failures in `frames`.
 
 `pack_client`/`read_client` and `pack_server`/`read_server` mirror each other. Hot messages take the short way through
 `frames`; everything else, and hot messages in an unusual encoding, goes through the generated classes.
@@ -73,9 +74,13 @@ def _flag_bytes(flags: Any) -> bytes:
     return np.asarray(flags, np.bool_).tobytes()
 
 
+def _kind(kind: FailureKind) -> Any:
+    return int(kind)
+
+
 def _pack_failure(failure: Failure) -> pb.Failure:
     return pb.Failure(
-        index=failure.index, kind=int(failure.kind), type=failure.type, message=failure.message, detail=failure.detail
+        index=failure.index, kind=_kind(failure.kind), type=failure.type, message=failure.message, detail=failure.detail
     )  # type: ignore[arg-type]
 
 
@@ -114,9 +119,7 @@ _PACK_CLIENT: dict[type[Any], _Pack] = {
             missing=[pb.Attach.Missing(number=number, indices=indices or ()) for number, indices in m.missing],
         )
     },
-    Reset: lambda m: {
-        "reset": pb.Reset(number=m.number, indices=m.indices or (), seeds=m.seeds, options=m.options)
-    },
+    Reset: lambda m: {"reset": pb.Reset(number=m.number, indices=m.indices or (), seeds=m.seeds, options=m.options)},
     Step: lambda m: {
         "step": pb.Step(number=m.number, indices=m.indices or (), actions=[bytes(leaf) for leaf in m.actions])
     },

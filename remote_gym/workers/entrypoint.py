@@ -14,7 +14,7 @@ import inspect
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -60,7 +60,7 @@ class Recipe:
         return env
 
 
-@lru_cache(maxsize=None)
+@cache
 def resolve(entrypoint: str) -> tuple[str, Any]:
     """Return ``("function", callable)`` or ``("id", gymnasium_id)``; imports what has to be imported, once.
 

@@ -1,8 +1,8 @@
 """Child side: a worker, and whatever its environments started, never outlives the server.
 
 The server holds the write end of a pipe and never writes. When it is gone, however it died, the pipe is hung up. On
-Linux the kernel itself then sends SIGKILL to our whole process group: no code of ours has to run, so an environment that
-holds the GIL for ever, or a grandchild, cannot escape. Elsewhere a thread waits for the hang-up and does the same.
+Linux the kernel itself then sends SIGKILL to our whole process group: no code of ours has to run, so an environment
+that holds the GIL for ever, or a grandchild, cannot escape. Elsewhere a thread waits for the hang-up and does the same.
 """
 
 from __future__ import annotations

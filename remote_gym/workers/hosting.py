@@ -27,6 +27,7 @@ from remote_gym.workers.rows import Rows
 RAISED, NEEDS_RESET, LOST, INVALID = 1, 2, 3, 4
 
 Failure = list[Any]
+ndarray = np.ndarray
 
 
 class BuildError(Exception):
@@ -89,6 +90,8 @@ class EnvironmentGroup:
         self._exact_types = exact_types
         self.envs: list[AutoresetEnvironment] = []
         self._rows: Rows | None = None
+        # The array, dtype and shape of an observation that is a single leaf; a shape no array has, otherwise.
+        self._only_leaf: tuple[Any, Any, Any] = (None, None, None)
         try:
             for env_id in env_ids:
                 self._build_one(recipe, env_id, mode, rebuilt, None if self.envs else spare)
@@ -141,6 +144,9 @@ class EnvironmentGroup:
     def attach(self, buffer: Any, num_envs: int) -> None:
         """Lay the session's rows into `buffer`, shared with the server."""
         self._rows = Rows(buffer, self._action_leaves, self._observation_leaves, num_envs)
+        if len(self._observation_leaves) == 1 and self._observation_leaves[0].path == ():
+            (leaf,), (array,) = self._observation_leaves, self._rows.observations
+            self._only_leaf = (array, leaf.dtype, leaf.shape)
 
     def reset(self, indices: Sequence[int] | None, seeds: Sequence[int | None], options: Any) -> list[Any]:
         """Reset the environments at `indices` (None: all here) and write their observations.
@@ -169,21 +175,26 @@ class EnvironmentGroup:
         Returns:
             [packed infos and exact values, failures]
         """
-        rows, first, envs, env_ids, begin = self._rows, self.first, self.envs, self.env_ids, self._board.begin
-        assert rows is not None
+        assert self._rows is not None
         collected = Results(self._exact_types)
         everyone = self._indices(indices)
         rewards, terminations, truncations = [], [], []
+        # This loop is where a cheap environment's time goes: everything it needs is a local, and what can be done for
+        # all environments at once is done after it.
+        first, envs, env_ids, words = self.first, self.envs, self.env_ids, self._board.words
+        only, dtype, shape = self._only_leaf
+        self._board.begin(boards.STEP, env_ids[everyone[0] - first])
         for index, action in zip(everyone, self._actions(everyone), strict=True):
-            reward, terminated, truncated = 0.0, False, False
             position = index - first
-            begin(boards.STEP, env_ids[position])
+            words[boards.ENV_ID] = env_ids[position]
             try:
                 observation, reward, terminated, truncated, info = envs[position].step(action)
-                self._write(index, observation, collected)
+                if type(observation) is ndarray and observation.dtype == dtype and observation.shape == shape:
+                    only[index] = observation
+                else:
+                    self._write(index, observation, collected)
                 if collected.exact is not None:
                     collected.scalars(index, reward, terminated, truncated)
-                reward, terminated, truncated = _scalars(reward, terminated, truncated)
                 if info or type(info) is not dict:
                     collected.info(index, info)
             except _Invalid as error:
@@ -195,11 +206,35 @@ class EnvironmentGroup:
             rewards.append(reward)
             terminations.append(terminated)
             truncations.append(truncated)
-        where = _where(everyone)
-        rows.rewards[where] = rewards
-        rows.terminations[where] = terminations
-        rows.truncations[where] = truncations
+        self._write_scalars(everyone, rewards, terminations, truncations, collected)
         return collected.pack()
+
+    def _write_scalars(
+        self,
+        indices: range | Sequence[int],
+        rewards: list[Any],
+        terminations: list[Any],
+        truncations: list[Any],
+        collected: Results,
+    ) -> None:
+        rows = self._rows
+        assert rows is not None
+        where = _where(indices)
+        try:
+            rows.rewards[where] = rewards
+            rows.terminations[where] = terminations
+            rows.truncations[where] = truncations
+            return
+        except (TypeError, ValueError):  # some environment returned something odd: find out which
+            pass
+        for index, *scalars in zip(indices, rewards, terminations, truncations, strict=True):
+            try:
+                reward, terminated, truncated = float(scalars[0]), bool(scalars[1]), bool(scalars[2])
+            except (TypeError, ValueError) as error:
+                reward, terminated, truncated = 0.0, False, False
+                message = f"environment {index} returned the reward {scalars[0]!r:.80}, terminated {scalars[1]!r:.80}, "
+                collected.failures.append([index, INVALID, "", f"{message}truncated {scalars[2]!r:.80}: {error}", ""])
+            rows.rewards[index], rows.terminations[index], rows.truncations[index] = reward, terminated, truncated
 
     def _actions(self, indices: range | Sequence[int]) -> Iterator[Any]:
         # Copied out of the rows, so that an environment may keep its action: the row is overwritten by the next one.
@@ -266,6 +301,7 @@ class EnvironmentGroup:
                 traceback.print_exc()
         self.envs = []
         self._rows = None
+        self._only_leaf = (None, None, None)
 
     def _indices(self, indices: Sequence[int] | None) -> range | Sequence[int]:
         return range(self.first, self.first + len(self.env_ids)) if indices is None else indices
@@ -275,7 +311,9 @@ class EnvironmentGroup:
         try:
             leaf_values = self._flatten(observation)
         except MisuseError as error:
-            raise _Invalid(f"environment {index} returned an observation that does not fit its space: {error}") from None
+            raise _Invalid(
+                f"environment {index} returned an observation that does not fit its space: {error}"
+            ) from None
         usual = len(leaf_values) == 1 or type(observation) in (dict, tuple)
         for leaf, array, value in zip(self._observation_leaves, self._rows.observations, leaf_values, strict=True):
             if type(value) is np.ndarray and value.dtype == leaf.dtype and value.shape == leaf.shape:
@@ -365,16 +403,6 @@ class Results:
 
 class _Invalid(Exception):
     """What an environment returned does not fit."""
-
-
-def _scalars(reward: Any, terminated: Any, truncated: Any) -> tuple[float, bool, bool]:
-    try:
-        return float(reward), bool(terminated), bool(truncated)
-    except (TypeError, ValueError) as error:
-        raise _Invalid(
-            f"the environment returned reward={reward!r:.80}, terminated={terminated!r:.80}, "
-            f"truncated={truncated!r:.80}: {error}"
-        ) from None
 
 
 def _write_converted(index: int, array: Array, field: str, value: Any) -> None:

@@ -7,6 +7,7 @@ block is made: memory that the machine refuses is an error then, and not a SIGBU
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import mmap
 import os
@@ -55,13 +56,11 @@ class SharedBlock:
                 os.ftruncate(descriptor, size)
             if HAS_MEMFD:  # a worker must not be able to truncate it under the server
                 fcntl.fcntl(descriptor, _F_ADD_SEALS, _F_SEAL_SHRINK | _F_SEAL_GROW)
-            return cls(descriptor, size)
+            owned, descriptor = descriptor, -1  # from here on the constructor closes it
+            return cls(owned, size)
         except OSError as error:
             if descriptor >= 0:
-                try:
-                    os.close(descriptor)
-                except OSError:  # the constructor has closed it
-                    pass
+                os.close(descriptor)
             raise MemoryError(f"{size} bytes of shared memory were refused: {error.strerror or error}") from error
 
     def close(self) -> None:

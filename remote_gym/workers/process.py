@@ -16,7 +16,6 @@ import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 from remote_gym.workers.board import NO_ENV_ID, SIZE_BYTES, Board
 from remote_gym.workers.link import Command, Decoder, Result, encode
@@ -65,9 +64,10 @@ class WorkerProcess:
         self._waiting: deque[tuple[Command, Callback]] = deque()
         self._in_flight: list[Callback] = [lambda _started: None]  # the answer to the start message comes first
         self._decoder = Decoder()
+        self._unsent_descriptors: deque[int] = deque()
         self._tail: deque[str] = deque(maxlen=TAIL_LINES)
         self._hung: str | None = None
-        self._watched = (0, 0.0)  # progress count when last seen to move, seconds it has stood still
+        self._watched = ((0, 0), 0.0)  # progress when last seen to move, seconds it has stood still
 
     async def start(self) -> None:
         """Start the process; commands may be submitted as soon as this returns.
@@ -100,6 +100,7 @@ class WorkerProcess:
         self.pid = self._process.pid
         self._block = block
         commands.setblocking(False)
+        self._descriptors.setblocking(False)
         self._transport, _ = await asyncio.get_running_loop().create_connection(lambda: _Receiver(self), sock=commands)
         self._transport.write(encode([{"path": sys.path, "environment": changed}]))
         self._exit_task = asyncio.create_task(self._wait_for_exit())
@@ -115,15 +116,41 @@ class WorkerProcess:
             self._send_round()
 
     def send_descriptor(self, descriptor: int) -> None:
-        """Hand over a file descriptor for a command that is submitted next."""
-        with contextlib.suppress(OSError):  # it has just died: the command will say so
-            socket.send_fds(self._descriptors, [b"\0"], [descriptor])
+        """Hand over a file descriptor for a command that is submitted next; the caller may close its own at once.
+
+        Never blocks: the socket holds a few hundred descriptors, and a busy worker takes none out. What does not fit
+        follows in order, and the worker waits for it.
+        """
+        if self.lost is None:
+            self._unsent_descriptors.append(os.dup(descriptor))
+            self._send_descriptors()
+
+    def _send_descriptors(self) -> None:
+        loop, sock, unsent = asyncio.get_running_loop(), self._descriptors, self._unsent_descriptors
+        try:
+            while unsent:
+                socket.send_fds(sock, [b"\0"], [unsent[0]])
+                os.close(unsent.popleft())
+        except BlockingIOError:
+            loop.add_writer(sock, self._send_descriptors)
+            return
+        except OSError as error:
+            if not isinstance(error, ConnectionError):  # which says that it has just died
+                logger.error("%s is killed: a descriptor could not be handed over: %s", self.name, error)
+            self.kill()  # it would wait for the descriptor for ever
+        loop.remove_writer(sock)
+
+    def _close_descriptors(self) -> None:
+        asyncio.get_running_loop().remove_writer(self._descriptors)
+        self._descriptors.close()
+        while self._unsent_descriptors:
+            os.close(self._unsent_descriptors.popleft())
 
     def _send_round(self) -> None:
         commands, callbacks = zip(*self._waiting, strict=True)
         self._waiting.clear()
         self._in_flight = list(callbacks)
-        self._watched = (-1, 0.0)
+        self._watched = ((-1, -1), 0.0)
         self._transport.write(encode(list(commands)))
 
     def received(self, data: bytes) -> None:
@@ -144,12 +171,12 @@ class WorkerProcess:
         """
         if not self._in_flight or self.lost is not None:
             return
-        count, _env_id, operation = self._board.read()
+        count, env_id, operation = self._board.read()
         seen, still = self._watched
-        if count != seen:
-            self._watched = (count, 0.0)
+        if (count, env_id) != seen:
+            self._watched = ((count, env_id), 0.0)
             return
-        self._watched = (count, still + elapsed_seconds)
+        self._watched = (seen, still + elapsed_seconds)
         limit = limits.get(operation)
         if limit is not None and self._watched[1] > limit and self._hung is None:
             self._hung = f"hung in {operation} for more than {limit:g} s"
@@ -197,7 +224,7 @@ class WorkerProcess:
         self._board.close()
         self.lost = lost = WorkerLost(self._hung or describe_exit(code), "\n".join(self._tail), env_id)
         self._transport.abort()
-        self._descriptors.close()
+        self._close_descriptors()
         os.close(self._guard)
         self._block.close()
         callbacks = [*self._in_flight, *(callback for _, callback in self._waiting)]

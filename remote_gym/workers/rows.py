@@ -29,6 +29,7 @@ class Rows:
         rewards: (num_envs,) float64.
         terminations: (num_envs,) bool.
         truncations: (num_envs,) bool.
+        whole_actions, whole_observations, whole_scalars: The same arrays as raw bytes, for batches of everybody.
     """
 
     def __init__(self, buffer: Any, actions: Sequence[Leaf], observations: Sequence[Leaf], num_envs: int) -> None:
@@ -44,6 +45,9 @@ class Rows:
         self.actions = [place(leaf) for leaf in actions]
         self.observations = [place(leaf) for leaf in observations]
         self.rewards, self.terminations, self.truncations = map(place, _SCALARS)
+        self.whole_actions = [_raw(array) for array in self.actions]
+        self.whole_observations = [_raw(array) for array in self.observations]
+        self.whole_scalars = [_raw(array) for array in (self.rewards, self.terminations, self.truncations)]
 
     @staticmethod
     def size_bytes(actions: Sequence[Leaf], observations: Sequence[Leaf], num_envs: int) -> int:
@@ -56,6 +60,10 @@ _SCALARS = (
     Leaf((), np.dtype("?"), ()),
     Leaf((), np.dtype("?"), ()),
 )
+
+
+def _raw(array: Array) -> memoryview:
+    return array.reshape(-1).view(np.uint8).data if array.size else memoryview(b"")
 
 
 def _padded(size: int) -> int:

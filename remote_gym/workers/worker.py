@@ -122,9 +122,10 @@ def main() -> None:
         faulthandler.register(signal.SIGUSR1, file=2)  # the server asks for the stack of a hung worker
     link = ChildLink(socket.socket(fileno=commands_fd))
     rounds = link.rounds()
-    (start,) = next(rounds, [None])
-    if start is None:
+    started: Any = next(rounds, None)
+    if started is None:
         return
+    (start,) = started
     sys.path[:] = start["path"]
     sys.argv[1:] = []
     _restore_environment(start["environment"])

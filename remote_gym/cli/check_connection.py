@@ -1,0 +1,97 @@
+"""The user's terminal: ``remote-gym check-connection``. Which step of a connection fails, and what to do about it."""
+
+from __future__ import annotations
+
+import argparse
+
+from remote_gym.batches import Description
+from remote_gym.client.channel import Address
+from remote_gym.client.describe import describe
+from remote_gym.client.diagnosis import Diagnosis, Step, diagnose
+from remote_gym.credentials import join_address, load_client_pem, split_address
+from remote_gym.errors import ConnectError, MisuseError, ProtocolError
+from remote_gym.wire.messages import common_protocol
+
+DESCRIPTION = (
+    "Dial a server step by step: address, tcp, tls, certificate name, client certificate, server version. "
+    "Tells what each step has shown and, at the first one that fails, what to do. Exit code 0 if none fails, else 1."
+)
+
+VERSION_STEP = "server version"
+
+_MARKS = {True: "ok", False: "FAILED", None: "-"}
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the command's arguments."""
+    parser.add_argument("address", metavar="ADDRESS", help="HOST or HOST:PORT of the server (default port: 56765)")
+    parser.add_argument("--root_certificate", metavar="PEM", help="CA that signed the server's certificate")
+    parser.add_argument("--client_certificate", metavar="PEM", help="certificate of this client, for mutual TLS")
+    parser.add_argument("--client_private_key", metavar="PEM", help="its private key")
+    parser.add_argument(
+        "--timeout", type=float, default=10.0, metavar="SECONDS", help="how long it may take (default: %(default)g)"
+    )
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Take every step and print it; return 0 if none failed."""
+    host, port = split_address(arguments.address)
+    pem = load_client_pem(_credentials_paths(arguments))
+    print(f"{join_address(host, port)} {'over TLS' if pem is not None else 'in plaintext (no --root_certificate)'}")
+
+    diagnosis = diagnose(host, port, pem, arguments.timeout)
+    for step in diagnosis.steps:
+        _print_step(step)
+    if not diagnosis.ok:
+        _print_step(Step(VERSION_STEP, None, "not reached"))
+        _print_causes(diagnosis.causes)
+        return 1
+    step, causes = _version_step(Address(host, port, pem), arguments.timeout, diagnosis)
+    _print_step(step)
+    _print_causes(causes)
+    return 0 if step.ok else 1
+
+
+def _credentials_paths(arguments: argparse.Namespace) -> tuple[str | None, ...] | None:
+    """Return the paths that the flags name, None without any.
+
+    Raises:
+        MisuseError: Only some of the flags that belong together are there.
+    """
+    root, certificate, key = arguments.root_certificate, arguments.client_certificate, arguments.client_private_key
+    if root is None and certificate is None and key is None:
+        return None
+    if root is None or (certificate is None) is not (key is None):
+        raise MisuseError("--client_certificate and --client_private_key belong together, and with --root_certificate")
+    return (root, certificate, key)
+
+
+def _version_step(address: Address, timeout_seconds: float, diagnosis: Diagnosis) -> tuple[Step, tuple[str, ...]]:
+    """Ask the server what it is; return the step and, if it failed, the likely causes."""
+    try:
+        described = describe(address, timeout_seconds)
+        protocol = common_protocol((described.protocol_min, described.protocol_max), "server")
+    except ConnectError as error:
+        return Step(VERSION_STEP, False, error.summary), error.causes or diagnosis.causes
+    except ProtocolError as error:
+        return Step(VERSION_STEP, False, str(error)), ()
+    return Step(VERSION_STEP, True, _summary(described, protocol)), ()
+
+
+def _summary(described: Description, protocol: int) -> str:
+    state = ", draining: it takes no new sessions" if described.draining else ""
+    return (
+        f"remote-gym {described.version}, protocol {protocol}; {described.num_workers} workers, "
+        f"{described.envs} of {described.max_envs} environments in {described.sessions} sessions{state}"
+    )
+
+
+def _print_step(step: Step) -> None:
+    print(f"  {step.name + ' ':.<20} {_MARKS[step.ok]:<6} {step.detail}")
+
+
+def _print_causes(causes: tuple[str, ...]) -> None:
+    if causes:
+        print("\nLikely causes:")
+    for cause in causes:
+        print(f"  - {cause}")

@@ -1,0 +1,41 @@
+"""Trainer process: ask a server what it is, without a session."""
+
+from __future__ import annotations
+
+import grpc
+
+from remote_gym.batches import Description
+from remote_gym.client import channel
+from remote_gym.client.channel import Address
+from remote_gym.errors import ConnectError
+from remote_gym.wire.messages import DESCRIBE_METHOD, read_description
+
+
+def describe(address: Address, timeout_seconds: float) -> Description:
+    """Dial `address` and return what the server says about itself.
+
+    Args:
+        address: Where it is, and how to prove who we are.
+        timeout_seconds: For the connection, and again for the answer.
+
+    Raises:
+        ConnectError: The server was not reached, or does not answer the question; lists the likely causes.
+        ProtocolError: It answered something else.
+    """
+    shared = channel.acquire(address)
+    try:
+        shared.wait_until_ready(timeout_seconds)
+        ask = shared.channel.unary_unary(DESCRIBE_METHOD)
+        return read_description(ask(b"", timeout=timeout_seconds))
+    except grpc.RpcError as error:
+        raise _unanswered(str(address), error) from error
+    finally:
+        channel.release(shared)
+
+
+def _unanswered(address: str, error: grpc.RpcError) -> ConnectError:
+    code = error.code()
+    if code is grpc.StatusCode.UNIMPLEMENTED:
+        causes = ["the server runs remote-gym 0.x: upgrade it", "another gRPC service listens on this port"]
+        return ConnectError(address, "a gRPC server is there, but it is not remote-gym", causes)
+    return ConnectError(address, f"the server was reached but did not answer: {code.name}", [error.details() or ""])

@@ -1,0 +1,325 @@
+"""Server process: one session's environments in the pool. Builds them, spreads requests over their workers, gathers.
+
+Knows nothing of numbers, streams or leases: what a request's answer is, and when, is told through `on_answer`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+
+from remote_gym.batches import (
+    Failure,
+    FailureKind,
+    Indices,
+    Open,
+    Request,
+    Reset,
+    Returned,
+    Step,
+    Transition,
+)
+from remote_gym.errors import MisuseError
+from remote_gym.leaves import leaves_of
+from remote_gym.server.checks import Command, RefusalError
+from remote_gym.server.settings import Settings
+from remote_gym.spaces import build
+from remote_gym.wire.messages import pack_server
+from remote_gym.workers.memory import SharedBlock
+from remote_gym.workers.pool import Block, Pool
+from remote_gym.workers.process import Callback, WorkerLost
+from remote_gym.workers.rows import Rows
+
+OnAnswer = Callable[[int, Indices, bytes], None]
+"""Called with request number, env indices and the answer as a serialised message."""
+
+
+@dataclass
+class _Operation:
+    """A request that runs: what has come back, and from how many workers something is still to come."""
+
+    request: Request
+    waiting: int
+    early: bool
+    infos: list[bytes] = field(default_factory=list)
+    values: dict[int, bytes] = field(default_factory=dict)
+    failures: list[Failure] = field(default_factory=list)
+
+
+class SessionEnvironments:
+    """The environments of one session.
+
+    Guarantees: every request that `run` takes is answered once for each of its env indices, whatever happens to
+    workers. Relies on: the event loop's thread; no environment is given two requests at once.
+    """
+
+    def __init__(self, message: Open, kwargs: bytes, settings: Settings, pool: Pool, on_answer: OnAnswer) -> None:
+        """Prepare; `open` builds them with the packed keyword arguments `kwargs`."""
+        self.num_envs = message.num_envs
+        self.running = 0
+        self._message = message
+        self._kwargs = kwargs
+        self._render_mode = "rgb_array" if message.render_mode == "human" else message.render_mode
+        self._settings = settings
+        self._pool = pool
+        self._on_answer = on_answer
+        self._blocks: list[Block] = []
+        self._broken: dict[int, WorkerLost] = {}  # group -> why it will not be built again
+        self._postponed: dict[int, list[tuple[list[Any], Callback]]] = {}  # group -> commands until it is rebuilt
+        self._memory: SharedBlock | None = None
+        self._released = False
+
+    # Opening
+
+    async def open(self) -> dict[str, Any]:
+        """Build all environments and lay out their rows; return what the first worker tells about them.
+
+        Raises:
+            RefusalError: An environment could not be built, or memory was refused. Call `release` then.
+        """
+        recipe = (self._kwargs, self._render_mode)
+        try:
+            self._blocks = await self._pool.place(self.num_envs, self._block_lost, recipe)
+        except (OSError, MemoryError) as error:
+            raise RefusalError("num_workers", f"a worker process could not be started: {error}") from error
+        described = await asyncio.gather(*map(self._build, self._blocks))
+        self._compare(described)
+        self._read_spaces(described[0])
+        await self._lay_out_rows()
+        return described[0]
+
+    async def probe(self, block: Block) -> None:
+        """Build the one environment of `block`, to find out whether it can be.
+
+        Raises:
+            RefusalError: It cannot; says why.
+        """
+        self._read_spaces(await self._build(block))
+
+    @property
+    def env_ids(self) -> list[int]:
+        """Ids in the pool, by env index."""
+        return [env_id for block in self._blocks for env_id in block.env_ids]
+
+    def _build_command(self, block: Block, rebuilt: bool) -> list[Any]:
+        message = self._message
+        return [
+            "build", block.group, self._settings.entrypoint, self._kwargs, self._render_mode, block.env_ids,
+            block.first, message.autoreset_mode, message.exact_types, None if rebuilt else block.spare, rebuilt,
+        ]  # fmt: skip
+
+    async def _build(self, block: Block) -> dict[str, Any]:
+        result = await _ask(block, self._build_command(block, rebuilt=False))
+        if isinstance(result, WorkerLost):
+            failure = Failure(block.first, FailureKind.LOST, result.reason, "", result.stderr_tail)
+            raise RefusalError("build", f"the worker died while building environments: {result.reason}", failure)
+        if (raw := result.get("failure")) is not None:
+            failure = _failure(raw)
+            text = failure.message if failure.type.endswith("MisuseError") else f"{failure.type}: {failure.message}"
+            raise RefusalError("build", f"environment {failure.index} could not be built: {text}", failure)
+        return result  # type: ignore[no-any-return]
+
+    def _compare(self, described: Sequence[dict[str, Any]]) -> None:
+        """Refuse spaces that differ between blocks; within a block the worker has looked."""
+        first = described[0]
+        for block, other in zip(self._blocks, described, strict=True):
+            for name in ("observation_space", "action_space"):
+                if other[name] != first[name]:
+                    raise RefusalError(
+                        "build",
+                        f"the {name.replace('_', ' ')} of environment {block.first} differs from that of environment "
+                        f"0: {build(other[name])} is not {build(first[name])}; all environments of a batch must have "
+                        f"equal spaces",
+                    )
+
+    def _read_spaces(self, description: dict[str, Any]) -> None:
+        try:
+            self.observation_leaves = leaves_of(build(description["observation_space"]))
+            self.action_leaves = leaves_of(build(description["action_space"]))
+        except MisuseError as error:
+            raise RefusalError("space", str(error)) from error
+
+    async def _lay_out_rows(self) -> None:
+        size = Rows.size_bytes(self.action_leaves, self.observation_leaves, self.num_envs)
+        try:
+            self._memory = SharedBlock.create(size)
+        except MemoryError as error:
+            raise RefusalError(
+                "row_memory", f"shared rows for {self.num_envs} environments could not be allocated: {error}"
+            ) from error
+        self._rows = Rows(self._memory.buffer, self.action_leaves, self.observation_leaves, self.num_envs)
+        asked = [_ask(block, self._rows_command(block)) for block in self._blocks]
+        for result in await asyncio.gather(*asked):
+            if isinstance(result, WorkerLost):
+                raise RefusalError("build", f"a worker died while the session was opened: {result.reason}")
+
+    def _rows_command(self, block: Block) -> list[Any]:
+        assert self._memory is not None
+        block.worker.send_descriptor(self._memory.descriptor)
+        return ["rows", block.group, self.num_envs, self._memory.size]
+
+    def release(self) -> None:
+        """Close all environments and give their memory back; what still runs is answered to nobody."""
+        self._released = True
+        for block in self._blocks:
+            self._pool.release(block)
+        self._blocks = []
+        if self._memory is not None:
+            self._memory.close()
+            self._memory = None
+
+    # Scatter and gather
+
+    def run(self, request: Request, command: Command) -> None:
+        """Send each worker its part of `request`; the answers come through `on_answer`."""
+        if isinstance(request, Step):
+            self._write_actions(request)
+        parts = self._parts(request.indices)
+        operation = _Operation(request, len(parts), self._message.reply_early and len(parts) > 1)
+        self.running += 1
+        for block, own, positions in parts:
+            name, *arguments = command(positions)
+            self._submit(block, [name, block.group, own, *arguments], partial(self._gather, operation, block, own))
+
+    def _write_actions(self, request: Step) -> None:
+        if request.indices is None:
+            for whole, data in zip(self._rows.whole_actions, request.actions, strict=True):
+                whole[:] = data
+            return
+        where, count = _where(request.indices), len(request.indices)
+        for leaf, array, data in zip(self.action_leaves, self._rows.actions, request.actions, strict=True):
+            array[where] = np.ndarray((count, *leaf.shape), leaf.dtype, data)
+
+    def _parts(self, indices: Indices) -> list[tuple[Block, list[int] | None, Sequence[int]]]:
+        """Return for each worker concerned: its block, its own env indices, and their positions in the request."""
+        if indices is None:
+            return [(block, None, range(block.first, block.stop)) for block in self._blocks]
+        parts: list[tuple[Block, list[int] | None, Sequence[int]]] = []
+        for block in self._blocks:
+            positions = [at for at, index in enumerate(indices) if block.first <= index < block.stop]
+            if positions:
+                parts.append((block, [indices[at] for at in positions], positions))
+        return parts
+
+    def _gather(self, operation: _Operation, block: Block, own: list[int] | None, result: Any) -> None:
+        """Take in one worker's part; answer when it is the last, or at once where the client wants that."""
+        mine = range(block.first, block.stop) if own is None else own
+        if isinstance(result, WorkerLost):
+            operation.failures += [_lost(index, block, result) for index in mine]
+        else:
+            said, failures = result
+            operation.failures += map(_failure, failures)
+            if type(said) is list:
+                operation.values.update(zip(mine, said, strict=True))
+            elif said:
+                operation.infos.append(said)
+        operation.waiting -= 1
+        if operation.waiting == 0:
+            self.running -= 1
+        if self._released:
+            return
+        if operation.early:
+            self._answer(operation, list(mine))
+            operation.infos, operation.values, operation.failures = [], {}, []
+        elif operation.waiting == 0:
+            self._answer(operation, operation.request.indices)
+
+    def _answer(self, operation: _Operation, indices: Indices) -> None:
+        request = operation.request
+        if isinstance(request, (Step, Reset)):
+            frame = pack_server(self._transition(operation, indices))
+        else:
+            everyone = range(self.num_envs) if indices is None else indices
+            packed = [operation.values.get(index, b"") for index in everyone]
+            frame = pack_server(Returned(request.number, indices, packed, operation.failures))
+        self._on_answer(request.number, indices, frame)
+
+    def _transition(self, operation: _Operation, indices: Indices) -> Transition:
+        rows = self._rows
+        observations: Sequence[Any]
+        scalars: Sequence[Any]
+        if indices is None:
+            observations, scalars = rows.whole_observations, rows.whole_scalars
+        else:
+            where = _where(indices)
+            observations = [array[where] for array in rows.observations]
+            scalars = [array[where] for array in (rows.rewards, rows.terminations, rows.truncations)]
+        rewards, terminations, truncations = scalars if isinstance(operation.request, Step) else (b"", b"", b"")
+        return Transition(
+            operation.request.number,
+            indices,
+            observations,
+            rewards,
+            terminations,
+            truncations,
+            operation.infos,
+            operation.failures,
+        )
+
+    # Lost workers
+
+    def _submit(self, block: Block, command: list[Any], callback: Callback) -> None:
+        broken = self._broken.get(block.group)
+        if broken is not None:
+            asyncio.get_running_loop().call_soon(callback, broken)
+        elif block.worker.lost is not None:  # a new worker is on its way
+            self._postponed.setdefault(block.group, []).append((command, callback))
+        else:
+            block.worker.submit(command, callback)
+
+    def _block_lost(self, block: Block, lost: WorkerLost, rebuild: bool) -> None:
+        """Build the environments of `block` anew in its new worker, then run what was postponed."""
+        if self._released or self._memory is None:
+            return  # not open yet: opening fails by itself
+
+        def built(result: Any) -> None:
+            # A WorkerLost is told again with the next worker, until the budget is used up.
+            if isinstance(result, dict) and result.get("failure") is not None:
+                failure = _failure(result["failure"])
+                self._broken[block.group] = WorkerLost(
+                    f"not rebuilt: {failure.type}: {failure.message}", failure.detail, lost.env_id
+                )
+
+        if rebuild:
+            block.worker.submit(self._build_command(block, rebuilt=True), built)
+            block.worker.submit(self._rows_command(block), lambda _result: None)
+        else:
+            reason = f"{lost.reason}; not rebuilt, the restart budget is used up"
+            self._broken[block.group] = WorkerLost(reason, lost.stderr_tail, lost.env_id)
+        for command, callback in self._postponed.pop(block.group, []):
+            self._submit(block, command, callback)
+
+
+async def _ask(block: Block, command: list[Any]) -> Any:
+    future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+
+    def answered(result: Any) -> None:
+        if not future.done():
+            future.set_result(result)
+
+    block.worker.submit(command, answered)
+    return await future
+
+
+def _failure(raw: Sequence[Any]) -> Failure:
+    index, kind, name, message, detail = raw
+    return Failure(index, FailureKind(kind), name, message, detail)
+
+
+def _lost(index: int, block: Block, lost: WorkerLost) -> Failure:
+    env_id = block.env_ids[index - block.first]
+    message = f"environment {index} (env_id {env_id}) was lost: its worker was {lost.reason}"
+    return Failure(index, FailureKind.LOST, lost.reason, message, lost.stderr_tail)
+
+
+def _where(indices: Sequence[int]) -> Any:
+    """Return `indices` as an array index: a slice, which copies nothing, where they are consecutive."""
+    if all(b - a == 1 for a, b in pairwise(indices)):
+        return slice(indices[0], indices[-1] + 1)
+    return list(indices)

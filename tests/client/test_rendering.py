@@ -1,0 +1,60 @@
+"""Render modes of `RemoteEnvironment`. SDL's dummy driver stands in for a screen."""
+
+from __future__ import annotations
+
+import gymnasium as gym
+import numpy as np
+import pytest
+from conftest import ServerFactory
+
+from remote_gym import MisuseError, RemoteEnvironment
+
+pygame = pytest.importorskip("pygame")
+
+
+@pytest.fixture(autouse=True)
+def no_screen(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SDL_VIDEODRIVER", "dummy")
+
+
+def shown() -> np.ndarray:
+    """Return what the window shows, as an image: (height, width, 3) uint8."""
+    return np.transpose(pygame.surfarray.array3d(pygame.display.get_surface()), (1, 0, 2))
+
+
+def test_rgb_array_is_the_local_frame(serve: ServerFactory) -> None:
+    server = serve("Acrobot-v1")
+    with RemoteEnvironment(server.address, render_mode="rgb_array") as remote:
+        local = gym.make("Acrobot-v1", render_mode="rgb_array")
+        remote.reset(seed=1), local.reset(seed=1)
+        for action in (0, 2, 1):
+            remote.step(action), local.step(action)
+            np.testing.assert_array_equal(remote.render(), local.render())
+        local.close()
+
+
+def test_human_shows_every_state_and_closes_its_window(serve: ServerFactory) -> None:
+    server = serve("toys:FunctionEnv")
+    with RemoteEnvironment(server.address, render_mode="human") as env:
+        assert env.render_mode == "human"
+        env.reset()
+        assert (shown() == 0).all()
+        for step in (1, 2):
+            env.step(0)
+            assert (shown() == step).all()
+            assert env.render() is None
+        assert shown().shape == (4, 4, 3)
+    assert not pygame.display.get_init()
+    env.close()
+
+
+def test_human_needs_frames(serve: ServerFactory) -> None:
+    server = serve("FrozenLake-v1", {"render_mode": "ansi"})
+    with RemoteEnvironment(server.address, render_mode="human") as env, pytest.raises(MisuseError, match="'rgb_array'"):
+        env.reset()
+
+
+def test_no_window_without_human(serve: ServerFactory) -> None:
+    with RemoteEnvironment(serve("CartPole-v1").address) as env:
+        env.reset()
+        assert env._window is None

@@ -1,0 +1,61 @@
+"""What several tests share: waiting for a condition, and counting what a process holds."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import TypeVar
+
+import psutil
+
+HOSTILE = Path(__file__).parent / "hostile.py"
+
+MARK = "REMOTE_GYM_TEST_MARK"
+"""Environment variable that a server and everything it starts inherit, so that no descendant can hide."""
+
+T = TypeVar("T")
+
+
+def wait_until(condition: Callable[[], T], timeout_seconds: float = 10.0, what: str = "the condition") -> T:
+    """Return the first true value of `condition`, asked again and again."""
+    deadline = time.monotonic() + timeout_seconds
+    while not (value := condition()):
+        if time.monotonic() > deadline:
+            raise AssertionError(f"{what} did not come true within {timeout_seconds:g} s")
+        time.sleep(0.005)
+    return value
+
+
+def lives(pid: int) -> bool:
+    """Whether the process exists and is no zombie."""
+    try:
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
+def living(pids: Iterable[int]) -> list[int]:
+    return [pid for pid in pids if lives(pid)]
+
+
+def marked(mark: str) -> list[psutil.Process]:
+    """Every living process that was started with `mark` in its environment."""
+    found = []
+    for process in psutil.process_iter():
+        try:
+            if process.environ().get(MARK) == mark and process.status() != psutil.STATUS_ZOMBIE:
+                found.append(process)
+        except (psutil.NoSuchProcess, psutil.AccessDenied):
+            continue
+    return found
+
+
+def shared_memory_files() -> set[str]:
+    folder = Path("/dev/shm")
+    return {path.name for path in folder.iterdir()} if folder.is_dir() else set()
+
+
+def percentile_50(values: Iterable[float]) -> float:
+    ordered = sorted(values)
+    return ordered[len(ordered) // 2]
