@@ -60,6 +60,10 @@ def spawn(env: HostileEnv) -> None:
     env.children.append(subprocess.Popen(["sleep", "1000"]))
 
 
+def spawn_outside(env: HostileEnv) -> None:
+    env.children.append(subprocess.Popen(["sleep", "30"], start_new_session=True))
+
+
 def talk(_env: HostileEnv) -> None:
     print("by print")
     print("by stderr", file=sys.stderr)
@@ -85,6 +89,7 @@ BEHAVIOURS: tuple[Callable[[HostileEnv], None], ...] = (
     hang_with_gil,
     slow,
     spawn,
+    spawn_outside,
     talk,
     babble,
     raise_error,

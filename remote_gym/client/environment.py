@@ -51,8 +51,8 @@ class RemoteEnvironment(gymnasium.Env[Any, Any]):
             port: Its port, if not in `url`; 56765 if nowhere.
             remote_args: ``{"entrypoint_kwargs": {...}}``, merged over the server's.
             client_credentials_paths: (ca.pem[, client.pem, client-key.pem]); None: plaintext, to loopback only.
-            render_mode: Asked of the hosted environment, unless the server's entrypoint_kwargs fix one. ``"human"`` asks
-                for ``"rgb_array"`` and shows every frame in a window on this side.
+            render_mode: Asked of the hosted environment, unless the server's entrypoint_kwargs fix one. ``"human"``
+                asks for ``"rgb_array"`` and shows every frame in a window on this side.
             validate_actions: Also refuse actions outside of the action space and NaN.
             connect_timeout_seconds: For the first connection.
             reconnect_timeout_seconds: How long to try again when the connection was lost.
@@ -222,8 +222,8 @@ class RemoteEnvironment(gymnasium.Env[Any, Any]):
 
     def close(self) -> None:
         """End the session, and close the window if there is one."""
-        if self.__dict__.get("_window") is not None:
-            self._window.close()
+        if (window := self.__dict__.get("_window")) is not None:
+            window.close()
         if "_connection" in self.__dict__:
             self._connection.close()
 

@@ -33,7 +33,7 @@ class Window:
                 f"render_mode='human' needs a hosted environment that renders frames, but its render mode is "
                 f"{hosted_mode!r}: let the server's entrypoint make it with render_mode='rgb_array'"
             )
-        self._rendering = HumanRendering(_Frames(fetch, hosted_mode, metadata))
+        self._rendering: Any = HumanRendering(_Frames(fetch, hosted_mode, metadata))  # Any: it is partly untyped
 
     def show(self) -> None:
         """Fetch the frame and show it; waits as the pace asks, as local environments do.
@@ -46,7 +46,7 @@ class Window:
     def close(self) -> None:
         """Close the window; may be called twice."""
         self._rendering.close()
-        self._rendering.window = None
+        self._rendering.window = None  # else a second `close` would end pygame under somebody else's window
 
 
 class _Frames(gymnasium.Env[Any, Any]):

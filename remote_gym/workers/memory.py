@@ -46,6 +46,8 @@ class SharedBlock:
             MemoryError: The machine, a resource limit or a full file system refused the memory.
         """
         size = max(size, mmap.PAGESIZE)
+        if size > (available := _available_bytes()):
+            raise MemoryError(f"{size} bytes of shared memory were refused: the machine has only {available} left")
         descriptor = -1
         try:
             descriptor = _anonymous_file()
@@ -82,6 +84,15 @@ class SharedBlock:
     ) -> None:
         """Close."""
         self.close()
+
+
+def _available_bytes() -> int:
+    """Return what the machine can still give; without this look, allocating would go on until something is killed."""
+    try:
+        with open("/proc/meminfo", "rb") as file:
+            return 1024 * next(int(line.split()[1]) for line in file if line.startswith(b"MemAvailable:"))
+    except (OSError, StopIteration):  # not Linux
+        return sys.maxsize
 
 
 def _anonymous_file() -> int:

@@ -27,6 +27,9 @@ output_logger = logging.getLogger("remote_gym.env")
 TAIL_LINES = 30
 """Lines of a worker's output kept for the error that reports its death."""
 
+MAX_LINE_BYTES = 65_536
+"""A longer line is cut: an environment that never ends its line must not fill our memory."""
+
 EXIT_GRACE_SECONDS = 2.0
 """How long environments may take to close before their worker is killed."""
 
@@ -65,6 +68,7 @@ class WorkerProcess:
         self._in_flight: list[Callback] = [lambda _started: None]  # the answer to the start message comes first
         self._decoder = Decoder()
         self._unsent_descriptors: deque[int] = deque()
+        self._unfinished_line = b""
         self._tail: deque[str] = deque(maxlen=TAIL_LINES)
         self._hung: str | None = None
         self._watched = ((0, 0), 0.0)  # progress when last seen to move, seconds it has stood still
@@ -91,13 +95,16 @@ class WorkerProcess:
             self._board = Board(block.buffer)
             self._board.clear()
             environment, changed = _worker_environment()
-            self._process = await asyncio.create_subprocess_exec(
+            loop = asyncio.get_running_loop()
+            self._exited, self._output_ended = loop.create_future(), loop.create_future()
+            self._process, _ = await loop.subprocess_exec(
+                lambda: _Watcher(self._exited, self._output_ended, self._log_output),
                 sys.executable, "-m", "remote_gym.workers.worker", *map(str, inherited),
                 stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,
                 pass_fds=inherited, start_new_session=True, env=environment,
             )  # fmt: skip
             on_failure.pop_all()
-        self.pid = self._process.pid
+        self.pid = self._process.get_pid()
         self._block = block
         commands.setblocking(False)
         self._descriptors.setblocking(False)
@@ -206,17 +213,18 @@ class WorkerProcess:
             await self._exit_task
 
     async def _wait_for_exit(self) -> None:
-        reader = asyncio.create_task(self._log_output())
-        code = await self._process.wait()
+        await self._exited
         died = time.monotonic()
         self.kill()  # grandchildren that are still in its group
         # What it last wrote is in the pipe already; a grandchild outside of the group may hold it open for ever.
-        await asyncio.wait([reader], timeout=0.02)
+        await asyncio.wait([self._output_ended], timeout=0.02)
+        code = self._process.get_returncode()
+        assert code is not None
         self._gone(code)
-        await asyncio.wait([reader], timeout=1.0)
-        reader.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await reader
+        await asyncio.wait([self._output_ended], timeout=1.0)
+        self._process.close()
+        if self._unfinished_line:
+            self._log_line(self._unfinished_line)
         logger.debug("%s: exit handled in %.1f ms", self.name, 1e3 * (time.monotonic() - died))
 
     def _gone(self, code: int) -> None:
@@ -233,19 +241,14 @@ class WorkerProcess:
             callback(lost)
         self._on_exit(self, lost)
 
-    async def _log_output(self) -> None:
-        """Log every line the worker prints; never lets its pipe fill up, whatever the length of a line."""
-        assert self._process.stdout is not None
-        pending = b""
-        while data := await self._process.stdout.read(65_536):
-            *lines, pending = (pending + data).split(b"\n")
-            if len(pending) > 65_536:
-                lines.append(pending)
-                pending = b""
-            for line in lines:
-                self._log_line(line)
-        if pending:
-            self._log_line(pending)
+    def _log_output(self, data: bytes) -> None:
+        """Log every line the worker prints, whatever its length."""
+        *lines, self._unfinished_line = (self._unfinished_line + data).split(b"\n")
+        if len(self._unfinished_line) > MAX_LINE_BYTES:
+            lines.append(self._unfinished_line)
+            self._unfinished_line = b""
+        for line in lines:
+            self._log_line(line)
 
     def _log_line(self, raw: bytes) -> None:
         text = raw.decode("utf-8", "backslashreplace")
@@ -264,6 +267,30 @@ class WorkerProcess:
         """Return name, process, load and state for an operator."""
         state = "gone" if self.lost else "busy" if self._in_flight else "idle"
         return f"<WorkerProcess {self.name} [pid {self.pid}, {self.num_envs} envs, {state}]>"
+
+
+class _Watcher(asyncio.SubprocessProtocol):
+    """Tells of a worker's exit and output apart.
+
+    `asyncio.subprocess.Process.wait` would not do: until Python 3.13 it also waits for the end of the output, which
+    whatever an environment has started keeps open.
+    """
+
+    def __init__(
+        self, exited: asyncio.Future[None], output_ended: asyncio.Future[None], on_output: Callable[[bytes], None]
+    ) -> None:
+        self._exited, self._output_ended, self._on_output = exited, output_ended, on_output
+
+    def pipe_data_received(self, _fd: int, data: bytes) -> None:
+        self._on_output(data)
+
+    def pipe_connection_lost(self, _fd: int, _error: Exception | None) -> None:
+        if not self._output_ended.done():
+            self._output_ended.set_result(None)
+
+    def process_exited(self) -> None:
+        if not self._exited.done():
+            self._exited.set_result(None)
 
 
 class _Receiver(asyncio.Protocol):

@@ -63,7 +63,7 @@ _SCALARS = (
 
 
 def _raw(array: Array) -> memoryview:
-    return array.reshape(-1).view(np.uint8).data if array.size else memoryview(b"")
+    return array.reshape(-1).view(np.uint8).data if array.size else memoryview(bytearray())
 
 
 def _padded(size: int) -> int:

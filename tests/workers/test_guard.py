@@ -9,11 +9,11 @@ import sys
 from collections.abc import Callable
 
 import pytest
-from conftest import ServeProcess
+from conftest import ServeProcess, ServerFactory
 from helpers import HOSTILE, living, lives, wait_until
 from hostile import ACTIONS
 
-from remote_gym import RemoteEnvironment, RemoteVectorEnv
+from remote_gym import EnvironmentLost, RemoteEnvironment, RemoteVectorEnv
 
 BOUND_SECONDS = 2.0
 
@@ -34,15 +34,20 @@ def test_workers_die_with_a_killed_server(serve_process: Callable[..., ServeProc
         wait_until(lambda: not living(ours), BOUND_SECONDS, "the end of workers and grandchildren")
 
 
-def test_what_an_environment_started_dies_with_its_worker(serve_process: Callable[..., ServeProcess]) -> None:
-    served = serve_process(str(HOSTILE), "--num-workers", "1")
-    with RemoteEnvironment(served.address) as env:
+@pytest.mark.parametrize("way", ["spawn", "spawn_outside"])
+def test_a_death_is_noticed_though_a_grandchild_holds_the_workers_output(serve: ServerFactory, way: str) -> None:
+    server = serve(str(HOSTILE), num_workers=1)
+    with RemoteEnvironment(server.address) as env:
         env.reset()
-        (child,) = env.step(ACTIONS["spawn"])[4]["children"]
+        (child,) = env.step(ACTIONS[way])[4]["children"]
         assert lives(child)
-        with pytest.raises(Exception, match="SIGKILL"):
+        with pytest.raises(EnvironmentLost, match="SIGKILL"):
             env.step(ACTIONS["sigkill"])
-        wait_until(lambda: not lives(child), BOUND_SECONDS, "the end of the grandchild")
+        if way == "spawn":
+            wait_until(lambda: not lives(child), BOUND_SECONDS, "the end of the grandchild")
+        else:  # it has left the process group on purpose: that one is its owner's
+            os.kill(child, signal.SIGKILL)
+        assert env.reset()[1]["children"] == []
 
 
 GUARDED = """

@@ -1,0 +1,40 @@
+"""`exploration/train_ppo.py`: the same returns over TLS as locally, to the last bit; `--full`: it solves CartPole."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+for needed in ("torch", "matplotlib", "tqdm"):
+    pytest.importorskip(needed)
+
+SCRIPT = Path(__file__).parents[2] / "exploration" / "train_ppo.py"
+
+
+def train(tmp_path: Path, *flags: str, timeout_seconds: float = 110) -> str:
+    """Run the script; return what it printed, but for the seconds."""
+    plot = tmp_path / "learning_curve.png"
+    command = [sys.executable, str(SCRIPT), "--plot", str(plot), *flags]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=timeout_seconds)
+    assert done.returncode == 0, done.stderr
+    assert plot.read_bytes().startswith(b"\x89PNG")
+    return re.sub(r"[0-9.]+ s$", "", done.stdout, flags=re.MULTILINE)
+
+
+def test_remote_and_local_returns_are_equal(tmp_path: Path) -> None:
+    flags = ("--steps", "3000", "--num_envs", "8", "--seed", "3")
+    local = train(tmp_path, "--local", *flags)
+    assert re.search(r"hash of all returns: [0-9a-f]{16}", local)
+    assert train(tmp_path, *flags) == local
+    assert train(tmp_path, "--local", *flags[:-1], "4") != local
+
+
+@pytest.mark.timeout(600)
+def test_it_solves_cartpole(tmp_path: Path, request: pytest.FixtureRequest) -> None:
+    if not request.config.getoption("--full"):
+        pytest.skip("takes minutes: --full")
+    assert train(tmp_path, timeout_seconds=590).startswith("solved: ")
