@@ -86,7 +86,8 @@ class Step:
 
     number: int
     indices: Indices
-    actions: Sequence[Any]  # one buffer per action leaf, packed rows
+    actions: Sequence[Any]  # one buffer per fixed-size action leaf, packed rows
+    variable: bytes = b""  # packed: per env index, the elements of its variable leaves
 
 
 @dataclass(frozen=True)

@@ -1,14 +1,17 @@
-"""No I/O: the one definition of memory layout, a Gymnasium space as ordered fixed-size leaves.
+"""No I/O: the one definition of memory layout, a Gymnasium space as ordered leaves.
 
 A *leaf* is one array of fixed dtype and shape inside a (possibly nested) space. `Dict` and `Tuple` are nodes,
 `Box`, `Discrete`, `MultiDiscrete` and `MultiBinary` are leaves. The order is that of the space: `Dict` in the order
 of its keys, depth first. Shared rows (`workers.rows`) and the wire (`wire.frames`) both store leaves in this order,
 little-endian and C-contiguous; a batch of n environments prefixes each leaf's shape with n.
+
+`Text`, `Sequence`, `Graph` and `OneOf` have elements of no fixed size: they are *variable leaves*, which travel as
+values, one per environment. A batch of one is a tuple of n elements, as in Gymnasium's vector environments.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import singledispatch
 from typing import Any
@@ -52,45 +55,76 @@ class Leaf:
         return "".join(f"[{part!r}]" for part in self.path)
 
 
-@singledispatch
-def leaves_of(space: spaces.Space[Any], path: tuple[str | int, ...] = ()) -> tuple[Leaf, ...]:
-    """Return the leaves of `space` in layout order.
+@dataclass(frozen=True)
+class VariableLeaf:
+    """A subspace whose elements have no fixed size.
 
-    Args:
-        space: The space of one environment.
-        path: Where `space` sits in its parent; callers leave it out.
+    Attributes:
+        path: As in `Leaf`.
+        space: The subspace.
+    """
+
+    path: tuple[str | int, ...]
+    space: spaces.Space[Any]
+
+    def __str__(self) -> str:
+        """The path as a user would write it; empty at the root."""
+        return "".join(f"[{part!r}]" for part in self.path)
+
+
+def leaves_of(space: spaces.Space[Any]) -> tuple[Leaf, ...]:
+    """Return the fixed-size leaves of `space` in layout order.
 
     Raises:
-        MisuseError: The space, or one nested in it, is of a type that has no fixed-size layout.
+        MisuseError: The space, or one nested in it, is a custom one, or it is nested too deeply.
     """
+    return tuple(leaf for leaf in _every_leaf(space, ()) if isinstance(leaf, Leaf))
+
+
+def variable_leaves_of(space: spaces.Space[Any]) -> tuple[VariableLeaf, ...]:
+    """Return the variable leaves of `space` in layout order; raises like `leaves_of`."""
+    return tuple(leaf for leaf in _every_leaf(space, ()) if isinstance(leaf, VariableLeaf))
+
+
+@singledispatch
+def _every_leaf(space: spaces.Space[Any], path: tuple[str | int, ...]) -> tuple[Leaf | VariableLeaf, ...]:
     where = "".join(f"[{part!r}]" for part in path)
     raise MisuseError(
-        f"the space {type(space).__name__}{f' at {where}' if where else ''} is not supported yet: use Box, Discrete, "
-        f"MultiDiscrete, MultiBinary, or Dict and Tuple of these (a wrapper on the server can convert it)"
+        f"the space {type(space).__module__}.{type(space).__qualname__}{where and ' at ' + where} is a custom one and "
+        f"cannot travel: wrap the environment on the server so that its spaces are Gymnasium's own"
     )
 
 
-@leaves_of.register(spaces.Box)
-@leaves_of.register(spaces.Discrete)
-@leaves_of.register(spaces.MultiDiscrete)
-@leaves_of.register(spaces.MultiBinary)
-def _(space: spaces.Space[Any], path: tuple[str | int, ...] = ()) -> tuple[Leaf, ...]:
-    assert space.dtype is not None and space.shape is not None
+@_every_leaf.register(spaces.Box)
+@_every_leaf.register(spaces.Discrete)
+@_every_leaf.register(spaces.MultiDiscrete)
+@_every_leaf.register(spaces.MultiBinary)
+def _(space: spaces.Space[Any], path: tuple[str | int, ...]) -> tuple[Leaf | VariableLeaf, ...]:
+    assert space.dtype is not None
+    assert space.shape is not None
     dtype = np.dtype(space.dtype)
     # The very dtype object where it is little-endian already: comparing with it then is an identity check.
     return (Leaf(path, dtype if dtype.newbyteorder("<") == dtype else dtype.newbyteorder("<"), tuple(space.shape)),)
 
 
-@leaves_of.register(spaces.Dict)
-def _(space: spaces.Dict, path: tuple[str | int, ...] = ()) -> tuple[Leaf, ...]:
-    _check_depth(path)
-    return tuple(leaf for key, child in space.spaces.items() for leaf in leaves_of(child, (*path, key)))
+@_every_leaf.register(spaces.Text)
+@_every_leaf.register(spaces.Sequence)
+@_every_leaf.register(spaces.Graph)
+@_every_leaf.register(spaces.OneOf)
+def _(space: spaces.Space[Any], path: tuple[str | int, ...]) -> tuple[Leaf | VariableLeaf, ...]:
+    return (VariableLeaf(path, space),)
 
 
-@leaves_of.register(spaces.Tuple)
-def _(space: spaces.Tuple[Any], path: tuple[str | int, ...] = ()) -> tuple[Leaf, ...]:
+@_every_leaf.register(spaces.Dict)
+def _(space: spaces.Dict, path: tuple[str | int, ...]) -> tuple[Leaf | VariableLeaf, ...]:
     _check_depth(path)
-    return tuple(leaf for position, child in enumerate(space.spaces) for leaf in leaves_of(child, (*path, position)))
+    return tuple(leaf for key, child in space.spaces.items() for leaf in _every_leaf(child, (*path, key)))
+
+
+@_every_leaf.register(spaces.Tuple)
+def _(space: spaces.Tuple[Any], path: tuple[str | int, ...]) -> tuple[Leaf | VariableLeaf, ...]:
+    _check_depth(path)
+    return tuple(leaf for position, child in enumerate(space.spaces) for leaf in _every_leaf(child, (*path, position)))
 
 
 def _check_depth(path: tuple[str | int, ...]) -> None:
@@ -98,18 +132,33 @@ def _check_depth(path: tuple[str | int, ...]) -> None:
         raise MisuseError(f"the space is nested deeper than {MAX_SPACE_DEPTH} levels")
 
 
-Flatten = Callable[[Any], Sequence[Any]]
-Unflatten = Callable[[Sequence[Any]], Any]
+Parts = tuple[Sequence[Any], Sequence[Any]]
+"""The fixed-size parts of a value (or batch) in layout order, and the variable ones."""
+
+Flatten = Callable[[Any], Parts]
+Unflatten = Callable[[Sequence[Any], Sequence[Any]], Any]
 
 
 def flattener(space: spaces.Space[Any]) -> Flatten:
-    """Return the function that takes a value of `space` (or a batch of it) apart into leaf order.
+    """Return the function that takes a value of `space` (or a batch of it) apart.
 
     The function raises `MisuseError` naming the field when the value lacks a key or has the wrong length.
     """
     if not isinstance(space, (spaces.Dict, spaces.Tuple)):
-        return lambda value: (value,)
-    return lambda value: _flatten(space, value, "")
+        fixed = isinstance(_every_leaf(space, ())[0], Leaf)
+        return (lambda value: ((value,), ())) if fixed else (lambda value: ((), (value,)))
+    is_fixed = [isinstance(leaf, Leaf) for leaf in _every_leaf(space, ())]
+    if all(is_fixed):
+        return lambda value: (_flatten(space, value, ""), ())
+
+    def flatten(value: Any) -> Parts:
+        parts = _flatten(space, value, "")
+        return (
+            [part for part, fixed in zip(parts, is_fixed, strict=True) if fixed],
+            [part for part, fixed in zip(parts, is_fixed, strict=True) if not fixed],
+        )
+
+    return flatten
 
 
 def _flatten(space: spaces.Space[Any], value: Any, where: str) -> list[Any]:
@@ -134,15 +183,23 @@ def _flatten(space: spaces.Space[Any], value: Any, where: str) -> list[Any]:
 
 
 def unflattener(space: spaces.Space[Any]) -> Unflatten:
-    """Return the function that puts leaf-ordered values back together: dicts for `Dict`, tuples for `Tuple`."""
-    if isinstance(space, (spaces.Dict, spaces.Tuple)):
-        return lambda leaves: _unflatten(space, iter(leaves))
-    return lambda leaves: leaves[0]
+    """Return the function that puts fixed and variable parts together: dicts for `Dict`, tuples for `Tuple`."""
+    if not isinstance(space, (spaces.Dict, spaces.Tuple)):
+        return lambda fixed, variable: fixed[0] if fixed else variable[0]
+    is_fixed = [isinstance(leaf, Leaf) for leaf in _every_leaf(space, ())]
+    if all(is_fixed):
+        return lambda fixed, _variable: _unflatten(space, iter(fixed))
+
+    def unflatten(fixed: Sequence[Any], variable: Sequence[Any]) -> Any:
+        rest = iter(fixed), iter(variable)
+        return _unflatten(space, iter([next(rest[0] if one else rest[1]) for one in is_fixed]))
+
+    return unflatten
 
 
-def _unflatten(space: spaces.Space[Any], leaves: Any) -> Any:
+def _unflatten(space: spaces.Space[Any], parts: Iterator[Any]) -> Any:
     if isinstance(space, spaces.Dict):
-        return {key: _unflatten(child, leaves) for key, child in space.spaces.items()}
+        return {key: _unflatten(child, parts) for key, child in space.spaces.items()}
     if isinstance(space, spaces.Tuple):
-        return tuple(_unflatten(child, leaves) for child in space.spaces)
-    return next(leaves)
+        return tuple(_unflatten(child, parts) for child in space.spaces)
+    return next(parts)

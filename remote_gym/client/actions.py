@@ -12,39 +12,59 @@ from typing import Any
 import numpy as np
 from gymnasium import spaces
 
+from remote_gym import values
 from remote_gym.errors import MisuseError
-from remote_gym.leaves import Array, Leaf, flattener, leaves_of
+from remote_gym.leaves import Array, Leaf, flattener, leaves_of, variable_leaves_of
 
 
 class ActionEncoder:
-    """Encodes batches of actions of one space."""
+    """Encodes batches of actions of one space: packed rows, and the packed elements of variable leaves."""
 
     def __init__(self, space: spaces.Space[Any], validate: bool) -> None:
         """Prepare for actions of `space`, the space of a single environment."""
         self._leaves = leaves_of(space)
+        self._variable = variable_leaves_of(space)
         self._flatten = flattener(space)
+        self._validate = validate
         self._checks: list[tuple[Leaf, Callable[[Array], Array]]] = (
             [(leaf, _in_bounds(_space_at(space, leaf))) for leaf in self._leaves] if validate else []
         )
 
-    def encode(self, actions: Any, indices: Sequence[int]) -> list[Array]:
-        """Return packed rows, one array per leaf.
+    def encode(self, actions: Any, indices: Sequence[int]) -> tuple[list[Array], bytes]:
+        """Return one array per fixed-size leaf, and the packed variable elements (empty where there are none).
 
         Args:
-            actions: A batch in the structure of the space: arrays, or lists, whose first axis runs over environments.
+            actions: A batch in the structure of the space: arrays, or lists, whose first axis runs over environments;
+                for `Text`, `Sequence`, `Graph` and `OneOf` a tuple or list of one element per environment.
             indices: The env indices the rows belong to, for messages.
 
         Raises:
             MisuseError: Names the environment and field.
         """
         try:
-            parts = self._flatten(actions)
+            fixed, variable = self._flatten(actions)
         except MisuseError as error:
             raise MisuseError(f"actions: {error}") from None
-        return self._encode(parts, indices)
+        return self._encode(fixed, variable, indices)
 
-    def _encode(self, parts: Sequence[Any], indices: Sequence[int]) -> list[Array]:
-        rows = [_rows(part, leaf, indices) for part, leaf in zip(parts, self._leaves, strict=True)]
+    def encode_single(self, action: Any) -> tuple[list[Array], bytes]:
+        """Return the same for one environment's action; see `encode`."""
+        try:
+            fixed, variable = self._flatten(action)
+        except MisuseError as error:
+            raise MisuseError(f"action: {error}") from None
+        batch = []
+        for part, leaf in zip(fixed, self._leaves, strict=True):
+            try:
+                batch.append(np.asarray(part)[None])
+            except ValueError:
+                raise MisuseError(f"the action{leaf} of environment 0 is ragged: {part!r:.80}") from None
+        return self._encode(batch, [(element,) for element in variable], range(1))
+
+    def _encode(
+        self, fixed: Sequence[Any], variable: Sequence[Any], indices: Sequence[int]
+    ) -> tuple[list[Array], bytes]:
+        rows = [_rows(part, leaf, indices) for part, leaf in zip(fixed, self._leaves, strict=True)]
         for array, (leaf, inside) in zip(rows, self._checks):  # noqa: B905 - empty unless validating
             good = inside(array).reshape(len(indices), -1).all(axis=1)
             if not good.all():
@@ -52,21 +72,19 @@ class ActionEncoder:
                 raise MisuseError(
                     f"the action{leaf} of environment {indices[row]} is outside of its space: {array[row]!r}"
                 )
-        return rows
+        return rows, self._encode_variable(variable, indices) if variable else b""
 
-    def encode_single(self, action: Any) -> list[Array]:
-        """Return packed rows of one environment's action; see `encode`."""
-        try:
-            parts = self._flatten(action)
-        except MisuseError as error:
-            raise MisuseError(f"action: {error}") from None
-        batch = []
-        for part, leaf in zip(parts, self._leaves, strict=True):
-            try:
-                batch.append(np.asarray(part)[None])
-            except ValueError:
-                raise MisuseError(f"the action{leaf} of environment 0 is ragged: {part!r:.80}") from None
-        return self._encode(batch, range(1))
+    def _encode_variable(self, columns: Sequence[Any], indices: Sequence[int]) -> bytes:
+        for column, leaf in zip(columns, self._variable, strict=True):
+            if not isinstance(column, (tuple, list)) or len(column) != len(indices):
+                got = f"{type(column).__name__}" + (f" of {len(column)}" if isinstance(column, (tuple, list)) else "")
+                raise MisuseError(f"actions{leaf} must be a tuple of {len(indices)} elements, got a {got}")
+            for index, element in zip(indices, column, strict=True):
+                if self._validate and not leaf.space.contains(element):
+                    raise MisuseError(
+                        f"the action{leaf} of environment {index} is outside of its space: {element!r:.80}"
+                    )
+        return values.pack([list(row) for row in zip(*columns, strict=True)], "actions")
 
 
 def _rows(part: Any, leaf: Leaf, indices: Sequence[int]) -> Array:

@@ -157,8 +157,8 @@ class RemoteEnvironment(gymnasium.Env[Any, Any]):
         """
         stream = self._connection.stream
         self._prepare()
-        rows = self._encoder.encode_single(action)
-        batch = self._exchange(Step(stream.next_number(), None, rows))
+        rows, variable = self._encoder.encode_single(action)
+        batch = self._exchange(Step(stream.next_number(), None, rows, variable))
         exact = batch.exact.get(0, {})
         result = (
             self._observation(batch),

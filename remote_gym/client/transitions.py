@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from copy import deepcopy
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,7 +14,7 @@ from remote_gym import values
 from remote_gym.batches import Buffer, Failure, Indices, Transition
 from remote_gym.errors import ProtocolError
 from remote_gym.infos import InfoBlock, add_infos, unpack_infos
-from remote_gym.leaves import Array, leaves_of, unflattener
+from remote_gym.leaves import Array, leaves_of, unflattener, variable_leaves_of
 
 
 @dataclass
@@ -37,6 +38,7 @@ class Batch:
     truncations: Array
     info_blocks: list[InfoBlock] = field(default_factory=list)
     exact: dict[int, dict[str, Any]] = field(default_factory=dict)
+    variable: dict[int, list[Any]] = field(default_factory=dict)
     infos: dict[str, Any] = field(default_factory=dict)
 
 
@@ -52,6 +54,8 @@ class TransitionReader:
         self._unflatten = unflattener(space)
         self._num_envs = num_envs
         self._last: list[Array] | None = None  # read-only
+        # Per variable leaf, the element of each environment.
+        self._last_variable: list[list[Any]] = [[None] * num_envs for _ in variable_leaves_of(space)]
 
     def begin(self, indices: Indices) -> Batch:
         """Return an empty batch for a request over `indices`."""
@@ -68,10 +72,12 @@ class TransitionReader:
         rows = self._num_envs if part.indices is None else len(part.indices)
         arrays = self._arrays(part, rows)
         for said in part.infos:
-            block, exact = values.unpack(said, "infos")
+            block, exact, variable = values.unpack(said, "infos")
             if block is not None:
                 batch.info_blocks.append(unpack_infos(block))
             batch.exact.update(exact or {})
+            if variable is not None:
+                batch.variable.update(zip(*variable, strict=True))
         batch.missing -= rows
         stepped = len(part.rewards) > 0
         if part.indices is None:
@@ -110,6 +116,12 @@ class TransitionReader:
     def remember(self, batch: Batch) -> None:
         """Make `batch` the last observation; for a single environment, whose infos stay as they are."""
         self._last = batch.leaves
+        self._remember_variable(batch)
+
+    def _remember_variable(self, batch: Batch) -> None:
+        for index, row in batch.variable.items():
+            for column, element in zip(self._last_variable, row, strict=True):
+                column[index] = element
 
     def commit(self, batch: Batch, failures: Sequence[Failure]) -> None:
         """Make `batch` the last observation, but for the rows that failed, and aggregate its infos."""
@@ -124,6 +136,7 @@ class TransitionReader:
         for leaf in leaves:
             leaf.flags.writeable = False
         self._last = leaves
+        self._remember_variable(batch)
         # In the order of environments: the first one that has a key decides the type of its array, as locally.
         batch.info_blocks.sort(key=lambda block: min(block.indices, default=0))
         for block in batch.info_blocks:
@@ -132,12 +145,16 @@ class TransitionReader:
     def observations(self, copy: bool) -> Any:
         """Return the last observations: writable copies, or read-only views."""
         assert self._last is not None
-        return self._unflatten([leaf.copy() for leaf in self._last] if copy else self._last)
+        columns = [tuple(column) for column in self._last_variable]
+        if copy:
+            return self._unflatten([leaf.copy() for leaf in self._last], deepcopy(columns) if columns else columns)
+        return self._unflatten(self._last, columns)
 
     def single(self) -> Any:
         """Return the last observation of the only environment, a writable copy."""
         assert self._last is not None
-        return self._unflatten([leaf[0, ...].copy() for leaf in self._last])
+        elements = [deepcopy(column[0]) for column in self._last_variable]
+        return self._unflatten([leaf[0, ...].copy() for leaf in self._last], elements)
 
 
 def _flat(data: Buffer, dtype: Any, rows: int) -> Array:

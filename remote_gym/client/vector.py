@@ -230,8 +230,8 @@ class RemoteVectorEnv(VectorEnv[Any, Any, Any]):
                 f"autoreset is disabled and the episodes of environments {np.flatnonzero(self._over)[:8].tolist()} are "
                 f"over: reset them with options={{'reset_mask': ...}}"
             )
-        rows = self._encoder.encode(actions, self._everyone)
-        self._begin(lambda number: Step(number, None, rows))
+        rows, variable = self._encoder.encode(actions, self._everyone)
+        self._begin(lambda number: Step(number, None, rows, variable))
 
     def step_wait(self, timeout: float | None = None) -> StepResult:
         """Wait for what `step_async` began.

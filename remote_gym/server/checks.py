@@ -8,10 +8,12 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from gymnasium import spaces
+
 from remote_gym import values
 from remote_gym.batches import Call, Failure, Indices, Render, Request, Reset, Step
 from remote_gym.errors import CodecError
-from remote_gym.leaves import Leaf
+from remote_gym.leaves import leaves_of, variable_leaves_of
 
 Command = Callable[[Sequence[int]], tuple[Any, ...]]
 """Positions within the request's indices, those of one worker -> the name and arguments of its command."""
@@ -30,10 +32,11 @@ class RefusalError(Exception):
 class RequestChecker:
     """Checks the requests of one session."""
 
-    def __init__(self, num_envs: int, action_leaves: Sequence[Leaf]) -> None:
-        """Check against this many environments with this action space."""
+    def __init__(self, num_envs: int, action_space: spaces.Space[Any]) -> None:
+        """Check against this many environments with this (single) action space."""
         self._num_envs = num_envs
-        self._action_leaves = action_leaves
+        self._action_leaves = leaves_of(action_space)
+        self._variable_leaves = variable_leaves_of(action_space)
 
     def command(self, request: Request) -> Command:
         """Return what to tell the workers.
@@ -63,7 +66,17 @@ class RequestChecker:
                 raise RefusalError(
                     "request", f"action{leaf} has {len(data)} bytes for {count} environments, expected {expected}"
                 )
-        return lambda _positions: ("step",)
+        if not self._variable_leaves:
+            return lambda _positions: ("step", b"")
+        rows = _unpacked(request.variable, "variable actions")
+        width = len(self._variable_leaves)
+        if (
+            not isinstance(rows, list)
+            or len(rows) != count
+            or any(type(r) is not list or len(r) != width for r in rows)
+        ):
+            raise RefusalError("request", f"variable actions must be a list of {count} lists of {width} elements")
+        return lambda positions: ("step", values.pack([rows[position] for position in positions], "actions"))
 
     def _reset(self, request: Reset) -> Command:
         count = self._count(request)

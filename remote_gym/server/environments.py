@@ -141,7 +141,8 @@ class SessionEnvironments:
     def _read_spaces(self, description: dict[str, Any]) -> None:
         try:
             self.observation_leaves = leaves_of(build(description["observation_space"]))
-            self.action_leaves = leaves_of(build(description["action_space"]))
+            self.action_space = build(description["action_space"])
+            self.action_leaves = leaves_of(self.action_space)
         except MisuseError as error:
             raise RefusalError("space", str(error)) from error
 

@@ -34,6 +34,7 @@ _NUMBER, _INDICES, _LEAVES, _REWARDS, _TERMINATIONS, _TRUNCATIONS, _INFOS, _FAIL
     8,
     15,
 )
+_VARIABLE = 4  # of Step
 _HEADER_BYTES = 6  # outer tag and padded length
 _MAX_LENGTH = 1 << 35  # what a five-byte varint can say
 _ZEROS = bytes(2 * ALIGNMENT_BYTES)
@@ -112,6 +113,8 @@ def pack_step(step: Step) -> bytes:
     writer.indices(step.indices)
     for leaf in step.actions:
         writer.field(_LEAVES, *_buffer(leaf), aligned=True)
+    if step.variable:
+        writer.field(_VARIABLE, step.variable, len(step.variable))
     return writer.join(_STEP_TAG)
 
 
@@ -228,7 +231,8 @@ def read_step(data: bytes) -> Step:
     number = _number(found)
     indices = _read_indices(view, found)
     actions = [view[start:end] for start, end in _spans(found, _LEAVES)]
-    return Step(number, indices, actions)
+    variable = _packed(view, found, _VARIABLE)
+    return Step(number, indices, actions, bytes(variable))
 
 
 def read_transition(data: bytes) -> Transition:

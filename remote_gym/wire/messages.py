@@ -121,7 +121,9 @@ _PACK_CLIENT: dict[type[Any], _Pack] = {
     },
     Reset: lambda m: {"reset": pb.Reset(number=m.number, indices=m.indices or (), seeds=m.seeds, options=m.options)},
     Step: lambda m: {
-        "step": pb.Step(number=m.number, indices=m.indices or (), actions=[bytes(leaf) for leaf in m.actions])
+        "step": pb.Step(
+            number=m.number, indices=m.indices or (), actions=[bytes(leaf) for leaf in m.actions], variable=m.variable
+        )
     },
     Call: lambda m: {
         "call": pb.Call(
@@ -159,7 +161,7 @@ _READ_CLIENT: dict[str, _Read] = {
         [(missing.number, _indices(missing.indices)) for missing in m.missing],
     ),
     "reset": lambda m: Reset(m.number, _indices(m.indices), m.seeds, m.options),
-    "step": lambda m: Step(m.number, _indices(m.indices), list(m.actions)),
+    "step": lambda m: Step(m.number, _indices(m.indices), list(m.actions), m.variable),
     "call": lambda m: Call(m.number, _indices(m.indices), m.name, m.arguments, m.values if m.set else None),
     "render": lambda m: Render(m.number, _indices(m.indices)),
     "close": lambda m: Close(),

@@ -190,16 +190,18 @@ class Reset(_message.Message):
     def __init__(self, number: _Optional[int] = ..., indices: _Optional[_Iterable[int]] = ..., seeds: _Optional[bytes] = ..., options: _Optional[bytes] = ...) -> None: ...
 
 class Step(_message.Message):
-    __slots__ = ("number", "indices", "actions", "padding")
+    __slots__ = ("number", "indices", "actions", "variable", "padding")
     NUMBER_FIELD_NUMBER: _ClassVar[int]
     INDICES_FIELD_NUMBER: _ClassVar[int]
     ACTIONS_FIELD_NUMBER: _ClassVar[int]
+    VARIABLE_FIELD_NUMBER: _ClassVar[int]
     PADDING_FIELD_NUMBER: _ClassVar[int]
     number: int
     indices: _containers.RepeatedScalarFieldContainer[int]
     actions: _containers.RepeatedScalarFieldContainer[bytes]
+    variable: bytes
     padding: bytes
-    def __init__(self, number: _Optional[int] = ..., indices: _Optional[_Iterable[int]] = ..., actions: _Optional[_Iterable[bytes]] = ..., padding: _Optional[bytes] = ...) -> None: ...
+    def __init__(self, number: _Optional[int] = ..., indices: _Optional[_Iterable[int]] = ..., actions: _Optional[_Iterable[bytes]] = ..., variable: _Optional[bytes] = ..., padding: _Optional[bytes] = ...) -> None: ...
 
 class Call(_message.Message):
     __slots__ = ("number", "indices", "name", "arguments", "set", "values")

@@ -17,7 +17,7 @@ from gymnasium.vector.utils import batch_space, iterate
 from remote_gym import infos, values
 from remote_gym.autoreset import AutoresetEnvironment
 from remote_gym.errors import CodecError, MisuseError
-from remote_gym.leaves import Array, flattener, leaves_of, unflattener
+from remote_gym.leaves import Array, flattener, leaves_of, unflattener, variable_leaves_of
 from remote_gym.spaces import SpaceData, describe
 from remote_gym.workers import board as boards
 from remote_gym.workers.board import Board
@@ -124,6 +124,7 @@ class EnvironmentGroup:
         self.spaces = described
         self._observation_leaves = leaves_of(env.observation_space)
         self._action_leaves = leaves_of(env.action_space)
+        self._variable_actions = len(variable_leaves_of(env.action_space))
         self._flatten = flattener(env.observation_space)
         self._unflatten_actions = unflattener(env.action_space)
         # Only its structure is used, so any number of environments will do.
@@ -144,7 +145,7 @@ class EnvironmentGroup:
     def attach(self, buffer: Any, num_envs: int) -> None:
         """Lay the session's rows into `buffer`, shared with the server."""
         self._rows = Rows(buffer, self._action_leaves, self._observation_leaves, num_envs)
-        if len(self._observation_leaves) == 1 and self._observation_leaves[0].path == ():
+        if [leaf.path for leaf in self._observation_leaves] == [()]:
             (leaf,), (array,) = self._observation_leaves, self._rows.observations
             self._only_leaf = (array, leaf.dtype, leaf.shape)
 
@@ -169,8 +170,12 @@ class EnvironmentGroup:
                 collected.failures.append(failure_of(index, error))
         return collected.pack()
 
-    def step(self, indices: Sequence[int] | None) -> list[Any]:
+    def step(self, indices: Sequence[int] | None, variable: Sequence[Sequence[Any]] = ()) -> list[Any]:
         """Step the environments at `indices` (None: all here) with the actions in the rows and write the results.
+
+        Args:
+            indices: Env indices.
+            variable: Per environment the elements of the action space's variable leaves, where it has any.
 
         Returns:
             [packed infos and exact values, failures]
@@ -184,7 +189,7 @@ class EnvironmentGroup:
         first, envs, env_ids, words = self.first, self.envs, self.env_ids, self._board.words
         only, dtype, shape = self._only_leaf
         self._board.begin(boards.STEP, env_ids[everyone[0] - first])
-        for index, action in zip(everyone, self._actions(everyone), strict=True):
+        for index, action in zip(everyone, self._actions(everyone, variable), strict=True):
             position = index - first
             words[boards.ENV_ID] = env_ids[position]
             try:
@@ -236,13 +241,14 @@ class EnvironmentGroup:
                 collected.failures.append([index, INVALID, "", f"{message}truncated {scalars[2]!r:.80}: {error}", ""])
             rows.rewards[index], rows.terminations[index], rows.truncations[index] = reward, terminated, truncated
 
-    def _actions(self, indices: range | Sequence[int]) -> Iterator[Any]:
+    def _actions(self, indices: range | Sequence[int], variable: Sequence[Sequence[Any]]) -> Iterator[Any]:
         # Copied out of the rows, so that an environment may keep its action: the row is overwritten by the next one.
         # A fancy index copies by itself.
         assert self._rows is not None
         where = _where(indices)
         leaves = [leaf[where].copy() if isinstance(where, slice) else leaf[where] for leaf in self._rows.actions]
-        return iterate(self._action_space, self._unflatten_actions(leaves))
+        columns = [tuple(row[at] for row in variable) for at in range(self._variable_actions)]
+        return iterate(self._action_space, self._unflatten_actions(leaves, columns))
 
     def call(self, indices: Sequence[int] | None, name: str, arguments: Any) -> list[Any]:
         """Call the method, or read the attribute, `name` of each environment, through its wrappers.
@@ -309,12 +315,14 @@ class EnvironmentGroup:
     def _write(self, index: int, observation: Any, collected: Results) -> None:
         assert self._rows is not None
         try:
-            leaf_values = self._flatten(observation)
+            leaf_values, variable = self._flatten(observation)
         except MisuseError as error:
             raise _Invalid(
                 f"environment {index} returned an observation that does not fit its space: {error}"
             ) from None
-        usual = len(leaf_values) == 1 or type(observation) in (dict, tuple)
+        if variable:
+            collected.variable[index] = list(variable)
+        usual = len(leaf_values) + len(variable) == 1 or type(observation) in (dict, tuple)
         for leaf, array, value in zip(self._observation_leaves, self._rows.observations, leaf_values, strict=True):
             if type(value) is np.ndarray and value.dtype == leaf.dtype and value.shape == leaf.shape:
                 array[index] = value
@@ -334,6 +342,7 @@ class Results:
         self.infos: list[dict[str, Any]] = []
         self.failures: list[Failure] = []
         self.exact: dict[int, dict[str, Any]] | None = {} if exact_types else None
+        self.variable: dict[int, list[Any]] = {}
 
     def info(self, index: int, info: Any) -> None:
         """Take in one info.
@@ -363,14 +372,19 @@ class Results:
             self.exact.setdefault(index, {}).update(odd)
 
     def pack(self) -> list[Any]:
-        """Return [what there is to say, failures]: the wire's packed [info block, exact values], or empty bytes."""
+        """Return [what there is to say, failures]; the former is packed as the wire has it, or empty bytes."""
         block = self._pack_infos() if self.infos else b""
-        if not block and not self.exact:
+        if not (block or self.exact or self.variable):
             return [b"", self.failures]
         try:
-            return [values.pack([block or None, self.exact or None], "step"), self.failures]
+            said = values.pack([block or None, self.exact or None, self._variable()], "step")
         except CodecError:
-            return [self._pack_exact(block), self.failures]
+            self._drop_what_cannot_travel()
+            said = values.pack([block or None, self.exact or None, self._variable()], "step")
+        return [said, self.failures]
+
+    def _variable(self) -> list[Any] | None:
+        return [list(self.variable), list(self.variable.values())] if self.variable else None
 
     def _pack_infos(self) -> bytes:
         try:
@@ -378,16 +392,15 @@ class Results:
         except CodecError:
             return infos.pack_infos(*self._portable())
 
-    def _pack_exact(self, block: bytes) -> bytes:
-        """Leave out, and report, what an environment returned that cannot travel as it is."""
-        portable: dict[int, dict[str, Any]] = {}
-        for index, exact in (self.exact or {}).items():
-            try:
-                values.pack(exact, f"environment {index}: step")
-                portable[index] = exact
-            except CodecError as error:
-                self.failures.append([index, INVALID, "", str(error), ""])
-        return values.pack([block or None, portable or None], "step")
+    def _drop_what_cannot_travel(self) -> None:
+        """Leave out, and report, what an environment returned that is no value."""
+        for collected in (self.exact or {}, self.variable):
+            for index in list(collected):
+                try:
+                    values.pack(collected[index], f"environment {index}: observation")
+                except CodecError as error:
+                    self.failures.append([index, INVALID, "", str(error), ""])
+                    del collected[index]
 
     def _portable(self) -> tuple[list[int], list[dict[str, Any]]]:
         """Leave out, and report, the infos that cannot travel."""

@@ -7,7 +7,6 @@ block is made: memory that the machine refuses is an error then, and not a SIGBU
 
 from __future__ import annotations
 
-import contextlib
 import fcntl
 import mmap
 import os

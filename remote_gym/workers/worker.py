@@ -88,8 +88,10 @@ class Worker:
         every_seed = values.unpack(seeds) if seeds else [None] * count
         return hosted.reset(indices, every_seed, values.unpack(options) if options else None)
 
-    def _step(self, group: int, indices: list[int] | None) -> Result:
-        return self._groups[group].step(indices)
+    def _step(self, group: int, indices: list[int] | None, variable: bytes) -> Result:
+        from remote_gym import values
+
+        return self._groups[group].step(indices, values.unpack(variable) if variable else ())
 
     def _call(self, group: int, indices: list[int] | None, name: str, arguments: bytes) -> Result:
         from remote_gym import values
