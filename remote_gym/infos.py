@@ -1,4 +1,4 @@
-"""No I/O: the infos of many envs of one step as columns, and columns into a Gymnasium vector info dict.
+"""No I/O: the infos of many envs of one step as columns.
 
 Envs mostly return the same few numbers each step; one raw array for all of them costs far less than one packed dict per
 env. Rows are grouped by keys, so that the one env that was just reset does not spoil the columns of the others.
@@ -21,7 +21,7 @@ import itertools
 import operator
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
@@ -35,13 +35,14 @@ MIN_ROWS = 4
 
 _FRAMES = 3  # levels of containers that a block puts around an info or the values in it
 _NESTED = 4  # levels of dicts that become columns of columns; real infos have one or two, and a loop must end
-_PYTHON: dict[str, tuple[type, np.dtype[Any]]] = {
+PYTHON_KINDS: dict[str, tuple[type, np.dtype[Any]]] = {
     "float": (float, np.dtype("<f8")),
     "int": (int, np.dtype("<i8")),
     "bool": (bool, np.dtype("?")),
 }
+"""Table kinds of Python numbers, and the type of their matrix."""
 _TABLES: dict[type, tuple[str, np.dtype[Any]]] = {
-    **{kind: (name, dtype) for name, (kind, dtype) in _PYTHON.items()},
+    **{kind: (name, dtype) for name, (kind, dtype) in PYTHON_KINDS.items()},
     **{kind: ("scalar", np.dtype(kind).newbyteorder("<")) for kind in NUMBER_SCALARS},
 }
 _STR = frozenset({str})
@@ -252,7 +253,7 @@ def _rising(indices: list[int]) -> bool:
 def _read_table(kind: Any, matrix: Any, rows: int) -> Iterator[Column]:
     if type(kind) is not str or type(matrix) is not np.ndarray or matrix.ndim != 2 or matrix.shape[1] != rows:
         raise ValueError(f"no table of {rows} rows")
-    if _TABLES.get(_PYTHON[kind][0] if kind in _PYTHON else matrix.dtype.type) != (kind, matrix.dtype):
+    if _TABLES.get(PYTHON_KINDS[kind][0] if kind in PYTHON_KINDS else matrix.dtype.type) != (kind, matrix.dtype):
         raise ValueError(f"a table of kind {kind[:20]!r} cannot hold {matrix.dtype}")
     return (Column(kind, values) for values in matrix)
 
@@ -287,146 +288,3 @@ _ROWS: dict[str, Callable[[Any, int], Sequence[Any]]] = {
     "dict": _dict_rows,
     "list": lambda values, count: values,
 }
-
-# --- into a vector info dict ------------------------------------------------------------------------------------------
-
-
-def add_infos(vector_infos: dict[str, Any], block: InfoBlock, num_envs: int) -> dict[str, Any]:
-    """Add a block to a vector info dict exactly as ``VectorEnv._add_info`` would row by row, env indices rising.
-
-    https://gymnasium.farama.org/api/vector/#gymnasium.vector.VectorEnv (``gymnasium/vector/vector_env.py``)
-
-    Args:
-        vector_infos: Where to add; modified.
-        block: The infos to add.
-        num_envs: Length of the arrays.
-
-    Returns:
-        `vector_infos`.
-
-    Raises:
-        CodecError: The block names an env that does not exist.
-        ValueError, TypeError: What NumPy raises, as in Gymnasium, when envs disagree about the shape or type of a key.
-    """
-    if any(group.indices[-1] >= num_envs for group in block.groups):
-        raise CodecError(f"info for env {block.indices[-1]}, but there are {num_envs} envs", "infos")
-    if len(block.groups) > 1 and any(map(_holds_loose_dicts, block.groups)):
-        for index, info in block.rows():
-            _add_info(vector_infos, info, index, num_envs)
-    else:
-        for group in block.groups:
-            _add_columns(vector_infos, group.column, _Rows.of(group.indices, num_envs))
-    return vector_infos
-
-
-def _holds_loose_dicts(group: InfoGroup) -> bool:
-    """Whether rows of the group may differ in nested keys, or have equal keys that name different masks (1, True).
-
-    If not, all rows of a group name the same keys as its first row. Then adding group by group meets each key first at
-    the same env as adding row by row, which decides the type of the array and the order of the keys.
-    """
-
-    def loose(column: Column) -> bool:
-        if column.kind == "list":
-            return any(isinstance(value, dict) for value in column.values)
-        return column.kind == "dict" and any(map(loose, column.values.values()))
-
-    rows = group.column.values
-    if group.column.kind == "list":
-        keys = itertools.chain.from_iterable(rows)
-        nested = any(isinstance(value, dict) for row in rows for value in row.values())
-        return nested or not _STR.issuperset(map(type, keys)) or len(set(map(tuple, rows))) > 1
-    return loose(group.column)
-
-
-class _Rows(NamedTuple):
-    """Where the rows of a group go: `at` indexes an array of `num_envs` with all of `indices` at once."""
-
-    indices: list[int]
-    at: slice | np.ndarray[Any, Any]
-    num_envs: int
-
-    @classmethod
-    def of(cls, indices: np.ndarray[Any, Any], num_envs: int) -> _Rows:
-        each = indices.tolist()
-        dense = each[-1] - each[0] == len(each) - 1
-        return cls(each, slice(each[0], each[-1] + 1) if dense else indices, num_envs)
-
-
-def _add_columns(infos: dict[str, Any], column: Column, rows: _Rows) -> None:
-    """Add the rows of a dict column, or of a list column of dicts."""
-    columns = column.values
-    if column.kind == "list" or any(f"_{key}" in columns for key in columns):  # a key that is the mask of another
-        for index, info in zip(rows.indices, column.rows(len(rows.indices)), strict=True):
-            _add_info(infos, info, index, rows.num_envs)
-        return
-    for key, values in columns.items():
-        if not _add_at_once(infos, key, values, rows):
-            for index, value in zip(rows.indices, values.rows(len(rows.indices)), strict=True):
-                _add_value(infos, key, value, index, rows.num_envs)
-
-
-def _add_at_once(infos: dict[str, Any], key: str, column: Column, rows: _Rows) -> bool:
-    """Add one key for all rows, if that is certain to equal adding them one by one."""
-    mask = infos.get(f"_{key}")
-    if mask is None:
-        mask = np.zeros(rows.num_envs, np.bool_)
-    elif type(mask) is not np.ndarray or mask.dtype != np.bool_ or mask.shape != (rows.num_envs,):
-        return False
-    array = _column_target(infos, key, column, rows.num_envs)
-    if array is None:
-        return False
-    if column.kind == "dict":
-        _add_columns(array, column, rows)
-    else:
-        array[rows.at] = column.values
-    mask[rows.at] = True
-    infos[key], infos[f"_{key}"] = array, mask
-    return True
-
-
-def _column_target(infos: dict[str, Any], key: str, column: Column, num_envs: int) -> Any:
-    """The dict or array that takes the column as it is, new or present; None if there is none."""
-    if key == "final_obs" or column.kind == "list":
-        return None
-    present = infos.get(key)
-    if column.kind == "dict":
-        return {} if key not in infos else present if type(present) is dict else None
-    dtype = column.values.dtype
-    if column.kind == "scalar" and not issubclass(dtype.type, np.number):
-        return None  # np.bool_: Gymnasium collects it in an object array
-    shape = (num_envs, *column.values.shape[1:])
-    array = present if key in infos else np.zeros(shape, _PYTHON[column.kind][0] if column.kind in _PYTHON else dtype)
-    return array if type(array) is np.ndarray and (array.dtype, array.shape) == (dtype, shape) else None
-
-
-def _add_info(infos: dict[str, Any], info: Info, index: int, num_envs: int) -> dict[str, Any]:
-    for key, value in info.items():
-        _add_value(infos, key, value, index, num_envs)
-    return infos
-
-
-def _add_value(infos: dict[str, Any], key: Any, value: Any, index: int, num_envs: int) -> None:
-    """One key of one env, the way Gymnasium does it; also where that is surprising."""
-    array: Any
-    if key == "final_obs":
-        array = infos[key] if key in infos else np.full(num_envs, None, object)
-        array[index] = value
-    elif isinstance(value, dict):
-        array = _add_info(infos.get(key, {}), value, index, num_envs)
-    else:
-        array = infos[key] if key in infos else _empty_like(value, num_envs)
-        array[index] = value
-    mask = infos.get(f"_{key}", np.zeros(num_envs, np.bool_))
-    mask[index] = True
-    infos[key], infos[f"_{key}"] = array, mask
-
-
-def _empty_like(value: Any, num_envs: int) -> np.ndarray[Any, Any]:
-    """The array that collects values of which this is the first."""
-    kind = type(value)
-    if kind in (int, float, bool) or issubclass(kind, np.number):
-        return np.zeros(num_envs, kind)
-    if isinstance(value, np.ndarray):
-        return np.zeros((num_envs, *value.shape), value.dtype)
-    return np.full(num_envs, None, object)

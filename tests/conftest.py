@@ -121,8 +121,12 @@ def serve_process() -> Iterator[Callable[..., ServeProcess]]:
     """Start ``remote-gym serve ...`` as a process of its own and wait for its ready line; killed at the end."""
     running: list[subprocess.Popen[str]] = []
 
-    def start(entrypoint: str, *flags: str, environment: dict[str, str] | None = None) -> ServeProcess:
-        command = [sys.executable, "-m", "remote_gym", "serve", entrypoint, "--port", "0", *flags]
+    def start(
+        entrypoint: str, *flags: str, environment: dict[str, str] | None = None, script: str | None = None
+    ) -> ServeProcess:
+        # `script` stands in for `python -m remote_gym`; it hands its arguments to `remote_gym.cli.main`.
+        program = ["-m", "remote_gym"] if script is None else ["-c", script]
+        command = [sys.executable, *program, "serve", entrypoint, "--port", "0", *flags]
         process = subprocess.Popen(
             command,
             stdout=subprocess.PIPE,

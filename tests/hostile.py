@@ -56,6 +56,18 @@ def slow(_env: HostileEnv) -> None:
     time.sleep(0.4)
 
 
+def gated(env: HostileEnv) -> None:
+    """Run until the test writes the note ``open``."""
+    env.note("waiting", env.env_id)
+    while not (Path(env.notes or ".") / "open").exists():
+        time.sleep(0.005)
+
+
+def hang_noted(env: HostileEnv) -> None:
+    env.note("waiting", env.env_id)
+    hang_with_gil(env)
+
+
 def spawn(env: HostileEnv) -> None:
     env.children.append(subprocess.Popen(["sleep", "1000"]))
 
@@ -88,6 +100,8 @@ BEHAVIOURS: tuple[Callable[[HostileEnv], None], ...] = (
     hang,
     hang_with_gil,
     slow,
+    gated,
+    hang_noted,
     spawn,
     spawn_outside,
     talk,

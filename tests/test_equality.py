@@ -1,4 +1,4 @@
-"""The first promise: over TLS, a remote environment is bit for bit what the local one is. The oracle is Gymnasium itself.
+"""The first promise: over TLS, a remote environment is bit for bit the local one. The oracle is Gymnasium itself.
 
 ``pytest --full`` compares 2,000 steps of 64 environments each; by default it is fewer of both.
 """
@@ -168,7 +168,9 @@ def test_examples_of_local_types(toys: ToyServer) -> None:
     [
         pytest.param(
             space,
-            marks=[pytest.mark.xfail(strict=True, reason="a 0-d Box action arrives as a NumPy scalar, as in SyncVectorEnv")]
+            marks=[
+                pytest.mark.xfail(strict=True, reason="a 0-d Box action arrives as a NumPy scalar, as in SyncVectorEnv")
+            ]
             if space == "box scalar"
             else [],
         )

@@ -19,7 +19,8 @@ from hypothesis import strategies as st
 
 from remote_gym import values
 from remote_gym.errors import CodecError
-from remote_gym.values import MAX_BYTES, MAX_DEPTH, pack, pack_lossy, unpack
+from remote_gym.values import MAX_BYTES, MAX_DEPTH, encoding, pack, pack_lossy, scanning, unpack
+from remote_gym.values.scanning import scan, skip
 
 
 def identical(a: Any, b: Any) -> bool:
@@ -334,8 +335,13 @@ def test_containers_that_contain_themselves() -> None:
         assert caught.value.path == path
 
 
+def limit_items(monkeypatch: pytest.MonkeyPatch, limit: int) -> None:
+    for module in (values, encoding, scanning):
+        monkeypatch.setattr(module, "MAX_ITEMS", limit)
+
+
 def test_shared_containers_that_unfold_to_too_many_items(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(values, "MAX_ITEMS", 10_000)
+    limit_items(monkeypatch, 10_000)
     value: Any = [0]
     for _ in range(MAX_DEPTH - 2):
         value = [value, value]
@@ -357,12 +363,12 @@ def test_item_limit_is_the_same_on_both_ends(monkeypatch: pytest.MonkeyPatch) ->
         lambda n: [np.zeros((1, 1)), _object_array([1] * n)],
         lambda n: [np.datetime64(1, "s")] * n,
     ):
-        monkeypatch.setattr(values, "MAX_ITEMS", limit)
+        limit_items(monkeypatch, limit)
         n = next(n for n in range(limit, 0, -1) if _packs(make(n)))
         assert identical(unpack(pack(make(n))), make(n))
-        monkeypatch.setattr(values, "MAX_ITEMS", 10**9)
+        limit_items(monkeypatch, 10**9)
         packed = pack(make(n + 1))
-        monkeypatch.setattr(values, "MAX_ITEMS", limit)
+        limit_items(monkeypatch, limit)
         with pytest.raises(CodecError, match="items"):
             unpack(packed)
 
@@ -513,11 +519,11 @@ def test_every_truncation_is_refused() -> None:
 @given(VALUES)
 def test_both_scans_agree_with_the_message(value: Any) -> None:
     data = pack(value)
-    values._scan(memoryview(data))
-    values._skip(data, len(data))
+    scan(memoryview(data))
+    skip(data, len(data))
     for wrong in (data[:-1], data + b"\x01"):
         with pytest.raises((ValueError, IndexError)):
-            values._scan(memoryview(wrong))
+            scan(memoryview(wrong))
 
 
 def test_the_scan_knows_every_header() -> None:
@@ -527,8 +533,8 @@ def test_the_scan_knows_every_header() -> None:
     items += [msgpack.ExtType(16, bytes(n)) for n in (0, 1, 2, 3, 4, 8, 16, 17, 255, 256, 65_536)]
     items += [msgpack.packb(1.5, use_single_float=True)]
     for item in items:
-        values._scan(memoryview(msgpack.packb(item)))
-    values._scan(memoryview(msgpack.packb(1.5, use_single_float=True)))
+        scan(memoryview(msgpack.packb(item)))
+    scan(memoryview(msgpack.packb(1.5, use_single_float=True)))
 
 
 def test_threads_share_the_codec() -> None:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import argparse
 
+from remote_gym.addresses import join_address, split_address
 from remote_gym.batches import Description
 from remote_gym.client.channel import Address
 from remote_gym.client.describe import describe
 from remote_gym.client.diagnosis import Diagnosis, Step, diagnose
-from remote_gym.credentials import join_address, load_client_pem, split_address
+from remote_gym.credentials import load_client_pem
 from remote_gym.errors import ConnectError, MisuseError, ProtocolError
 from remote_gym.wire.messages import common_protocol
 

@@ -11,9 +11,13 @@ import signal
 import sys
 import threading
 import warnings
-from typing import Any
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
 from remote_gym.errors import MisuseError
+
+if TYPE_CHECKING:
+    from remote_gym import RemoteEnvironmentServer
 
 DESCRIPTION = "Host environments until stopped. SIGTERM or Ctrl-C drains; a second one stops at once."
 
@@ -78,14 +82,34 @@ def run(arguments: argparse.Namespace) -> int:
     )
     logging.captureWarnings(True)
     warnings.simplefilter("always", UserWarning)
+    # While nothing is served yet there is nothing to drain, and a build may take for ever.
+    _on_signals(lambda number: os._exit(128 + number))
+    server = _create_server(arguments)
     signals: queue.SimpleQueue[int] = queue.SimpleQueue()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda received, _frame: signals.put(received))
+    _on_signals(signals.put)
+    print(READY_LINE.format(address=server.address), flush=True)
+    signals.get()
+    logging.getLogger("remote_gym.server").info("draining; a second signal stops at once")
+    stopper = threading.Thread(target=server.stop, daemon=True)
+    stopper.start()
+    while not server.wait_for_termination(0.05):
+        if not signals.empty():
+            os._exit(1)
+    stopper.join()
+    return 0
 
+
+def _on_signals(handle: Callable[[int], object]) -> None:
+    """Give SIGTERM and SIGINT to `handle`. It may end this process at once: the kernel then kills the workers."""
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda received, _frame: handle(received))
+
+
+def _create_server(arguments: argparse.Namespace) -> RemoteEnvironmentServer:
     from remote_gym import create_remote_environment_server
 
     grace = {} if arguments.grace is None else {"grace_seconds": arguments.grace}
-    server = create_remote_environment_server(
+    return create_remote_environment_server(
         {"entrypoint": arguments.entrypoint, "entrypoint_kwargs": arguments.entrypoint_kwargs},
         arguments.url,
         arguments.port,
@@ -97,14 +121,3 @@ def run(arguments: argparse.Namespace) -> int:
         probe=True,
         **grace,
     )
-    print(READY_LINE.format(address=server.address), flush=True)
-    signals.get()
-    logging.getLogger("remote_gym.server").info("draining; a second signal stops at once")
-    stopper = threading.Thread(target=server.stop, daemon=True)
-    stopper.start()
-    while not server.wait_for_termination(0.05):
-        if not signals.empty():
-            # Workers are killed by the kernel when this process is gone.
-            os._exit(1)
-    stopper.join()
-    return 0

@@ -145,7 +145,8 @@ def _in_bounds(space: spaces.Space[Any]) -> Callable[[Array], Array]:
     if isinstance(space, spaces.Box):
         return lambda array: (array >= space.low) & (array <= space.high)
     if isinstance(space, spaces.Discrete):
-        return lambda array: (array >= space.start) & (array - space.start < space.n)
+        return lambda array: (array >= space.start) & (array <= space.start + (space.n - 1))
     if isinstance(space, spaces.MultiDiscrete):
-        return lambda array: (array >= space.start) & (array - space.start < space.nvec)
+        # The last element fits the dtype; a difference might not.
+        return lambda array: (array >= space.start) & (array <= space.start + (space.nvec - 1))
     return lambda array: (array == 0) | (array == 1)

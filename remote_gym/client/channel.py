@@ -13,8 +13,9 @@ from dataclasses import dataclass
 
 import grpc
 
+from remote_gym.addresses import is_loopback, join_address
 from remote_gym.client.diagnosis import Diagnosis, diagnose
-from remote_gym.credentials import ClientPem, channel_credentials, is_loopback, join_address
+from remote_gym.credentials import ClientPem, channel_credentials
 from remote_gym.errors import ConnectError
 from remote_gym.wire.messages import MAX_MESSAGE_BYTES
 

@@ -12,12 +12,13 @@ from gymnasium import spaces
 from gymnasium.envs.registration import EnvSpec
 
 from remote_gym import values
+from remote_gym.addresses import DEFAULT_PORT, is_loopback, split_address
 from remote_gym.arguments import RemoteArgs, check_args
 from remote_gym.batches import Call, Failure, Indices, Open, Refused, Render, Returned
 from remote_gym.client.channel import Address
 from remote_gym.client.failures import first_failure, refusal
 from remote_gym.client.stream import SessionStream
-from remote_gym.credentials import DEFAULT_PORT, is_loopback, load_client_pem, split_address
+from remote_gym.credentials import load_client_pem
 from remote_gym.errors import MisuseError, ProtocolError
 from remote_gym.spaces import build
 

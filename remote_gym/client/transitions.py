@@ -13,8 +13,9 @@ from gymnasium import spaces
 from remote_gym import values
 from remote_gym.batches import Buffer, Failure, Indices, Transition
 from remote_gym.errors import ProtocolError
-from remote_gym.infos import InfoBlock, add_infos, unpack_infos
+from remote_gym.infos import InfoBlock, unpack_infos
 from remote_gym.leaves import Array, leaves_of, unflattener, variable_leaves_of
+from remote_gym.vector_infos import add_infos
 
 
 @dataclass

@@ -22,16 +22,9 @@ from typing import Any
 
 import grpc
 
+from remote_gym.addresses import DEFAULT_PORT, is_loopback, join_address, split_address
 from remote_gym.arguments import RemoteArgs, check_args
-from remote_gym.credentials import (
-    DEFAULT_PORT,
-    ServerPem,
-    is_loopback,
-    join_address,
-    load_server_pem,
-    server_credentials,
-    split_address,
-)
+from remote_gym.credentials import ServerPem, load_server_pem, server_credentials
 from remote_gym.errors import MisuseError, RefusedError, RemoteGymError
 from remote_gym.server.checks import RefusalError
 from remote_gym.server.registry import Registry
@@ -104,7 +97,8 @@ class RemoteEnvironmentServer:
 
     async def _start(self, host: str, port: int, pem: ServerPem | None, probe: bool) -> int:
         self._grpc = grpc.aio.server(options=_OPTIONS)
-        self._grpc.add_generic_rpc_handlers((Servicer(self._registry).handler(),))
+        self._servicer = Servicer(self._registry)
+        self._grpc.add_generic_rpc_handlers((self._servicer.handler(),))
         address = join_address(host, port)
         try:
             if pem is None:
@@ -124,10 +118,13 @@ class RemoteEnvironmentServer:
         return bound
 
     async def _stop(self, grace_seconds: float) -> None:
+        deadline = self._loop.time() + grace_seconds
         try:
             await self._registry.drain(grace_seconds)
-            if hasattr(self, "_grpc"):
-                await self._grpc.stop(0.0)
+            if hasattr(self, "_servicer"):
+                self._servicer.end_streams()
+                # What ran has been answered, but a large answer may still be on its way.
+                await self._grpc.stop(max(0.0, deadline - self._loop.time()))
         finally:
             await self._registry.stop()
             current = asyncio.current_task()

@@ -71,6 +71,12 @@ class Servicer:
     def __init__(self, registry: Registry) -> None:
         """Serve the sessions of `registry`."""
         self._registry = registry
+        self._outlets: set[StreamOutlet] = set()
+
+    def end_streams(self) -> None:
+        """Let every stream end once what is queued for it is written."""
+        for outlet in self._outlets:
+            outlet.end()
 
     def handler(self) -> grpc.GenericRpcHandler:
         """Return what a gRPC server registers. Messages pass as bytes: `wire` reads and writes them."""
@@ -90,6 +96,7 @@ class Servicer:
     async def session(self, _requests: Any, context: Context) -> None:
         """Carry a session over one stream, until either side ends it."""
         outlet = StreamOutlet()
+        self._outlets.add(outlet)
         writer = asyncio.ensure_future(outlet.write(context))
         reader = asyncio.ensure_future(self._read(context, outlet))
         try:
@@ -100,6 +107,7 @@ class Servicer:
                 outlet.end()
                 await writer
         finally:
+            self._outlets.discard(outlet)
             reader.cancel()
             writer.cancel()
             await asyncio.gather(reader, writer, return_exceptions=True)

@@ -50,6 +50,7 @@ class Recipe:
                 kwargs["render_mode"] = render_mode
             env = gymnasium.make(target, **kwargs)
         else:
+            kwargs.pop("render_mode", None)  # offered instead: a function need not take it
             offered = {"env_id": env_id, "render_mode": render_mode, "enable_rendering": render_mode is not None}
             env = target(**kwargs, **_accepted(target, {k: v for k, v in offered.items() if k not in kwargs}))
         if not isinstance(env, gymnasium.Env):

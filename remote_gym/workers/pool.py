@@ -11,7 +11,7 @@ import itertools
 import logging
 import time
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass
 
 from remote_gym.workers.process import WorkerLost, WorkerProcess
@@ -95,6 +95,7 @@ class Pool:
         self._free_env_ids: list[int] = []
         self._next_env_id = 0
         self._tasks: set[asyncio.Task[None]] = set()
+        self._replacing: set[asyncio.Task[None]] = set()
         self._stopping = False
 
     async def start(self) -> None:
@@ -142,6 +143,8 @@ class Pool:
         Raises:
             OSError, MemoryError: A worker that was needed could not be started.
         """
+        while self._replacing and any(worker.lost is not None for worker in self.workers):
+            await asyncio.wait(self._replacing, return_when=asyncio.FIRST_COMPLETED)
         spare = self._take_spare(recipe)
         room = self._max_envs_per_worker or num_envs + max((w.num_envs for w in self.workers), default=0)
         missing = num_envs - sum(max(0, room - worker.num_envs) for worker in self.workers)
@@ -180,8 +183,7 @@ class Pool:
         return block
 
     def _shares(self, num_envs: int, room: int) -> list[tuple[WorkerProcess, int]]:
-        # A worker that has just died is replaced in a moment; it is the last choice until then.
-        order = sorted(self.workers, key=lambda worker: (worker.lost is not None, worker.num_envs))
+        order = sorted(self.workers, key=lambda worker: worker.num_envs)
         shares = dict.fromkeys(order, 0)
         left = num_envs
         while left:
@@ -227,7 +229,9 @@ class Pool:
         if worker.stopping or self._stopping:
             return
         logger.error("%s (process %d) was lost: %s", worker.name, worker.pid, lost.reason)
-        self._spawn(self._replace(worker, lost))
+        task = self._spawn(self._replace(worker, lost))
+        self._replacing.add(task)
+        task.add_done_callback(self._replacing.discard)
 
     async def _replace(self, worker: WorkerProcess, lost: WorkerLost) -> None:
         """Start a new worker in place of `worker` and tell the owners of its blocks."""
@@ -258,10 +262,11 @@ class Pool:
             deaths.popleft()
         return len(deaths) <= count
 
-    def _spawn(self, coroutine: object) -> None:
-        task = asyncio.ensure_future(coroutine)  # type: ignore[call-overload]
+    def _spawn(self, coroutine: Coroutine[object, object, None]) -> asyncio.Task[None]:
+        task = asyncio.ensure_future(coroutine)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+        return task
 
     async def _watch(self) -> None:
         """Check all deadlines, often enough for the shortest of them."""

@@ -201,8 +201,13 @@ class WorkerProcess:
             os.killpg(self.pid, signal.SIGKILL)
 
     async def stop(self) -> None:
-        """Let environments close, at most `EXIT_GRACE_SECONDS`, then kill. Returns when the process is gone."""
+        """Let environments close, at most `EXIT_GRACE_SECONDS`, then kill. Returns when the process is gone.
+
+        An environment that is still at work has had its time: its worker is killed at once.
+        """
         self.stopping = True
+        if self._in_flight and self._board.read()[2] not in ("idle", "close"):
+            self.kill()
         if self._transport.can_write_eof() and not self._transport.is_closing():
             with contextlib.suppress(OSError):
                 self._transport.write_eof()

@@ -11,6 +11,7 @@ from gymnasium.vector.utils import batch_space
 from sameness import assert_same
 from toys import SPACES
 
+from remote_gym import values
 from remote_gym.client.actions import ActionEncoder
 from remote_gym.errors import MisuseError
 
@@ -19,7 +20,9 @@ NESTED = spaces.Dict({"arm": spaces.Tuple((BOX, spaces.Discrete(3))), "grip": sp
 
 
 def encode(space: spaces.Space[Any], actions: Any, n: int = 3, validate: bool = False) -> list[Any]:
-    return ActionEncoder(space, validate).encode(actions, range(n))
+    rows, variable = ActionEncoder(space, validate).encode(actions, range(n))
+    assert variable == b""
+    return rows
 
 
 @pytest.mark.parametrize("validate", [False, True])
@@ -29,11 +32,16 @@ def test_samples_are_packed_as_they_are(name: str, validate: bool) -> None:
     encoder = ActionEncoder(space, validate)
     batch = batch_space(space, 3)
     batch.seed(1)
-    rows = encoder.encode(batch.sample(), range(3))
+    sample = batch.sample()
+    rows, variable = encoder.encode(sample, range(3))
     for row, leaf in zip(rows, encoder._leaves, strict=True):
         assert (row.dtype, row.shape) == (leaf.dtype, (3, *leaf.shape))
-    single = encoder.encode_single(space.sample())
+    if variable:
+        by_env = values.unpack(variable)
+        assert [len(elements) for elements in by_env] == [len(encoder._variable)] * 3
+    single, variable_single = encoder.encode_single(space.sample())
     assert [len(row) for row in single] == [1] * len(rows)
+    assert bool(variable_single) is bool(variable)
 
 
 @pytest.mark.parametrize(
@@ -133,6 +141,20 @@ def test_validation(space: Any, bad: Any) -> None:
     with pytest.raises(MisuseError, match=r"of environment 1 is outside of its space"):
         encode(space, batched(good, bad), 2, validate=True)
     encode(space, batched(good, bad), 2)
+
+
+@pytest.mark.parametrize(
+    "actions, message",
+    [
+        (("a",) * 2, "actions must be a tuple of 3 elements, got a tuple of 2"),
+        ("abc", "actions must be a tuple of 3 elements, got a str"),
+        (("aa", "b", "!!!"), "the action of environment 1 is outside of its space: 'b'"),
+        (("aa", "bb", object()), "environment 2"),
+    ],
+)
+def test_elements_of_no_fixed_size(actions: Any, message: str) -> None:
+    with pytest.raises(MisuseError, match=message):
+        encode(spaces.Text(3, min_length=2), actions, validate=True)
 
 
 def test_env_indices_are_the_callers() -> None:

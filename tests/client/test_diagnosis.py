@@ -15,8 +15,9 @@ import pytest
 import trustme
 
 from remote_gym.cli.certificates import write_certificates
-from remote_gym.client import diagnosis
+from remote_gym.client import findings
 from remote_gym.client.diagnosis import STEP_NAMES, Diagnosis, diagnose
+from remote_gym.client.probing import Probe
 from remote_gym.credentials import ClientPem, ServerPem, load_server_pem, server_credentials
 
 PATIENCE_SECONDS = 20.0  # of every case that ends by itself; reached only on a broken machine
@@ -199,7 +200,7 @@ def test_no_route(monkeypatch: pytest.MonkeyPatch) -> None:
     def unreachable(*_args: object, **_kwargs: object) -> None:
         raise OSError(101, "Network is unreachable")
 
-    monkeypatch.setattr(diagnosis._Examination, "_dial", unreachable)
+    monkeypatch.setattr(Probe, "dial", unreachable)
     result = diagnose("127.0.0.1", 1, None, PATIENCE_SECONDS)
     assert failed_step(result) == "tcp"
     assert "Network is unreachable" in result.summary
@@ -285,8 +286,7 @@ def test_client_certificate_in_place_of_the_servers(tmp_path: Path) -> None:
 
 
 def test_expired_ca_is_not_blamed_on_the_server() -> None:
-    examination = diagnosis._Examination("gpu-box", 1, client_pem(), PATIENCE_SECONDS)
-    finding = examination._outside_validity(10, {"notAfter": "Jan  5 09:34:43 2126 GMT"})
+    finding = findings.outside_validity("gpu-box:1", 10, {"notAfter": "Jan  5 09:34:43 2126 GMT"})
     assert "the CA certificate to check gpu-box:1 with has expired" in str(finding)
 
 
@@ -386,28 +386,3 @@ def test_ipv6() -> None:
         result = diagnose("::1", port, None, PATIENCE_SECONDS)
     assert failed_step(result) == "tcp"
     assert f"[::1]:{port} refused" in result.summary
-
-
-@pytest.mark.parametrize(
-    ("host", "kind", "name", "expected"),
-    [
-        ("gpu-box", "DNS", "GPU-Box.", True),
-        ("a.example.org", "DNS", "*.example.org", True),
-        ("a.b.example.org", "DNS", "*.example.org", False),
-        ("example.org", "DNS", "*.org", False),
-        ("10.0.0.7", "DNS", "10.0.0.7", False),
-        ("10.0.0.7", "IP Address", "10.0.0.7", True),
-        ("::1", "IP Address", "0:0:0:0:0:0:0:1", True),
-        ("fe80::1%eth0", "IP Address", "FE80:0:0:0:0:0:0:1", True),
-        ("gpu-box", "IP Address", "10.0.0.7", False),
-    ],
-)
-def test_names_match_as_in_grpc(host: str, kind: str, name: str, expected: bool) -> None:
-    assert diagnosis._matches(host, kind, name) is expected
-
-
-def test_common_name_counts_only_alone() -> None:
-    subject = ((("organizationName", "o"),), (("commonName", "gpu-box"),))
-    assert diagnosis._certificate_names({"subject": subject}) == [("DNS", "gpu-box")]
-    names = diagnosis._certificate_names({"subject": subject, "subjectAltName": (("IP Address", "0:0:0:0:0:0:0:1\n"),)})
-    assert names == [("IP Address", "::1")]

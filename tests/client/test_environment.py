@@ -20,6 +20,11 @@ def test_direct_base_is_gymnasiums() -> None:
     assert RemoteEnvironment.__mro__[1] is gym.Env
 
 
+# The hosted CartPole's own bounds; the checker says the same of the local one.
+UNBOUNDED = pytest.mark.filterwarnings("ignore:.*A Box observation space (min|max)imum value is")
+
+
+@UNBOUNDED
 @pytest.mark.parametrize("id", ["CartPole-v1", "FrozenLake-v1", "Blackjack-v1"])
 def test_check_env(toys: ToyServer, id: str) -> None:
     with toys.single("gymnasium_env", {"id": id}) as env:
@@ -32,6 +37,7 @@ def test_check_env_of_a_toy_without_spec(toys: ToyServer) -> None:
         check_env(env, skip_render_check=True)
 
 
+@UNBOUNDED
 def test_check_env_renders(toys: ToyServer, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("pygame")
     monkeypatch.setenv("SDL_VIDEODRIVER", "dummy")
@@ -90,6 +96,12 @@ def test_attributes_of_the_hosted_environment(toys: ToyServer) -> None:
         assert env.get_wrapper_attr("render")() is not None, "its own method"
         with pytest.raises(EnvironmentRaised, match="AttributeError"):
             env.get_wrapper_attr("nowhere")
+
+
+@pytest.mark.xfail(strict=True, reason="it is called at once, without arguments")
+def test_methods_of_the_hosted_environment_come_back_as_functions(toys: ToyServer) -> None:
+    with toys.single("gymnasium_env", {"id": "Taxi-v4"}) as env:
+        assert env.get_wrapper_attr("encode")(0, 1, 2, 3) == 31
 
 
 def test_wrappers_go_around_it(toys: ToyServer) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import gymnasium as gym
 import numpy as np
 import pytest
@@ -58,3 +60,28 @@ def test_no_window_without_human(serve: ServerFactory) -> None:
     with RemoteEnvironment(serve("CartPole-v1").address) as env:
         env.reset()
         assert env._window is None
+
+
+COUNTED = """
+from toys import FunctionEnv
+
+class Counted(FunctionEnv):
+    renders = 0
+
+    def render(self):
+        self.renders += 1
+        return super().render()
+
+create_environment = Counted
+"""
+
+
+def test_frames_are_made_only_on_demand(serve: ServerFactory, tmp_path: Path) -> None:
+    (tmp_path / "counted.py").write_text(COUNTED)
+    server = serve(str(tmp_path / "counted.py"))
+    with RemoteEnvironment(server.address, render_mode="rgb_array") as env:
+        env.reset()
+        env.step(0)
+        assert env.get_wrapper_attr("renders") == 0
+        env.render()
+        assert env.get_wrapper_attr("renders") == 1

@@ -50,7 +50,9 @@ def test_dials_on_first_need_only() -> None:
 
 
 def test_attributes_are_those_of_the_local_one(toys: ToyServer) -> None:
-    oracle = SyncVectorEnv([lambda: toy_module.create("gymnasium_env", id="CartPole-v1")] * 3, autoreset_mode="SameStep")
+    oracle = SyncVectorEnv(
+        [lambda: toy_module.create("gymnasium_env", id="CartPole-v1")] * 3, autoreset_mode="SameStep"
+    )
     with toys.vector("gymnasium_env", 3, {"id": "CartPole-v1"}, autoreset_mode="SameStep") as env:
         assert env.metadata == oracle.metadata
         assert env.metadata["autoreset_mode"] is AutoresetMode.SAME_STEP
@@ -163,12 +165,12 @@ def test_call_get_and_set(toys: ToyServer) -> None:
         env.set_attr("goal", "north")
         assert env.get_attr("goal") == ("north",) * 3
         assert env.call("has_wrapper_attr", "nowhere") == (False,) * 3
-        assert env.call("has_wrapper_attr", name="goal") == (True,) * 3
+        assert env.call("set_wrapper_attr", "goal", "south", force=False) == (True,) * 3
         with pytest.raises(EnvironmentRaised, match=r"environment 0 .*AttributeError.*'nowhere'"):
             env.get_attr("nowhere")
         with pytest.raises(ValueError, match="2 values for 3"):
             env.set_attr("goal", ["a", "b"])
-        with pytest.raises(EnvironmentRaised, match="result of 'step'"):
+        with pytest.raises(EnvironmentRaised, match="result of 'get_wrapper_attr': a method cannot travel"):
             env.call("get_wrapper_attr", "step")
         assert env.call("steps") == (5, 6, 7)
 
@@ -282,8 +284,10 @@ def test_disabled_mode_refuses_to_step_what_is_over(toys: ToyServer) -> None:
 
 def test_gymnasium_wrappers_go_around_it(toys: ToyServer) -> None:
     inner = toys.vector("counter", 3)
-    with gym.wrappers.vector.RecordEpisodeStatistics(inner) as env:
-        env.reset(seed=1)
-        ended = [env.step(ZEROS)[4] for _ in range(4)][-1]
-        assert ended["episode"]["l"].tolist() == [4, 4, 4]
-        assert ended["episode"]["r"].tolist() == [10, 10, 10]
+    env = gym.wrappers.vector.RecordEpisodeStatistics(inner)
+    env.reset(seed=1)
+    ended = [env.step(ZEROS)[4] for _ in range(4)][-1]
+    assert ended["episode"]["l"].tolist() == [4, 4, 4]
+    assert ended["episode"]["r"].tolist() == [10, 10, 10]
+    env.close()
+    assert inner.closed

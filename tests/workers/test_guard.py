@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 import pytest
 from conftest import ServeProcess, ServerFactory
-from helpers import HOSTILE, living, lives, wait_until
+from helpers import HOSTILE, lives, living, wait_until
 from hostile import ACTIONS
 
 from remote_gym import EnvironmentLost, RemoteEnvironment, RemoteVectorEnv

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 import threading
@@ -21,6 +22,7 @@ from remote_gym import (
     RemoteEnvironmentServer,
     RemoteVectorEnv,
 )
+from remote_gym.workers.pool import Pool, Timeouts
 
 
 def blocks(envs: RemoteVectorEnv) -> list[int]:
@@ -124,6 +126,25 @@ def test_a_probed_environment_whose_worker_dies_is_built_anew(serve: ServerFacto
     with RemoteEnvironment(server.address) as env:
         assert env.reset()[1]["pid"] != worker
     assert len(constructions(tmp_path)) == 2
+
+
+def test_nothing_is_placed_in_a_worker_that_is_being_replaced() -> None:
+    async def run() -> None:
+        pool = Pool(2, None, Timeouts(), None)
+        await pool.start()
+        try:
+            dying = pool.workers[0]
+            dying.kill()
+            while dying.lost is None:
+                await asyncio.sleep(0)
+            assert dying in pool.workers
+            blocks = await pool.place(4, lambda *_: None, None)
+            assert [len(block.env_ids) for block in blocks] == [2, 2]
+            assert dying not in [block.worker for block in blocks]
+        finally:
+            await pool.stop()
+
+    asyncio.run(run())
 
 
 def test_a_server_whose_environment_cannot_be_built_does_not_start(serve: ServerFactory) -> None:

@@ -1,0 +1,41 @@
+"""Sphinx: Markdown pages, and the API reference from the docstrings."""
+
+import re
+
+import remote_gym
+
+project = "remote-gym"
+author = "The remote-gym developers"
+release = remote_gym.__version__
+
+extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
+html_theme = "furo"
+html_title = f"remote-gym {release}"
+exclude_patterns = ["_build"]
+
+default_role = "code"  # docstrings say `name`
+autodoc_typehints = "none"  # the signatures would be longer than their explanation, which says units and shapes
+autodoc_member_order = "bysource"
+autoclass_content = "both"
+napoleon_google_docstring = True
+napoleon_numpy_docstring = False
+napoleon_use_ivar = True
+NAMED_RETURNS = "Returns a tuple"
+napoleon_custom_sections = [("Keys", "params_style"), (NAMED_RETURNS, "params_style")]
+myst_heading_anchors = 3
+
+
+def _adapt(_app, what, _name, _object, _options, lines):
+    """Rewrite what napoleon, or reST, would misread in our docstrings."""
+    # `(num_envs, *obs_shape)` does not begin an emphasis.
+    lines[:] = [re.sub(r"(?<=[ (])\*(?=\w)", r"\\*", line) for line in lines]
+    if what in ("attribute", "property"):
+        lines[:1] = [line.replace(": ", " – ") for line in lines[:1]]  # what comes before a colon is no type
+    for index, line in enumerate(lines):
+        if line == "Returns:" and re.match(r" +`?\w+`?: ", "".join(lines[index + 1 : index + 2])):
+            lines[index] = f"{NAMED_RETURNS}:"
+
+
+def setup(app):
+    """Register the hook; before napoleon, which reads what it leaves."""
+    app.connect("autodoc-process-docstring", _adapt, priority=1)

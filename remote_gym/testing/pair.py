@@ -1,0 +1,149 @@
+"""A remote and a local environment that get the same calls."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from types import TracebackType
+from typing import Any
+
+import gymnasium
+
+from remote_gym.testing.comparison import difference
+from remote_gym.testing.rules import ConformanceError, Record, Rule
+
+NONDETERMINISTIC = (
+    "the local environment differs from itself in the same way: it is not deterministic, so nothing can be compared"
+)
+
+
+MARK = "remote_gym_testing_mark"
+"""An attribute that no environment has of itself."""
+
+Compare = Callable[[Record, Callable[..., Any], Callable[..., Any]], None]
+
+
+def explained(compare: Compare, make_remote: Callable[..., Any], make_local: Callable[..., Any]) -> None:
+    """Run a strict `compare`; if a rule is broken, look whether the local environment keeps it with itself.
+
+    Raises:
+        ConformanceError: A rule is broken; the note says so if the environment is to blame.
+    """
+    try:
+        compare(Record(), make_remote, make_local)
+    except ConformanceError as broken:
+        try:
+            compare(Record(), make_local, make_local)
+        except Exception as also:
+            broken.note = f"{NONDETERMINISTIC}\n{also}".replace("\n", "\n          ")
+        raise
+
+
+class Abandoned(Exception):
+    """The remote environment raised where the local one did not: there is nothing more to compare in this run."""
+
+
+class Pair:
+    """Two environments; both are closed on leaving. Leaves quietly when the run was abandoned.
+
+    Attributes:
+        record: Takes the outcomes.
+        remote: The remote environment.
+        local: The local one.
+        is_local_twice: Whether the remote one is the local one as well, made a second time.
+    """
+
+    def __init__(
+        self,
+        record: Record,
+        make_remote: Callable[..., Any],
+        make_local: Callable[..., Any],
+        **arguments: Any,
+    ) -> None:
+        """Make both.
+
+        Args:
+            record: Takes the outcomes.
+            make_remote: Factory of the remote environment; the local one again to see whether it equals itself.
+            make_local: Factory of the local one.
+            arguments: For both.
+        """
+        self.record = record
+        self.is_local_twice = make_remote is make_local
+        self.local = make_local(**arguments)
+        try:
+            self.remote = make_remote(**arguments)
+        except BaseException:
+            self.local.close()
+            raise
+
+    @property
+    def envs(self) -> tuple[Any, Any]:
+        """The local environment, then the remote one."""
+        return self.local, self.remote
+
+    def both(self, call: Callable[[Any], Any]) -> tuple[Any, Any]:
+        """Return what `call` gives for the remote and for the local environment.
+
+        Raises:
+            ConformanceError, Abandoned: Only the remote one raised.
+            Exception: Whatever the local one raised; the remote one was not asked then.
+        """
+        local = call(self.local)
+        try:
+            return call(self.remote), local
+        except Exception as error:
+            self.record.breach(Rule.WORKS, type(error).__name__, f"raised {error!r:.2000}", "raised nothing")
+            raise Abandoned from error
+
+    def compare(self, rule: Rule, what: str, call: Callable[[Any], Any]) -> tuple[Any, Any]:
+        """Do the same, and compare the two results under `rule`."""
+        remote, local = self.both(call)
+        self.record.differ(rule, what, difference(remote, local))
+        return remote, local
+
+    def render(self) -> None:
+        """Compare what both render, where there is something to render and no window is opened for it."""
+        if self.local.render_mode not in (None, "human"):
+            self.compare(Rule.RENDER, "render", lambda env: env.render())
+
+    def __enter__(self) -> Pair:
+        """Return self."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> bool:
+        """Close both."""
+        try:
+            self.local.close()
+        finally:
+            self.remote.close()
+        return isinstance(error, Abandoned)
+
+
+def expect_closed(record: Record, env: Any, uses: Mapping[str, Callable[[], Any]]) -> None:
+    """Close `env` twice and expect that everything raises afterwards.
+
+    Args:
+        record: Takes the outcomes.
+        env: The remote environment.
+        uses: Name -> a use of it; those it has no attribute for are left out.
+    """
+    record.moment = "close"
+    raised = "nothing"
+    try:
+        env.close()
+        env.close()
+    except Exception as error:
+        raised = repr(error)
+    record.expect(Rule.CLOSE, raised == "nothing", "close", f"raised {raised}", "raises nothing")
+    for name, use in uses.items():
+        record.moment = f"{name} after close"
+        raised = "nothing"
+        closed = False
+        try:
+            use()
+        except Exception as error:
+            raised = repr(error)
+            closed = isinstance(error, gymnasium.error.ClosedEnvironmentError)
+        record.expect(Rule.AFTER_CLOSE, closed, name, f"raised {raised}", "ClosedEnvironmentError")

@@ -1,0 +1,146 @@
+"""No I/O: results of two environments -> the rules that they keep or break."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from copy import deepcopy
+from typing import Any
+
+import numpy as np
+from gymnasium import spaces
+
+from remote_gym.testing.comparison import Difference, Key, Path, difference
+from remote_gym.testing.rules import Record, Rule
+
+NOBODY: Collection[int] = frozenset()
+
+_STRUCTURE = frozenset({"type", "keys", "length"})
+_LAYOUT = frozenset({"dtype", "shape"})
+
+
+def compare_observations(
+    record: Record,
+    remote: Any,
+    local: Any,
+    space: spaces.Space[Any] | None = None,
+    values: Rule = Rule.OBSERVATION_VALUES,
+    reset: Collection[int] = NOBODY,
+    what: str = "observations",
+) -> None:
+    """Compare two observations, or batches of them.
+
+    Args:
+        record: Takes the outcome.
+        remote: The remote one.
+        local: The local one.
+        space: Of a single environment, where they are batches.
+        values: The rule that values which differ break.
+        reset: Env indices that were reset in this step; values which differ there break `Rule.AUTORESET`.
+        what: Name of the result.
+    """
+    found = difference(remote, local)
+    index = None if found is None or space is None else _env_index(space, found.path)
+    if found is not None and found.kind in _STRUCTURE:
+        values = Rule.OBSERVATION_TYPES
+    elif found is not None and found.kind in _LAYOUT:
+        values = Rule.OBSERVATION_DTYPES
+    elif index in reset:
+        values = Rule.AUTORESET
+    record.count(Rule.OBSERVATION_TYPES, Rule.OBSERVATION_DTYPES)
+    record.differ(values, what, found, index)
+
+
+def _env_index(space: spaces.Space[Any], path: Path) -> int | None:
+    """Return the row of a batch that a path leads into."""
+    for part in path:
+        if isinstance(space, spaces.Dict) and isinstance(part, Key):
+            space = space.spaces[part.name]
+        elif isinstance(space, spaces.Tuple) and isinstance(part, int):
+            space = space.spaces[part]
+        else:
+            return part if isinstance(part, int) else None
+    return None
+
+
+def compare_scalars(
+    record: Record, remote: tuple[Any, Any, Any], local: tuple[Any, Any, Any], reset: Collection[int] = NOBODY
+) -> None:
+    """Compare rewards, terminated and truncated: of one environment, or one array each.
+
+    Args:
+        record: Takes the outcome.
+        remote: The remote ones.
+        local: The local ones.
+        reset: Env indices that were reset instead of stepped; values which differ there break `Rule.AUTORESET`.
+    """
+    rules = (Rule.REWARD_VALUES, Rule.TERMINATED, Rule.TRUNCATED)
+    for rule, what, ours, theirs in zip(rules, ("reward", "terminated", "truncated"), remote, local, strict=True):
+        found = difference(ours, theirs)
+        index = found.path[0] if found is not None and found.path else None
+        if found is not None and rule is Rule.REWARD_VALUES and found.kind != "value":
+            rule = Rule.REWARD_TYPE
+        elif index in reset:
+            rule = Rule.AUTORESET
+        record.differ(rule, what, found, index if isinstance(index, int) else None)
+    record.count(Rule.REWARD_TYPE)
+
+
+def compare_infos(record: Record, remote: Any, local: Any, batched: bool, what: str = "infos") -> None:
+    """Compare the info of one environment or, `batched`, of a vector environment.
+
+    Args:
+        record: Takes the outcome.
+        remote: The remote one.
+        local: The local one.
+        batched: Whether keys have masks.
+        what: Name of the result.
+    """
+    found = difference(remote, local)
+    record.count(Rule.INFO_KEYS, Rule.INFO_TYPES, Rule.INFO_DTYPES, *([Rule.INFO_MASKS] if batched else []))
+    if found is None:
+        record.count(Rule.INFO_VALUES)
+        return
+    index = next((part for part in found.path if isinstance(part, int)), None) if batched else None
+    record.differ(_info_rule(found, batched), what, found, index)
+
+
+def _info_rule(found: Difference, batched: bool) -> Rule:
+    if found.kind == "keys":
+        odd = set(found.remote) ^ set(found.local)
+        masks = batched and all(isinstance(key, str) and key.startswith("_") for key in odd)
+        return Rule.INFO_MASKS if masks else Rule.INFO_KEYS
+    keys = [part.name for part in found.path if isinstance(part, Key)]
+    if batched and keys and str(keys[-1]).startswith("_"):
+        return Rule.INFO_MASKS
+    if found.kind in _LAYOUT:
+        return Rule.INFO_DTYPES
+    return Rule.INFO_TYPES if found.kind == "type" else Rule.INFO_VALUES
+
+
+def compare_spaces(record: Record, remote: Any, local: Any, what: str, seed: int, samples: int = 5) -> None:
+    """Compare two spaces and, from copies, what they sample.
+
+    Args:
+        record: Takes the outcome.
+        remote: The remote space.
+        local: The local one.
+        what: Its name.
+        seed: What both are seeded with.
+        samples: How many to draw.
+    """
+    same = type(remote) is type(local) and remote == local and local == remote
+    record.expect(Rule.SPACES, same, what, repr(remote), repr(local))
+    if not same:
+        return
+    drawn = []
+    for space in (remote, local):
+        # A copy: some environments sample from their own space, whose generator must stay as it is.
+        own = deepcopy(space)
+        own.seed(seed)
+        drawn.append([own.sample() for _ in range(samples)])
+    record.differ(Rule.SAMPLES, f"{what} samples", difference(*drawn))
+
+
+def over(local: tuple[Any, ...]) -> np.ndarray[Any, np.dtype[np.bool_]]:
+    """Return which episodes ended in the result of a vector environment's step."""
+    return np.logical_or(local[2], local[3])

@@ -1,0 +1,129 @@
+"""No I/O: the one codec for values of variable size: infos, options, keyword and call arguments, call results.
+
+A value comes back equal and of the same type at every level, or it is refused with the path to what cannot travel.
+Nothing here runs code chosen by the peer: the format is msgpack with the extension types below, never pickle
+(https://github.com/msgpack/msgpack/blob/master/spec.md). Plain msgpack carries None, bool, int within 64 bits, float,
+str (UTF-8; a lone surrogate takes its three bytes), bytes, list, and dict with str keys only.
+
+An extension with a payload is a whole value:
+
+====== ============================================================================================================
+code   payload
+====== ============================================================================================================
+16     int beyond 64 bits: two's complement, little-endian
+17     complex: real and imaginary part, float64 little-endian
+18     bytearray: its bytes
+19, 20 ``np.str_``: UTF-8 · ``np.bytes_``: its bytes
+32..47 a NumPy scalar, little-endian, in this order: bool_, int8, int16, int32, int64, uint8, uint16, uint32, uint64,
+       float16, float32, float64, longdouble, complex64, complex128, clongdouble
+====== ============================================================================================================
+
+An extension without payload is a *tag*. It stands first in a msgpack array and says what the elements after it are. So
+nested values never hide in payloads, and one pass over the message sees every level and every item:
+
+====== ============================================================================================================
+code   elements after the tag
+====== ============================================================================================================
+1 2 3  the elements of a tuple · a set · a frozenset
+4 5    key, value, key, value, ... of a dict with a key that is not str · of a ``collections.OrderedDict``
+6      nodes, edges, edge_links of a ``gymnasium.spaces.GraphInstance``
+7      dtype, bytes, then the shape of an ``np.ndarray``, C order
+8      number of dimensions, the shape, then the elements of an object array, C order
+9      dtype, bytes of any other NumPy scalar (datetime64, timedelta64, void, a platform's second type of one size)
+====== ============================================================================================================
+
+A dtype is its ``np.dtype.str`` (``"<f8"``, or byte order and ``dtype.char`` where two C types share a size), or
+``["sub", dtype, *shape]``, or ``["struct", itemsize, aligned, name, offset, title, dtype, name, offset, ...]``. dtype
+metadata is not kept.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from remote_gym.errors import CodecError
+from remote_gym.values.decoding import check_levels, load
+from remote_gym.values.encoding import Writer, dump
+from remote_gym.values.limits import MAX_BYTES, MAX_DEPTH, MAX_ITEMS, UNSCANNED_BYTES
+from remote_gym.values.refusals import CannotTravel
+from remote_gym.values.scalars import NUMBER_SCALARS
+from remote_gym.values.scanning import scan, skip
+from remote_gym.values.vetting import vet
+
+__all__ = [
+    "MAX_BYTES",
+    "MAX_DEPTH",
+    "MAX_ITEMS",
+    "NUMBER_SCALARS",
+    "UNSCANNED_BYTES",
+    "pack",
+    "pack_lossy",
+    "unpack",
+]
+
+
+def pack(value: object, where: str = "value", max_depth: int = MAX_DEPTH) -> bytes:
+    """Turn a value into bytes; safe to call from any thread.
+
+    Args:
+        value: What shall travel.
+        where: Name of the value in error messages.
+        max_depth: Levels of containers allowed; for a caller that wraps values in containers of its own.
+
+    Raises:
+        CodecError: Something in the value cannot travel, or a limit is exceeded; the message names the path.
+    """
+    try:
+        packed = dump(Writer(max_depth).encode(value, 0))
+    except CannotTravel as refusal:
+        vet(value, where, Writer(max_depth), (), None)
+        raise CodecError(str(refusal), where) from None
+    except ValueError as error:  # msgpack: one item of 4 GiB or more
+        raise CodecError(f"{error}; send less at once", where) from error
+    if len(packed) > MAX_BYTES:
+        raise CodecError(f"takes {len(packed):,} bytes, the limit is {MAX_BYTES:,}; send less at once", where)
+    return packed
+
+
+def pack_lossy(value: dict[Any, Any], where: str = "value") -> tuple[bytes, list[str]]:
+    """Like `pack`, but leave out each dict entry that cannot travel: of nested dicts, the innermost one's entry.
+
+    Returns:
+        The bytes, and the paths of the entries left out.
+
+    Raises:
+        CodecError: A limit is exceeded, or `value` is not a dict.
+    """
+    try:
+        return pack(value, where), []
+    except CodecError:
+        dropped: list[str] = []
+        rest = vet(value, where, Writer(MAX_DEPTH), (), dropped)
+        return pack(rest, where), dropped
+
+
+def unpack(data: bytes | memoryview, where: str = "value", max_depth: int = MAX_DEPTH) -> Any:
+    """Turn bytes made by `pack` back into the value; safe to call from any thread. Arrays own their data, writable.
+
+    Args:
+        data: What `pack` returned, at most `MAX_BYTES` bytes.
+        where: Name of the value in error messages.
+        max_depth: Levels of containers allowed, as for `pack`.
+
+    Raises:
+        CodecError: The data is malformed or exceeds a limit. Limits hold before anything is built; of levels, msgpack
+            builds up to 1,024 (without recursion) before `max_depth` is checked.
+    """
+    try:
+        size = memoryview(data).nbytes
+        if size > MAX_BYTES:
+            raise ValueError(f"{size:,} bytes, the limit is {MAX_BYTES:,}")
+        if size > MAX_ITEMS:
+            scan(memoryview(data).cast("B"))
+        elif size > UNSCANNED_BYTES:
+            skip(data, size)
+        value = load(data)
+        check_levels(value, max_depth)
+    except Exception as error:  # whatever a hostile message provokes, in msgpack, NumPy or here, ends as this one error
+        raise CodecError(f"malformed packed value: {type(error).__name__}: {error}", where) from error
+    return value

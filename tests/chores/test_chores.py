@@ -1,0 +1,103 @@
+from __future__ import annotations
+
+import importlib.util
+import re
+import subprocess
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+
+
+def chore(name: str) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(name, ROOT / "chores" / f"{name}.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture
+def checkout(tmp_path: Path) -> Path:
+    """Return a repository with the files that hold a version."""
+    (tmp_path / "remote_gym").mkdir()
+    (tmp_path / "pyproject.toml").write_text('[project]\nname = "x"\nversion = "1.2.3"\n')
+    (tmp_path / "remote_gym" / "__init__.py").write_text('__version__ = "1.2.3"\n')
+    (tmp_path / "CHANGELOG.md").write_text("# Changelog\n\n## Unreleased\n\n- News.\n")
+    for command in ("init -q", "config user.name T", "config user.email t@example.org", "add -A", "commit -qm first"):
+        subprocess.run(["git", *command.split()], cwd=tmp_path, check=True)
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("current", "mode", "expected"),
+    [
+        ("1.2.3", "patch", "1.2.4"),
+        ("1.2.3", "minor", "1.3.0"),
+        ("1.2.3", "major", "2.0.0"),
+        ("1.0.0.dev0", "patch", "1.0.0"),
+        ("1.0.0rc1", "patch", "1.0.0"),
+        ("1.2.3", "4.0.0rc1", "4.0.0rc1"),
+    ],
+)
+def test_following_version(current: str, mode: str, expected: str) -> None:
+    assert chore("bump").following(current, mode) == expected
+
+
+def test_bump_writes_commits_and_tags(checkout: Path) -> None:
+    bump = chore("bump")
+    assert bump.main(["minor"], checkout) == 0
+    assert bump.current_version(checkout) == "1.3.0"
+    assert re.search(r"^## 1\.3\.0 \(\d{4}-\d\d-\d\d\)$", (checkout / "CHANGELOG.md").read_text(), re.MULTILINE)
+    assert bump.git(checkout, "status", "--porcelain") == ""
+    assert bump.git(checkout, "describe") == "v1.3.0"
+
+
+def test_bump_refuses(checkout: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    bump = chore("bump")
+    assert bump.main(["sideways"], checkout) == 1
+    (checkout / "new.txt").touch()
+    assert bump.main([], checkout) == 1
+    (checkout / "new.txt").unlink()
+    bump.git(checkout, "tag", "v1.2.4")
+    assert bump.main([], checkout) == 1
+    errors = capsys.readouterr().err
+    assert all(text in errors for text in ("neither major", "new.txt", "the tag v1.2.4 exists"))
+    assert bump.current_version(checkout) == "1.2.3"
+
+
+def test_this_checkout_has_one_version() -> None:
+    import remote_gym
+
+    assert chore("bump").current_version(ROOT) == remote_gym.__version__
+
+
+def test_clean(tmp_path: Path) -> None:
+    for name in ("build/x", "remote_gym/__pycache__/y", ".venv/__pycache__/z", ".ruff_cache/c", "kept/k"):
+        (tmp_path / name).parent.mkdir(parents=True)
+        (tmp_path / name).touch()
+    clean = chore("clean").clean
+    assert {path.name for path in clean(tmp_path)} == {"build", "__pycache__", ".ruff_cache"}
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".venv", "kept", "remote_gym"]
+    assert [path.name for path in clean(tmp_path, everything=True)] == [".venv"]
+
+
+def test_update_hooks(tmp_path: Path) -> None:
+    (tmp_path / ".pre-commit-config.yaml").write_text("[ruff==0.1.0]\n[pre-commit-hooks==6.0.0]\n")
+    (tmp_path / "tox.ini").write_text("deps = ruff==0.1.0\n")
+    changes = chore("update_hooks").update(tmp_path, {"ruff": "9.9", "pre-commit-hooks": "6.0.0"}.__getitem__)
+    assert len(changes) == 2
+    assert (tmp_path / "tox.ini").read_text() == "deps = ruff==9.9\n"
+    assert (tmp_path / ".pre-commit-config.yaml").read_text() == "[ruff==9.9]\n[pre-commit-hooks==6.0.0]\n"
+
+
+def test_ruff_is_the_same_in_hooks_and_tox() -> None:
+    pins = {
+        pin
+        for name in (".pre-commit-config.yaml", "tox.ini")
+        for pin in re.findall(r"ruff==\S+?(?=[\],\s])", (ROOT / name).read_text())
+    }
+    assert len(pins) == 1

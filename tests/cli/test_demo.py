@@ -1,0 +1,25 @@
+"""``remote-gym demo``: the first thing a newcomer runs."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from helpers import MARK, marked, wait_until
+
+
+def test_it_runs_episodes_over_tls_and_leaves_nothing_behind(tmp_path: Path) -> None:
+    environment = {**os.environ, MARK: str(tmp_path), "TMPDIR": str(tmp_path)}
+    command = [sys.executable, "-m", "remote_gym", "demo"]
+    began = time.monotonic()
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, env=environment)
+    print(f"the demo took {time.monotonic() - began:.1f} s")
+    assert done.returncode == 0, done.stderr
+    for words in ("mutual TLS", "100 episodes, mean return", "per second", "What to try next", "remote-gym serve"):
+        assert words in done.stdout
+    assert "Traceback" not in done.stdout + done.stderr
+    wait_until(lambda: not marked(str(tmp_path)), 2.0, "the end of its processes")
+    assert not list(tmp_path.iterdir())

@@ -1,0 +1,171 @@
+"""The table of DESIGN §4, enforced: from the folder alone a reader knows in which process a line runs."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import remote_gym
+
+ROOT = Path(__file__).parent.parent
+PACKAGE = ROOT / "remote_gym"
+
+BASE = {
+    "errors", "addresses", "arguments", "autoreset", "batches", "infos", "leaves", "spaces", "values", "vector_infos",
+}  # fmt: skip
+DATA = {"numpy", "gymnasium"}
+
+# part of the package -> (what of the package it may import, what of others). Nobody is in its own row: that is allowed.
+TABLE: dict[str, tuple[set[str], set[str]]] = {
+    "errors": (set(), {"gymnasium"}),
+    "addresses": ({"errors"}, set()),
+    "arguments": ({"errors"}, set()),
+    "autoreset": ({"errors"}, DATA),
+    "leaves": ({"errors"}, DATA),
+    "spaces": ({"errors", "leaves"}, DATA),
+    "values": ({"errors"}, DATA | {"msgpack"}),
+    "infos": ({"errors", "values"}, {"numpy"}),
+    "vector_infos": ({"errors", "values", "infos"}, {"numpy"}),
+    "batches": ({"errors", "leaves", "spaces", "values"}, {"numpy"}),
+    "credentials": ({"errors", "addresses"}, {"grpc"}),
+    "wire": (BASE, DATA | {"google.protobuf"}),
+    "workers": (BASE, DATA | {"msgpack"}),
+    "client": (BASE | {"wire", "credentials"}, DATA | {"grpc"}),
+    "server": (BASE | {"wire", "workers", "credentials"}, DATA | {"grpc"}),
+    "cli": (BASE | {"wire", "client", "server", "workers", "credentials"}, DATA | {"grpc", "cryptography", "tqdm"}),
+    "testing": (set(), DATA),
+    "__main__": ({"cli"}, set()),
+}
+
+ONLY_IN = {"msgpack": {"values", "workers/link.py"}}
+"""Others' packages that not even the whole part may import."""
+
+
+def imports(source: str) -> Iterator[tuple[str, int]]:
+    """Yield the full name, and line, of all that is imported, at whatever depth of the code."""
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            yield from ((alias.name, node.lineno) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"line {node.lineno}: relative imports hide the layer"
+            yield from ((f"{node.module}.{alias.name}", node.lineno) for alias in node.names)
+
+
+def violations(file: str, source: str) -> list[str]:
+    """Return what `source`, the text of `file` (relative to the package), imports against the table."""
+    part = file.partition("/")[0].removesuffix(".py")
+    ours, others = TABLE[part]
+    found = []
+    for name, line in imports(source):
+        first, *rest = name.split(".")
+        if first in sys.stdlib_module_names:
+            continue
+        if first == "remote_gym":
+            # `import remote_gym` is for its version, which loads nothing.
+            public = not rest or (rest[0] in remote_gym.__all__ and part in ("cli", "testing"))
+            allowed = public or rest[0] in {part, *ours}
+        else:
+            allowed = any(f"{name}.".startswith(f"{other}.") for other in others)
+            allowed = allowed and any(place in (part, file) for place in ONLY_IN.get(first, {part}))
+        if not allowed:
+            found.append(f"{file}:{line} must not import {name}")
+    return found
+
+
+def sources() -> list[str]:
+    files = (path.relative_to(PACKAGE).as_posix() for path in PACKAGE.rglob("*.py"))
+    return sorted(file for file in files if not file.endswith("_pb2.py") and file != "__init__.py")
+
+
+@pytest.mark.parametrize("file", sources())
+def test_every_import_is_in_the_table(file: str) -> None:
+    assert violations(file, (PACKAGE / file).read_text()) == []
+
+
+def test_every_part_is_in_the_table() -> None:
+    parts = {path.stem for path in PACKAGE.iterdir() if path.suffix == ".py" or (path / "__init__.py").exists()}
+    assert parts - {"__init__"} == set(TABLE)
+
+
+def test_base_modules_import_each_other_only_downward() -> None:
+    settled: set[str] = set()
+    left = {part: TABLE[part][0] for part in BASE}
+    while left:
+        lowest = {part for part, below in left.items() if below <= settled}
+        assert lowest, f"a circle among {sorted(left)}"
+        settled |= lowest
+        left = {part: below for part, below in left.items() if part not in lowest}
+
+
+@pytest.mark.parametrize(
+    ("file", "source"),
+    [
+        ("wire/messages.py", "import grpc"),
+        ("workers/pool.py", "def f():\n    from remote_gym.wire import messages"),
+        ("workers/pool.py", "import msgpack"),
+        ("client/vector.py", "from remote_gym import RemoteEnvironmentServer"),
+        ("client/vector.py", "from remote_gym.server.serve import x"),
+        ("server/session.py", "if True:\n    import remote_gym.client.vector"),
+        ("errors.py", "import numpy"),
+        ("values/encoding.py", "import google.protobuf"),
+        ("testing/toys.py", "from remote_gym.batches import Open"),
+        ("infos.py", "from remote_gym import vector_infos"),
+    ],
+)
+def test_the_check_itself_finds_violations(file: str, source: str) -> None:
+    assert len(violations(file, source)) == 1
+
+
+USERS = sorted(path for folder in ("benchmarks", "exploration") for path in (ROOT / folder).rglob("*.py"))
+
+
+@pytest.mark.parametrize("path", USERS, ids=lambda path: path.relative_to(ROOT).as_posix())
+def test_what_users_copy_imports_public_names_only(path: Path) -> None:
+    for name, line in imports(path.read_text()):
+        first, *rest = name.split(".")
+        if first == "remote_gym" and rest:
+            assert rest[0] in {*remote_gym.__all__, "testing"}, f"{path}:{line} imports {name}"
+
+
+def test_the_package_itself_loads_names_on_first_use() -> None:
+    """Whatever `__init__` imports at run time is of the standard library."""
+    tree = ast.parse((PACKAGE / "__init__.py").read_text())
+    guarded = {
+        id(inner)
+        for node in tree.body
+        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"
+        for inner in ast.walk(node)
+    }
+    for node in ast.walk(tree):
+        if isinstance(node, (ast.Import, ast.ImportFrom)) and id(node) not in guarded:
+            name = node.module if isinstance(node, ast.ImportFrom) else node.names[0].name
+            assert name is not None
+            assert name.partition(".")[0] in sys.stdlib_module_names
+
+
+CLIENT = "from remote_gym import RemoteEnvironment, RemoteVectorEnv"
+WORKER = "import remote_gym.workers.worker, remote_gym.workers.hosting"
+
+
+@pytest.mark.parametrize(
+    ("code", "absent"),
+    [
+        ("import remote_gym", ["grpc", "gymnasium", "numpy", "msgpack", "google.protobuf", "remote_gym.errors"]),
+        ("from remote_gym import MisuseError", ["grpc", "google.protobuf", "remote_gym.client", "remote_gym.server"]),
+        (CLIENT, ["remote_gym.server", "remote_gym.workers", "remote_gym.cli"]),
+        ("from remote_gym import create_remote_environment_server", ["remote_gym.client", "remote_gym.cli"]),
+        ("import remote_gym.workers.worker", ["grpc", "google", "gymnasium", "remote_gym.wire", "remote_gym.server"]),
+        (WORKER, ["grpc", "google", "remote_gym.wire", "remote_gym.server", "remote_gym.client", "asyncio"]),
+        ("import remote_gym.cli", ["grpc", "cryptography", "tqdm"]),
+    ],
+)
+def test_a_fresh_interpreter_loads_no_more_than_it_needs(code: str, absent: list[str]) -> None:
+    listing = f"import sys; {code}; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", listing], capture_output=True, text=True, timeout=60, check=True)
+    loaded = done.stdout.split()
+    assert [name for name in loaded if any(f"{name}.".startswith(f"{one}.") for one in absent)] == []

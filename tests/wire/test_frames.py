@@ -1,0 +1,164 @@
+"""Hot messages: what is written here any generated class reads, and the other way round; garbage is a ProtocolError."""
+
+from __future__ import annotations
+
+import contextlib
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from remote_gym.batches import Failure, FailureKind, Step, Transition
+from remote_gym.errors import ProtocolError
+from remote_gym.wire import frames, messages
+from remote_gym.wire import session_pb2 as pb
+
+NUMBERS = st.integers(0, 300) | st.sampled_from([2**32, 2**63, 2**64 - 1])
+INDICES = st.none() | st.lists(st.integers(0, 2**32 - 1), min_size=1, max_size=5)
+LEAVES = st.lists(st.binary(max_size=40) | st.integers(120, 140).map(bytes) | st.just(bytes(20_000)), max_size=4)
+FAILURES = st.builds(
+    Failure,
+    st.integers(0, 9),
+    st.sampled_from(FailureKind),
+    st.text(max_size=3),
+    st.text(max_size=3),
+    st.text(max_size=3),
+)
+STEPS = st.builds(Step, NUMBERS, INDICES, LEAVES, st.binary(max_size=20))
+
+
+@st.composite
+def transitions(draw: st.DrawFn, failures: bool = True) -> Transition:
+    rows = draw(st.integers(0, 5))
+    rewards = np.array(draw(st.lists(st.floats(), min_size=rows, max_size=rows)), "<f8")
+    flags = [np.array(draw(st.lists(st.booleans(), min_size=rows, max_size=rows)), np.bool_) for _ in range(2)]
+    infos = draw(st.lists(st.binary(max_size=20), max_size=3))
+    found = draw(st.lists(FAILURES, max_size=2)) if failures else []
+    return Transition(draw(NUMBERS), draw(INDICES), draw(LEAVES), rewards, *flags, infos, found)
+
+
+def plain(message: Any) -> dict[str, Any]:
+    """The fields of `message` with every buffer as bytes."""
+
+    def value(field: Any) -> Any:
+        if isinstance(field, np.ndarray):
+            return field.tobytes()
+        if isinstance(field, memoryview):
+            return bytes(field)
+        return [value(item) for item in field] if isinstance(field, (list, tuple)) else field
+
+    return {name: value(field) for name, field in vars(message).items()}
+
+
+def generated_step(step: Step) -> bytes:
+    return pb.ClientMessage(**messages._PACK_CLIENT[Step](step)).SerializeToString()
+
+
+def generated_transition(transition: Transition) -> bytes:
+    return pb.ServerMessage(**messages._PACK_SERVER[Transition](transition)).SerializeToString()
+
+
+@settings(deadline=None)
+@given(STEPS)
+@example(Step(1, None, []))
+def test_steps(step: Step) -> None:
+    ours, theirs = frames.pack_step(step), generated_step(step)
+    assert plain(messages._read(pb.ClientMessage(), ours, messages._READ_CLIENT)) == plain(step)
+    assert plain(frames.read_step(ours)) == plain(step)
+    for data in (ours, theirs):
+        assert plain(messages.read_client(data)) == plain(step)
+
+
+@settings(deadline=None)
+@given(transitions())
+def test_transitions(transition: Transition) -> None:
+    ours, theirs = frames.pack_transition(transition), generated_transition(transition)
+    assert plain(messages._read(pb.ServerMessage(), ours, messages._READ_SERVER)) == plain(transition)
+    for data in (ours, theirs):
+        assert plain(messages.read_server(data)) == plain(transition)
+
+
+@settings(deadline=None)
+@given(transitions(failures=False))
+def test_transitions_without_failures_are_read_without_the_generated_class(transition: Transition) -> None:
+    for data in (frames.pack_transition(transition), generated_transition(transition)):
+        assert plain(frames.read_transition(data)) == plain(transition)
+
+
+def address(data: bytes, part: memoryview) -> int:
+    whole, piece = np.frombuffer(data, np.uint8), np.frombuffer(part, np.uint8)
+    return int(piece.ctypes.data - whole.ctypes.data)
+
+
+@settings(deadline=None)
+@given(st.integers(0, 2**40), INDICES, st.lists(st.integers(1, 300), min_size=1, max_size=5))
+def test_leaves_and_rewards_are_aligned(number: int, indices: Any, sizes: list[int]) -> None:
+    leaves = [bytes(size) for size in sizes]
+    step = frames.pack_step(Step(number, indices, leaves))
+    assert [address(step, leaf) % frames.ALIGNMENT_BYTES for leaf in frames.read_step(step).actions] == [0] * len(sizes)
+    rewards = np.ones(3)
+    data = frames.pack_transition(Transition(number, indices, leaves, rewards, rewards > 0, rewards > 0))
+    read = frames.read_transition(data)
+    assert [address(data, leaf) % frames.ALIGNMENT_BYTES for leaf in (*read.observations, read.rewards)] == [0] * (
+        len(sizes) + 1
+    )
+
+
+def test_leaves_look_into_the_received_bytes() -> None:
+    data = frames.pack_step(Step(1, None, [np.arange(1000.0)]))
+    (leaf,) = frames.read_step(data).actions
+    assert leaf.obj is data
+    assert np.frombuffer(leaf).tolist() == list(range(1000))
+
+
+@pytest.mark.parametrize("dtype", ["f8", "u1", "?", "f2"])
+@pytest.mark.parametrize("shape", [(3,), (3, 2, 2), (3, 0)])
+def test_arrays_are_written_as_their_memory(dtype: str, shape: tuple[int, ...]) -> None:
+    array = np.ones(shape, dtype)
+    (leaf,) = frames.read_step(frames.pack_step(Step(1, None, [array]))).actions
+    assert bytes(leaf) == array.tobytes()
+
+
+def test_other_encodings_fall_back_to_the_generated_class() -> None:
+    unpacked = b"\x08\x05" + b"\x21" + np.array([1.5]).tobytes() + b"\x28\x01\x30\x00"  # rewards one by one
+    body = pb.Transition.FromString(unpacked)
+    assert list(body.rewards) == [1.5]
+    data = b"\x1a" + bytes((len(unpacked),)) + unpacked
+    with pytest.raises(frames.UnusualEncoding):
+        frames.read_transition(data)
+    read = messages.read_server(data)
+    assert np.frombuffer(read.rewards).tolist() == [1.5]
+    assert plain(read)["terminations"] == b"\x01"
+
+
+def test_two_packed_pieces_are_joined() -> None:
+    piece = b"\x22\x08" + np.array([1.5]).tobytes()
+    data = b"\x1a" + bytes((2 * len(piece),)) + piece * 2
+    assert np.frombuffer(messages.read_server(data).rewards).tolist() == [1.5, 1.5]
+
+
+def test_unknown_fields_are_ignored() -> None:
+    body = b"\x08\x05" + b"\xf2\x01\x03abc"  # field 30
+    assert messages.read_client(b"\x22" + bytes((len(body),)) + body).number == 5
+
+
+@settings(max_examples=400, deadline=None)
+@given(st.binary(max_size=40), st.sampled_from([b"", b"\x22", b"\x1a", b"\x0a"]))
+def test_random_bytes_raise_nothing_but_protocol_error(data: bytes, start: bytes) -> None:
+    for read in (messages.read_client, messages.read_server):
+        with contextlib.suppress(ProtocolError):
+            read(start + data)
+
+
+@settings(max_examples=400, deadline=None)
+@given(st.data())
+def test_damaged_messages_raise_nothing_but_protocol_error(data: st.DataObject) -> None:
+    step = data.draw(st.booleans())
+    whole = frames.pack_step(data.draw(STEPS)) if step else frames.pack_transition(data.draw(transitions()))
+    damaged = bytearray(whole[: data.draw(st.integers(0, min(len(whole), 80)))])
+    if damaged and data.draw(st.booleans()):
+        damaged[data.draw(st.integers(0, len(damaged) - 1))] ^= data.draw(st.integers(1, 255))
+    with contextlib.suppress(ProtocolError):
+        (messages.read_client if step else messages.read_server)(bytes(damaged))
