@@ -11,6 +11,8 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from remote_gym.registration import register as _register
+
 if TYPE_CHECKING:
     from remote_gym.arguments import RemoteArgs
     from remote_gym.client.environment import RemoteEnvironment
@@ -65,6 +67,9 @@ def __getattr__(name: str) -> Any:
     value = getattr(importlib.import_module(_HOMES.get(name, "remote_gym.errors")), name)
     globals()[name] = value
     return value
+
+
+_register()
 
 
 def __dir__() -> list[str]:

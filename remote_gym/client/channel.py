@@ -1,15 +1,18 @@
 """Trainer process: gRPC channels, shared and counted, and the first connection with its diagnosis.
 
 A channel is one TLS connection. Clients of one process that dial the same address with the same credentials share it;
-it is closed with its last user. Channels are never shared across a fork: the process id is part of the key.
+it is closed with its last user. A fork closes all channels first, in the parent too: gRPC's threads would be lost in the
+child, with the locks they hold.
 """
 
 from __future__ import annotations
 
 import os
+import queue
 import threading
 import time
 from dataclasses import dataclass
+from typing import Any
 
 import grpc
 
@@ -17,12 +20,15 @@ from remote_gym.addresses import is_loopback, join_address
 from remote_gym.client.diagnosis import Diagnosis, diagnose
 from remote_gym.credentials import ClientPem, channel_credentials
 from remote_gym.errors import ConnectError
-from remote_gym.wire.messages import MAX_MESSAGE_BYTES
+from remote_gym.wire.messages import DESCRIBE_METHOD, MAX_MESSAGE_BYTES
 
 FIRST_LOOK_SECONDS = 1.0
 """How long to wait before asking why: a connection that works is usually up within a few round trips."""
 
 MAX_DIAGNOSIS_SECONDS = 3.0
+
+CLOSE_TIMEOUT_SECONDS = 2.0
+"""How long `close` waits for gRPC's threads; they end within milliseconds of the connection."""
 
 _OPTIONS: list[tuple[str, int]] = [
     ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
@@ -39,6 +45,9 @@ _OPTIONS: list[tuple[str, int]] = [
     ("grpc.min_reconnect_backoff_ms", 100),
     ("grpc.max_reconnect_backoff_ms", 1_000),
 ]
+
+
+RequestQueue = queue.SimpleQueue["bytes | None"]
 
 
 @dataclass(frozen=True)
@@ -69,56 +78,114 @@ class SharedChannel:
         self.address = address
         self.users = 0
         self.was_ready = False
+        self.closed = False
+        self._threads: set[threading.Thread] = set()
+        self._requests: dict[int, RequestQueue] = {}
+
+    def open_stream(self, method: str) -> tuple[Any, RequestQueue]:
+        """Begin a bidirectional RPC; return the call, and the queue of its requests, which None ends."""
+        requests: RequestQueue = queue.SimpleQueue()
+        before = set(threading.enumerate())
+        call = self.channel.stream_stream(method)(iter(requests.get, None))  # type: ignore[arg-type]
+        self._threads.update(thread for thread in set(threading.enumerate()) - before if _is_grpc(thread))
+        self._threads = {thread for thread in self._threads if thread.is_alive()}
+        self._requests[id(requests)] = requests
+        return call, requests
+
+    def end_stream(self, call: Any, requests: RequestQueue) -> None:
+        """End an RPC at once."""
+        self._requests.pop(id(requests), None)
+        requests.put(None)
+        call.cancel()
+
+    def close(self) -> None:
+        """End all RPCs and the connection. Returns when gRPC's threads for them have ended: a fork is safe then."""
+        self.closed = True
+        for requests in self._requests.values():
+            requests.put(None)  # gRPC's thread waits for the next request, and for nothing else
+        self.channel.close()
+        deadline = time.monotonic() + CLOSE_TIMEOUT_SECONDS
+        for thread in self._threads:
+            thread.join(max(0.0, deadline - time.monotonic()))
 
     def wait_until_ready(self, timeout_seconds: float) -> None:
-        """Return when the connection is up.
+        """Return when the server has answered once.
 
         Raises:
-            ConnectError: It did not come up in time, or never can; lists the likely causes.
+            ConnectError: It did not in time, or never can; lists the likely causes.
         """
         if self.was_ready:
             return
         deadline = time.monotonic() + timeout_seconds
         found: Diagnosis | None = None
-        ready = grpc.channel_ready_future(self.channel)
-        try:
-            while (left := deadline - time.monotonic()) > 0:
-                try:
-                    ready.result(timeout=min(FIRST_LOOK_SECONDS, left))
-                    self.was_ready = True
-                    return
-                except grpc.FutureTimeoutError:
-                    address = self.address
-                    limit = max(0.2, min(MAX_DIAGNOSIS_SECONDS, deadline - time.monotonic()))
-                    found = diagnose(address.host, address.port, address.pem, limit)
-                    if found.permanent:
-                        break
-        finally:
-            ready.cancel()
+        while (left := deadline - time.monotonic()) > 0:
+            if self._answers(min(FIRST_LOOK_SECONDS, left)):
+                self.was_ready = True
+                return
+            address = self.address
+            limit = max(0.2, min(MAX_DIAGNOSIS_SECONDS, deadline - time.monotonic()))
+            found = diagnose(address.host, address.port, address.pem, limit)
+            if found.permanent:
+                break
         summary = found.summary if found is not None else "no answer"
         raise ConnectError(str(self.address), summary, found.causes if found is not None else ())
 
+    def _answers(self, timeout_seconds: float) -> bool:
+        # A call with a deadline, not `grpc.channel_ready_future`: that one's thread delays closing by up to 200 ms.
+        try:
+            self.channel.unary_unary(DESCRIBE_METHOD)(b"", timeout=timeout_seconds, wait_for_ready=True)  # type: ignore[arg-type]
+        except grpc.RpcError as error:
+            # Whoever answers, even with an error, is there; opening the session will tell what is wrong.
+            silent = (grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.UNAVAILABLE)
+            return isinstance(error, grpc.Call) and error.code() not in silent
+        return True
 
-_lock = threading.Lock()
-_channels: dict[tuple[int, Address], SharedChannel] = {}
+
+def _is_grpc(thread: threading.Thread) -> bool:
+    # The threads of a call are made by gRPC's Cython layer around a function `_run` (`managed_target` once): Python puts
+    # the name of a thread's target into its own. Waiting for a stranger of that name costs `CLOSE_TIMEOUT_SECONDS`.
+    return thread.name.endswith(("(_run)", "(managed_target)"))
+
+
+_lock = threading.RLock()
+"""Guards `_channels` and every `users`; held during a fork, so that nobody makes a channel then."""
+_channels: dict[Address, SharedChannel] = {}
+
+_anchor: grpc.Channel | None = None
+"""A channel that never dials. While there is one, gRPC stays initialised: a fork while it shuts itself down after its
+last channel waits for ever (seen with 1.85.1, within a hundred forks)."""
 
 
 def acquire(address: Address) -> SharedChannel:
     """Return the channel to `address`, made if there is none; give it back with `release`."""
+    global _anchor
     with _lock:
-        key = (os.getpid(), address)
-        shared = _channels.get(key)
+        if _anchor is None:
+            _anchor = grpc.insecure_channel("localhost:1")
+        shared = _channels.get(address)
         if shared is None:
-            shared = _channels[key] = SharedChannel(address)
+            shared = _channels[address] = SharedChannel(address)
         shared.users += 1
         return shared
 
 
 def release(shared: SharedChannel) -> None:
-    """Give a channel back; the last user closes it."""
+    """Give a channel back; the last user closes it, and returns when its threads have ended."""
     with _lock:
         shared.users -= 1
-        if shared.users:
+        if shared.users or shared.closed:
             return
-        _channels.pop((os.getpid(), shared.address), None)
-    shared.channel.close()
+        _channels.pop(shared.address, None)
+    shared.close()
+
+
+def _before_fork() -> None:
+    """GRPC does not survive a fork: close everything. Sessions go on; each attaches anew on its next use."""
+    _lock.acquire()
+    for shared in _channels.values():
+        shared.close()
+    _channels.clear()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(before=_before_fork, after_in_parent=_lock.release, after_in_child=_lock.release)

@@ -35,7 +35,7 @@ class Connection:
 
     def __init__(
         self,
-        url: str,
+        url: str | None,
         port: int | None,
         remote_args: RemoteArgs | Mapping[str, Any] | None,
         client_credentials_paths: CredentialsPaths | None,
@@ -54,6 +54,7 @@ class Connection:
         Raises:
             MisuseError: An argument is wrong; names it.
         """
+        url, client_credentials_paths = from_variables(url, client_credentials_paths)
         host, number = split_address(url, DEFAULT_PORT if port is None and ":" not in url else port)
         if client_credentials_paths is None and not is_loopback(host) and not allow_insecure:
             raise MisuseError(
@@ -210,6 +211,26 @@ class Connection:
     def closed(self) -> bool:
         """Whether `close` was called."""
         return self._closed
+
+
+def from_variables(url: str | None, paths: CredentialsPaths | None) -> tuple[str, CredentialsPaths | None]:
+    """Return address and credentials, each taken from the environment's variables where it is None.
+
+    Variables: ``REMOTE_GYM_URL`` (``host`` or ``host:port``), ``REMOTE_GYM_ROOT_CERTIFICATE``,
+    ``REMOTE_GYM_CLIENT_CERTIFICATE``, ``REMOTE_GYM_CLIENT_PRIVATE_KEY`` (paths of PEM files).
+
+    Raises:
+        MisuseError: There is no address anywhere.
+    """
+    if url is None:
+        url = os.environ.get("REMOTE_GYM_URL")
+        if not url:
+            raise MisuseError("no server was named: pass url='host:port', or set REMOTE_GYM_URL")
+    root = os.environ.get("REMOTE_GYM_ROOT_CERTIFICATE")
+    if paths is None and root:
+        pair = [os.environ.get(f"REMOTE_GYM_CLIENT_{name}") for name in ("CERTIFICATE", "PRIVATE_KEY")]
+        paths = (root, *(path for path in pair if path))
+    return url, paths
 
 
 def check_name(name: str) -> None:

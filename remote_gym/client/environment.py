@@ -33,7 +33,7 @@ class RemoteEnvironment(gymnasium.Env[Any, Any]):
 
     def __init__(
         self,
-        url: str,
+        url: str | None = None,
         port: int | None = None,
         remote_args: RemoteArgs | Mapping[str, Any] | None = None,
         client_credentials_paths: CredentialsPaths | None = None,
@@ -47,10 +47,12 @@ class RemoteEnvironment(gymnasium.Env[Any, Any]):
         """Prepare; dials nothing yet.
 
         Args:
-            url: ``"host"`` or ``"host:port"`` of the server.
+            url: ``"host"`` or ``"host:port"`` of the server; None: what ``REMOTE_GYM_URL`` says.
             port: Its port, if not in `url`; 56765 if nowhere.
             remote_args: ``{"entrypoint_kwargs": {...}}``, merged over the server's.
-            client_credentials_paths: (ca.pem[, client.pem, client-key.pem]); None: plaintext, to loopback only.
+            client_credentials_paths: (ca.pem[, client.pem, client-key.pem]); None: what the variables
+                ``REMOTE_GYM_ROOT_CERTIFICATE``, ``REMOTE_GYM_CLIENT_CERTIFICATE`` and ``REMOTE_GYM_CLIENT_PRIVATE_KEY``
+                name, without them plaintext, to loopback only.
             render_mode: Asked of the hosted environment, unless the server's entrypoint_kwargs fix one. ``"human"``
                 asks for ``"rgb_array"`` and shows every frame in a window on this side.
             validate_actions: Also refuse actions outside of the action space and NaN.

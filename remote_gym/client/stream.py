@@ -63,8 +63,8 @@ class _Stream:
     """One gRPC call."""
 
     def __init__(self, shared: SharedChannel) -> None:
-        self._requests: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
-        self._call: Any = shared.channel.stream_stream(SESSION_METHOD)(iter(self._requests.get, None))  # type: ignore[arg-type]
+        self._shared = shared
+        self._call, self._requests = shared.open_stream(SESSION_METHOD)
         self._joiner = Joiner(read_server)
         self._pumped: queue.SimpleQueue[Any] | None = None
 
@@ -113,8 +113,7 @@ class _Stream:
 
     def end(self) -> None:
         """End the call at once."""
-        self._requests.put(None)
-        self._call.cancel()
+        self._shared.end_stream(self._call, self._requests)
 
     def half_close(self) -> None:
         """Send no more; what was sent is still delivered."""
@@ -280,7 +279,8 @@ class SessionStream:
             raise self._lose(
                 RefusedError(f"{self.address} refused a message: {detail}", "max_message_bytes")
             ) from error
-        logger.warning("the stream to %s broke (%s); attaching again", self.address, detail)
+        level = logging.DEBUG if self._shared.closed else logging.WARNING  # closed: by a fork of this process
+        logger.log(level, "the stream to %s broke (%s); attaching again", self.address, detail)
 
     def _drop_stream(self) -> None:
         if self._stream is not None:
@@ -307,7 +307,11 @@ class SessionStream:
                 raise self._lose(SessionLost("UNREACHABLE", detail))
             time.sleep(wait)
             attempt += 1
-            stream = _Stream(self._shared)
+            try:
+                stream = self._new_stream()
+            except ValueError as error:  # the channel was closed between the two lines: a fork in another thread
+                last = str(error)
+                continue
             try:
                 self._attach(stream, max(0.1, deadline - time.monotonic()))
                 logger.info("attached to %s again after %d attempts", self.address, attempt)
@@ -318,6 +322,12 @@ class SessionStream:
             except BaseException:
                 stream.end()
                 raise
+
+    def _new_stream(self) -> _Stream:
+        if self._shared.closed:  # by a fork
+            channels.release(self._shared)
+            self._shared = channels.acquire(self.address)
+        return _Stream(self._shared)
 
     def _attach(self, stream: _Stream, timeout_seconds: float) -> None:
         opened = self.opened

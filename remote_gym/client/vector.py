@@ -38,7 +38,7 @@ class RemoteVectorEnv(VectorEnv[Any, Any, Any]):
 
     def __init__(
         self,
-        url: str,
+        url: str | None = None,
         port: int | None = None,
         num_envs: int = 1,
         remote_args: RemoteArgs | Mapping[str, Any] | None = None,
@@ -55,11 +55,13 @@ class RemoteVectorEnv(VectorEnv[Any, Any, Any]):
         """Prepare; dials nothing yet.
 
         Args:
-            url: ``"host"`` or ``"host:port"`` of the server.
+            url: ``"host"`` or ``"host:port"`` of the server; None: what ``REMOTE_GYM_URL`` says.
             port: Its port, if not in `url`; 56765 if nowhere.
             num_envs: How many environments.
             remote_args: ``{"entrypoint_kwargs": {...}}``, merged over the server's.
-            client_credentials_paths: (ca.pem[, client.pem, client-key.pem]); None: plaintext, to loopback only.
+            client_credentials_paths: (ca.pem[, client.pem, client-key.pem]); None: what the variables
+                ``REMOTE_GYM_ROOT_CERTIFICATE``, ``REMOTE_GYM_CLIENT_CERTIFICATE`` and ``REMOTE_GYM_CLIENT_PRIVATE_KEY``
+                name, without them plaintext, to loopback only.
             render_mode: Asked of the hosted environments, unless the server's entrypoint_kwargs fix one.
             autoreset_mode: What happens at the end of an episode; a member or its string, as in Gymnasium.
             copy: Whether observations are writable copies; False gives read-only views that are never overwritten.

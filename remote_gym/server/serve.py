@@ -72,6 +72,7 @@ class RemoteEnvironmentServer:
         self._settings = settings
         self._grace_seconds = grace_seconds
         self._registry = Registry(settings)
+        self._process = os.getpid()
         self._stopped = threading.Event()
         self._stop_lock = threading.Lock()
         self._loop = asyncio.new_event_loop()
@@ -139,6 +140,8 @@ class RemoteEnvironmentServer:
         return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result(timeout)
 
     def _shut_down(self, grace_seconds: float) -> None:
+        if os.getpid() != self._process:
+            return  # a forked child: the server is the parent's
         with self._stop_lock:
             if self._stopped.is_set():
                 return

@@ -13,6 +13,7 @@ import signal
 import socket
 import sys
 import time
+import weakref
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -45,6 +46,19 @@ class WorkerLost:
     stderr_tail: str
     env_id: int  # whose turn it was; the last one's if it was idle
 
+
+_running: weakref.WeakSet[WorkerProcess] = weakref.WeakSet()
+
+
+def _let_go_after_fork() -> None:
+    """In a forked child: let go of the guards, or workers would outlive the server as long as the child lives."""
+    for worker in _running:
+        with contextlib.suppress(OSError):
+            os.close(worker._guard)
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_let_go_after_fork)
 
 Callback = Callable[[Result | WorkerLost], None]
 
@@ -104,6 +118,7 @@ class WorkerProcess:
                 pass_fds=inherited, start_new_session=True, env=environment,
             )  # fmt: skip
             on_failure.pop_all()
+        _running.add(self)
         self.pid = self._process.get_pid()
         self._block = block
         commands.setblocking(False)
@@ -238,6 +253,7 @@ class WorkerProcess:
         self.lost = lost = WorkerLost(self._hung or describe_exit(code), "\n".join(self._tail), env_id)
         self._transport.abort()
         self._close_descriptors()
+        _running.discard(self)
         os.close(self._guard)
         self._block.close()
         callbacks = [*self._in_flight, *(callback for _, callback in self._waiting)]
