@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import subprocess
 import sys
 import tempfile
@@ -11,7 +12,7 @@ from pathlib import Path
 
 from remote_gym.cli.certificates import write_certificates
 from remote_gym.cli.serve import READY_LINE
-from remote_gym.errors import RemoteGymError
+from remote_gym.errors import MisuseError, RemoteGymError
 
 DESCRIPTION = "Make throw-away certificates, serve CartPole over mutual TLS, run 100 episodes with random actions."
 
@@ -26,6 +27,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Run the demo and print what it measured."""
+    for package in ("cryptography", "tqdm"):
+        if importlib.util.find_spec(package) is None:
+            raise MisuseError(f'the demo needs {package}: in the checkout, pip install ".[demo]"')
     with tempfile.TemporaryDirectory(prefix="remote_gym-demo-") as folder:
         directory = Path(folder)
         write_certificates(directory, [])

@@ -1,8 +1,8 @@
 """Trainer process: gRPC channels, shared and counted, and the first connection with its diagnosis.
 
 A channel is one TLS connection. Clients of one process that dial the same address with the same credentials share it;
-it is closed with its last user. A fork closes all channels first, in the parent too: gRPC's threads would be lost in the
-child, with the locks they hold.
+it is closed with its last user. A fork closes all channels first, in the parent too: gRPC's threads would be lost in
+the child, with the locks they hold.
 """
 
 from __future__ import annotations
@@ -86,7 +86,7 @@ class SharedChannel:
         """Begin a bidirectional RPC; return the call, and the queue of its requests, which None ends."""
         requests: RequestQueue = queue.SimpleQueue()
         before = set(threading.enumerate())
-        call = self.channel.stream_stream(method)(iter(requests.get, None))  # type: ignore[arg-type]
+        call: Any = self.channel.stream_stream(method)(iter(requests.get, None))  # type: ignore[arg-type]
         self._threads.update(thread for thread in set(threading.enumerate()) - before if _is_grpc(thread))
         self._threads = {thread for thread in self._threads if thread.is_alive()}
         self._requests[id(requests)] = requests
@@ -142,8 +142,8 @@ class SharedChannel:
 
 
 def _is_grpc(thread: threading.Thread) -> bool:
-    # The threads of a call are made by gRPC's Cython layer around a function `_run` (`managed_target` once): Python puts
-    # the name of a thread's target into its own. Waiting for a stranger of that name costs `CLOSE_TIMEOUT_SECONDS`.
+    # The threads of a call are made by gRPC's Cython layer around a function `_run` (`managed_target` once): Python
+    # puts the name of a thread's target into its own. Waiting for a stranger of that name costs `CLOSE_TIMEOUT_SECONDS`.
     return thread.name.endswith(("(_run)", "(managed_target)"))
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import grpc
 
 from remote_gym.batches import Description
@@ -25,7 +27,7 @@ def describe(address: Address, timeout_seconds: float) -> Description:
     shared = channel.acquire(address)
     try:
         shared.wait_until_ready(timeout_seconds)
-        ask = shared.channel.unary_unary(DESCRIBE_METHOD)
+        ask: Any = shared.channel.unary_unary(DESCRIBE_METHOD)
         return read_description(ask(b"", timeout=timeout_seconds))
     except grpc.RpcError as error:
         raise _unanswered(str(address), error) from error

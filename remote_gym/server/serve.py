@@ -179,7 +179,7 @@ class RemoteEnvironmentServer:
         """Return what the server holds right now.
 
         Returns:
-            `sessions`, `envs`, `workers`: counts; `max_sessions`, `max_envs`: their limits; `draining`: bool;
+            A dict: `sessions`, `envs`, `workers`: counts; `max_sessions`, `max_envs`: their limits; `draining`: bool;
             `worker_processes`: process ids.
         """
 
