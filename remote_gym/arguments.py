@@ -15,12 +15,15 @@ class RemoteArgs(TypedDict, total=False):
         entrypoint: A Gymnasium id, ``"module:Id-v0"``, ``"module:function"`` or ``"file.py"`` (with
             `create_environment`). Required on the server, refused from a client.
         entrypoint_kwargs: Keyword arguments for it; a client's are merged over the server's.
+        vectorization_mode: ``"vector_entry_point"``: host the id's own vector environment, or the file's
+            `create_vector_environment`. Refused from a client.
         repo: Reserved.
         reference: Reserved.
     """
 
     entrypoint: str
     entrypoint_kwargs: dict[str, Any]
+    vectorization_mode: str | None
     repo: str
     reference: str
 

@@ -153,6 +153,7 @@ class Opened:
     metadata: bytes
     render_mode: str | None
     env_ids: Sequence[int]
+    hosted_vector: bool = False
 
 
 @dataclass(frozen=True)

@@ -114,7 +114,7 @@ def test_mujoco(toys: ToyServer, id: str, size: tuple[int, int]) -> None:
 
 
 @pytest.mark.peer
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(1800)
 def test_ale(serve: ServerFactory, certificates: Certificates, size: tuple[int, int]) -> None:
     pytest.importorskip("ale_py")
     entrypoint = "ale_py:ALE/Breakout-v5"

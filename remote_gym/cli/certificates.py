@@ -146,7 +146,7 @@ def _make_certificates(names: Sequence[str], days: int) -> dict[str, bytes]:
         from cryptography.x509.oid import ExtendedKeyUsageOID
     except ImportError as error:
         raise MisuseError(
-            "making certificates needs the package cryptography: in the checkout, pip install ".[server]""
+            "making certificates needs the package cryptography: in the checkout, pip install '.[server]'"
         ) from error
 
     ca_key, server_key, client_key = (ec.generate_private_key(ec.SECP256R1()) for _ in range(3))

@@ -36,6 +36,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--entrypoint-kwargs", type=_json_object, default={}, metavar="JSON", help="e.g. '{\"g\": 9.8}'"
     )
+    parser.add_argument(
+        "--vectorization-mode", choices=["vector_entry_point"], help="host the id's own vector environment"
+    )
     parser.add_argument("--grace", type=float, default=None, metavar="SECONDS", help="how long draining may take (10)")
     parser.add_argument("--step-timeout", type=float, default=60.0, metavar="SECONDS", help="of one environment's step")
     parser.add_argument("--allow-insecure", action="store_true", help="permit plaintext that other machines can reach")
@@ -110,7 +113,11 @@ def _create_server(arguments: argparse.Namespace) -> RemoteEnvironmentServer:
 
     grace = {} if arguments.grace is None else {"grace_seconds": arguments.grace}
     return create_remote_environment_server(
-        {"entrypoint": arguments.entrypoint, "entrypoint_kwargs": arguments.entrypoint_kwargs},
+        {
+            "entrypoint": arguments.entrypoint,
+            "entrypoint_kwargs": arguments.entrypoint_kwargs,
+            "vectorization_mode": arguments.vectorization_mode,
+        },
         arguments.url,
         arguments.port,
         credentials_paths(arguments),

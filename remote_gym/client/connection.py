@@ -136,6 +136,11 @@ class Connection:
         return self._action_space
 
     @property
+    def hosts_vector(self) -> bool:
+        """Whether the session is one hosted `VectorEnv`."""
+        return self.stream.opened.hosted_vector
+
+    @property
     def metadata(self) -> dict[str, Any]:
         """Of the hosted environment."""
         self._ensure_described()

@@ -1,4 +1,4 @@
-"""No I/O: what the first bytes of a server tell: an HTTP/2 greeting, or a TLS handshake with its certificate request."""
+"""No I/O: what the first bytes of a server tell: an HTTP/2 greeting, or a TLS handshake that asks for a certificate."""
 
 from __future__ import annotations
 

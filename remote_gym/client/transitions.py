@@ -40,6 +40,7 @@ class Batch:
     info_blocks: list[InfoBlock] = field(default_factory=list)
     exact: dict[int, dict[str, Any]] = field(default_factory=dict)
     variable: dict[int, list[Any]] = field(default_factory=dict)
+    whole: dict[str, Any] | None = None  # of a hosted vector environment
     infos: dict[str, Any] = field(default_factory=dict)
 
 
@@ -73,12 +74,14 @@ class TransitionReader:
         rows = self._num_envs if part.indices is None else len(part.indices)
         arrays = self._arrays(part, rows)
         for said in part.infos:
-            block, exact, variable = values.unpack(said, "infos")
+            block, exact, variable, *whole = values.unpack(said, "infos")
             if block is not None:
                 batch.info_blocks.append(unpack_infos(block))
             batch.exact.update(exact or {})
             if variable is not None:
                 batch.variable.update(zip(*variable, strict=True))
+            if whole:
+                batch.whole = whole[0]
         batch.missing -= rows
         stepped = len(part.rewards) > 0
         if part.indices is None:
@@ -138,6 +141,11 @@ class TransitionReader:
             leaf.flags.writeable = False
         self._last = leaves
         self._remember_variable(batch)
+        if batch.whole is not None:
+            batch.infos = batch.whole["infos"]
+            if batch.whole["rewards_dtype"] is not None:
+                batch.rewards = batch.rewards.astype(batch.whole["rewards_dtype"])
+            return
         # In the order of environments: the first one that has a key decides the type of its array, as locally.
         batch.info_blocks.sort(key=lambda block: min(block.indices, default=0))
         for block in batch.info_blocks:

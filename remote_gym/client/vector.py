@@ -179,6 +179,11 @@ class RemoteVectorEnv(VectorEnv[Any, Any, Any]):
         self._check_ready("reset")
         self._spaces()
         options = None if options is None else dict(options)
+        if self._connection.hosts_vector:
+            packed = b"" if seed is None else values.pack(_verbatim(seed), "seed")
+            packed_options = b"" if options is None else values.pack(options, "options")
+            self._begin(lambda number: Reset(number, None, packed, packed_options))
+            return
         mask = None if options is None else options.pop(RESET_MASK, None)
         indices = None if mask is None else self._masked(mask)
         seeds = _seeds(seed, self.num_envs)
@@ -376,6 +381,11 @@ class RemoteVectorEnv(VectorEnv[Any, Any, Any]):
         spec = self.__dict__.get("_spec") or (self._connection.spec if "_batched" in self.__dict__ else None)
         name = f"{spec.id}, " if spec is not None else ""
         return f"RemoteVectorEnv({name}{self._connection.address}, num_envs={self.num_envs})"
+
+
+def _verbatim(seed: Any) -> Any:
+    """Return the seed for a hosted vector environment: as it is, but a sequence as a list."""
+    return seed if isinstance(seed, (int, np.integer)) else list(seed)
 
 
 def _seeds(seed: Any, num_envs: int) -> list[int | None]:

@@ -32,8 +32,12 @@ class RefusalError(Exception):
 class RequestChecker:
     """Checks the requests of one session."""
 
-    def __init__(self, num_envs: int, action_space: spaces.Space[Any]) -> None:
-        """Check against this many environments with this (single) action space."""
+    def __init__(self, num_envs: int, action_space: spaces.Space[Any], is_vector: bool) -> None:
+        """Check against this many environments with this (single) action space.
+
+        Those of a hosted vector environment (`is_vector`) are asked only together.
+        """
+        self._is_vector = is_vector
         self._num_envs = num_envs
         self._action_leaves = leaves_of(action_space)
         self._variable_leaves = variable_leaves_of(action_space)
@@ -45,6 +49,8 @@ class RequestChecker:
             RefusalError: The request is wrong; says what.
         """
         self._check_indices(request.indices)
+        if self._is_vector and request.indices is not None:
+            raise RefusalError("request", "a hosted vector environment takes requests over all its environments only")
         return _CHECKS[type(request)](self, request)
 
     def _check_indices(self, indices: Indices) -> None:
@@ -80,6 +86,8 @@ class RequestChecker:
 
     def _reset(self, request: Reset) -> Command:
         count = self._count(request)
+        if self._is_vector:
+            return lambda _positions: ("reset", bytes(request.seeds), bytes(request.options))
         seeds = _unpacked(request.seeds, "seeds") if request.seeds else [None] * count
         if not isinstance(seeds, list) or len(seeds) != count or not all(map(_is_seed, seeds)):
             raise RefusalError("request", f"seeds must be a list of {count} integers or nil")

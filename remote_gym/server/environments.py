@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import pairwise
 from typing import Any
@@ -33,7 +33,7 @@ from remote_gym.spaces import build
 from remote_gym.wire.messages import pack_server
 from remote_gym.workers.memory import SharedBlock
 from remote_gym.workers.pool import Block, Pool
-from remote_gym.workers.process import Callback, WorkerLost
+from remote_gym.workers.process import Callback, WorkerLost, WorkerProcess
 from remote_gym.workers.rows import Rows
 
 OnAnswer = Callable[[int, Indices, bytes], None]
@@ -84,8 +84,9 @@ class SessionEnvironments:
             RefusalError: An environment could not be built, or memory was refused. Call `release` then.
         """
         recipe = (self._kwargs, self._render_mode)
+        await self._find_out_kind()
         try:
-            self._blocks = await self._pool.place(self.num_envs, self._block_lost, recipe)
+            self._blocks = await self._pool.place(self.num_envs, self._block_lost, recipe, self.is_vector)
         except (OSError, MemoryError) as error:
             raise RefusalError("num_workers", f"a worker process could not be started: {error}") from error
         described = await asyncio.gather(*map(self._build, self._blocks))
@@ -94,13 +95,28 @@ class SessionEnvironments:
         await self._lay_out_rows()
         return described[0]
 
-    async def probe(self, block: Block) -> None:
+    async def probe(self, block: Block) -> bool:
         """Build the one environment of `block`, to find out whether it can be.
 
+        Returns:
+            Whether it can be used as the first of a session; a vector environment of another size cannot.
+
         Raises:
-            RefusalError: It cannot; says why.
+            RefusalError: It cannot be built; says why.
         """
+        await self._find_out_kind()
+        if self.is_vector:
+            self._message = replace(self._message, autoreset_mode="")  # any will do
         self._read_spaces(await self._build(block))
+        return not self.is_vector
+
+    async def _find_out_kind(self) -> None:
+        """Ask a worker, once per server, whether the entrypoint makes vector environments: it may have to import it."""
+        if self._pool.hosts_vector is None:
+            worker = min(self._pool.workers, key=lambda worker: worker.num_envs)
+            result = await _ask(worker, ["is vector", self._settings.entrypoint, self._settings.vectorization_mode])
+            self._pool.hosts_vector = self._built(result, 0)["vector"]
+        self.is_vector = self._pool.hosts_vector
 
     @property
     def env_ids(self) -> list[int]:
@@ -111,13 +127,22 @@ class SessionEnvironments:
         message = self._message
         return [
             "build", block.group, self._settings.entrypoint, self._kwargs, self._render_mode, block.env_ids,
-            block.first, message.autoreset_mode, message.exact_types, None if rebuilt else block.spare, rebuilt,
+            block.first, message.autoreset_mode, message.exact_types, self._settings.vectorization_mode, self.is_vector,
+            None if rebuilt else block.spare, rebuilt,
         ]  # fmt: skip
 
     async def _build(self, block: Block) -> dict[str, Any]:
-        result = await _ask(block, self._build_command(block, rebuilt=False))
+        return self._built(await _ask(block.worker, self._build_command(block, rebuilt=False)), block.first)
+
+    @staticmethod
+    def _built(result: Any, first: int) -> dict[str, Any]:
+        """Return what a worker tells of what it has built.
+
+        Raises:
+            RefusalError: It could not, or has died of it.
+        """
         if isinstance(result, WorkerLost):
-            failure = Failure(block.first, FailureKind.LOST, result.reason, "", result.stderr_tail)
+            failure = Failure(first, FailureKind.LOST, result.reason, "", result.stderr_tail)
             raise RefusalError("build", f"the worker died while building environments: {result.reason}", failure)
         if (raw := result.get("failure")) is not None:
             failure = _failure(raw)
@@ -155,7 +180,7 @@ class SessionEnvironments:
                 "row_memory", f"shared rows for {self.num_envs} environments could not be allocated: {error}"
             ) from error
         self._rows = Rows(self._memory.buffer, self.action_leaves, self.observation_leaves, self.num_envs)
-        asked = [_ask(block, self._rows_command(block)) for block in self._blocks]
+        asked = [_ask(block.worker, self._rows_command(block)) for block in self._blocks]
         for result in await asyncio.gather(*asked):
             if isinstance(result, WorkerLost):
                 raise RefusalError("build", f"a worker died while the session was opened: {result.reason}")
@@ -174,6 +199,7 @@ class SessionEnvironments:
         if self._memory is not None:
             self._memory.close()
             self._memory = None
+            del self._rows  # it holds the mapping; who still refers to us must not
 
     # Scatter and gather
 
@@ -297,14 +323,14 @@ class SessionEnvironments:
             self._submit(block, command, callback)
 
 
-async def _ask(block: Block, command: list[Any]) -> Any:
+async def _ask(worker: WorkerProcess, command: list[Any]) -> Any:
     future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
 
     def answered(result: Any) -> None:
         if not future.done():
             future.set_result(result)
 
-    block.worker.submit(command, answered)
+    worker.submit(command, answered)
     return await future
 
 

@@ -283,7 +283,7 @@ def create_remote_environment_server(
         OSError: The address or port cannot be used.
         RefusedError: With `probe`, the environment could not be built; holds its traceback.
     """
-    args = check_args(default_args, "default_args", ("entrypoint", "entrypoint_kwargs"))
+    args = check_args(default_args, "default_args", ("entrypoint", "entrypoint_kwargs", "vectorization_mode"))
     settings = Settings(
         entrypoint=args.get("entrypoint", ""),
         entrypoint_kwargs=dict(args.get("entrypoint_kwargs") or {}),
@@ -295,6 +295,7 @@ def create_remote_environment_server(
         timeouts=Timeouts(build_timeout_seconds, reset_timeout_seconds, step_timeout_seconds),
         restart_budget=restart_budget,
         allow_client_kwargs=allow_client_kwargs,
+        vectorization_mode=args.get("vectorization_mode"),
     )
     host, port = split_address(url, DEFAULT_PORT if port is None and ":" not in url else port)
     pem = load_server_pem(server_credentials_paths) if server_credentials_paths is not None else None

@@ -66,7 +66,7 @@ class Session:
             self.ledger.apply(SessionEvent.OPEN_FAILED)
             self._release()
             raise
-        self._checker = RequestChecker(self.num_envs, self._environments.action_space)
+        self._checker = RequestChecker(self.num_envs, self._environments.action_space, self._environments.is_vector)
         self.ledger.apply(SessionEvent.OPENED)
         self.opened = Opened(
             protocol=protocol,

@@ -26,6 +26,7 @@ class Settings:
         timeouts: Of one environment's operations.
         restart_budget: (count, seconds): how often a worker is replaced within how long; None: without end.
         allow_client_kwargs: Whether clients may send `entrypoint_kwargs`.
+        vectorization_mode: ``"vector_entry_point"`` to host vector environments; None: as the entrypoint is.
     """
 
     entrypoint: str
@@ -38,6 +39,7 @@ class Settings:
     timeouts: Timeouts
     restart_budget: tuple[int, float] | None
     allow_client_kwargs: bool
+    vectorization_mode: str | None = None
 
     def __post_init__(self) -> None:
         """Check every number.
@@ -47,6 +49,11 @@ class Settings:
         """
         if not isinstance(self.entrypoint, str) or not self.entrypoint:
             raise MisuseError("default_args['entrypoint'] must name what to host, e.g. 'CartPole-v1' or 'my_file.py'")
+        if self.vectorization_mode not in (None, "vector_entry_point"):
+            raise MisuseError(
+                f"default_args['vectorization_mode'] must be 'vector_entry_point' or left out, got "
+                f"{self.vectorization_mode!r}"
+            )
         for name in ("num_workers", "max_envs_per_worker", "max_envs", "max_sessions"):
             number = getattr(self, name)
             if number is None and name == "max_envs_per_worker":

@@ -111,7 +111,7 @@ def _first(pairs: Iterable[tuple[Key | int, Any, Any]]) -> Difference | None:
 def _(local: dict[Any, Any], remote: dict[Any, Any]) -> Difference | None:
     # With their types: 1, True and 1.0 are one key to a dict.
     ours, theirs = ([(type(key), key) for key in each] for each in (remote, local))
-    if isinstance(local, OrderedDict) and ours != theirs or set(ours) != set(theirs):
+    if (isinstance(local, OrderedDict) and ours != theirs) or set(ours) != set(theirs):
         return Difference("keys", (), list(remote), list(local))
     return _first((Key(key), remote[key], local[key]) for key in local)
 

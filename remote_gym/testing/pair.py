@@ -31,9 +31,11 @@ def explained(compare: Compare, make_remote: Callable[..., Any], make_local: Cal
     try:
         compare(Record(), make_remote, make_local)
     except ConformanceError as broken:
+        if broken.rule is Rule.WORKS:
+            raise
         try:
             compare(Record(), make_local, make_local)
-        except Exception as also:
+        except ConformanceError as also:
             broken.note = f"{NONDETERMINISTIC}\n{also}".replace("\n", "\n          ")
         raise
 
@@ -92,7 +94,10 @@ class Pair:
         try:
             return call(self.remote), local
         except Exception as error:
-            self.record.breach(Rule.WORKS, type(error).__name__, f"raised {error!r:.2000}", "raised nothing")
+            words = str(error).partition("\n\nRemote traceback")[0]  # the error itself is the cause of what is raised
+            self.record.breach(
+                Rule.WORKS, "the call", f"raised {type(error).__name__}: {words:.1000}", "raised nothing"
+            )
             raise Abandoned from error
 
     def compare(self, rule: Rule, what: str, call: Callable[[Any], Any]) -> tuple[Any, Any]:

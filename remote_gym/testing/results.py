@@ -6,7 +6,6 @@ from collections.abc import Collection
 from copy import deepcopy
 from typing import Any
 
-import numpy as np
 from gymnasium import spaces
 
 from remote_gym.testing.comparison import Difference, Key, Path, difference
@@ -139,8 +138,3 @@ def compare_spaces(record: Record, remote: Any, local: Any, what: str, seed: int
         own.seed(seed)
         drawn.append([own.sample() for _ in range(samples)])
     record.differ(Rule.SAMPLES, f"{what} samples", difference(*drawn))
-
-
-def over(local: tuple[Any, ...]) -> np.ndarray[Any, np.dtype[np.bool_]]:
-    """Return which episodes ended in the result of a vector environment's step."""
-    return np.logical_or(local[2], local[3])

@@ -134,4 +134,3 @@ class Record:
         self.broken.setdefault(rule, error)
         if self.strict:
             raise error
-

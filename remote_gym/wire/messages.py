@@ -182,6 +182,7 @@ _PACK_SERVER: dict[type[Any], _Pack] = {
             metadata=m.metadata,
             render_mode=m.render_mode or "",
             env_ids=m.env_ids,
+            hosted_vector=m.hosted_vector,
         )
     },
     Attached: lambda m: {"attached": pb.Attached(highest=m.highest, lease_seconds=m.lease_seconds)},
@@ -231,6 +232,7 @@ _READ_SERVER: dict[str, _Read] = {
         m.metadata,
         m.render_mode or None,
         list(m.env_ids),
+        m.hosted_vector,
     ),
     "attached": lambda m: Attached(m.highest, m.lease_seconds),
     "transition": lambda m: Transition(

@@ -123,7 +123,7 @@ class Open(_message.Message):
     def __init__(self, protocol_min: _Optional[int] = ..., protocol_max: _Optional[int] = ..., nonce: _Optional[bytes] = ..., num_envs: _Optional[int] = ..., entrypoint_kwargs: _Optional[bytes] = ..., render_mode: _Optional[str] = ..., autoreset_mode: _Optional[_Union[AutoresetMode, str]] = ..., exact_types: bool = ..., reply_early: bool = ..., client_version: _Optional[str] = ...) -> None: ...
 
 class Opened(_message.Message):
-    __slots__ = ("protocol", "session_id", "token", "server_epoch", "lease_seconds", "observation_space", "action_space", "spec_json", "metadata", "render_mode", "env_ids")
+    __slots__ = ("protocol", "session_id", "token", "server_epoch", "lease_seconds", "observation_space", "action_space", "spec_json", "metadata", "render_mode", "env_ids", "hosted_vector")
     PROTOCOL_FIELD_NUMBER: _ClassVar[int]
     SESSION_ID_FIELD_NUMBER: _ClassVar[int]
     TOKEN_FIELD_NUMBER: _ClassVar[int]
@@ -135,6 +135,7 @@ class Opened(_message.Message):
     METADATA_FIELD_NUMBER: _ClassVar[int]
     RENDER_MODE_FIELD_NUMBER: _ClassVar[int]
     ENV_IDS_FIELD_NUMBER: _ClassVar[int]
+    HOSTED_VECTOR_FIELD_NUMBER: _ClassVar[int]
     protocol: int
     session_id: bytes
     token: bytes
@@ -146,7 +147,8 @@ class Opened(_message.Message):
     metadata: bytes
     render_mode: str
     env_ids: _containers.RepeatedScalarFieldContainer[int]
-    def __init__(self, protocol: _Optional[int] = ..., session_id: _Optional[bytes] = ..., token: _Optional[bytes] = ..., server_epoch: _Optional[bytes] = ..., lease_seconds: _Optional[float] = ..., observation_space: _Optional[_Union[_space_pb2.Space, _Mapping]] = ..., action_space: _Optional[_Union[_space_pb2.Space, _Mapping]] = ..., spec_json: _Optional[str] = ..., metadata: _Optional[bytes] = ..., render_mode: _Optional[str] = ..., env_ids: _Optional[_Iterable[int]] = ...) -> None: ...
+    hosted_vector: bool
+    def __init__(self, protocol: _Optional[int] = ..., session_id: _Optional[bytes] = ..., token: _Optional[bytes] = ..., server_epoch: _Optional[bytes] = ..., lease_seconds: _Optional[float] = ..., observation_space: _Optional[_Union[_space_pb2.Space, _Mapping]] = ..., action_space: _Optional[_Union[_space_pb2.Space, _Mapping]] = ..., spec_json: _Optional[str] = ..., metadata: _Optional[bytes] = ..., render_mode: _Optional[str] = ..., env_ids: _Optional[_Iterable[int]] = ..., hosted_vector: bool = ...) -> None: ...
 
 class Attach(_message.Message):
     __slots__ = ("session_id", "token", "server_epoch", "protocol", "missing")

@@ -1,9 +1,12 @@
-"""Child side: what the server owner named -> a Gymnasium environment.
+"""Child side: what the server owner named -> a Gymnasium environment, or a vector environment.
 
 Forms, in this order: ``*.py`` is a file with `create_environment` (its folder first on ``sys.path``); in ``x:y``, `y`
 is a function of module `x` if it is an identifier, else module `x` is imported and `y` is a Gymnasium id; anything else
 is a registered id for `gymnasium.make`. A function gets the entrypoint's keyword arguments, and `env_id`, `render_mode`
 and `enable_rendering` as far as its signature takes them.
+
+A file without `create_environment` may have `create_vector_environment`, whose first argument is `num_envs`; so may a
+module, and with the vectorization mode ``"vector_entry_point"`` an id is made by `gymnasium.make_vec`.
 """
 
 from __future__ import annotations
@@ -19,10 +22,13 @@ from pathlib import Path
 from typing import Any
 
 import gymnasium
+from gymnasium.vector import VectorEnv
 
 from remote_gym.errors import MisuseError
 
 FACTORY_NAME = "create_environment"
+VECTOR_FACTORY_NAME = "create_vector_environment"
+VECTOR_ENTRY_POINT = "vector_entry_point"
 
 Factory = Callable[..., Any]
 
@@ -34,6 +40,13 @@ class Recipe:
     entrypoint: str
     kwargs: dict[str, Any]
     render_mode: str | None  # of the client; the one in `kwargs` wins
+    vectorization_mode: str | None = None
+
+    @property
+    def is_vector(self) -> bool:
+        """Whether a vector environment is hosted. Imports what has to be imported; raises like `build`."""
+        kind, _ = resolve(self.entrypoint, self.vectorization_mode == VECTOR_ENTRY_POINT)
+        return kind == "vector function" or (kind == "id" and self.vectorization_mode == VECTOR_ENTRY_POINT)
 
     def build(self, env_id: int) -> gymnasium.Env[Any, Any]:
         """Return a new environment.
@@ -42,35 +55,54 @@ class Recipe:
             MisuseError: The entrypoint cannot be used; says why.
             Exception: Whatever importing it, or the function itself, raised.
         """
-        kwargs = dict(self.kwargs)
-        render_mode = kwargs.get("render_mode", self.render_mode)
-        kind, target = resolve(self.entrypoint)
+        kind, target = resolve(self.entrypoint, vector=False)
+        env = gymnasium.make(target, **self._id_kwargs()) if kind == "id" else target(**self._arguments(target, env_id))
+        return self._checked(env, gymnasium.Env)  # type: ignore[no-any-return]
+
+    def build_vector(self, num_envs: int, env_id: int) -> VectorEnv[Any, Any, Any]:
+        """Return a new vector environment; raises like `build`."""
+        kind, target = resolve(self.entrypoint, vector=True)
         if kind == "id":
-            if render_mode is not None:  # left out otherwise, as a local caller would
-                kwargs["render_mode"] = render_mode
-            env = gymnasium.make(target, **kwargs)
+            env = gymnasium.make_vec(target, num_envs, vectorization_mode=VECTOR_ENTRY_POINT, **self._id_kwargs())
         else:
-            kwargs.pop("render_mode", None)  # offered instead: a function need not take it
-            offered = {"env_id": env_id, "render_mode": render_mode, "enable_rendering": render_mode is not None}
-            env = target(**kwargs, **_accepted(target, {k: v for k, v in offered.items() if k not in kwargs}))
-        if not isinstance(env, gymnasium.Env):
-            raise MisuseError(
-                f"the entrypoint {self.entrypoint!r} returned {type(env).__module__}.{type(env).__qualname__}, "
-                f"which is no gymnasium.Env"
-            )
-        return env
+            env = target(num_envs, **self._arguments(target, env_id))
+        return self._checked(env, VectorEnv)  # type: ignore[no-any-return]
+
+    def _id_kwargs(self) -> dict[str, Any]:
+        render_mode = self.kwargs.get("render_mode", self.render_mode)
+        # Left out when there is none, as a local caller would.
+        return self.kwargs if render_mode is None else {**self.kwargs, "render_mode": render_mode}
+
+    def _arguments(self, function: Factory, env_id: int) -> dict[str, Any]:
+        kwargs = dict(self.kwargs)
+        render_mode = kwargs.pop("render_mode", self.render_mode)  # offered: a function need not take it
+        offered = {"env_id": env_id, "render_mode": render_mode, "enable_rendering": render_mode is not None}
+        return {**_accepted(function, {k: v for k, v in offered.items() if k not in kwargs}), **kwargs}
+
+    def _checked(self, env: Any, kind: type[Any]) -> Any:
+        if isinstance(env, kind):
+            return env
+        raise MisuseError(
+            f"the entrypoint {self.entrypoint!r} returned {type(env).__module__}.{type(env).__qualname__}, which is no "
+            f"{kind.__module__.partition('.')[0]}.{kind.__name__}"
+        )
 
 
 @cache
-def resolve(entrypoint: str) -> tuple[str, Any]:
-    """Return ``("function", callable)`` or ``("id", gymnasium_id)``; imports what has to be imported, once.
+def resolve(entrypoint: str, vector: bool) -> tuple[str, Any]:
+    """Return ``("function", callable)``, ``("vector function", callable)`` or ``("id", gymnasium_id)``.
+
+    Imports what has to be imported, once. With `vector`, a file must have `create_vector_environment`.
 
     Raises:
         MisuseError: The file, module or function does not exist.
         Exception: Whatever the import raised.
     """
     if entrypoint.endswith(".py"):
-        return "function", _function_of(_load_file(Path(entrypoint)), FACTORY_NAME, entrypoint)
+        module = _load_file(Path(entrypoint))
+        if vector or (not hasattr(module, FACTORY_NAME) and hasattr(module, VECTOR_FACTORY_NAME)):
+            return "vector function", _function_of(module, VECTOR_FACTORY_NAME, entrypoint)
+        return "function", _function_of(module, FACTORY_NAME, entrypoint)
     module_name, colon, rest = entrypoint.partition(":")
     if not colon:
         return "id", entrypoint
@@ -80,9 +112,12 @@ def resolve(entrypoint: str) -> tuple[str, Any]:
         if error.name is not None and not (module_name == error.name or module_name.startswith(error.name + ".")):
             raise  # something that the module itself imports
         raise MisuseError(f"entrypoint {entrypoint!r}: there is no module {error.name!r} on sys.path") from error
-    return ("function", _function_of(module, rest, entrypoint)) if rest.isidentifier() else ("id", rest)
+    if not rest.isidentifier():
+        return "id", rest
+    return ("vector function" if rest == VECTOR_FACTORY_NAME else "function"), _function_of(module, rest, entrypoint)
 
 
+@cache
 def _load_file(path: Path) -> Any:
     path = path.resolve()
     if not path.is_file():

@@ -133,13 +133,13 @@ class EnvironmentGroup:
     def description(self) -> dict[str, Any]:
         """Return what opening tells the client: spaces, spec, metadata, render mode."""
         env = self.envs[0].env
-        metadata, _dropped = values.pack_lossy(dict(env.metadata), "metadata")
         return {
             "observation_space": self.spaces[0],
             "action_space": self.spaces[1],
             "spec_json": spec_json(env),
-            "metadata": metadata,
+            "metadata": portable_metadata(dict(env.metadata)),
             "render_mode": env.render_mode,
+            "hosted_vector": False,
         }
 
     def attach(self, buffer: Any, num_envs: int) -> None:
@@ -149,14 +149,15 @@ class EnvironmentGroup:
             (leaf,), (array,) = self._observation_leaves, self._rows.observations
             self._only_leaf = (array, leaf.dtype, leaf.shape)
 
-    def reset(self, indices: Sequence[int] | None, seeds: Sequence[int | None], options: Any) -> list[Any]:
+    def reset(self, indices: Sequence[int] | None, seeds: Sequence[int | None] | None, options: Any) -> list[Any]:
         """Reset the environments at `indices` (None: all here) and write their observations.
 
         Returns:
             [packed infos and exact values, failures]
         """
         collected = Results(self._exact_types)
-        for index, seed in zip(self._indices(indices), seeds, strict=True):
+        everyone = self._indices(indices)
+        for index, seed in zip(everyone, seeds or [None] * len(everyone), strict=True):
             position = index - self.first
             self._board.begin(boards.RESET, self.env_ids[position])
             try:
@@ -441,7 +442,12 @@ def _where(indices: range | Sequence[int]) -> Any:
     return slice(indices.start, indices.stop) if isinstance(indices, range) else list(indices)
 
 
-def spec_json(env: gymnasium.Env[Any, Any]) -> str:
+def portable_metadata(metadata: dict[str, Any]) -> bytes:
+    """Return what of `metadata` can travel, packed."""
+    return values.pack_lossy(metadata, "metadata")[0]
+
+
+def spec_json(env: Any) -> str:
     """Return the environment's spec as JSON; empty where it has none or it holds code."""
     if env.spec is None:
         return ""

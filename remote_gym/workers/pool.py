@@ -89,6 +89,7 @@ class Pool:
         self._limits = timeouts.by_operation()
         self.workers: list[WorkerProcess] = []
         self.num_envs = 0
+        self.hosts_vector: bool | None = None  # whether the entrypoint makes vector environments, once that is known
         self._blocks: dict[int, Block] = {}
         self._groups = itertools.count(1)
         self._names = itertools.count()
@@ -115,30 +116,34 @@ class Pool:
         await worker.start()
         return worker
 
-    async def probe(self, recipe: Recipe, build: Callable[[Block], Awaitable[object]]) -> None:
-        """Build one environment by `build`, to find out whether it can be; it is kept for the first session.
+    async def probe(self, recipe: Recipe, build: Callable[[Block], Awaitable[bool]]) -> None:
+        """Build one environment by `build`, to find out whether it can be; if that says so, it is kept for a session.
 
         Raises:
             Exception: Whatever `build` raises; nothing is kept then.
         """
         (block,) = await self.place(1, lambda _block, _lost, _rebuild: self._drop_spare(), None)
         try:
-            await build(block)
+            keep = await build(block)
         except BaseException:
             self.release(block)
             raise
-        self._spare = (recipe, block)
+        if keep:
+            self._spare = (recipe, block)
+        else:
+            self.release(block)
 
     def _drop_spare(self) -> None:
         if self._spare is not None:
             (_, block), self._spare = self._spare, None
             self.release(block)
 
-    async def place(self, num_envs: int, on_lost: OnLost, recipe: Recipe | None) -> list[Block]:
+    async def place(self, num_envs: int, on_lost: OnLost, recipe: Recipe | None, whole: bool = False) -> list[Block]:
         """Reserve env_ids and spread `num_envs` over the workers: contiguous blocks, least-loaded worker first.
 
         With `max_envs_per_worker`, workers are added as needed and leave with their last environment. The environment
-        that `probe` has built becomes one of a session with the same recipe, and is closed otherwise.
+        that `probe` has built becomes one of a session with the same recipe, and is closed otherwise. With `whole`,
+        all go into one worker: a hosted vector environment is never split.
 
         Raises:
             OSError, MemoryError: A worker that was needed could not be started.
@@ -147,11 +152,12 @@ class Pool:
             await asyncio.wait(self._replacing, return_when=asyncio.FIRST_COMPLETED)
         spare = self._take_spare(recipe)
         room = self._max_envs_per_worker or num_envs + max((w.num_envs for w in self.workers), default=0)
-        missing = num_envs - sum(max(0, room - worker.num_envs) for worker in self.workers)
-        while missing > 0:
-            self.workers.append(await self._new_worker())
-            missing -= room
-        shares = self._shares(num_envs, room)
+        if whole:
+            shares = [(min(self.workers, key=lambda worker: worker.num_envs), num_envs)]
+        else:
+            while sum(max(0, room - worker.num_envs) for worker in self.workers) < num_envs:
+                self.workers.append(await self._new_worker())
+            shares = self._shares(num_envs, room)
         blocks, first = [], 0
         for worker, count in shares:
             block = Block(worker, next(self._groups), first, [], on_lost)

@@ -32,8 +32,9 @@ class Worker:
         self._hosting = hosting
         self._descriptors = descriptors
         self._board = board
-        self._groups: dict[int, hosting.EnvironmentGroup] = {}
+        self._groups: dict[int, Any] = {}  # EnvironmentGroup or VectorGroup
         self._handlers: dict[str, Callable[..., Result]] = {
+            "is vector": self._is_vector,
             "build": self._build,
             "rows": self._rows,
             "reset": self._reset,
@@ -57,21 +58,34 @@ class Worker:
 
     def _build(
         self, group: int, entrypoint: str, kwargs: bytes, render_mode: str | None, env_ids: list[int], first: int,
-        mode: str, exact_types: bool, spare: int | None, rebuilt: bool,
+        mode: str, exact_types: bool, vectorization_mode: str | None, vector: bool, spare: int | None, rebuilt: bool,
     ) -> Result:  # fmt: skip
         from remote_gym import values
         from remote_gym.workers.entrypoint import Recipe
+        from remote_gym.workers.vector_hosting import VectorGroup
 
-        recipe = Recipe(entrypoint, values.unpack(kwargs) if kwargs else {}, render_mode)
+        recipe = Recipe(entrypoint, values.unpack(kwargs) if kwargs else {}, render_mode, vectorization_mode)
         ready = None if spare is None else self._groups.pop(spare).envs[0].env
+        built: Any
         try:
-            built = self._hosting.EnvironmentGroup(
-                recipe, env_ids, first, mode, exact_types, self._board, ready, rebuilt
-            )
+            if vector:
+                built = VectorGroup(recipe, env_ids, mode, self._board, rebuilt)
+            else:
+                built = self._hosting.EnvironmentGroup(
+                    recipe, env_ids, first, mode, exact_types, self._board, ready, rebuilt
+                )
         except self._hosting.BuildError as error:
             return {"failure": error.failure}
         self._groups[group] = built
         return built.description()
+
+    def _is_vector(self, entrypoint: str, vectorization_mode: str | None) -> Result:
+        from remote_gym.workers.entrypoint import Recipe
+
+        try:
+            return {"vector": Recipe(entrypoint, {}, None, vectorization_mode).is_vector}
+        except (Exception, SystemExit) as error:
+            return {"failure": self._hosting.failure_of(0, error)}
 
     def _rows(self, group: int, num_envs: int, size: int) -> Result:
         _, (descriptor,), _, _ = socket.recv_fds(self._descriptors, 1, 1)
@@ -84,9 +98,9 @@ class Worker:
         from remote_gym import values
 
         hosted = self._groups[group]
-        count = len(hosted.env_ids) if indices is None else len(indices)
-        every_seed = values.unpack(seeds) if seeds else [None] * count
-        return hosted.reset(indices, every_seed, values.unpack(options) if options else None)
+        return hosted.reset(
+            indices, values.unpack(seeds) if seeds else None, values.unpack(options) if options else None
+        )
 
     def _step(self, group: int, indices: list[int] | None, variable: bytes) -> Result:
         from remote_gym import values

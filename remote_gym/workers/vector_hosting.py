@@ -1,0 +1,189 @@
+"""Child side: one session's hosted vector environment. One object holds all environments of the session; never split.
+
+It takes the place of an `EnvironmentGroup`: the same commands, the same rows. Seeds, options and actions go to it as the
+client gave them, and its infos come back as they are; what it raises concerns all its environments.
+"""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Sequence
+from typing import Any
+
+import gymnasium
+import numpy as np
+
+from remote_gym import values
+from remote_gym.autoreset import NONE
+from remote_gym.errors import CodecError, MisuseError
+from remote_gym.leaves import flattener, leaves_of, unflattener, variable_leaves_of
+from remote_gym.spaces import describe
+from remote_gym.workers import board as boards
+from remote_gym.workers.board import Board
+from remote_gym.workers.entrypoint import Recipe
+from remote_gym.workers.hosting import INVALID, BuildError, Failure, failure_of, portable_metadata, spec_json
+from remote_gym.workers.rows import Rows
+
+
+class VectorGroup:
+    """The hosted vector environment of one session."""
+
+    def __init__(self, recipe: Recipe, env_ids: Sequence[int], mode: str, board: Board, rebuilt: bool = False) -> None:
+        """Build it for ``len(env_ids)`` environments; arguments as for `EnvironmentGroup`, an empty `mode` is any.
+
+        Raises:
+            BuildError: It could not be built, or its autoreset mode is not the client's.
+        """
+        self.first = 0
+        self.env_ids = list(env_ids)
+        self._board = board
+        self._broken = rebuilt
+        board.begin(boards.BUILD, self.env_ids[0])
+        try:
+            self.env = recipe.build_vector(len(self.env_ids), self.env_ids[0])
+            self._check(mode)
+            self.spaces = describe(self.env.single_observation_space), describe(self.env.single_action_space)
+            self._observation_leaves = leaves_of(self.env.single_observation_space)
+            self._action_leaves = leaves_of(self.env.single_action_space)
+            self._variable_actions = len(variable_leaves_of(self.env.single_action_space))
+        except (Exception, SystemExit) as error:
+            raise BuildError(failure_of(0, error)) from error
+        self._flatten = flattener(self.env.single_observation_space)
+        self._unflatten = unflattener(self.env.single_action_space)
+
+    def _check(self, mode: str) -> None:
+        if mode == NONE:
+            raise MisuseError("this server hosts a vector environment: use RemoteVectorEnv, not RemoteEnvironment")
+        if self.env.num_envs != len(self.env_ids):
+            raise MisuseError(f"the vector environment has {self.env.num_envs} environments, not {len(self.env_ids)}")
+        hosted = self.env.metadata.get("autoreset_mode")
+        name = getattr(hosted, "value", hosted)
+        if mode and name is not None and name != mode:
+            raise MisuseError(f"the hosted vector environment resets by {name!r}: pass autoreset_mode={name!r}")
+
+    def description(self) -> dict[str, Any]:
+        """Return what opening tells the client."""
+        metadata = {key: value for key, value in self.env.metadata.items() if key != "autoreset_mode"}
+        return {
+            "observation_space": self.spaces[0],
+            "action_space": self.spaces[1],
+            "spec_json": spec_json(self.env),
+            "metadata": portable_metadata(metadata),
+            "render_mode": self.env.render_mode,
+            "hosted_vector": True,
+        }
+
+    def attach(self, buffer: Any, num_envs: int) -> None:
+        """Lay the session's rows into `buffer`, shared with the server."""
+        self._rows = Rows(buffer, self._action_leaves, self._observation_leaves, num_envs)
+
+    def reset(self, _indices: Sequence[int] | None, seed: Any, options: Any) -> list[Any]:
+        """Reset with `seed` and `options` as the client gave them; returns like `EnvironmentGroup.reset`."""
+        self._board.begin(boards.RESET, self.env_ids[0])
+        try:
+            self._broken = True
+            observations, infos = self.env.reset(seed=seed, options=options)
+            self._broken = False
+            return self._results(observations, infos, None)
+        except (Exception, SystemExit) as error:
+            return [b"", self._failures(error)]
+
+    def step(self, _indices: Sequence[int] | None, variable: Sequence[Sequence[Any]] = ()) -> list[Any]:
+        """Step all environments with the actions in the rows; returns like `EnvironmentGroup.step`."""
+        self._board.begin(boards.STEP, self.env_ids[0])
+        try:
+            if self._broken:
+                raise gymnasium.error.ResetNeeded("the vector environment failed in its last call and must be reset")
+            columns = [tuple(row[at] for row in variable) for at in range(self._variable_actions)]
+            # Copied out of the rows: the environment may keep its actions.
+            actions = self._unflatten([leaf.copy() for leaf in self._rows.actions], columns)
+            self._broken = True
+            observations, *scalars, infos = self.env.step(actions)
+            self._broken = False
+            rows = self._rows
+            for row, values_ in zip((rows.rewards, rows.terminations, rows.truncations), scalars, strict=True):
+                row[:] = values_
+            return self._results(observations, infos, np.asarray(scalars[0]).dtype.str)
+        except (Exception, SystemExit) as error:
+            return [b"", self._failures(error)]
+
+    def _results(self, observations: Any, infos: dict[str, Any], rewards_dtype: str | None) -> list[Any]:
+        fixed, variable = self._flatten(observations)
+        for leaf, row, part in zip(self._observation_leaves, self._rows.observations, fixed, strict=True):
+            array = np.asarray(part)
+            if array.shape != row.shape or not np.can_cast(array.dtype, row.dtype, "same_kind"):
+                raise MisuseError(
+                    f"the vector environment returned observations{leaf} of shape {array.shape} and dtype "
+                    f"{array.dtype}, its space says {row.shape} and {row.dtype}"
+                )
+            row[:] = array
+        elements = (
+            [list(range(len(self.env_ids))), [list(row) for row in zip(*variable, strict=True)]] if variable else None
+        )
+        usual = rewards_dtype in (None, "<f8")
+        if not infos and elements is None and usual:
+            return [b"", []]
+        whole = {"infos": infos, "rewards_dtype": None if usual else rewards_dtype}
+        try:
+            return [values.pack([None, None, elements, whole], "infos"), []]
+        except CodecError as error:
+            return [b"", [[index, INVALID, "", str(error), ""] for index in range(len(self.env_ids))]]
+
+    def _failures(self, error: BaseException) -> list[Failure]:
+        """Return one failure per environment: what a vector environment raises concerns them all."""
+        one = failure_of(0, error)
+        return [[index, *one[1:]] for index in range(len(self.env_ids))]
+
+    def call(self, _indices: Sequence[int] | None, name: str, arguments: Any) -> list[Any]:
+        """Call `name` through the vector environment's own `call`; without one, its own method or attribute.
+
+        Returns:
+            [list of packed results, one per environment, failures]; the latter's result stands for each environment.
+        """
+        args, kwargs = arguments
+
+        def run() -> Sequence[Any]:
+            if hasattr(self.env, "call"):
+                return self.env.call(name, *args, **kwargs)  # type: ignore[no-any-return]
+            attribute = getattr(self.env.unwrapped, name)
+            return [attribute(*args, **kwargs) if callable(attribute) else attribute] * len(self.env_ids)
+
+        return self._each(boards.CALL, run, f"result of {name!r}")
+
+    def set_attribute(self, _indices: Sequence[int] | None, name: str, new: Sequence[Any]) -> list[Any]:
+        """Set an attribute through the vector environment's own `set_attr`; returns like `call`."""
+
+        def run() -> Sequence[Any]:
+            if not hasattr(self.env, "set_attr"):
+                raise AttributeError(f"the hosted {type(self.env).__name__} has no set_attr")
+            self.env.set_attr(name, list(new))
+            return [None] * len(self.env_ids)
+
+        return self._each(boards.CALL, run, f"result of setting {name!r}")
+
+    def render(self, _indices: Sequence[int] | None) -> list[Any]:
+        """Render; returns like `call`, one frame per environment."""
+
+        def run() -> Sequence[Any]:
+            frames = self.env.render()
+            return [None] * len(self.env_ids) if frames is None else frames
+
+        return self._each(boards.RENDER, run, "rendered frame")
+
+    def _each(self, operation: int, run: Any, what: str) -> list[Any]:
+        self._board.begin(operation, self.env_ids[0])
+        try:
+            results = list(run())
+            if len(results) != len(self.env_ids):
+                raise MisuseError(f"the {what} has {len(results)} items for {len(self.env_ids)} environments")
+            return [[values.pack(result, what) for result in results], []]
+        except (Exception, SystemExit) as error:
+            return [[b""] * len(self.env_ids), self._failures(error)]
+
+    def close(self) -> None:
+        """Close it; what it raises is printed to its log."""
+        self._board.begin(boards.CLOSE, self.env_ids[0])
+        try:
+            self.env.close()
+        except (Exception, SystemExit):
+            traceback.print_exc()
