@@ -57,6 +57,8 @@ class Open:
     exact_types: bool = False
     reply_early: bool = False
     client_version: str = ""
+    render_with_step: bool = False
+    drop_unportable_infos: bool = False
 
 
 @dataclass(frozen=True)

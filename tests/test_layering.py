@@ -38,6 +38,7 @@ TABLE: dict[str, tuple[set[str], set[str]]] = {
     "client": (BASE | {"wire", "credentials"}, DATA | {"grpc"}),
     "server": (BASE | {"wire", "workers", "credentials"}, DATA | {"grpc"}),
     "cli": (BASE | {"wire", "client", "server", "workers", "credentials"}, DATA | {"grpc", "cryptography", "tqdm"}),
+    "registration": (set(), {"gymnasium"}),
     "testing": (set(), DATA),
     "__main__": ({"cli"}, set()),
 }
@@ -67,7 +68,7 @@ def violations(file: str, source: str) -> list[str]:
             continue
         if first == "remote_gym":
             # `import remote_gym` is for its version, which loads nothing.
-            public = not rest or (rest[0] in remote_gym.__all__ and part in ("cli", "testing"))
+            public = not rest or (rest[0] in remote_gym.__all__ and part in ("cli", "registration", "testing"))
             allowed = public or rest[0] in {part, *ours}
         else:
             allowed = any(f"{name}.".startswith(f"{other}.") for other in others)
@@ -133,19 +134,13 @@ def test_what_users_copy_imports_public_names_only(path: Path) -> None:
 
 
 def test_the_package_itself_loads_names_on_first_use() -> None:
-    """Whatever `__init__` imports at run time is of the standard library."""
+    """At run time `__init__` imports the standard library, and what registers the Gymnasium ids."""
     tree = ast.parse((PACKAGE / "__init__.py").read_text())
-    guarded = {
-        id(inner)
-        for node in tree.body
-        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"
-        for inner in ast.walk(node)
-    }
-    for node in ast.walk(tree):
-        if isinstance(node, (ast.Import, ast.ImportFrom)) and id(node) not in guarded:
-            name = node.module if isinstance(node, ast.ImportFrom) else node.names[0].name
-            assert name is not None
-            assert name.partition(".")[0] in sys.stdlib_module_names
+    guarded = [node for node in tree.body if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"]
+    for node in guarded:
+        tree.body.remove(node)
+    loaded = {name for name, _ in imports(ast.unparse(tree)) if name.partition(".")[0] not in sys.stdlib_module_names}
+    assert loaded == {"remote_gym.registration.register"}
 
 
 CLIENT = "from remote_gym import RemoteEnvironment, RemoteVectorEnv"
@@ -155,11 +150,11 @@ WORKER = "import remote_gym.workers.worker, remote_gym.workers.hosting"
 @pytest.mark.parametrize(
     ("code", "absent"),
     [
-        ("import remote_gym", ["grpc", "gymnasium", "numpy", "msgpack", "google.protobuf", "remote_gym.errors"]),
+        ("import remote_gym", ["grpc", "google.protobuf", "msgpack", "remote_gym.errors"]),
         ("from remote_gym import MisuseError", ["grpc", "google.protobuf", "remote_gym.client", "remote_gym.server"]),
         (CLIENT, ["remote_gym.server", "remote_gym.workers", "remote_gym.cli"]),
         ("from remote_gym import create_remote_environment_server", ["remote_gym.client", "remote_gym.cli"]),
-        ("import remote_gym.workers.worker", ["grpc", "google", "gymnasium", "remote_gym.wire", "remote_gym.server"]),
+        ("import remote_gym.workers.worker", ["grpc", "google", "remote_gym.wire", "remote_gym.server"]),
         (WORKER, ["grpc", "google", "remote_gym.wire", "remote_gym.server", "remote_gym.client", "asyncio"]),
         ("import remote_gym.cli", ["grpc", "cryptography", "tqdm"]),
     ],

@@ -143,7 +143,7 @@ class SharedChannel:
 
 def _is_grpc(thread: threading.Thread) -> bool:
     # The threads of a call are made by gRPC's Cython layer around a function `_run` (`managed_target` once): Python
-    # puts the name of a thread's target into its own. Waiting for a stranger of that name costs `CLOSE_TIMEOUT_SECONDS`.
+    # puts the name of a thread's target into its own. Waiting for a stranger costs `CLOSE_TIMEOUT_SECONDS`.
     return thread.name.endswith(("(_run)", "(managed_target)"))
 
 

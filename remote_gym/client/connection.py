@@ -45,6 +45,8 @@ class Connection:
         autoreset_mode: str,
         exact_types: bool,
         reply_early: bool,
+        render_with_step: bool,
+        unportable_infos: str,
         connect_timeout_seconds: float,
         reconnect_timeout_seconds: float,
         allow_insecure: bool,
@@ -67,6 +69,8 @@ class Connection:
         ):
             if not isinstance(seconds, (int, float)) or not seconds >= 0:
                 raise MisuseError(f"{name} must be a number of seconds, got {seconds!r}")
+        if unportable_infos not in ("raise", "drop"):
+            raise MisuseError(f"unportable_infos must be 'raise' or 'drop', got {unportable_infos!r}")
         if render_mode is not None and not isinstance(render_mode, str):
             raise MisuseError(f"render_mode must be a string or None, got {render_mode!r}")
         pem = None if client_credentials_paths is None else load_client_pem(client_credentials_paths)
@@ -83,6 +87,8 @@ class Connection:
             autoreset_mode=autoreset_mode,
             exact_types=exact_types,
             reply_early=reply_early,
+            render_with_step=render_with_step,
+            drop_unportable_infos=unportable_infos == "drop",
         )
         self._connect_timeout = float(connect_timeout_seconds)
         self._reconnect_timeout = float(reconnect_timeout_seconds)

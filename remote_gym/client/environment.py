@@ -40,6 +40,8 @@ class RemoteEnvironment(gymnasium.Env[Any, Any]):
         render_mode: str | None = None,
         *,
         validate_actions: bool = False,
+        render_with_step: bool = False,
+        unportable_infos: str = "raise",
         connect_timeout_seconds: float = 10.0,
         reconnect_timeout_seconds: float = 120.0,
         allow_insecure: bool = False,
@@ -56,6 +58,10 @@ class RemoteEnvironment(gymnasium.Env[Any, Any]):
             render_mode: Asked of the hosted environment, unless the server's entrypoint_kwargs fix one. ``"human"``
                 asks for ``"rgb_array"`` and shows every frame in a window on this side.
             validate_actions: Also refuse actions outside of the action space and NaN.
+            render_with_step: Let frames travel with every reset and step, so that `render` needs no round trip of its
+                own; for who renders every step.
+            unportable_infos: What to do with info entries that cannot travel (arbitrary objects): ``"raise"``, or
+                ``"drop"`` them with one warning.
             connect_timeout_seconds: For the first connection.
             reconnect_timeout_seconds: How long to try again when the connection was lost.
             allow_insecure: Permit plaintext to other machines.
@@ -69,7 +75,9 @@ class RemoteEnvironment(gymnasium.Env[Any, Any]):
         self._window: Window | None = None  # made with the first frame of render mode "human"
         self._connection = Connection(
             url, port, remote_args, client_credentials_paths, render_mode, num_envs=1, autoreset_mode=NONE,
-            exact_types=True, reply_early=False, connect_timeout_seconds=connect_timeout_seconds,
+            exact_types=True, reply_early=False,
+            render_with_step=render_with_step or render_mode == "human", unportable_infos=unportable_infos,
+            connect_timeout_seconds=connect_timeout_seconds,
             reconnect_timeout_seconds=reconnect_timeout_seconds, allow_insecure=allow_insecure,
         )  # fmt: skip
 
@@ -200,6 +208,8 @@ class RemoteEnvironment(gymnasium.Env[Any, Any]):
             self._window.show()
 
     def _fetch_frame(self) -> Any:
+        if "_reader" in self.__dict__ and 0 in self._reader.frames:  # it came with the last step
+            return self._reader.frames[0]
         return self._connection.render()[0]
 
     def render(self) -> Any:
@@ -217,9 +227,32 @@ class RemoteEnvironment(gymnasium.Env[Any, Any]):
 
         A method of the hosted environment comes back as a function that calls it there.
         """
-        if name.startswith("_") or hasattr(type(self), name) or name in self.__dict__:
-            return getattr(self, name)
-        (value,) = self._connection.call(name, (), {})
+        return getattr(self, name) if self._is_own(name) else self._call_hosted(name)
+
+    def has_wrapper_attr(self, name: str) -> bool:
+        """Return whether this object or the hosted environment has an attribute of that name."""
+        return hasattr(self, name) if self._is_own(name) else bool(self._call_hosted("has_wrapper_attr", name))
+
+    def set_wrapper_attr(self, name: str, value: Any, *, force: bool = True) -> bool:
+        """Set an attribute of this object or, if it has none of that name, of the hosted environment.
+
+        Args:
+            name: Its name; private ones are this object's.
+            value: Its new value.
+            force: Whether to make it if the hosted environment has none of that name either.
+
+        Returns:
+            Whether it was set.
+        """
+        if self._is_own(name):
+            return super().set_wrapper_attr(name, value, force=force)
+        return bool(self._call_hosted("set_wrapper_attr", name, value, force=force))
+
+    def _is_own(self, name: str) -> bool:
+        return name.startswith("_") or hasattr(type(self), name) or name in self.__dict__
+
+    def _call_hosted(self, name: str, *args: Any, **kwargs: Any) -> Any:
+        (value,) = self._connection.call(name, args, kwargs)
         return value
 
     def close(self) -> None:

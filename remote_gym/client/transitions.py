@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from copy import deepcopy
 from dataclasses import dataclass, field
@@ -56,6 +57,8 @@ class TransitionReader:
         self._unflatten = unflattener(space)
         self._num_envs = num_envs
         self._last: list[Array] | None = None  # read-only
+        self.frames: dict[int, Any] = {}  # by env index, where they travel with the steps
+        self._warned = False
         # Per variable leaf, the element of each environment.
         self._last_variable: list[list[Any]] = [[None] * num_envs for _ in variable_leaves_of(space)]
 
@@ -74,14 +77,14 @@ class TransitionReader:
         rows = self._num_envs if part.indices is None else len(part.indices)
         arrays = self._arrays(part, rows)
         for said in part.infos:
-            block, exact, variable, *whole = values.unpack(said, "infos")
+            block, exact, variable, extras = values.unpack(said, "infos")
             if block is not None:
                 batch.info_blocks.append(unpack_infos(block))
             batch.exact.update(exact or {})
             if variable is not None:
                 batch.variable.update(zip(*variable, strict=True))
-            if whole:
-                batch.whole = whole[0]
+            if extras is not None:
+                self._take_extras(batch, extras)
         batch.missing -= rows
         stepped = len(part.rewards) > 0
         if part.indices is None:
@@ -100,6 +103,17 @@ class TransitionReader:
             batch.rewards[where] = _flat(part.rewards, np.float64, rows)
             batch.terminations[where] = _flat(part.terminations, np.bool_, rows)
             batch.truncations[where] = _flat(part.truncations, np.bool_, rows)
+
+    def _take_extras(self, batch: Batch, extras: dict[str, Any]) -> None:
+        self.frames.update(extras.get("frames", {}))
+        if "infos" in extras:
+            batch.whole = extras
+        if extras.get("dropped") and not self._warned:
+            self._warned = True
+            warnings.warn(
+                f"infos hold what cannot travel; left out, here and from now on: {', '.join(extras['dropped'][:8])}",
+                stacklevel=6,
+            )
 
     def _arrays(self, part: Transition, rows: int) -> list[Array]:
         if len(part.observations) != len(self._leaves):

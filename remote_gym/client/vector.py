@@ -48,6 +48,8 @@ class RemoteVectorEnv(VectorEnv[Any, Any, Any]):
         autoreset_mode: AutoresetMode | str = AutoresetMode.NEXT_STEP,
         copy: bool = True,
         validate_actions: bool = False,
+        render_with_step: bool = False,
+        unportable_infos: str = "raise",
         connect_timeout_seconds: float = 10.0,
         reconnect_timeout_seconds: float = 120.0,
         allow_insecure: bool = False,
@@ -66,6 +68,10 @@ class RemoteVectorEnv(VectorEnv[Any, Any, Any]):
             autoreset_mode: What happens at the end of an episode; a member or its string, as in Gymnasium.
             copy: Whether observations are writable copies; False gives read-only views that are never overwritten.
             validate_actions: Also refuse actions outside of the action space and NaN, at some cost per step.
+            render_with_step: Let frames travel with every reset and step, so that `render` needs no round trip of its
+                own; for who renders every step.
+            unportable_infos: What to do with info entries that cannot travel (arbitrary objects): ``"raise"``, or
+                ``"drop"`` them with one warning.
             connect_timeout_seconds: For the first connection.
             reconnect_timeout_seconds: How long to try again when the connection was lost.
             allow_insecure: Permit plaintext to other machines.
@@ -84,6 +90,7 @@ class RemoteVectorEnv(VectorEnv[Any, Any, Any]):
         self._connection = Connection(
             url, port, remote_args, client_credentials_paths, render_mode, num_envs=self.num_envs,
             autoreset_mode=self.autoreset_mode.value, exact_types=False, reply_early=False,
+            render_with_step=render_with_step, unportable_infos=unportable_infos,
             connect_timeout_seconds=connect_timeout_seconds, reconnect_timeout_seconds=reconnect_timeout_seconds,
             allow_insecure=allow_insecure,
         )  # fmt: skip
@@ -323,6 +330,7 @@ class RemoteVectorEnv(VectorEnv[Any, Any, Any]):
             EnvironmentRaised: A method raised, or its result cannot travel.
         """
         self._check_ready("call")
+        self._forget_frames()
         return tuple(self._connection.call(name, args, kwargs))
 
     def get_attr(self, name: str) -> tuple[Any, ...]:
@@ -340,11 +348,25 @@ class RemoteVectorEnv(VectorEnv[Any, Any, Any]):
             values = [values] * self.num_envs
         if len(values) != self.num_envs:
             raise MisuseError(f"set_attr got {len(values)} values for {self.num_envs} environments")
+        self._forget_frames()
         self._connection.set_attribute(name, values)
+
+    def _forget_frames(self) -> None:
+        """A call may change what an environment shows."""
+        self._spaces()
+        self._reader.frames = {}
+
+    @property
+    def np_random_seed(self) -> tuple[int, ...]:  # type: ignore[override]
+        """The seed of each environment's generator, as `SyncVectorEnv` has it."""
+        return self.get_attr("np_random_seed")
 
     def render(self) -> tuple[Any, ...]:
         """Return the rendered frame of each environment, of the state just stepped to."""
         self._check_ready("render")
+        self._spaces()
+        if len(frames := self._reader.frames) == self.num_envs:  # they came with the last step
+            return tuple(frames[index] for index in self._everyone)
         return tuple(self._connection.render())
 
     # End

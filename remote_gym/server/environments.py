@@ -125,9 +125,12 @@ class SessionEnvironments:
 
     def _build_command(self, block: Block, rebuilt: bool) -> list[Any]:
         message = self._message
+        options = [
+            message.autoreset_mode, message.exact_types, message.render_with_step, message.drop_unportable_infos
+        ]  # fmt: skip
         return [
             "build", block.group, self._settings.entrypoint, self._kwargs, self._render_mode, block.env_ids,
-            block.first, message.autoreset_mode, message.exact_types, self._settings.vectorization_mode, self.is_vector,
+            block.first, options, self._settings.vectorization_mode, self.is_vector,
             None if rebuilt else block.spare, rebuilt,
         ]  # fmt: skip
 

@@ -49,7 +49,7 @@ def check_env(
         num_steps: Steps to compare.
         seed: Of the resets and of the actions.
         options: Options that the environment understands, for the resets.
-        attributes: Names that can be read from the environment.
+        attributes: Names that can be read from, and set on, the environment.
 
     Raises:
         ConformanceError: A rule is broken; names it, the moment and both values.
@@ -164,10 +164,14 @@ class _Run:
         """Read and set attributes."""
         self.record.moment = "attributes"
         compare = self.pair.compare
-        for name in ("render_mode", *self.plan.attributes):
+        for name in self.plan.attributes:
             what = f"get_wrapper_attr({name!r})"
-            compare(Rule.ATTRIBUTES, what, methodcaller("get_wrapper_attr", name))
+            _, value = compare(Rule.ATTRIBUTES, what, methodcaller("get_wrapper_attr", name))
+            compare(Rule.ATTRIBUTES, "has_wrapper_attr", methodcaller("has_wrapper_attr", name))
+            compare(Rule.ATTRIBUTES, "set_wrapper_attr", methodcaller("set_wrapper_attr", name, value, force=False))
         compare(Rule.ATTRIBUTES, "has_wrapper_attr", methodcaller("has_wrapper_attr", MARK))
+        set_gently = methodcaller("set_wrapper_attr", MARK, 1, force=False)
+        compare(Rule.ATTRIBUTES, "set_wrapper_attr(force=False)", set_gently)
         for value in ({"a": [1, (2.0, None)]}, 3):
             compare(Rule.ATTRIBUTES, "set_wrapper_attr", methodcaller("set_wrapper_attr", MARK, value))
             compare(Rule.ATTRIBUTES, "get_wrapper_attr", methodcaller("get_wrapper_attr", MARK))

@@ -73,7 +73,8 @@ _VALUES: dict[str, Value] = {
     "np.str": lambda random: np.str_(f"ñ{_integer(random)}"),
     "np.bytes": lambda random: np.bytes_(random.bytes(3) + b"1"),
     "np.datetime64": lambda random: np.datetime64("2020-01-01") + _integer(random),
-    "np.timedelta64": lambda random: np.timedelta64(_integer(random), "ms"),
+    # In a list: Gymnasium takes it for a number without a unit, and NumPy refuses to put it there.
+    "np.timedelta64": lambda random: [np.timedelta64(_integer(random), "ms")],
     "np.void": lambda random: _structured(random)[0],
     # Arrays
     "array bool": lambda random: random.random(3) < 0.5,

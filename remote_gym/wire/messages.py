@@ -108,6 +108,8 @@ _PACK_CLIENT: dict[type[Any], _Pack] = {
             exact_types=m.exact_types,
             reply_early=m.reply_early,
             client_version=m.client_version,
+            render_with_step=m.render_with_step,
+            drop_unportable_infos=m.drop_unportable_infos,
         )
     },
     Attach: lambda m: {
@@ -152,6 +154,8 @@ _READ_CLIENT: dict[str, _Read] = {
         m.exact_types,
         m.reply_early,
         m.client_version,
+        m.render_with_step,
+        m.drop_unportable_infos,
     ),
     "attach": lambda m: Attach(
         m.session_id,

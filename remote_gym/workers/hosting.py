@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import traceback
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import gymnasium
 import numpy as np
@@ -28,6 +28,22 @@ RAISED, NEEDS_RESET, LOST, INVALID = 1, 2, 3, 4
 
 Failure = list[Any]
 ndarray = np.ndarray
+
+
+class HostingOptions(NamedTuple):
+    """What one session wants of its environments; the fields of the wire's `Open`.
+
+    Attributes:
+        mode: `autoreset.NONE` or the value of an `AutoresetMode`.
+        exact_types: Report values that are not of the usual types, for a single environment.
+        render_with_step: Send a frame along with every result.
+        drop_unportable_infos: Leave out info entries that cannot travel, instead of failing.
+    """
+
+    mode: str
+    exact_types: bool = False
+    render_with_step: bool = False
+    drop_unportable_infos: bool = False
 
 
 class BuildError(Exception):
@@ -63,8 +79,7 @@ class EnvironmentGroup:
         recipe: Recipe,
         env_ids: Sequence[int],
         first: int,
-        mode: str,
-        exact_types: bool,
+        options: HostingOptions,
         board: Board,
         spare: gymnasium.Env[Any, Any] | None = None,
         rebuilt: bool = False,
@@ -75,8 +90,7 @@ class EnvironmentGroup:
             recipe: How.
             env_ids: Their ids in the pool.
             first: The env index of the first.
-            mode: `autoreset.NONE` or the value of an `AutoresetMode`.
-            exact_types: Whether to report values that are not of the usual types, for a single environment.
+            options: What the session wants.
             board: Where to show what is being done.
             spare: One built earlier by the same recipe, used as the first.
             rebuilt: They take the place of lost ones, so they need a reset before a step.
@@ -87,14 +101,14 @@ class EnvironmentGroup:
         self.first = first
         self.env_ids = list(env_ids)
         self._board = board
-        self._exact_types = exact_types
+        self._options = options
         self.envs: list[AutoresetEnvironment] = []
         self._rows: Rows | None = None
         # The array, dtype and shape of an observation that is a single leaf; a shape no array has, otherwise.
         self._only_leaf: tuple[Any, Any, Any] = (None, None, None)
         try:
             for env_id in env_ids:
-                self._build_one(recipe, env_id, mode, rebuilt, None if self.envs else spare)
+                self._build_one(recipe, env_id, options.mode, rebuilt, None if self.envs else spare)
         except BaseException:
             self.close()
             raise
@@ -155,7 +169,7 @@ class EnvironmentGroup:
         Returns:
             [packed infos and exact values, failures]
         """
-        collected = Results(self._exact_types)
+        collected = Results(self._options)
         everyone = self._indices(indices)
         for index, seed in zip(everyone, seeds or [None] * len(everyone), strict=True):
             position = index - self.first
@@ -165,6 +179,8 @@ class EnvironmentGroup:
                 observation, info = self.envs[position].reset(seed, None if options is None else dict(options))
                 self._write(index, observation, collected)
                 collected.info(index, info)
+                if collected.frames is not None:
+                    collected.frames[index] = self.envs[position].env.render()
             except _Invalid as error:
                 collected.failures.append([index, INVALID, "", str(error), ""])
             except (Exception, SystemExit) as error:
@@ -182,7 +198,7 @@ class EnvironmentGroup:
             [packed infos and exact values, failures]
         """
         assert self._rows is not None
-        collected = Results(self._exact_types)
+        collected = Results(self._options)
         everyone = self._indices(indices)
         rewards, terminations, truncations = [], [], []
         # This loop is where a cheap environment's time goes: everything it needs is a local, and what can be done for
@@ -201,6 +217,8 @@ class EnvironmentGroup:
                     self._write(index, observation, collected)
                 if collected.exact is not None:
                     collected.scalars(index, reward, terminated, truncated)
+                if collected.frames is not None:
+                    collected.frames[index] = envs[position].env.render()
                 if info or type(info) is not dict:
                     collected.info(index, info)
             except _Invalid as error:
@@ -337,12 +355,15 @@ class EnvironmentGroup:
 class Results:
     """What a reset or step has to say besides the rows."""
 
-    def __init__(self, exact_types: bool) -> None:
-        """Begin with nothing to say; `exact_types` collects values that are not of the usual types."""
+    def __init__(self, options: HostingOptions) -> None:
+        """Begin with nothing to say."""
+        self._drop = options.drop_unportable_infos
+        self.frames: dict[int, Any] | None = {} if options.render_with_step else None
+        self.dropped: list[str] = []
         self.indices: list[int] = []
         self.infos: list[dict[str, Any]] = []
         self.failures: list[Failure] = []
-        self.exact: dict[int, dict[str, Any]] | None = {} if exact_types else None
+        self.exact: dict[int, dict[str, Any]] | None = {} if options.exact_types else None
         self.variable: dict[int, list[Any]] = {}
 
     def info(self, index: int, info: Any) -> None:
@@ -375,14 +396,18 @@ class Results:
     def pack(self) -> list[Any]:
         """Return [what there is to say, failures]; the former is packed as the wire has it, or empty bytes."""
         block = self._pack_infos() if self.infos else b""
-        if not (block or self.exact or self.variable):
+        if not (block or self.exact or self.variable or self.frames or self.dropped):
             return [b"", self.failures]
         try:
-            said = values.pack([block or None, self.exact or None, self._variable()], "step")
+            said = self._said(block)
         except CodecError:
             self._drop_what_cannot_travel()
-            said = values.pack([block or None, self.exact or None, self._variable()], "step")
+            said = self._said(block)
         return [said, self.failures]
+
+    def _said(self, block: bytes) -> bytes:
+        extras = {name: value for name, value in (("frames", self.frames), ("dropped", self.dropped)) if value}
+        return values.pack([block or None, self.exact or None, self._variable(), extras or None], "step")
 
     def _variable(self) -> list[Any] | None:
         return [list(self.variable), list(self.variable.values())] if self.variable else None
@@ -395,23 +420,28 @@ class Results:
 
     def _drop_what_cannot_travel(self) -> None:
         """Leave out, and report, what an environment returned that is no value."""
-        for collected in (self.exact or {}, self.variable):
+        for collected in (self.exact or {}, self.variable, self.frames or {}):
             for index in list(collected):
                 try:
-                    values.pack(collected[index], f"environment {index}: observation")
+                    values.pack(collected[index], f"environment {index}: result")
                 except CodecError as error:
                     self.failures.append([index, INVALID, "", str(error), ""])
                     del collected[index]
 
     def _portable(self) -> tuple[list[int], list[dict[str, Any]]]:
-        """Leave out, and report, the infos that cannot travel."""
+        """Leave out, and report, what cannot travel: the entry, where the session wants that, or the whole info."""
         portable: dict[int, dict[str, Any]] = {}
         for index, info in zip(self.indices, self.infos, strict=True):
             try:
                 infos.pack_infos([index], [info])
                 portable[index] = info
             except CodecError as error:
-                self.failures.append([index, INVALID, "", str(error), ""])
+                if self._drop:
+                    packed, dropped = values.pack_lossy(info, f"env {index}: info")
+                    portable[index] = values.unpack(packed)
+                    self.dropped += dropped
+                else:
+                    self.failures.append([index, INVALID, "", str(error), ""])
         return list(portable), list(portable.values())
 
 
@@ -452,6 +482,6 @@ def spec_json(env: Any) -> str:
     if env.spec is None:
         return ""
     try:
-        return env.spec.to_json()
+        return str(env.spec.to_json())
     except (ValueError, TypeError):  # callables or objects in its kwargs: data cannot carry them
         return ""

@@ -1,7 +1,7 @@
 """Child side: one session's hosted vector environment. One object holds all environments of the session; never split.
 
-It takes the place of an `EnvironmentGroup`: the same commands, the same rows. Seeds, options and actions go to it as the
-client gave them, and its infos come back as they are; what it raises concerns all its environments.
+It takes the place of an `EnvironmentGroup`: the same commands, the same rows. Seeds, options and actions go to it as
+the client gave them, and its infos come back as they are; what it raises concerns all its environments.
 """
 
 from __future__ import annotations
@@ -123,9 +123,9 @@ class VectorGroup:
         usual = rewards_dtype in (None, "<f8")
         if not infos and elements is None and usual:
             return [b"", []]
-        whole = {"infos": infos, "rewards_dtype": None if usual else rewards_dtype}
+        extras = {"infos": infos, "rewards_dtype": None if usual else rewards_dtype}
         try:
-            return [values.pack([None, None, elements, whole], "infos"), []]
+            return [values.pack([None, None, elements, extras], "infos"), []]
         except CodecError as error:
             return [b"", [[index, INVALID, "", str(error), ""] for index in range(len(self.env_ids))]]
 

@@ -58,7 +58,7 @@ class Worker:
 
     def _build(
         self, group: int, entrypoint: str, kwargs: bytes, render_mode: str | None, env_ids: list[int], first: int,
-        mode: str, exact_types: bool, vectorization_mode: str | None, vector: bool, spare: int | None, rebuilt: bool,
+        options: list[Any], vectorization_mode: str | None, vector: bool, spare: int | None, rebuilt: bool,
     ) -> Result:  # fmt: skip
         from remote_gym import values
         from remote_gym.workers.entrypoint import Recipe
@@ -69,11 +69,10 @@ class Worker:
         built: Any
         try:
             if vector:
-                built = VectorGroup(recipe, env_ids, mode, self._board, rebuilt)
+                built = VectorGroup(recipe, env_ids, options[0], self._board, rebuilt)
             else:
-                built = self._hosting.EnvironmentGroup(
-                    recipe, env_ids, first, mode, exact_types, self._board, ready, rebuilt
-                )
+                wanted = self._hosting.HostingOptions(*options)
+                built = self._hosting.EnvironmentGroup(recipe, env_ids, first, wanted, self._board, ready, rebuilt)
         except self._hosting.BuildError as error:
             return {"failure": error.failure}
         self._groups[group] = built
