@@ -132,6 +132,13 @@ def _check_depth(path: tuple[str | int, ...]) -> None:
         raise MisuseError(f"the space is nested deeper than {MAX_SPACE_DEPTH} levels")
 
 
+def space_at(space: spaces.Space[Any], leaf: Leaf) -> spaces.Space[Any]:
+    """Return the subspace that `leaf` lays out."""
+    for part in leaf.path:
+        space = space.spaces[part]  # type: ignore[attr-defined]
+    return space
+
+
 Parts = tuple[Sequence[Any], Sequence[Any]]
 """The fixed-size parts of a value (or batch) in layout order, and the variable ones."""
 

@@ -163,20 +163,7 @@ def test_examples_of_local_types(toys: ToyServer) -> None:
         assert type(pendulum.step(np.zeros(1, np.float32))[1]) is np.float64
 
 
-@pytest.mark.parametrize(
-    "space",
-    [
-        pytest.param(
-            space,
-            marks=[
-                pytest.mark.xfail(strict=True, reason="a 0-d Box action arrives as a NumPy scalar, as in SyncVectorEnv")
-            ]
-            if space == "box scalar"
-            else [],
-        )
-        for space in toy_module.SPACES
-    ],
-)
+@pytest.mark.parametrize("space", toy_module.SPACES)
 def test_single_environment_of_every_space(toys: ToyServer, space: str) -> None:
     remote, oracle = toys.single("echo", {"space": space}), toy_module.create("echo", space=space)
     with closing(remote, oracle):

@@ -14,7 +14,7 @@ from gymnasium import spaces
 
 from remote_gym import values
 from remote_gym.errors import MisuseError
-from remote_gym.leaves import Array, Leaf, flattener, leaves_of, variable_leaves_of
+from remote_gym.leaves import Array, Leaf, flattener, leaves_of, space_at, variable_leaves_of
 
 
 class ActionEncoder:
@@ -27,7 +27,7 @@ class ActionEncoder:
         self._flatten = flattener(space)
         self._validate = validate
         self._checks: list[tuple[Leaf, Callable[[Array], Array]]] = (
-            [(leaf, _in_bounds(_space_at(space, leaf))) for leaf in self._leaves] if validate else []
+            [(leaf, _in_bounds(space_at(space, leaf))) for leaf in self._leaves] if validate else []
         )
 
     def encode(self, actions: Any, indices: Sequence[int]) -> tuple[list[Array], bytes]:
@@ -97,7 +97,9 @@ def _rows(part: Any, leaf: Leaf, indices: Sequence[int]) -> Array:
         array = None
     if array is None or array.dtype.kind not in "biuf" or array.shape != expected:
         raise MisuseError(_describe_mismatch(part, array, leaf, indices))
-    if not np.can_cast(array.dtype, leaf.dtype, "same_kind"):
+    # Integers are cast to any integer dtype that holds their values: a plain list of ints is int64.
+    integers = array.dtype.kind in "biu" and leaf.dtype.kind in "iu"
+    if not integers and not np.can_cast(array.dtype, leaf.dtype, "same_kind"):
         raise MisuseError(
             f"actions{leaf} have dtype {array.dtype}, which does not cast to the space's {leaf.dtype} "
             f"without changing its kind"
@@ -132,12 +134,6 @@ def _describe_mismatch(part: Any, array: Array | None, leaf: Leaf, indices: Sequ
             if single.shape != leaf.shape:
                 return f"the action{leaf} of environment {index} has shape {single.shape}, expected {leaf.shape}"
     return f"actions{leaf} have shape {np.shape(part)}, expected {(len(indices), *leaf.shape)}"
-
-
-def _space_at(space: spaces.Space[Any], leaf: Leaf) -> spaces.Space[Any]:
-    for part in leaf.path:
-        space = space.spaces[part]  # type: ignore[attr-defined]
-    return space
 
 
 def _in_bounds(space: spaces.Space[Any]) -> Callable[[Array], Array]:

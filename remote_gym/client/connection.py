@@ -198,6 +198,12 @@ class Connection:
         check_name(name)
         return self.ask(Call(self.stream.next_number(), indices, name, arguments))
 
+    def look(self, name: str) -> dict[str, Any]:
+        """Return ``{"value": ...}`` for an attribute of the first environment, ``{"callable": True}`` for a method."""
+        check_name(name)
+        seen: dict[str, Any] = self.ask(Call(self.stream.next_number(), [0], name))[0]
+        return seen
+
     def set_attribute(self, name: str, new: Sequence[Any]) -> None:
         """Set the attribute `name` of each environment to its item of `new`.
 

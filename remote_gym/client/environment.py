@@ -18,7 +18,7 @@ from remote_gym.client.connection import Connection, CredentialsPaths
 from remote_gym.client.failures import first_failure, refusal
 from remote_gym.client.rendering import Window
 from remote_gym.client.transitions import Batch, TransitionReader
-from remote_gym.errors import MisuseError, ProtocolError
+from remote_gym.errors import EnvironmentRaised, MisuseError, ProtocolError
 
 
 class RemoteEnvironment(gymnasium.Env[Any, Any]):
@@ -227,33 +227,37 @@ class RemoteEnvironment(gymnasium.Env[Any, Any]):
 
         A method of the hosted environment comes back as a function that calls it there.
         """
-        return getattr(self, name) if self._is_own(name) else self._call_hosted(name)
+        if self._is_own(name):
+            return getattr(self, name)
+        seen = self._connection.look(name)
+        if "value" in seen:
+            return seen["value"]
+        return lambda *args, **kwargs: self._connection.call(name, args, kwargs)[0]
 
     def has_wrapper_attr(self, name: str) -> bool:
-        """Return whether this object or the hosted environment has an attribute of that name."""
-        return hasattr(self, name) if self._is_own(name) else bool(self._call_hosted("has_wrapper_attr", name))
+        """Return whether this object or the hosted environment has the attribute."""
+        if self._is_own(name):
+            return True
+        try:
+            self._connection.look(name)
+        except EnvironmentRaised as error:
+            if error.remote_type.endswith("AttributeError"):
+                return False
+            raise
+        return True
 
     def set_wrapper_attr(self, name: str, value: Any, *, force: bool = True) -> bool:
-        """Set an attribute of this object or, if it has none of that name, of the hosted environment.
-
-        Args:
-            name: Its name; private ones are this object's.
-            value: Its new value.
-            force: Whether to make it if the hosted environment has none of that name either.
-
-        Returns:
-            Whether it was set.
-        """
+        """Set an attribute of this object if it has it, else of the hosted environment; see `gymnasium.Env`."""
         if self._is_own(name):
-            return super().set_wrapper_attr(name, value, force=force)
-        return bool(self._call_hosted("set_wrapper_attr", name, value, force=force))
+            setattr(self, name, value)
+            return True
+        if not force and not self.has_wrapper_attr(name):
+            return False
+        self._connection.set_attribute(name, [value])
+        return True
 
     def _is_own(self, name: str) -> bool:
         return name.startswith("_") or hasattr(type(self), name) or name in self.__dict__
-
-    def _call_hosted(self, name: str, *args: Any, **kwargs: Any) -> Any:
-        (value,) = self._connection.call(name, args, kwargs)
-        return value
 
     def close(self) -> None:
         """End the session, and close the window if there is one."""

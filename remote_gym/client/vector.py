@@ -258,7 +258,6 @@ class RemoteVectorEnv(VectorEnv[Any, Any, Any]):
             gymnasium.error.NoAsyncCallError: Nothing was begun.
         """
         batch = self._finish(Step, "step", timeout)
-        self._over = batch.terminations | batch.truncations
         return (
             self._reader.observations(self._copy), batch.rewards, batch.terminations, batch.truncations, batch.infos
         )  # fmt: skip
@@ -315,6 +314,8 @@ class RemoteVectorEnv(VectorEnv[Any, Any, Any]):
         self._pending = None
         if kind is Reset:
             self._over[list(every(request.indices, self.num_envs))] = False
+        else:
+            self._over = batch.terminations | batch.truncations
         self._reader.commit(batch, self._failures)
         if self._failures:
             raise first_failure(self._failures)

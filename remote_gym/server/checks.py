@@ -15,6 +15,9 @@ from remote_gym.batches import Call, Failure, Indices, Render, Request, Reset, S
 from remote_gym.errors import CodecError
 from remote_gym.leaves import leaves_of, variable_leaves_of
 
+_ATTRIBUTE_ACCESS = frozenset({"get_wrapper_attr", "set_wrapper_attr", "has_wrapper_attr"})
+"""Methods of every environment that would reach private names through their first argument."""
+
 Command = Callable[[Sequence[int]], tuple[Any, ...]]
 """Positions within the request's indices, those of one worker -> the name and arguments of its command."""
 
@@ -106,9 +109,13 @@ class RequestChecker:
             raise RefusalError("request", f"the name {request.name!r} is private: it cannot be reached from outside")
         if request.values is not None:
             return self._set(request, request.values)
+        if not request.arguments:  # look at the attribute, call nothing
+            return lambda _positions: ("call", request.name, b"")
         arguments = _unpacked(request.arguments, "arguments")
         if not (isinstance(arguments, list) and list(map(type, arguments)) == [list, dict]):
             raise RefusalError("request", "arguments must be an array [positional array, keyword map]")
+        if request.name in _ATTRIBUTE_ACCESS and str(next(iter(arguments[0]), "")).startswith("_"):
+            raise RefusalError("request", f"the name {arguments[0][0]!r} is private: it cannot be reached from outside")
         packed = bytes(request.arguments)
         return lambda _positions: ("call", request.name, packed)
 

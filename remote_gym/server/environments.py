@@ -6,7 +6,7 @@ Knows nothing of numbers, streams or leases: what a request's answer is, and whe
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import pairwise
@@ -89,11 +89,12 @@ class SessionEnvironments:
             self._blocks = await self._pool.place(self.num_envs, self._block_lost, recipe, self.is_vector)
         except (OSError, MemoryError) as error:
             raise RefusalError("num_workers", f"a worker process could not be started: {error}") from error
-        described = await asyncio.gather(*map(self._build, self._blocks))
+        described = await _in_order(map(self._build, self._blocks))
         self._compare(described)
         self._read_spaces(described[0])
         await self._lay_out_rows()
-        return described[0]
+        first: dict[str, Any] = described[0]
+        return first
 
     async def probe(self, block: Block) -> bool:
         """Build the one environment of `block`, to find out whether it can be.
@@ -184,7 +185,7 @@ class SessionEnvironments:
             ) from error
         self._rows = Rows(self._memory.buffer, self.action_leaves, self.observation_leaves, self.num_envs)
         asked = [_ask(block.worker, self._rows_command(block)) for block in self._blocks]
-        for result in await asyncio.gather(*asked):
+        for result in await _in_order(asked):
             if isinstance(result, WorkerLost):
                 raise RefusalError("build", f"a worker died while the session was opened: {result.reason}")
 
@@ -324,6 +325,15 @@ class SessionEnvironments:
             self._broken[block.group] = WorkerLost(reason, lost.stderr_tail, lost.env_id)
         for command, callback in self._postponed.pop(block.group, []):
             self._submit(block, command, callback)
+
+
+async def _in_order(coroutines: Iterable[Coroutine[Any, Any, Any]]) -> list[Any]:
+    """Wait for all, then raise the first error in their order: which worker is quicker must not matter."""
+    results = await asyncio.gather(*coroutines, return_exceptions=True)
+    for result in results:
+        if isinstance(result, BaseException):
+            raise result
+    return results
 
 
 async def _ask(worker: WorkerProcess, command: list[Any]) -> Any:

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from typing import Protocol
 
 from remote_gym.batches import Attach, Attached, Close, Closed, Indices, Lost, Open, Opened, Refused, Request
-from remote_gym.server.checks import RefusalError, RequestChecker
+from remote_gym.server.checks import Command, RefusalError, RequestChecker
 from remote_gym.server.environments import SessionEnvironments
 from remote_gym.server.ledger import BusyError, Ledger, OutOfOrderError, SessionEvent, SessionState
 from remote_gym.server.settings import Settings
@@ -171,7 +171,16 @@ class Session:
         except RefusalError as error:
             self._refuse(message.number, error.limit, str(error))
         else:
+            self._run(message, command)
+
+    def _run(self, message: Request, command: Command) -> None:
+        try:
             self._environments.run(message, command)
+        except Exception as error:
+            # A bug of ours. The request is admitted but will never be answered: better a lost session than a client
+            # that waits for ever.
+            logger.exception("request %d of %r failed", message.number, self)
+            self._break(f"internal error: {error!r}")
 
     def _refuse(self, number: int, limit: str, message: str) -> None:
         frame = pack_server(Refused(number, limit, message))

@@ -120,6 +120,7 @@ INFOS: dict[str, Draw] = {
     "nested keys that come and go": _nested_now_and_then,
     "numbers of changing type": _numbers_of_changing_type,
     "ten floats": lambda random, _steps: {f"reward_{i}": np.float64(random.normal()) for i in range(10)},
-    "all at once": lambda random, _steps: {name: [value(random)] for name, value in _VALUES.items()},
+    "all at once": lambda random, _steps: {name: value(random) for name, value in _VALUES.items()},
+    "all in a list": lambda random, _steps: {name: [value(random)] for name, value in _VALUES.items()},
 }
 """Infos by name. Any number of environments can say them at once; Gymnasium's vector env collects them."""

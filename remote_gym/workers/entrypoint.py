@@ -45,7 +45,7 @@ class Recipe:
     @property
     def is_vector(self) -> bool:
         """Whether a vector environment is hosted. Imports what has to be imported; raises like `build`."""
-        kind, _ = resolve(self.entrypoint, self.vectorization_mode == VECTOR_ENTRY_POINT)
+        kind, _ = self._resolved()
         return kind == "vector function" or (kind == "id" and self.vectorization_mode == VECTOR_ENTRY_POINT)
 
     def build(self, env_id: int) -> gymnasium.Env[Any, Any]:
@@ -55,18 +55,21 @@ class Recipe:
             MisuseError: The entrypoint cannot be used; says why.
             Exception: Whatever importing it, or the function itself, raised.
         """
-        kind, target = resolve(self.entrypoint, vector=False)
+        kind, target = self._resolved()
         env = gymnasium.make(target, **self._id_kwargs()) if kind == "id" else target(**self._arguments(target, env_id))
         return self._checked(env, gymnasium.Env)  # type: ignore[no-any-return]
 
     def build_vector(self, num_envs: int, env_id: int) -> VectorEnv[Any, Any, Any]:
         """Return a new vector environment; raises like `build`."""
-        kind, target = resolve(self.entrypoint, vector=True)
+        kind, target = self._resolved()
         if kind == "id":
             env = gymnasium.make_vec(target, num_envs, vectorization_mode=VECTOR_ENTRY_POINT, **self._id_kwargs())
         else:
             env = target(num_envs, **self._arguments(target, env_id))
         return self._checked(env, VectorEnv)  # type: ignore[no-any-return]
+
+    def _resolved(self) -> tuple[str, Any]:
+        return resolve(self.entrypoint, self.vectorization_mode == VECTOR_ENTRY_POINT)
 
     def _id_kwargs(self) -> dict[str, Any]:
         render_mode = self.kwargs.get("render_mode", self.render_mode)
@@ -89,7 +92,7 @@ class Recipe:
 
 
 @cache
-def resolve(entrypoint: str, vector: bool) -> tuple[str, Any]:
+def resolve(entrypoint: str, vector: bool = False) -> tuple[str, Any]:
     """Return ``("function", callable)``, ``("vector function", callable)`` or ``("id", gymnasium_id)``.
 
     Imports what has to be imported, once. With `vector`, a file must have `create_vector_environment`.
@@ -117,7 +120,6 @@ def resolve(entrypoint: str, vector: bool) -> tuple[str, Any]:
     return ("vector function" if rest == VECTOR_FACTORY_NAME else "function"), _function_of(module, rest, entrypoint)
 
 
-@cache
 def _load_file(path: Path) -> Any:
     path = path.resolve()
     if not path.is_file():

@@ -12,12 +12,13 @@ from typing import Any, NamedTuple
 
 import gymnasium
 import numpy as np
+from gymnasium.spaces import Box
 from gymnasium.vector.utils import batch_space, iterate
 
 from remote_gym import infos, values
 from remote_gym.autoreset import AutoresetEnvironment
 from remote_gym.errors import CodecError, MisuseError
-from remote_gym.leaves import Array, flattener, leaves_of, unflattener, variable_leaves_of
+from remote_gym.leaves import Array, flattener, leaves_of, space_at, unflattener, variable_leaves_of
 from remote_gym.spaces import SpaceData, describe
 from remote_gym.workers import board as boards
 from remote_gym.workers.board import Board
@@ -139,6 +140,7 @@ class EnvironmentGroup:
         self._observation_leaves = leaves_of(env.observation_space)
         self._action_leaves = leaves_of(env.action_space)
         self._variable_actions = len(variable_leaves_of(env.action_space))
+        self._action_is_box = [isinstance(space_at(env.action_space, leaf), Box) for leaf in self._action_leaves]
         self._flatten = flattener(env.observation_space)
         self._unflatten_actions = unflattener(env.action_space)
         # Only its structure is used, so any number of environments will do.
@@ -264,21 +266,37 @@ class EnvironmentGroup:
         # Copied out of the rows, so that an environment may keep its action: the row is overwritten by the next one.
         # A fancy index copies by itself.
         assert self._rows is not None
+        if self._options.exact_types:
+            return self._exact_actions(indices, variable)
         where = _where(indices)
         leaves = [leaf[where].copy() if isinstance(where, slice) else leaf[where] for leaf in self._rows.actions]
         columns = [tuple(row[at] for row in variable) for at in range(self._variable_actions)]
         return iterate(self._action_space, self._unflatten_actions(leaves, columns))
 
+    def _exact_actions(self, indices: range | Sequence[int], variable: Sequence[Sequence[Any]]) -> Iterator[Any]:
+        # A single environment gets a 0-d array for a Box without axes, as its user passed it; a batch yields scalars.
+        assert self._rows is not None
+        for position, index in enumerate(indices):
+            leaves = [
+                leaf[index, ...].copy() if is_box else leaf[index]
+                for leaf, is_box in zip(self._rows.actions, self._action_is_box, strict=True)
+            ]
+            yield self._unflatten_actions(leaves, variable[position] if variable else ())
+
     def call(self, indices: Sequence[int] | None, name: str, arguments: Any) -> list[Any]:
         """Call the method, or read the attribute, `name` of each environment, through its wrappers.
+
+        With `arguments` None nothing is called: the result tells whether it is callable, or its value.
 
         Returns:
             [list of packed results, failures]; an env index with a failure has empty bytes.
         """
-        args, kwargs = arguments
+        args, kwargs = arguments or ((), {})
 
         def run(env: gymnasium.Env[Any, Any], _position: int) -> Any:
             attribute = env.get_wrapper_attr(name)
+            if arguments is None:
+                return {"callable": True} if callable(attribute) else {"value": attribute}
             return attribute(*args, **kwargs) if callable(attribute) else attribute
 
         return self._each(indices, boards.CALL, run, f"result of {name!r}")

@@ -140,9 +140,13 @@ class VectorGroup:
         Returns:
             [list of packed results, one per environment, failures]; the latter's result stands for each environment.
         """
-        args, kwargs = arguments
+        args, kwargs = arguments or ((), {})
 
         def run() -> Sequence[Any]:
+            if arguments is None:
+                attribute = getattr(self.env.unwrapped, name)
+                seen = {"callable": True} if callable(attribute) else {"value": attribute}
+                return [seen] * len(self.env_ids)
             if hasattr(self.env, "call"):
                 return self.env.call(name, *args, **kwargs)  # type: ignore[no-any-return]
             attribute = getattr(self.env.unwrapped, name)

@@ -109,7 +109,7 @@ class Worker:
     def _call(self, group: int, indices: list[int] | None, name: str, arguments: bytes) -> Result:
         from remote_gym import values
 
-        return self._groups[group].call(indices, name, values.unpack(arguments))
+        return self._groups[group].call(indices, name, values.unpack(arguments) if arguments else None)
 
     def _set(self, group: int, indices: list[int] | None, name: str, new: bytes) -> Result:
         from remote_gym import values

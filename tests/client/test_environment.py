@@ -98,7 +98,6 @@ def test_attributes_of_the_hosted_environment(toys: ToyServer) -> None:
             env.get_wrapper_attr("nowhere")
 
 
-@pytest.mark.xfail(strict=True, reason="it is called at once, without arguments")
 def test_methods_of_the_hosted_environment_come_back_as_functions(toys: ToyServer) -> None:
     with toys.single("gymnasium_env", {"id": "Taxi-v4"}) as env:
         assert env.get_wrapper_attr("encode")(0, 1, 2, 3) == 31

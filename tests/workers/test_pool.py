@@ -64,8 +64,13 @@ def test_env_ids_are_unique_while_they_live_and_used_again(serve: ServerFactory)
         assert env_ids(first) == [0, 1, 2]
         assert env_ids(second) == [3, 4]
         first.close()
-        with RemoteVectorEnv(server.address, num_envs=4) as third:
-            assert env_ids(third) == [0, 1, 2, 5]
+
+        def third() -> list[int]:
+            with RemoteVectorEnv(server.address, num_envs=4) as envs:
+                return env_ids(envs)
+
+        # Those of the first are free when its workers have closed them, a moment later.
+        wait_until(lambda: third() == [0, 1, 2, 5], 5.0, "the use of free env_ids")
 
 
 def test_max_envs_per_worker_adds_workers_and_retires_them(serve: ServerFactory) -> None:
