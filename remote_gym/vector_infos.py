@@ -30,7 +30,9 @@ def add_infos(vector_infos: dict[str, Any], block: InfoBlock, num_envs: int) -> 
     """
     if any(group.indices[-1] >= num_envs for group in block.groups):
         raise CodecError(f"info for env {block.indices[-1]}, but there are {num_envs} envs", "infos")
-    if len(block.groups) > 1 and any(map(_holds_loose_dicts, block.groups)):
+    # A key that holds a dict and now gets something else is replaced, which moves it in the order: row by row then.
+    nested = any(isinstance(value, dict) for value in vector_infos.values())
+    if len(block.groups) > 1 and (nested or any(map(_holds_loose_dicts, block.groups))):
         for index, info in block.rows():
             _add_info(vector_infos, info, index, num_envs)
     else:

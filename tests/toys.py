@@ -150,6 +150,31 @@ def counter(length: int = 4, render_mode: str | None = None) -> gym.Env[Any, Any
     return FunctionEnv(step, reset, spaces.Box(-1, 2**40, (2,), np.int64), spaces.Discrete(3), render_mode)
 
 
+def picture(length: int = 5, render_mode: str | None = None) -> gym.Env[Any, Any]:
+    """Observes, and renders, a (16, 16, 3) image of the number of steps; draws nothing from its generator."""
+
+    def observe(env: FunctionEnv) -> Any:
+        return (np.arange(16 * 16 * 3).reshape(16, 16, 3) * (env.steps + 1) % 256).astype(np.uint8)
+
+    def step(env: FunctionEnv, action: Any) -> Any:
+        return observe(env), float(action), action == 2 and env.steps > 1, env.steps >= length, {"steps": env.steps}
+
+    env = FunctionEnv(
+        step, lambda env, seed, options: (observe(env), {}), spaces.Box(0, 255, (16, 16, 3), np.uint8),
+        render_mode=render_mode,
+    )  # fmt: skip
+    env.render = lambda: observe(env)  # type: ignore[method-assign]
+    return env
+
+
+def atari(**kwargs: Any) -> gym.Env[Any, Any]:
+    """Breakout behind `AtariPreprocessing`, which reads the emulator itself and so has to be where that is."""
+    import ale_py
+
+    gym.register_envs(ale_py)
+    return gym.wrappers.AtariPreprocessing(gym.make("ALE/Breakout-v5", frameskip=1), **kwargs)
+
+
 def same_buffer() -> gym.Env[Any, Any]:
     """Returns the same array each time, changed in place."""
     buffer = np.zeros(3, np.float32)

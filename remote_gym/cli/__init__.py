@@ -1,4 +1,4 @@
-"""The user's terminal: ``remote-gym serve | certs | check-connection | demo``.
+"""The user's terminal: ``remote-gym serve | certs | check | check-connection | demo``.
 
 Each command imports what it needs only when it runs.
 """
@@ -16,6 +16,7 @@ from remote_gym.errors import RemoteGymError
 COMMANDS = {
     "serve": "host environments until stopped",
     "certs": "write a CA, a server and a client certificate",
+    "check": "compare an environment with itself, served",
     "check-connection": "tell which step of a connection to a server fails",
     "demo": "serve CartPole over TLS and step it, as a first look",
 }

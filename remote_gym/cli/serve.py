@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 
 DESCRIPTION = "Host environments until stopped. SIGTERM or Ctrl-C drains; a second one stops at once."
 
+WAKE_SECONDS = 0.2
+"""How often the main thread looks up: the kernel may give a signal to another thread, which does not wake it."""
+
 READY_LINE = "remote-gym ready on {address}"
 
 
@@ -34,7 +37,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--num-workers", type=int, default=None, help="worker processes (default: one per core)")
     parser.add_argument("--max-envs-per-worker", type=int, default=None, help="environments that may share a worker")
     parser.add_argument(
-        "--entrypoint-kwargs", type=_json_object, default={}, metavar="JSON", help="e.g. '{\"g\": 9.8}'"
+        "--entrypoint-kwargs", type=json_object, default={}, metavar="JSON", help="e.g. '{\"g\": 9.8}'"
     )
     parser.add_argument(
         "--vectorization-mode", choices=["vector_entry_point"], help="host the id's own vector environment"
@@ -48,7 +51,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--verbose", action="store_true", help="log more")
 
 
-def _json_object(text: str) -> dict[str, Any]:
+def json_object(text: str) -> dict[str, Any]:
+    """Return the JSON object that an argument holds; raises what `argparse` turns into a message."""
     try:
         value = json.loads(text)
     except ValueError as error:
@@ -91,6 +95,8 @@ def run(arguments: argparse.Namespace) -> int:
     signals: queue.SimpleQueue[int] = queue.SimpleQueue()
     _on_signals(signals.put)
     print(READY_LINE.format(address=server.address), flush=True)
+    while signals.empty():
+        server.wait_for_termination(WAKE_SECONDS)
     signals.get()
     logging.getLogger("remote_gym.server").info("draining; a second signal stops at once")
     stopper = threading.Thread(target=server.stop, daemon=True)

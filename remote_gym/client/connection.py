@@ -87,7 +87,8 @@ class Connection:
             autoreset_mode=autoreset_mode,
             exact_types=exact_types,
             reply_early=reply_early,
-            render_with_step=render_with_step,
+            # Rendering a list hands out what gathered since the last time, so it must be the user who asks for it.
+            render_with_step=render_with_step and not (render_mode or "").endswith("_list"),
             drop_unportable_infos=unportable_infos == "drop",
         )
         self._connect_timeout = float(connect_timeout_seconds)

@@ -14,6 +14,7 @@ import contextlib
 import logging
 import os
 import threading
+import time
 import warnings
 import weakref
 from collections.abc import Coroutine, Mapping, Sequence
@@ -36,7 +37,7 @@ from remote_gym.workers.pool import Timeouts
 logger = logging.getLogger("remote_gym.server")
 
 DEFAULT_GRACE_SECONDS = 10.0
-START_TIMEOUT_SECONDS = 60.0
+WAKE_SECONDS = 0.2
 
 _OPTIONS: list[tuple[str, int]] = [
     ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
@@ -136,8 +137,14 @@ class RemoteEnvironmentServer:
 
     # On the caller's thread
 
-    def _call(self, coroutine: Coroutine[Any, Any, Any], timeout: float | None = None) -> Any:
-        return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result(timeout)
+    def _call(self, coroutine: Coroutine[Any, Any, Any], timeout: float = float("inf")) -> Any:
+        future = asyncio.run_coroutine_threadsafe(coroutine, self._loop)
+        deadline = time.monotonic() + timeout
+        # In short waits: the kernel may give a signal to another thread, and Python handles it in the main thread only
+        # when that one wakes up.
+        while not future.done() and time.monotonic() < deadline:
+            concurrent.futures.wait([future], timeout=min(WAKE_SECONDS, deadline - time.monotonic()))
+        return future.result(0)
 
     def _shut_down(self, grace_seconds: float) -> None:
         if os.getpid() != self._process:

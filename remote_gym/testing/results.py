@@ -45,7 +45,7 @@ def compare_observations(
         values = Rule.OBSERVATION_DTYPES
     elif index in reset:
         values = Rule.AUTORESET
-    record.count(Rule.OBSERVATION_TYPES, Rule.OBSERVATION_DTYPES)
+    record.count(Rule.OBSERVATION_TYPES, Rule.OBSERVATION_DTYPES, *([Rule.AUTORESET] if reset else []))
     record.differ(values, what, found, index)
 
 

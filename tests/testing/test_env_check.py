@@ -11,16 +11,8 @@ from remote_gym.testing.toy_infos import INFOS
 from remote_gym.testing.toy_spaces import SPACES
 from remote_gym.testing.toys import TOYS, create_environment
 
-KNOWN = {"box scalar": "a 0-d Box action arrives as a NumPy scalar, as in SyncVectorEnv"}
 
-
-@pytest.mark.parametrize(
-    "space",
-    [
-        pytest.param(name, marks=[pytest.mark.xfail(strict=True, reason=KNOWN[name])] if name in KNOWN else [])
-        for name in SPACES
-    ],
-)
+@pytest.mark.parametrize("space", SPACES)
 def test_every_space(two_workers: Any, space: str) -> None:
     check_env(*two_workers.singles(f"space {space}"), num_steps=15)
 
