@@ -189,6 +189,8 @@ class SessionEnvironments:
         for result in await _in_order(asked):
             if isinstance(result, WorkerLost):
                 raise RefusalError("build", f"a worker died while the session was opened: {result.reason}")
+            if result is not None:
+                raise RefusalError("row_memory", result["refused"])
 
     def _rows_command(self, block: Block) -> list[Any]:
         assert self._memory is not None
@@ -242,6 +244,8 @@ class SessionEnvironments:
     def _gather(self, operation: _Operation, block: Block, own: list[int] | None, result: Any) -> None:
         """Take in one worker's part; answer when it is the last, or at once where the client wants that."""
         mine = range(block.first, block.stop) if own is None else own
+        if result is None:
+            result = self._broken.get(block.group) or WorkerLost("not rebuilt", "", block.env_ids[0])
         if isinstance(result, WorkerLost):
             operation.failures += [_lost(index, block, result) for index in mine]
         else:

@@ -22,6 +22,9 @@ from remote_gym.workers.memory import SharedBlock
 from remote_gym.workers.output import LabelledOutput
 
 
+_NEED_A_GROUP = frozenset({"reset", "step", "call", "set", "render"})
+
+
 class Worker:
     """The groups of environments in this process, and the commands on them."""
 
@@ -47,9 +50,16 @@ class Worker:
 
     def run(self, commands: list[Command]) -> list[Result]:
         """Run one round."""
-        results = [self._handlers[command[0]](*command[1:]) for command in commands]
+        results = [self._run_one(command) for command in commands]
         self._board.idle()
         return results
+
+    def _run_one(self, command: Command) -> Result:
+        """Run one command; None answers what concerns a group that could not be built (again)."""
+        name, *arguments = command
+        if name in _NEED_A_GROUP and arguments[0] not in self._groups:
+            return None
+        return self._handlers[name](*arguments)
 
     def close(self) -> None:
         """Close all environments."""
@@ -88,8 +98,12 @@ class Worker:
 
     def _rows(self, group: int, num_envs: int, size: int) -> Result:
         _, (descriptor,), _, _ = socket.recv_fds(self._descriptors, 1, 1)
-        block = SharedBlock(descriptor, size)
-        self._groups[group].attach(block.buffer, num_envs)
+        try:
+            block = SharedBlock(descriptor, size)
+        except (OSError, ValueError) as error:  # a limit on this process's address space
+            return {"refused": f"a worker could not map {size} bytes: {error}"}
+        if group in self._groups:
+            self._groups[group].attach(block.buffer, num_envs)
         block.close()  # the arrays keep the mapping alive
         return None
 
