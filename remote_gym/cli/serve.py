@@ -36,9 +36,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-p", "--port", type=int, default=None, help="port; 0: any free one (default: 56765)")
     parser.add_argument("--num-workers", type=int, default=None, help="worker processes (default: one per core)")
     parser.add_argument("--max-envs-per-worker", type=int, default=None, help="environments that may share a worker")
-    parser.add_argument(
-        "--entrypoint-kwargs", type=json_object, default={}, metavar="JSON", help="e.g. '{\"g\": 9.8}'"
-    )
+    parser.add_argument("--entrypoint-kwargs", type=json_object, default={}, metavar="JSON", help="e.g. '{\"g\": 9.8}'")
     parser.add_argument(
         "--vectorization-mode", choices=["vector_entry_point"], help="host the id's own vector environment"
     )

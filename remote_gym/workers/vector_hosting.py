@@ -21,7 +21,7 @@ from remote_gym.spaces import describe
 from remote_gym.workers import board as boards
 from remote_gym.workers.board import Board
 from remote_gym.workers.entrypoint import Recipe
-from remote_gym.workers.hosting import INVALID, BuildError, Failure, failure_of, portable_metadata, spec_json
+from remote_gym.workers.results import INVALID, BuildError, Failure, failure_of, portable_metadata, spec_json
 from remote_gym.workers.rows import Rows
 
 

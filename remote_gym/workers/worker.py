@@ -21,7 +21,6 @@ from remote_gym.workers.link import ChildLink, Command, Result
 from remote_gym.workers.memory import SharedBlock
 from remote_gym.workers.output import LabelledOutput
 
-
 _NEED_A_GROUP = frozenset({"reset", "step", "call", "set", "render"})
 
 
@@ -30,9 +29,13 @@ class Worker:
 
     def __init__(self, descriptors: socket.socket, board: Board) -> None:
         """Host nothing yet; shared memory will come as descriptors over the socket `descriptors`."""
-        from remote_gym.workers import hosting  # gymnasium takes a while: the server is already told that we run
+        from remote_gym.workers import (  # gymnasium takes a while: the server is already told that we run
+            hosting,
+            results,
+        )
 
         self._hosting = hosting
+        self._results = results
         self._descriptors = descriptors
         self._board = board
         self._groups: dict[int, Any] = {}  # EnvironmentGroup or VectorGroup
@@ -81,9 +84,9 @@ class Worker:
             if vector:
                 built = VectorGroup(recipe, env_ids, options[0], self._board, rebuilt)
             else:
-                wanted = self._hosting.HostingOptions(*options)
+                wanted = self._results.HostingOptions(*options)
                 built = self._hosting.EnvironmentGroup(recipe, env_ids, first, wanted, self._board, ready, rebuilt)
-        except self._hosting.BuildError as error:
+        except self._results.BuildError as error:
             return {"failure": error.failure}
         self._groups[group] = built
         return built.description()
@@ -94,7 +97,7 @@ class Worker:
         try:
             return {"vector": Recipe(entrypoint, {}, None, vectorization_mode).is_vector}
         except (Exception, SystemExit) as error:
-            return {"failure": self._hosting.failure_of(0, error)}
+            return {"failure": self._results.failure_of(0, error)}
 
     def _rows(self, group: int, num_envs: int, size: int) -> Result:
         _, (descriptor,), _, _ = socket.recv_fds(self._descriptors, 1, 1)

@@ -1,0 +1,171 @@
+"""Child side: what hosted environments have to say besides the rows, and what to tell when something goes wrong.
+
+A *failure* is a list [env index, kind, type, message, detail], with the kinds of the wire's `Failure`.
+"""
+
+from __future__ import annotations
+
+import traceback
+from typing import Any, NamedTuple
+
+import gymnasium
+
+from remote_gym import infos, values
+from remote_gym.errors import CodecError
+
+RAISED, NEEDS_RESET, LOST, INVALID = 1, 2, 3, 4
+
+Failure = list[Any]
+
+
+class HostingOptions(NamedTuple):
+    """What one session wants of its environments; the fields of the wire's `Open`.
+
+    Attributes:
+        mode: `autoreset.NONE` or the value of an `AutoresetMode`.
+        exact_types: Report values that are not of the usual types, for a single environment.
+        render_with_step: Send a frame along with every result.
+        drop_unportable_infos: Leave out info entries that cannot travel, instead of failing.
+    """
+
+    mode: str
+    exact_types: bool = False
+    render_with_step: bool = False
+    drop_unportable_infos: bool = False
+
+
+class BuildError(Exception):
+    """An environment could not be built.
+
+    Attributes:
+        failure: What to tell the client.
+    """
+
+    def __init__(self, failure: Failure) -> None:
+        """Carry `failure`."""
+        self.failure = failure
+        super().__init__(failure[3])
+
+
+class InvalidResult(Exception):
+    """What an environment returned does not fit."""
+
+
+def failure_of(index: int, error: BaseException) -> Failure:
+    """Return what to tell about `error`, which the environment at `index` raised."""
+    kind = NEEDS_RESET if isinstance(error, gymnasium.error.ResetNeeded) else RAISED
+    name = f"{type(error).__module__}.{type(error).__qualname__}"
+    try:
+        message = str(error)
+    except Exception as broken:  # a __str__ that raises must not hide the failure
+        message = f"<no message: its __str__ raised {type(broken).__name__}>"
+    detail = "".join(traceback.format_exception(type(error), error, error.__traceback__))
+    return [index, kind, name, message, detail]
+
+
+class Results:
+    """What a reset or step has to say besides the rows."""
+
+    def __init__(self, options: HostingOptions) -> None:
+        """Begin with nothing to say."""
+        self._drop = options.drop_unportable_infos
+        self.frames: dict[int, Any] | None = {} if options.render_with_step else None
+        self.dropped: list[str] = []
+        self.indices: list[int] = []
+        self.infos: list[dict[str, Any]] = []
+        self.failures: list[Failure] = []
+        self.exact: dict[int, dict[str, Any]] | None = {} if options.exact_types else None
+        self.variable: dict[int, list[Any]] = {}
+
+    def info(self, index: int, info: Any) -> None:
+        """Take in one info.
+
+        Raises:
+            InvalidResult: It is no dict.
+        """
+        if not isinstance(info, dict):
+            raise InvalidResult(f"environment {index} returned an info of type {type(info).__name__}, expected a dict")
+        if info:
+            self.indices.append(index)
+            self.infos.append(info)
+
+    def scalars(self, index: int, reward: Any, terminated: Any, truncated: Any) -> None:
+        """Keep what is not of the builtin type, so that a single environment returns it as it is locally."""
+        odd = {
+            name: value
+            for name, value, usual in (
+                ("reward", reward, float),
+                ("terminated", terminated, bool),
+                ("truncated", truncated, bool),
+            )
+            if type(value) is not usual
+        }
+        if odd:
+            assert self.exact is not None
+            self.exact.setdefault(index, {}).update(odd)
+
+    def pack(self) -> list[Any]:
+        """Return [what there is to say, failures]; the former is packed as the wire has it, or empty bytes."""
+        block = self._pack_infos() if self.infos else b""
+        if not (block or self.exact or self.variable or self.frames or self.dropped):
+            return [b"", self.failures]
+        try:
+            said = self._said(block)
+        except CodecError:
+            self._drop_what_cannot_travel()
+            said = self._said(block)
+        return [said, self.failures]
+
+    def _said(self, block: bytes) -> bytes:
+        extras = {name: value for name, value in (("frames", self.frames), ("dropped", self.dropped)) if value}
+        return values.pack([block or None, self.exact or None, self._variable(), extras or None], "step")
+
+    def _variable(self) -> list[Any] | None:
+        return [list(self.variable), list(self.variable.values())] if self.variable else None
+
+    def _pack_infos(self) -> bytes:
+        try:
+            return infos.pack_infos(self.indices, self.infos)
+        except CodecError:
+            return infos.pack_infos(*self._portable())
+
+    def _drop_what_cannot_travel(self) -> None:
+        """Leave out, and report, what an environment returned that is no value."""
+        for collected in (self.exact or {}, self.variable, self.frames or {}):
+            for index in list(collected):
+                try:
+                    values.pack(collected[index], f"environment {index}: result")
+                except CodecError as error:
+                    self.failures.append([index, INVALID, "", str(error), ""])
+                    del collected[index]
+
+    def _portable(self) -> tuple[list[int], list[dict[str, Any]]]:
+        """Leave out, and report, what cannot travel: the entry, where the session wants that, or the whole info."""
+        portable: dict[int, dict[str, Any]] = {}
+        for index, info in zip(self.indices, self.infos, strict=True):
+            try:
+                infos.pack_infos([index], [info])
+                portable[index] = info
+            except CodecError as error:
+                if self._drop:
+                    packed, dropped = values.pack_lossy(info, f"env {index}: info")
+                    portable[index] = values.unpack(packed)
+                    self.dropped += dropped
+                else:
+                    self.failures.append([index, INVALID, "", str(error), ""])
+        return list(portable), list(portable.values())
+
+
+def portable_metadata(metadata: dict[str, Any]) -> bytes:
+    """Return what of `metadata` can travel, packed."""
+    return values.pack_lossy(metadata, "metadata")[0]
+
+
+def spec_json(env: Any) -> str:
+    """Return the environment's spec as JSON; empty where it has none or it holds code."""
+    if env.spec is None:
+        return ""
+    try:
+        return str(env.spec.to_json())
+    except (ValueError, TypeError):  # callables or objects in its kwargs: data cannot carry them
+        return ""
