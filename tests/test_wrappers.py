@@ -1,5 +1,5 @@
-"""Every wrapper of `gymnasium.wrappers` and `gymnasium.wrappers.vector` does on a remote environment what it does on the
-local one: the same spaces, observations, rewards, flags, infos, frames and videos.
+"""Every wrapper of `gymnasium.wrappers` and `gymnasium.wrappers.vector`: it does on a remote environment what it does
+on the local one, with the same spaces, observations, rewards, flags, infos, frames and videos.
 
 One difference is by nature: a wrapper that draws from `env.np_random` (StickyAction, AddWhiteNoise, ObstructView)
 draws locally from the environment's own generator, remotely from one beside it with the same seed. They agree as long
@@ -114,8 +114,8 @@ SINGLE: dict[str, list[Case]] = {
     "RecordVideo": [video_of("cart")],
     "HumanRendering": [],  # see test_human_rendering: there is one window only
     "ArrayConversion": [Case(*TOYS["cart"], numpy_modules, needs=("array_api_compat",))],
-    "JaxToNumpy": [on("cart", needs=("jax", "array_api_compat"))],
-    "JaxToTorch": [on("cart", needs=("jax", "torch", "array_api_compat"))],
+    "JaxToNumpy": [on("pendulum", needs=("jax", "array_api_compat"))],
+    "JaxToTorch": [on("pendulum", needs=("jax", "torch", "array_api_compat"))],
     "NumpyToTorch": [on("cart", needs=("torch", "array_api_compat"))],
 }
 
@@ -146,8 +146,8 @@ VECTOR: dict[str, list[Case]] = {
     "RecordVideo": [],  # see test_vector_record_video: slow, and warns in the mode SameStep
     "HumanRendering": [],  # see test_vector_human_rendering
     "ArrayConversion": [Case(*TOYS["cart"], numpy_modules, needs=("array_api_compat",))],
-    "JaxToNumpy": [on("cart", needs=("jax", "array_api_compat"))],
-    "JaxToTorch": [on("cart", needs=("jax", "torch", "array_api_compat"))],
+    "JaxToNumpy": [on("pendulum", needs=("jax", "array_api_compat"))],
+    "JaxToTorch": [on("pendulum", needs=("jax", "torch", "array_api_compat"))],
     "NumpyToTorch": [on("cart", needs=("torch", "array_api_compat"))],
 }
 
@@ -309,7 +309,11 @@ def compare_vector(remote: Any, local: Any, mode: str, steps: int = STEPS) -> No
         over = np.asarray(theirs[2]) | np.asarray(theirs[3])
         ends += over.any()
         if mode == "Disabled" and over.any():
-            ours, theirs = (env.reset(options={"reset_mask": over.copy(), "more": 1}) for env in (remote, local))
+            options = {"reset_mask": over.copy(), "more": 1}
+            ours, theirs = (outcome(env.reset, options=dict(options)) for env in (remote, local))
+            if isinstance(theirs, Exception):  # JaxToNumpy makes the mask an array of JAX
+                assert_same_error(ours, theirs)
+                return
             assert_same(plain(ours), plain(theirs), f"masked reset after {number}")
     assert ends > 1, "the test means to see episodes end"
 

@@ -175,6 +175,20 @@ def atari(**kwargs: Any) -> gym.Env[Any, Any]:
     return gym.wrappers.AtariPreprocessing(gym.make("ALE/Breakout-v5", frameskip=1), **kwargs)
 
 
+def counting() -> gym.Env[Any, Any]:
+    """As in Gymnasium's own tests of autoreset: counts to `max_count`, which the client sets; rewards the action."""
+
+    def reset(env: FunctionEnv, seed: Any, options: Any) -> Any:
+        env.count = 0 if seed is None else seed
+        return env.count, {}
+
+    def step(env: FunctionEnv, action: Any) -> Any:
+        env.count += 1
+        return env.count, action, env.count == env.max_count, False, {}
+
+    return FunctionEnv(step, reset, spaces.Discrete(5), spaces.Discrete(5))
+
+
 def same_buffer() -> gym.Env[Any, Any]:
     """Returns the same array each time, changed in place."""
     buffer = np.zeros(3, np.float32)

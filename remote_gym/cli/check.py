@@ -150,8 +150,8 @@ def _is_deterministic(local: _Local, arguments: argparse.Namespace) -> bool:
         "nothing to compare the remote one with. `remote` and `local` below are both local. Usual causes: a generator "
         "that `reset(seed=...)` does not seed, the clock, the order of a set, state shared between environments.\n"
     )
-    for error in record.broken.values():
-        print(textwrap.indent(str(error), "  "))
+    for breach in record.broken.values():
+        print(textwrap.indent(str(breach), "  "))
     return False
 
 
@@ -176,9 +176,9 @@ def _print_record(title: str, record: Record) -> None:
 
     print(f"\n{title}")
     for rule in Rule:
-        if error := record.broken.get(rule):
+        if breach := record.broken.get(rule):
             print(f"  BROKEN  {rule.value}")
-            print(textwrap.indent(str(error).partition("\n")[2], "        "))
+            print(textwrap.indent(str(breach).partition("\n")[2], "        "))
         elif count := record.counts.get(rule, 0):
             print(f"  ok      {rule.value} ({count:,})")
         else:

@@ -166,38 +166,54 @@ class Connection:
         return self._hosted_render_mode
 
     def ask(self, request: Call | Render) -> list[Any]:
-        """Send `request` and return the value of each environment, in order.
+        """Send `request` and return the value of each environment, in order; raises like `gather`."""
+        self.begin(request)
+        return self.gather(request)
+
+    def begin(self, request: Call | Render) -> None:
+        """Send `request`; `gather` gets the values."""
+        self.stream.send(request)
+        self._results: dict[int, bytes] = {}
+        self._failures: list[Failure] = []
+
+    def gather(self, request: Call | Render, timeout: float | None = None) -> list[Any]:
+        """Return the value of each environment, in order, that the request begun last asked for.
 
         Raises:
+            TimeoutError: Not all came in `timeout` seconds; those that did are kept for the next `gather`.
             EnvironmentRaised, EnvironmentLost: In the environment with the lowest index that failed.
             RefusedError, MisuseError: The server refused the request.
         """
-        stream = self.stream
-        stream.send(request)
-        count = self.num_envs if request.indices is None else len(request.indices)
-        results: dict[int, bytes] = {}
-        failures: list[Failure] = []
-        while len(results) < count:
-            answer = stream.receive()
+        indices = every(request.indices, self.num_envs)
+        while len(self._results) < len(indices):
+            answer = self.stream.receive(timeout)
+            if answer.number < request.number:  # of a call that was interrupted
+                continue
             if isinstance(answer, Refused):
                 raise refusal(answer)
             if not isinstance(answer, Returned) or answer.number != request.number:
                 raise ProtocolError(f"expected the result of request {request.number}, got {type(answer).__name__}")
-            results.update(zip(every(answer.indices, self.num_envs), answer.values, strict=True))
-            failures += answer.failures
-        if failures:
-            raise first_failure(failures)
-        return [values.unpack(results[index], "result") for index in every(request.indices, self.num_envs)]
+            self._results.update(zip(every(answer.indices, self.num_envs), answer.values, strict=True))
+            self._failures += answer.failures
+        if self._failures:
+            raise first_failure(self._failures)
+        return [values.unpack(self._results[index], "result") for index in indices]
 
-    def call(self, name: str, args: Sequence[Any], kwargs: Mapping[str, Any], indices: Indices = None) -> list[Any]:
-        """Call the method, or read the attribute, `name` of each environment.
+    def call(self, name: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> list[Any]:
+        """Call the method, or read the attribute, `name` of each environment; raises like `begin_call`, `gather`."""
+        return self.gather(self.begin_call(name, args, kwargs))
+
+    def begin_call(self, name: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Call:
+        """Begin what `call` does and return the request to `gather`.
 
         Raises:
             MisuseError: The name is private, or an argument cannot travel.
         """
         arguments = values.pack([list(args), dict(kwargs)], f"arguments of {name!r}")
         check_name(name)
-        return self.ask(Call(self.stream.next_number(), indices, name, arguments))
+        request = Call(self.stream.next_number(), None, name, arguments)
+        self.begin(request)
+        return request
 
     def look(self, name: str) -> dict[str, Any]:
         """Return ``{"value": ...}`` for an attribute of the first environment, ``{"callable": True}`` for a method."""

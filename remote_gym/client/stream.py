@@ -1,21 +1,14 @@
-"""Trainer process: one session, as requests out and answers in. Reconnects; loses nothing and repeats nothing.
-
-The thread that waits for an answer reads it from gRPC itself: a reader thread would cost a wake-up per step. Only a
-wait with a timeout starts one, which then stays.
-"""
+"""Trainer process: one session, as requests out and answers in. Reconnects; loses nothing and repeats nothing."""
 
 from __future__ import annotations
 
 import logging
 import os
-import queue
 import random
 import secrets
-import threading
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import grpc
 
@@ -31,21 +24,17 @@ from remote_gym.batches import (
     Refused,
     Request,
     Returned,
-    ServerMessage,
     Transition,
 )
 from remote_gym.client import channel as channels
-from remote_gym.client.channel import Address, SharedChannel
+from remote_gym.client.call import SessionCall
+from remote_gym.client.channel import Address
 from remote_gym.client.failures import refusal
 from remote_gym.errors import ConnectError, ProtocolError, RefusedError, RemoteGymError, SessionLost
 from remote_gym.wire.messages import (
     PROTOCOL_MAX,
     PROTOCOL_MIN,
-    SESSION_METHOD,
-    Joiner,
     pack_client,
-    read_server,
-    split,
 )
 
 logger = logging.getLogger("remote_gym.client")
@@ -57,67 +46,6 @@ BACK_OFF_SECONDS = (0.0, 0.05, 0.1, 0.2, 0.4, 0.8)
 """Waits before the attempts to attach again, the last one repeated; each is jittered by half."""
 
 Answer = Transition | Returned | Refused
-
-
-class _Stream:
-    """One gRPC call."""
-
-    def __init__(self, shared: SharedChannel) -> None:
-        self._shared = shared
-        self._call, self._requests = shared.open_stream(SESSION_METHOD)
-        self._joiner = Joiner(read_server)
-        self._pumped: queue.SimpleQueue[Any] | None = None
-
-    def send(self, data: bytes) -> None:
-        for message in split(data, pack_client):
-            self._requests.put(message)
-
-    def receive(self, timeout_seconds: float | None = None) -> ServerMessage:
-        """Return the next message.
-
-        Raises:
-            TimeoutError: None came in time; the next call gets it.
-            grpc.RpcError, EOFError: The stream has ended.
-        """
-        while True:
-            message = self._joiner.feed(self._next(timeout_seconds))
-            if message is not None:
-                return message  # type: ignore[no-any-return]
-
-    def _next(self, timeout_seconds: float | None) -> bytes:
-        if self._pumped is None:
-            if timeout_seconds is None:
-                return self._read()
-            self._pumped = queue.SimpleQueue()
-            threading.Thread(target=self._pump, args=(self._pumped,), name="remote_gym reader", daemon=True).start()
-        try:
-            item = self._pumped.get(timeout=timeout_seconds)
-        except queue.Empty:
-            raise TimeoutError from None
-        if isinstance(item, BaseException):
-            self._pumped.put(item)  # it stays ended
-            raise item
-        return item  # type: ignore[no-any-return]
-
-    def _read(self) -> bytes:
-        for data in self._call:
-            return data  # type: ignore[no-any-return]
-        raise EOFError("the server ended the stream")
-
-    def _pump(self, out: queue.SimpleQueue[Any]) -> None:
-        try:
-            while True:
-                out.put(self._read())
-        except BaseException as error:
-            out.put(error)
-
-    def end(self) -> None:
-        """End the call at once."""
-        self._shared.end_stream(self._call, self._requests)
-
-    def half_close(self) -> None:
-        """Send no more; what was sent is still delivered."""
-        self._requests.put(None)
 
 
 @dataclass
@@ -154,7 +82,7 @@ class SessionStream:
         self._closed = False
         self._num_envs = message.num_envs
         self._shared = channels.acquire(address)
-        self._stream: _Stream | None = None
+        self._stream: SessionCall | None = None
         try:
             self._shared.wait_until_ready(connect_timeout)
             self.opened = self._open(message)
@@ -171,7 +99,7 @@ class SessionStream:
             nonce=secrets.token_bytes(16),
             client_version=remote_gym.__version__,
         )
-        self._stream = _Stream(self._shared)
+        self._stream = SessionCall(self._shared)
         self._stream.send(pack_client(message))
         try:
             answer = self._stream.receive()
@@ -323,13 +251,13 @@ class SessionStream:
                 stream.end()
                 raise
 
-    def _new_stream(self) -> _Stream:
+    def _new_stream(self) -> SessionCall:
         if self._shared.closed:  # by a fork
             channels.release(self._shared)
             self._shared = channels.acquire(self.address)
-        return _Stream(self._shared)
+        return SessionCall(self._shared)
 
-    def _attach(self, stream: _Stream, timeout_seconds: float) -> None:
+    def _attach(self, stream: SessionCall, timeout_seconds: float) -> None:
         opened = self.opened
         missing = [
             (number, sent.indices if sent.missing is None else sorted(sent.missing))
@@ -365,7 +293,7 @@ class SessionStream:
             channels.release(self._shared)
 
     @staticmethod
-    def _say_goodbye(stream: _Stream) -> None:
+    def _say_goodbye(stream: SessionCall) -> None:
         deadline = time.monotonic() + CLOSE_TIMEOUT_SECONDS
         stream.send(pack_client(Close()))
         stream.half_close()

@@ -14,7 +14,7 @@ from gymnasium.vector.utils import batch_space
 from remote_gym import values
 from remote_gym.arguments import RemoteArgs
 from remote_gym.autoreset import parse_mode
-from remote_gym.batches import Failure, Refused, Reset, Step, Transition
+from remote_gym.batches import Call, Failure, Refused, Reset, Step, Transition
 from remote_gym.client.actions import ActionEncoder
 from remote_gym.client.connection import Connection, CredentialsPaths, every
 from remote_gym.client.failures import first_failure, refusal
@@ -94,7 +94,7 @@ class RemoteVectorEnv(VectorEnv[Any, Any, Any]):
             connect_timeout_seconds=connect_timeout_seconds, reconnect_timeout_seconds=reconnect_timeout_seconds,
             allow_insecure=allow_insecure,
         )  # fmt: skip
-        self._pending: Reset | Step | None = None
+        self._pending: Reset | Step | Call | None = None
         self._gathered: Batch | None = None
         self._failures: list[Failure] = []
         self._over = np.zeros(self.num_envs, np.bool_)  # episode over, not yet reset: for DISABLED
@@ -291,19 +291,24 @@ class RemoteVectorEnv(VectorEnv[Any, Any, Any]):
         self._gathered = None
         self._failures = []
 
-    def _finish(self, kind: type[Any], name: str, timeout: float | None) -> Batch:
-        """Gather the whole answer to the pending request; what was gathered survives a timeout."""
+    def _awaited(self, kind: type[Any], name: str) -> Any:
+        """Return the pending request, which is to be of `kind`."""
         if self.closed:
             raise gymnasium.error.ClosedEnvironmentError(f"`{name}_wait` was called on a closed RemoteVectorEnv")
-        request = self._pending
-        if type(request) is not kind:
+        if type(self._pending) is not kind:
             raise gymnasium.error.NoAsyncCallError(f"`{name}_wait` was called without `{name}_async` before", name)
-        assert request is not None
+        return self._pending
+
+    def _finish(self, kind: type[Any], name: str, timeout: float | None) -> Batch:
+        """Gather the whole answer to the pending request; what was gathered survives a timeout."""
+        request = self._awaited(kind, name)
         if self._gathered is None:
             self._gathered = self._reader.begin(request.indices)
         batch = self._gathered
         while batch.missing:
             answer = self._connection.stream.receive(timeout)
+            if answer.number < request.number:  # of a call that was interrupted
+                continue
             if isinstance(answer, Refused):
                 self._pending = None
                 raise refusal(answer)
@@ -333,6 +338,33 @@ class RemoteVectorEnv(VectorEnv[Any, Any, Any]):
         self._check_ready("call")
         self._forget_frames()
         return tuple(self._connection.call(name, args, kwargs))
+
+    def call_async(self, name: str, *args: Any, **kwargs: Any) -> None:
+        """Begin what `call` does; `call_wait` gives its result."""
+        self._check_ready("call")
+        self._forget_frames()
+        self._pending = self._connection.begin_call(name, args, kwargs)
+
+    def call_wait(self, timeout: float | None = None) -> tuple[Any, ...]:
+        """Wait for what `call_async` began.
+
+        Args:
+            timeout: Seconds; None waits for ever.
+
+        Raises:
+            TimeoutError: It is still pending; the next `call_wait` gets its result.
+            gymnasium.error.NoAsyncCallError: Nothing was begun.
+        """
+        request = self._awaited(Call, "call")
+        try:
+            results = self._connection.gather(request, timeout)
+        except TimeoutError:
+            raise
+        except Exception:
+            self._pending = None
+            raise
+        self._pending = None
+        return tuple(results)
 
     def get_attr(self, name: str) -> tuple[Any, ...]:
         """Return an attribute of each environment; see `call`."""
