@@ -37,7 +37,10 @@ TABLE: dict[str, tuple[set[str], set[str]]] = {
     "workers": (BASE, DATA | {"msgpack"}),
     "client": (BASE | {"wire", "credentials"}, DATA | {"grpc"}),
     "server": (BASE | {"wire", "workers", "credentials"}, DATA | {"grpc"}),
-    "cli": (BASE | {"wire", "client", "server", "workers", "credentials"}, DATA | {"grpc", "cryptography", "tqdm"}),
+    "cli": (
+        BASE | {"wire", "client", "server", "workers", "credentials", "testing"},
+        DATA | {"grpc", "cryptography", "tqdm"},
+    ),
     "registration": (set(), {"gymnasium"}),
     "testing": (set(), DATA),
     "__main__": ({"cli"}, set()),

@@ -23,6 +23,7 @@ class SessionCall:
         self._call, self._requests = shared.open_stream(SESSION_METHOD)
         self._joiner = Joiner(read_server)
         self._pumped: queue.SimpleQueue[Any] | None = None
+        self._reading = threading.Lock()  # gRPC breaks down if two threads read, as when one waits and one closes
 
     def send(self, data: bytes) -> None:
         """Queue a serialised ClientMessage, in fragments if it is large."""
@@ -36,10 +37,15 @@ class SessionCall:
             TimeoutError: None came in time; the next call gets it.
             grpc.RpcError, EOFError: The stream has ended.
         """
-        while True:
-            message = self._joiner.feed(self._next(timeout_seconds))
-            if message is not None:
-                return message  # type: ignore[no-any-return]
+        if not self._reading.acquire(timeout=-1 if timeout_seconds is None else timeout_seconds):
+            raise TimeoutError
+        try:
+            while True:
+                message = self._joiner.feed(self._next(timeout_seconds))
+                if message is not None:
+                    return message  # type: ignore[no-any-return]
+        finally:
+            self._reading.release()
 
     def _next(self, timeout_seconds: float | None) -> bytes:
         if self._pumped is None:

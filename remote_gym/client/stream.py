@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import grpc
+import gymnasium
 
 import remote_gym
 from remote_gym.batches import (
@@ -131,6 +132,7 @@ class SessionStream:
         """Send `request` and return its number; the answer comes through `receive`.
 
         Raises:
+            gymnasium.error.ClosedEnvironmentError: The session was closed.
             RemoteGymError: The session is lost, or this process has forked.
         """
         self._check()
@@ -145,17 +147,20 @@ class SessionStream:
 
         Raises:
             TimeoutError: None came in time; nothing is lost, the next call gets it.
+            gymnasium.error.ClosedEnvironmentError: The session was closed, before or in another thread meanwhile.
             SessionLost: The server no longer holds the session, or was unreachable for too long.
         """
-        self._check()
         deadline = None if timeout_seconds is None else time.monotonic() + timeout_seconds
         while True:
+            self._check()  # again and again: another thread may close
             if self._stream is None:
                 self._reattach()
-            assert self._stream is not None
+            stream = self._stream
+            if stream is None:
+                continue
             try:
                 left = None if deadline is None else max(0.0, deadline - time.monotonic())
-                answer = self._stream.receive(left)
+                answer = stream.receive(left)
             except (grpc.RpcError, EOFError) as error:
                 self._stream_broke(error)
                 continue
@@ -188,6 +193,8 @@ class SessionStream:
         return True
 
     def _check(self) -> None:
+        if self._closed:
+            raise gymnasium.error.ClosedEnvironmentError("the session was closed, maybe by another thread")
         if self._lost is not None:
             raise self._lost
         if self._process != os.getpid():
@@ -235,6 +242,7 @@ class SessionStream:
                 raise self._lose(SessionLost("UNREACHABLE", detail))
             time.sleep(wait)
             attempt += 1
+            self._check()
             try:
                 stream = self._new_stream()
             except ValueError as error:  # the channel was closed between the two lines: a fork in another thread
@@ -288,7 +296,6 @@ class SessionStream:
             if self._stream is not None and self._lost is None:
                 self._say_goodbye(self._stream)
         finally:
-            self._lost = self._lost or RemoteGymError("the session is closed")
             self._drop_stream()
             channels.release(self._shared)
 

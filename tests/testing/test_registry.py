@@ -1,24 +1,29 @@
 """``pytest --full``: every registered environment that builds here is the same through the wire, over TLS.
 
-Gymnasium's own in their newest versions, ale-py, minigrid and highway-env where they are installed.
+Gymnasium's own in their newest versions, ale-py, minigrid and highway-env where they are installed; what some of them
+need is in `registry_entrypoint.py`.
 """
 
 from __future__ import annotations
 
 import contextlib
+import functools
 import importlib
 import importlib.util
 import io
 import warnings
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import gymnasium as gym
 import pytest
-from conftest import ToyServer
+from conftest import Certificates
 from gymnasium.vector import SyncVectorEnv
 
+from remote_gym import RemoteEnvironment, RemoteVectorEnv, create_remote_environment_server
 from remote_gym.testing import OwnResults, check_env, check_vector_env
+from remote_gym.workers.entrypoint import Recipe
 
 pytestmark = [
     pytest.mark.peer,
@@ -27,6 +32,7 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore"),
 ]
 
+ENTRYPOINT = Path(__file__).parent / "registry_entrypoint.py"
 PACKAGES = ("ale_py", "minigrid", "highway_env")
 GAMES = ("Breakout", "MsPacman", "Pong", "Seaquest", "SpaceInvaders")
 FRAMES = (
@@ -61,45 +67,52 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     metafunc.parametrize("id", ids if full else [pytest.param("", marks=pytest.mark.skip(reason="only with --full"))])
 
 
-def built(id: str, **kwargs: Any) -> Any:
-    try:
-        env = gym.make(id, **kwargs)
-        env.reset()
-        if kwargs:
-            env.render()
-        return env
-    except Exception as error:
-        pytest.skip(f"does not build here: {type(error).__name__}: {error}")
-
-
 @pytest.fixture
 def quiet() -> Iterator[None]:
     with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
         yield
 
 
-def check(toys: ToyServer, id: str, num_steps: int, **kwargs: Any) -> None:
-    built(id, **kwargs).close()
-    render_mode = kwargs.get("render_mode")
-    check_env(
-        lambda: toys.single("gymnasium_env", {"id": id}, render_mode=render_mode),
-        lambda: gym.make(id, **kwargs),
-        num_steps=num_steps,
-    )
+@pytest.fixture(scope="module")
+def client(certificates: Certificates) -> Iterator[Any]:
+    """Make clients: ``client(RemoteEnvironment, id=id)``."""
+    args = {"entrypoint": str(ENTRYPOINT)}
+    with create_remote_environment_server(
+        args, port=0, server_credentials_paths=certificates.server, num_workers=2
+    ) as server:
+
+        def make(kind: Any, *, id: str, **options: Any) -> Any:
+            remote_args = {"entrypoint_kwargs": {"id": id}}
+            paths = certificates.client
+            return kind(server.address, remote_args=remote_args, client_credentials_paths=paths, **options)
+
+        yield make
+
+
+def check(client: Any, id: str, num_steps: int, render_mode: str | None = None) -> None:
+    # From the same module as in a worker: the spec of a wrapped environment names it.
+    make = functools.partial(Recipe(str(ENTRYPOINT), {"id": id}, render_mode).build, 0)
+    try:
+        env = make()
+        env.reset()
+        env.render() if render_mode else None
+        env.close()
+    except Exception as error:
+        pytest.skip(f"does not build here: {type(error).__name__}: {error}")
+    remote = functools.partial(client, id=id, render_mode=render_mode)
+    check_env(lambda: remote(RemoteEnvironment), make, num_steps=num_steps)
     check_vector_env(
-        lambda num_envs, **options: toys.vector(
-            "gymnasium_env", num_envs, {"id": id}, render_mode=render_mode, **options
-        ),
-        lambda num_envs, **options: SyncVectorEnv([lambda: OwnResults(gym.make(id, **kwargs))] * num_envs, **options),
+        functools.partial(remote, RemoteVectorEnv),
+        lambda num_envs, **options: SyncVectorEnv([lambda: OwnResults(make())] * num_envs, **options),
         num_steps=num_steps,
     )
 
 
 @pytest.mark.usefixtures("quiet")
-def test_every_environment(toys: ToyServer, id: str) -> None:
-    check(toys, id, 60)
+def test_every_environment(client: Any, id: str) -> None:
+    check(client, id, 60)
 
 
 @pytest.mark.usefixtures("quiet")
-def test_frames(toys: ToyServer, id: str) -> None:
-    check(toys, id, 12, render_mode="rgb_array")
+def test_frames(client: Any, id: str) -> None:
+    check(client, id, 12, render_mode="rgb_array")
