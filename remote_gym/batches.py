@@ -82,7 +82,7 @@ class Reset:
     options: bytes = b""
 
 
-@dataclass(frozen=True)
+@dataclass(slots=True)
 class Step:
     """One step of each environment."""
 
@@ -166,7 +166,7 @@ class Attached:
     lease_seconds: float
 
 
-@dataclass
+@dataclass(slots=True)
 class Transition:
     """Results of a Reset (rewards and flags empty) or Step."""
 

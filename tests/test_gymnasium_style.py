@@ -155,7 +155,7 @@ def test_differing_spaces_raise(make: Make) -> None:
 
 
 def make_differing(make: Make) -> Any:
-    envs = make("naughty", 2, build="differing")
+    envs = make("naughty", 8, build="differing")  # enough for odd and even env_ids
     if isinstance(envs, SyncVectorEnv):  # it was not told its env_id, by which the toy's spaces differ
         return SyncVectorEnv([lambda i=i: toy_module.create("naughty", i, build="differing") for i in range(2)])
     return envs

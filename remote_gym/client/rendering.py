@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from math import ceil, sqrt
 from typing import Any
 
 import gymnasium
+import numpy as np
 from gymnasium.wrappers import HumanRendering
 
 from remote_gym.errors import MisuseError
@@ -14,14 +16,18 @@ DEFAULT_FPS = 30
 """Frames per second of a hosted environment whose metadata does not say; Gymnasium's usual number."""
 
 
+MAX_PIXELS = 1600
+"""Of a window that shows many environments, each way: what most screens have; beyond it, pixels are left out."""
+
+
 class Window:
-    """Shows the frame of a remote environment. Opens with the first frame; needs pygame."""
+    """Shows the frame of a remote environment, or of many side by side. Opens with the first frame; needs pygame."""
 
     def __init__(self, fetch: Callable[[], Any], hosted_mode: str | None, metadata: Mapping[str, Any]) -> None:
         """Prepare; opens nothing yet.
 
         Args:
-            fetch: Returns the hosted environment's rendered frame.
+            fetch: Returns the hosted environment's rendered frame or, as a tuple, those of many.
             hosted_mode: The hosted environment's render mode.
             metadata: The hosted environment's; ``"render_fps"`` sets the pace.
 
@@ -54,11 +60,34 @@ class _Frames(gymnasium.Env[Any, Any]):
 
     def __init__(self, fetch: Callable[[], Any], render_mode: str, metadata: Mapping[str, Any]) -> None:
         self.metadata = {"render_modes": [], "render_fps": DEFAULT_FPS, **metadata}
-        self.render_mode = render_mode
+        self.render_mode: str = render_mode
         self._fetch = fetch
 
     def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
         return None, 0.0, False, False, {}
 
     def render(self) -> Any:
-        return self._fetch()
+        frames = self._fetch()
+        if not isinstance(frames, tuple):
+            return frames
+        if self.render_mode.endswith("_list"):
+            return [tiled([frame[-1] for frame in frames])]
+        return tiled(frames)
+
+
+def tiled(frames: Sequence[Any]) -> Any:
+    """Return equally large images as one, row after row.
+
+    Args:
+        frames: (height, width, channels) uint8, each.
+
+    Returns:
+        image: (rows * height, columns * width, channels) uint8, or smaller: each way every k-th pixel of each frame.
+    """
+    columns = ceil(sqrt(len(frames)))
+    rows = ceil(len(frames) / columns)
+    height, width = frames[0].shape[:2]
+    stride = ceil(max(rows * height, columns * width) / MAX_PIXELS)
+    small = [frame[::stride, ::stride] for frame in frames]
+    small += [np.zeros_like(small[0])] * (rows * columns - len(small))
+    return np.concatenate([np.concatenate(small[row * columns :][:columns], axis=1) for row in range(rows)])

@@ -18,6 +18,7 @@ from remote_gym.batches import Call, Failure, Refused, Reset, Step, Transition
 from remote_gym.client.actions import ActionEncoder
 from remote_gym.client.connection import Connection, CredentialsPaths, every
 from remote_gym.client.failures import first_failure, refusal
+from remote_gym.client.rendering import Window
 from remote_gym.client.transitions import Batch, TransitionReader
 from remote_gym.errors import MisuseError, ProtocolError
 
@@ -64,7 +65,8 @@ class RemoteVectorEnv(VectorEnv[Any, Any, Any]):
             client_credentials_paths: (ca.pem[, client.pem, client-key.pem]); None: what the variables
                 ``REMOTE_GYM_ROOT_CERTIFICATE``, ``REMOTE_GYM_CLIENT_CERTIFICATE`` and ``REMOTE_GYM_CLIENT_PRIVATE_KEY``
                 name, without them plaintext, to loopback only.
-            render_mode: Asked of the hosted environments, unless the server's entrypoint_kwargs fix one.
+            render_mode: Asked of the hosted environments, unless the server's entrypoint_kwargs fix one. ``"human"``
+                asks for ``"rgb_array"`` and shows all of them in one window on this side.
             autoreset_mode: What happens at the end of an episode; a member or its string, as in Gymnasium.
             copy: Whether observations are writable copies; False gives read-only views that are never overwritten.
             validate_actions: Also refuse actions outside of the action space and NaN, at some cost per step.
@@ -87,10 +89,11 @@ class RemoteVectorEnv(VectorEnv[Any, Any, Any]):
         self.render_mode = render_mode
         self._copy = copy
         self._validate_actions = validate_actions
+        self._window: Window | None = None  # made with the first frame of render mode "human"
         self._connection = Connection(
             url, port, remote_args, client_credentials_paths, render_mode, num_envs=self.num_envs,
             autoreset_mode=self.autoreset_mode.value, exact_types=False, reply_early=False,
-            render_with_step=render_with_step, unportable_infos=unportable_infos,
+            render_with_step=render_with_step or render_mode == "human", unportable_infos=unportable_infos,
             connect_timeout_seconds=connect_timeout_seconds, reconnect_timeout_seconds=reconnect_timeout_seconds,
             allow_insecure=allow_insecure,
         )  # fmt: skip
@@ -211,6 +214,7 @@ class RemoteVectorEnv(VectorEnv[Any, Any, Any]):
             gymnasium.error.NoAsyncCallError: Nothing was begun.
         """
         batch = self._finish(Reset, "reset", timeout)
+        self._show()
         return self._reader.observations(self._copy), batch.infos
 
     def step(self, actions: Any) -> StepResult:
@@ -258,6 +262,7 @@ class RemoteVectorEnv(VectorEnv[Any, Any, Any]):
             gymnasium.error.NoAsyncCallError: Nothing was begun.
         """
         batch = self._finish(Step, "step", timeout)
+        self._show()
         return (
             self._reader.observations(self._copy), batch.rewards, batch.terminations, batch.truncations, batch.infos
         )  # fmt: skip
@@ -395,8 +400,22 @@ class RemoteVectorEnv(VectorEnv[Any, Any, Any]):
         return self.get_attr("np_random_seed")
 
     def render(self) -> tuple[Any, ...]:
-        """Return the rendered frame of each environment, of the state just stepped to."""
+        """Return the rendered frame of each environment, of the state just stepped to.
+
+        Each None in render mode ``"human"``, as locally: `reset` and `step` have shown them already.
+        """
         self._check_ready("render")
+        if self.render_mode == "human":
+            return (None,) * self.num_envs
+        return self._fetch_frames()
+
+    def _show(self) -> None:
+        if self.render_mode == "human":
+            if self._window is None:
+                self._window = Window(self._fetch_frames, self._connection.hosted_render_mode, self.metadata)
+            self._window.show()
+
+    def _fetch_frames(self) -> tuple[Any, ...]:
         self._spaces()
         if len(frames := self._reader.frames) == self.num_envs:  # they came with the last step
             return tuple(frames[index] for index in self._everyone)
@@ -407,6 +426,8 @@ class RemoteVectorEnv(VectorEnv[Any, Any, Any]):
     def close_extras(self, **kwargs: Any) -> None:
         """End the session; called by `close`. Takes and ignores `timeout` and `terminate`, as others have them."""
         self._pending = None
+        if (window := self.__dict__.get("_window")) is not None:
+            window.close()
         if "_connection" in self.__dict__:
             self._connection.close()
 

@@ -4,9 +4,9 @@ Written by joining tag, length and memory; read by finding each field's offset. 
 generated class reads them, and what a generated class writes is read here (a field encoded in a way this reader does
 not know makes the caller fall back to the generated class, see `messages`).
 
-Two liberties that protobuf allows: the length of the outer field is a varint padded to five bytes, so that offsets are
-known before the content is; and ignored `padding` fields put each leaf at a multiple of 16 bytes, so that an array over
-the received bytes is aligned.
+Two liberties that protobuf allows: the length of the outer field and the request number are varints padded to five
+bytes, so that offsets do not depend on them; and ignored `padding` fields put each leaf at a multiple of 16 bytes, so
+that an array over the received bytes is aligned.
 """
 
 from __future__ import annotations
@@ -23,19 +23,11 @@ from remote_gym.wire import session_pb2 as pb
 ALIGNMENT_BYTES = 16
 
 _STEP_TAG, _TRANSITION_TAG = 0x22, 0x1A  # ClientMessage.step = 4, ServerMessage.transition = 3, length-delimited
-_NUMBER, _INDICES, _LEAVES, _REWARDS, _TERMINATIONS, _TRUNCATIONS, _INFOS, _FAILURES, _PADDING = (
-    1,
-    2,
-    3,
-    4,
-    5,
-    6,
-    7,
-    8,
-    15,
-)
+_NUMBER, _INDICES, _LEAVES, _REWARDS, _TERMINATIONS, _TRUNCATIONS, _INFOS, _FAILURES = range(1, 9)
+_PADDING = 15
 _VARIABLE = 4  # of Step
 _HEADER_BYTES = 6  # outer tag and padded length
+_NUMBER_AT = 7  # after the number's own tag
 _MAX_LENGTH = 1 << 35  # what a five-byte varint can say
 _ZEROS = bytes(2 * ALIGNMENT_BYTES)
 _VARINT_TYPE, _BYTES_TYPE = 0, 2
@@ -59,75 +51,139 @@ def _varint(value: int) -> bytes:
 _SMALL = [_varint(value) for value in range(1 << 14)]
 
 
+def _number(number: int) -> bytes:
+    """Return a request number as a varint of always five bytes, so that what follows it has a fixed place."""
+    if number >> 35:
+        return _varint(number)
+    spread = (
+        number & 0x7F
+        | (number & 0x3F80) << 1
+        | (number & 0x1FC000) << 2
+        | (number & 0xFE00000) << 3
+        | (number & 0x7F0000000) << 4
+    )
+    return (spread | 0x80808080).to_bytes(5, "little")
+
+
+def _read_number(five: bytes) -> int:
+    spread = int.from_bytes(five, "little")
+    return (
+        spread & 0x7F
+        | spread >> 1 & 0x3F80
+        | spread >> 2 & 0x1FC000
+        | spread >> 3 & 0xFE00000
+        | spread >> 4 & 0x7F0000000
+    )
+
+
 class _Writer:
     """Collects the pieces of one message and joins them once."""
 
-    __slots__ = ("_pieces", "_size")
+    __slots__ = ("pieces", "size")
 
     def __init__(self, number: int) -> None:
-        head = b"\x08" + _varint(number)
-        self._pieces: list[Any] = [b"", head]
-        self._size = _HEADER_BYTES + len(head)
+        head = _number(number)
+        self.pieces: list[Any] = [b"", head]
+        self.size = _NUMBER_AT + len(head)
 
     def field(self, number: int, data: Any, size: int, aligned: bool = False) -> None:
         length = _SMALL[size] if size < 1 << 14 else _varint(size)
         key = _KEYS[number] + length
         if aligned:
-            gap = -(self._size + len(key)) % ALIGNMENT_BYTES
+            gap = -(self.size + len(key)) % ALIGNMENT_BYTES
             if gap:
                 gap += ALIGNMENT_BYTES if gap == 1 else 0  # a padding field takes at least two bytes
-                self._pieces.append(_PADDINGS[gap])
-                self._size += gap
-        self._pieces += (key, data)
-        self._size += len(key) + size
+                self.pieces.append(_PADDINGS[gap])
+                self.size += gap
+        self.pieces += (key, data)
+        self.size += len(key) + size
 
     def indices(self, indices: Sequence[int] | None) -> None:
         if indices is not None:
             data = np.asarray(indices, "<u4").tobytes()
             self.field(_INDICES, data, len(data))
 
-    def join(self, tag: int) -> bytes:
-        length = self._size - _HEADER_BYTES
-        self._pieces[0] = bytes(
+    def finish(self, tag: int) -> list[Any]:
+        """Return all pieces, the outer tag and length first."""
+        length = self.size - _HEADER_BYTES
+        self.pieces[0] = bytes(
             (tag, length & 127 | 128, length >> 7 & 127 | 128, length >> 14 & 127 | 128, length >> 21 & 127 | 128,
-             length >> 28 & 127)
+             length >> 28 & 127, _NUMBER << 3)
         )  # fmt: skip
-        return b"".join(self._pieces)
+        return self.pieces
 
 
 _KEYS = [bytes((number << 3 | _BYTES_TYPE,)) for number in range(16)]
 _PADDINGS = [b"" if n < 2 else _KEYS[_PADDING] + bytes((n - 2,)) + _ZEROS[: n - 2] for n in range(2 * ALIGNMENT_BYTES)]
 
+# Steps of a session are alike but for their number and content, so what is constant is remembered by the sizes. Reading
+# remembers by the length of the message, and compares every constant byte.
+_MAX_REMEMBERED = 64
+_templates: dict[tuple[int, ...], list[bytes]] = {}
+_layouts: dict[tuple[int, int], _Layout] = {}
 
-def _buffer(data: Any) -> tuple[Any, int]:
-    """Return `data` as something `bytes.join` takes without an intermediate copy, and its size in bytes."""
-    if isinstance(data, np.ndarray):
-        flat = data.reshape(-1)  # no copy when C-contiguous, as packed rows are
-        return (flat.view(np.uint8).data, flat.nbytes) if flat.size else (b"", 0)
-    return data, len(data)
+
+def _sizes(parts: Sequence[Any]) -> list[int]:
+    return [part.nbytes if type(part) is not bytes else len(part) for part in parts]
+
+
+def _join_like_before(tag: int, number: int, parts: Sequence[Any], fields: Sequence[tuple[int, bool]]) -> bytes:
+    """Return the message of `parts`, one per entry (field, aligned) of `fields`, by the template of their sizes."""
+    key = (tag, *_sizes(parts))
+    template = _templates.get(key)
+    if template is None or number >> 35:
+        template = _make_template(tag, number, key[1:], fields)
+        if len(_templates) < _MAX_REMEMBERED and not number >> 35:
+            _templates[key] = template
+    pieces: list[Any] = [template[0], _number(number)]
+    for constant, part in zip(template[1:], parts, strict=True):
+        pieces += (constant, part)
+    return b"".join(pieces)
+
+
+def _make_template(tag: int, number: int, sizes: Sequence[int], fields: Sequence[tuple[int, bool]]) -> list[bytes]:
+    """Return what stands before the number, and before each part."""
+    writer = _Writer(number)
+    for size, (field, aligned) in zip(sizes, fields, strict=True):
+        writer.field(field, None, size, aligned)
+    template, constant = [], b""
+    for piece in writer.finish(tag)[2:]:
+        if piece is None:
+            template.append(constant)
+            constant = b""
+        else:
+            constant += piece
+    return [writer.pieces[0], *template]
 
 
 def pack_step(step: Step) -> bytes:
     """Return `step` as a serialised ClientMessage."""
+    if step.indices is None and not step.variable:
+        return _join_like_before(_STEP_TAG, step.number, step.actions, [(_LEAVES, True)] * len(step.actions))
     writer = _Writer(step.number)
     writer.indices(step.indices)
-    for leaf in step.actions:
-        writer.field(_LEAVES, *_buffer(leaf), aligned=True)
+    for leaf, size in zip(step.actions, _sizes(step.actions), strict=True):
+        writer.field(_LEAVES, leaf, size, aligned=True)
     if step.variable:
         writer.field(_VARIABLE, step.variable, len(step.variable))
-    return writer.join(_STEP_TAG)
+    return b"".join(writer.finish(_STEP_TAG))
+
+
+_SCALARS = [(_REWARDS, True), (_TERMINATIONS, False), (_TRUNCATIONS, False)]
 
 
 def pack_transition(transition: Transition) -> bytes:
     """Return `transition` as a serialised ServerMessage."""
+    parts, fields = list(transition.observations), [(_LEAVES, True)] * len(transition.observations)
+    if len(transition.rewards):
+        parts += (transition.rewards, transition.terminations, transition.truncations)
+        fields = fields + _SCALARS
+    if transition.indices is None and not transition.infos and not transition.failures:
+        return _join_like_before(_TRANSITION_TAG, transition.number, parts, fields)
     writer = _Writer(transition.number)
     writer.indices(transition.indices)
-    for leaf in transition.observations:
-        writer.field(_LEAVES, *_buffer(leaf), aligned=True)
-    if len(transition.rewards):
-        writer.field(_REWARDS, *_buffer(transition.rewards), aligned=True)
-        writer.field(_TERMINATIONS, *_buffer(transition.terminations))
-        writer.field(_TRUNCATIONS, *_buffer(transition.truncations))
+    for part, size, (field, aligned) in zip(parts, _sizes(parts), fields, strict=True):
+        writer.field(field, part, size, aligned)
     for info in transition.infos:
         writer.field(_INFOS, info, len(info))
     for failure in transition.failures:
@@ -136,7 +192,7 @@ def pack_transition(transition: Transition) -> bytes:
             index=failure.index, kind=kind, type=failure.type, message=failure.message, detail=failure.detail
         ).SerializeToString()
         writer.field(_FAILURES, message, len(message))
-    return writer.join(_TRANSITION_TAG)
+    return b"".join(writer.finish(_TRANSITION_TAG))
 
 
 def _read_varint(data: bytes, at: int) -> tuple[int, int]:
@@ -180,7 +236,7 @@ def _fields(data: bytes, tag: int) -> dict[int, list[Any]]:
     return found
 
 
-def _number(found: dict[int, list[Any]]) -> int:
+def _number_of(found: dict[int, list[Any]]) -> int:
     (number,) = found.pop(_NUMBER, (0,))[-1:]
     if not isinstance(number, int):
         raise UnusualEncoding
@@ -194,12 +250,16 @@ def _spans(found: dict[int, list[Any]], field: int) -> list[tuple[int, int]]:
     return spans
 
 
-def _packed(data: memoryview, found: dict[int, list[Any]], field: int) -> memoryview:
-    """Return the one packed array of `field`; an array in several pieces is left to the generated class."""
+def _packed_span(found: dict[int, list[Any]], field: int) -> tuple[int, int]:
+    """Return where the one packed array of `field` lies; one in several pieces is left to the generated class."""
     spans = _spans(found, field)
     if len(spans) > 1:
         raise UnusualEncoding
-    return data[slice(*spans[0])] if spans else data[:0]
+    return spans[0] if spans else (0, 0)
+
+
+def _packed(data: memoryview, found: dict[int, list[Any]], field: int) -> memoryview:
+    return data[slice(*_packed_span(found, field))]
 
 
 def _read_indices(view: memoryview, found: dict[int, list[Any]]) -> list[int] | None:
@@ -219,6 +279,37 @@ def is_transition(data: bytes) -> bool:
     return data[:1] == b"\x1a"
 
 
+class _Layout:
+    """Where the parts of a message lie that is as long as this one was, if all bytes between them are the same."""
+
+    __slots__ = ("constants", "leaves", "scalars")
+
+    def __init__(self, data: bytes, leaves: list[tuple[int, int]], scalars: list[tuple[int, int]]) -> None:
+        self.leaves, self.scalars = leaves, scalars
+        holes = [(_NUMBER_AT, _NUMBER_AT + 5), *sorted([*leaves, *scalars])]
+        starts = [0, *(end for _, end in holes)]
+        ends = [*(start for start, _ in holes), len(data)]
+        self.constants = [(start, end, data[start:end]) for start, end in zip(starts, ends, strict=True) if start < end]
+
+    def fits(self, data: bytes) -> bool:
+        # The last byte of the number ends its varint, the others do not: else the number is of another width.
+        if data[_NUMBER_AT + 4] > 0x7F or not data[_NUMBER_AT] & data[_NUMBER_AT + 3] & 0x80:
+            return False
+        return all([data[start:end] == constant for start, end, constant in self.constants])  # noqa: C419 - quicker
+
+
+def _remember(data: bytes, tag: int, leaves: list[tuple[int, int]], scalars: list[tuple[int, int]]) -> None:
+    five = data[_NUMBER_AT : _NUMBER_AT + 5]
+    padded = len(five) == 5 and data[_NUMBER_AT - 1] == _NUMBER << 3 and min(five[:4]) > 0x7F and five[4] < 0x80
+    if padded and len(_layouts) < _MAX_REMEMBERED and all(start >= _NUMBER_AT + 5 for start, _ in leaves + scalars):
+        _layouts[tag, len(data)] = _Layout(data, leaves, scalars)
+
+
+def _known(data: bytes, tag: int) -> _Layout | None:
+    layout = _layouts.get((tag, len(data)))
+    return layout if layout is not None and layout.fits(data) else None
+
+
 def read_step(data: bytes) -> Step:
     """Return the Step in a serialised ClientMessage; its leaves look into `data`.
 
@@ -226,13 +317,18 @@ def read_step(data: bytes) -> Step:
         UnusualEncoding: Use the generated class.
         ProtocolError: This is no message.
     """
-    found = _fields(data, _STEP_TAG)
     view = memoryview(data)
-    number = _number(found)
+    if (layout := _known(data, _STEP_TAG)) is not None:
+        number = _read_number(data[_NUMBER_AT : _NUMBER_AT + 5])
+        return Step(number, None, [view[start:end] for start, end in layout.leaves])
+    found = _fields(data, _STEP_TAG)
+    number = _number_of(found)
     indices = _read_indices(view, found)
-    actions = [view[start:end] for start, end in _spans(found, _LEAVES)]
+    leaves = _spans(found, _LEAVES)
     variable = _packed(view, found, _VARIABLE)
-    return Step(number, indices, actions, bytes(variable))
+    if indices is None and not variable and found.keys() <= {_PADDING}:
+        _remember(data, _STEP_TAG, leaves, [])
+    return Step(number, indices, [view[start:end] for start, end in leaves], bytes(variable))
 
 
 def read_transition(data: bytes) -> Transition:
@@ -242,14 +338,22 @@ def read_transition(data: bytes) -> Transition:
         UnusualEncoding: Use the generated class.
         ProtocolError: This is no message.
     """
+    view = memoryview(data)
+    if (layout := _known(data, _TRANSITION_TAG)) is not None:
+        number = _read_number(data[_NUMBER_AT : _NUMBER_AT + 5])
+        rewards, terminations, truncations = [view[start:end] for start, end in layout.scalars]
+        leaves = [view[start:end] for start, end in layout.leaves]
+        return Transition(number, None, leaves, rewards, terminations, truncations)
     found = _fields(data, _TRANSITION_TAG)
     if _FAILURES in found:
         raise UnusualEncoding  # rare, and nested
-    view = memoryview(data)
-    number = _number(found)
+    number = _number_of(found)
     indices = _read_indices(view, found)
-    observations = [view[start:end] for start, end in _spans(found, _LEAVES)]
-    rewards = _packed(view, found, _REWARDS)
-    terminations, truncations = _packed(view, found, _TERMINATIONS), _packed(view, found, _TRUNCATIONS)
+    spans = _spans(found, _LEAVES)
+    scalars = [_packed_span(found, field) for field in (_REWARDS, _TERMINATIONS, _TRUNCATIONS)]
     infos = [view[start:end] for start, end in _spans(found, _INFOS)]
+    if indices is None and not infos and all(start < end for start, end in scalars) and found.keys() <= {_PADDING}:
+        _remember(data, _TRANSITION_TAG, spans, scalars)
+    rewards, terminations, truncations = (view[start:end] for start, end in scalars)
+    observations = [view[start:end] for start, end in spans]
     return Transition(number, indices, observations, rewards, terminations, truncations, infos)

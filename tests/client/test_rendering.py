@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 from conftest import ServerFactory
 
-from remote_gym import MisuseError, RemoteEnvironment
+from remote_gym import MisuseError, RemoteEnvironment, RemoteVectorEnv
+from remote_gym.client.rendering import tiled
 
 pygame = pytest.importorskip("pygame")
 
@@ -48,6 +49,28 @@ def test_human_shows_every_state_and_closes_its_window(serve: ServerFactory) -> 
         assert shown().shape == (4, 4, 3)
     assert not pygame.display.get_init()
     env.close()
+
+
+@pytest.mark.parametrize("num_envs, shape", [(1, (4, 4)), (2, (4, 8)), (3, (8, 8)), (7, (12, 12))])
+def test_human_shows_many_side_by_side(serve: ServerFactory, num_envs: int, shape: tuple[int, int]) -> None:
+    server = serve("toys:FunctionEnv")
+    with RemoteVectorEnv(server.address, num_envs=num_envs, render_mode="human") as envs:
+        envs.reset()
+        assert shown().shape == (*shape, 3)
+        envs.step(np.zeros(num_envs, np.int64))
+        assert envs.render() == (None,) * num_envs
+        for index in range(shape[0] * shape[1] // 16):
+            row, column = divmod(index, shape[1] // 4)
+            tile = shown()[4 * row : 4 * row + 4, 4 * column : 4 * column + 4]
+            assert (tile == (index < num_envs)).all()
+    assert not pygame.display.get_init()
+
+
+def test_many_large_frames_fit_a_screen() -> None:
+    frames = [np.full((400, 600, 3), number, np.uint8) for number in range(64)]
+    image = tiled(frames)
+    assert max(image.shape) <= 1600 and image.shape[2] == 3
+    assert len(np.unique(image)) == 64
 
 
 def test_human_needs_frames(serve: ServerFactory) -> None:

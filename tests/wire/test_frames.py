@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from dataclasses import fields
 from typing import Any
 
 import numpy as np
@@ -49,7 +50,7 @@ def plain(message: Any) -> dict[str, Any]:
             return bytes(field)
         return [value(item) for item in field] if isinstance(field, (list, tuple)) else field
 
-    return {name: value(field) for name, field in vars(message).items()}
+    return {name: value(field) for name, field in ((f.name, getattr(message, f.name)) for f in fields(message))}
 
 
 def generated_step(step: Step) -> bytes:
