@@ -8,6 +8,7 @@ as the environment itself draws nothing, and so do the toys that stand for these
 
 from __future__ import annotations
 
+import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing
 from copy import deepcopy
@@ -554,8 +555,14 @@ def compare_videos(ours: Path, theirs: Path) -> int:
     return len(names)
 
 
-def frames_of(path: Path) -> list[np.ndarray[Any, Any]]:
-    from moviepy import VideoFileClip
+def frames_of(path: Path) -> np.ndarray[Any, Any]:
+    """Return the frames of a video: (frames, height, width, 3) uint8."""
+    # moviepy's own reader leaves pipes open.
+    from imageio_ffmpeg import get_ffmpeg_exe
 
-    with VideoFileClip(str(path)) as clip:
-        return [frame.copy() for frame in clip.iter_frames()]
+    command = [get_ffmpeg_exe(), "-i", str(path), "-f", "image2pipe", "-c:v", "ppm", "-"]
+    data = subprocess.run(command, capture_output=True, check=True, timeout=60).stdout
+    header = data[: data.index(b"\n255\n") + 5]
+    width, height = map(int, header.split()[1:3])
+    rows = np.frombuffer(data, np.uint8).reshape(-1, len(header) + width * height * 3)
+    return rows[:, len(header) :].reshape(-1, height, width, 3)

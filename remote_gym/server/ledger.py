@@ -117,6 +117,8 @@ class Ledger:
         self.highest = 0
         self._number = np.zeros(num_envs, np.int64)  # number of the last operation, by env index
         self._env_state = np.full(num_envs, EnvState.IDLE.value, np.uint8)
+        # While whole batches step together, the usual case, this says it for all and the two arrays above are stale.
+        self._together: tuple[int, EnvState] | None = (0, EnvState.IDLE)
         self._requests: dict[int, _Request] = {}
         self._refusals: OrderedDict[int, bytes] = OrderedDict()
         self._all = range(num_envs)
@@ -135,11 +137,22 @@ class Ledger:
 
     def env_state(self, index: int) -> EnvState:
         """Return what the environment owes."""
+        if self._together is not None:
+            return self._together[1]
         return EnvState(int(self._env_state[index]))
 
     def number_of(self, index: int) -> int:
         """Return the number of the environment's last operation; 0 when there was none."""
+        if self._together is not None:
+            return self._together[0]
         return int(self._number[index])
+
+    def _spread(self) -> None:
+        """Bring the arrays up to date: environments go their own ways."""
+        if self._together is not None:
+            self._number[:] = self._together[0]
+            self._env_state[:] = self._together[1].value
+            self._together = None
 
     def next_number(self, number: int) -> None:
         """Consume `number`; every request does, refused or not, before anything else is looked at.
@@ -159,6 +172,12 @@ class Ledger:
         Raises:
             BusyError: One of them is still running; nothing has changed.
         """
+        if indices is None and self._together is not None and self._together[1] is not EnvState.RUNNING:
+            self._free(self._together[0], self.num_envs)
+            self._together = (number, EnvState.RUNNING)
+            self._requests[number] = _Request(owed=self.num_envs)
+            return
+        self._spread()
         where = slice(None) if indices is None else np.asarray(indices, np.intp)
         states = self._env_state[where]
         if (states == EnvState.RUNNING.value).any():
@@ -169,6 +188,8 @@ class Ledger:
         self._number[where] = number
         self._env_state[where] = EnvState.RUNNING.value
         self._requests[number] = _Request(owed=len(states))
+        if indices is None:
+            self._together = (number, EnvState.RUNNING)
 
     @staticmethod
     def _count(numbers: np.ndarray[tuple[int], np.dtype[np.int64]]) -> Iterable[tuple[int, int]]:
@@ -191,6 +212,11 @@ class Ledger:
         Raises:
             ProtocolError: One of them has no such operation in flight.
         """
+        if indices is None and self._together == (number, EnvState.RUNNING):
+            self._together = (number, EnvState.ANSWERED)
+            self._requests[number].frames.append((None, frame))
+            return
+        self._spread()
         where = slice(None) if indices is None else np.asarray(indices, np.intp)
         if not ((self._number[where] == number) & (self._env_state[where] == EnvState.RUNNING.value)).all():
             raise ProtocolError(f"an answer to request {number} for environments that are not running it")

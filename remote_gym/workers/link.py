@@ -36,17 +36,26 @@ class Decoder:
 
     def feed(self, data: bytes) -> Iterator[list[Any]]:
         """Take in `data` and yield each message that is now whole."""
+        if not self._buffer and len(data) - HEADER_BYTES == int.from_bytes(data[:HEADER_BYTES], "little"):
+            yield self._unpack(memoryview(data)[HEADER_BYTES:])  # exactly one message: the usual case
+            return
         self._buffer += data
         while len(self._buffer) >= HEADER_BYTES:
             end = HEADER_BYTES + int.from_bytes(self._buffer[:HEADER_BYTES], "little")
             if len(self._buffer) < end:
                 return
             with memoryview(self._buffer) as view:
-                message = msgpack.unpackb(
-                    view[HEADER_BYTES:end], strict_map_key=False, max_bin_len=end, max_str_len=end, max_array_len=end
-                )
+                message = self._unpack(view[HEADER_BYTES:end])
             del self._buffer[:end]
             yield message
+
+    @staticmethod
+    def _unpack(body: memoryview) -> list[Any]:
+        limit = len(body)
+        message: list[Any] = msgpack.unpackb(
+            body, strict_map_key=False, max_bin_len=limit, max_str_len=limit, max_array_len=limit
+        )
+        return message
 
 
 class ChildLink:
