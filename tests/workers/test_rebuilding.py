@@ -37,10 +37,10 @@ def test_rebuilding(serve: ServerFactory, tmp_path: Path, fails: bool) -> None:
     with RemoteVectorEnv(server.address, num_envs=2) as victim, RemoteVectorEnv(server.address, num_envs=1) as other:
         victim.reset(seed=1)
         other.reset(seed=1)
-        with pytest.raises(EnvironmentLost, match="environment 0 .*exit code 3"):
+        with pytest.raises(EnvironmentLost, match=r"environment 0 .*exit code 3"):
             victim.step([2, 0])
         if fails:
-            with pytest.raises(EnvironmentLost, match="not rebuilt: builtins.RuntimeError: the licence is gone"):
+            with pytest.raises(EnvironmentLost, match=r"not rebuilt: builtins\.RuntimeError: the licence is gone"):
                 victim.reset()
             with pytest.raises(EnvironmentLost, match="not rebuilt"):
                 victim.step([0, 0])

@@ -58,8 +58,8 @@ def test_infos_options_masks_and_calls_go_verbatim(serve: ServerFactory, tmp_pat
                 for one, other in zip(ours[4]["final_obs"], theirs[4]["final_obs"], strict=True):
                     assert np.array_equal(one, other)
             if step == 30:
-                masks = [{"reset_mask": np.array([True, False, True])} for _ in range(2)]
-                ours, theirs = (env.reset(seed=1, options=mask) for env, mask in zip((remote, local), masks, strict=True))
+                mask = np.array([True, False, True])
+                ours, theirs = (env.reset(seed=1, options={"reset_mask": mask}) for env in (remote, local))
                 assert np.array_equal(ours[0], theirs[0])
         assert ended
         assert remote.get_attr("gravity") == local.get_attr("gravity")
