@@ -91,6 +91,9 @@ class EnvironmentGroup:
             described = describe(env.observation_space), describe(env.action_space)
             if len(self.envs) == 1:
                 self._set_spaces(env, described)
+                if (env.render_mode or "").endswith("_list"):
+                    # Rendering empties the list: frames wait for the client to ask.
+                    self._options = self._options._replace(render_with_step=False)
             for name, new, old in zip(("observation", "action"), described, self.spaces, strict=True):
                 if new != old:
                     ours, first = getattr(env, f"{name}_space"), getattr(self.envs[0].env, f"{name}_space")

@@ -69,7 +69,7 @@ class Results:
     def __init__(self, options: HostingOptions) -> None:
         """Begin with nothing to say."""
         self._drop = options.drop_unportable_infos
-        self.frames: dict[int, Any] | None = {} if options.render_with_step else None
+        self.frames: dict[int, Any] | None = {} if options.render_with_step else None  # by env index
         self.dropped: list[str] = []
         self.indices: list[int] = []
         self.infos: list[dict[str, Any]] = []
