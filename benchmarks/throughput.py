@@ -29,23 +29,28 @@ import numpy as np
 from environments import create_environment
 
 HERE = Path(__file__).parent
-CONTENDERS = ("sync", "async", "remote", "remote-views")
+CONTENDERS = ("sync", "async", "remote", "remote-views", "vector", "remote-vector")
+DEFAULT = CONTENDERS[:4]
 TITLES = {
     "sync": "SyncVectorEnv (in-process)",
     "async": "AsyncVectorEnv (local)",
     "remote": "RemoteVectorEnv (TLS)",
     "remote-views": "RemoteVectorEnv (TLS, copy=False)",
+    "vector": "the id's own vector env (in-process)",
+    "remote-vector": "RemoteVectorEnv on the id's own vector env (TLS)",
 }
 
 ActionBatches = list[Any]
 
 
 @contextmanager
-def served(name: str, num_workers: int, directory: Path) -> Iterator[str]:
+def served(name: str, num_workers: int, directory: Path, vector: bool = False) -> Iterator[str]:
     """Run ``remote-gym serve`` over mutual TLS and yield its address."""
+    what = [str(HERE / "environments.py"), "--entrypoint-kwargs", json.dumps({"name": name})]
+    if vector:
+        what = [name, "--vectorization-mode", "vector_entry_point"]
     command = [
-        sys.executable, "-m", "remote_gym", "serve", str(HERE / "environments.py"), "--port", "0",
-        "--entrypoint-kwargs", json.dumps({"name": name}), "--num-workers", str(num_workers),
+        sys.executable, "-m", "remote_gym", "serve", *what, "--port", "0", "--num-workers", str(num_workers),
         "--server_certificate", str(directory / "server.pem"),
         "--server_private_key", str(directory / "server-key.pem"), "--root_certificate", str(directory / "ca.pem"),
     ]  # fmt: skip
@@ -61,7 +66,7 @@ def served(name: str, num_workers: int, directory: Path) -> Iterator[str]:
 
 
 def make_contenders(
-    names: list[str], env: str, num_envs: int, address: str, directory: Path, stack: ExitStack
+    names: list[str], env: str, num_envs: int, serve: Callable[[bool], str], directory: Path, stack: ExitStack
 ) -> dict[str, Any]:
     """Return the vector envs to compare. Those that fork come first: gRPC must not be loaded yet."""
 
@@ -73,13 +78,19 @@ def make_contenders(
         contenders["async"] = gym.vector.AsyncVectorEnv([fn] * num_envs)
     if "sync" in names:
         contenders["sync"] = gym.vector.SyncVectorEnv([fn] * num_envs)
-    for name in ("remote", "remote-views"):
+    if "vector" in names:
+        contenders["vector"] = gym.make_vec(env, num_envs, vectorization_mode="vector_entry_point")
+    addresses: dict[bool, str] = {}
+    for name in ("remote", "remote-views", "remote-vector"):
         if name in names:
             from remote_gym import RemoteVectorEnv
 
+            vector_server = name == "remote-vector"
+            address = addresses.setdefault(vector_server, addresses.get(vector_server) or serve(vector_server))
+
             credentials = [directory / file for file in ("ca.pem", "client.pem", "client-key.pem")]
             contenders[name] = RemoteVectorEnv(
-                address, num_envs=num_envs, client_credentials_paths=credentials, copy=name == "remote"
+                address, num_envs=num_envs, client_credentials_paths=credentials, copy=name != "remote-views"
             )
     for vector in contenders.values():
         stack.callback(vector.close)
@@ -102,10 +113,11 @@ def steps_per_second(step: Callable[[Any], Any], batches: ActionBatches, num_env
 def measure(arguments: argparse.Namespace, env: str, num_envs: int, directory: Path) -> dict[str, Any]:
     """Return the rates of every contender for one environment and number of environments."""
     with ExitStack() as stack:
-        # The forking contender must exist before gRPC is loaded, and a fresh process per case is the clean way; the
-        # server is started first so that both can be made in the right order.
-        address = stack.enter_context(served(env, arguments.num_workers, directory))
-        contenders = make_contenders(arguments.contenders, env, num_envs, address, directory, stack)
+
+        def serve(vector: bool) -> str:
+            return stack.enter_context(served(env, arguments.num_workers, directory, vector))
+
+        contenders = make_contenders(arguments.contenders, env, num_envs, serve, directory, stack)
         space = next(iter(contenders.values())).action_space
         space.seed(0)
         batches = [space.sample() for _ in range(10)]
@@ -176,7 +188,7 @@ def main() -> None:
     parser.add_argument("--num-workers", type=int, default=2)
     parser.add_argument("--seconds", type=float, default=1.0, help="per contender and repeat")
     parser.add_argument("--repeats", type=int, default=5, help="interleaved; medians are reported")
-    parser.add_argument("--contenders", nargs="+", choices=CONTENDERS, default=list(CONTENDERS))
+    parser.add_argument("--contenders", nargs="+", choices=CONTENDERS, default=list(DEFAULT))
     parser.add_argument("--output", type=Path, help="JSON file (default: benchmarks/results/throughput-<date>.json)")
     parser.add_argument("--certificates", type=Path, help=argparse.SUPPRESS)
     parser.add_argument("--one-case", action="store_true", help=argparse.SUPPRESS)
