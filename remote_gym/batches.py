@@ -156,6 +156,7 @@ class Opened:
     render_mode: str | None
     env_ids: Sequence[int]
     hosted_vector: bool = False
+    spec_kwargs: bytes = b""
 
 
 @dataclass(frozen=True)

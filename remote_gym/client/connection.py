@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import weakref
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import gymnasium
@@ -122,7 +123,7 @@ class Connection:
         self._observation_space = build(opened.observation_space)
         self._action_space = build(opened.action_space)
         self._metadata = dict(values.unpack(opened.metadata, "metadata")) if opened.metadata else {}
-        self._spec = EnvSpec.from_json(opened.spec_json) if opened.spec_json else None
+        self._spec = _spec(opened.spec_json, opened.spec_kwargs) if opened.spec_json else None
         self._hosted_render_mode = opened.render_mode
         self._described = True
 
@@ -265,6 +266,18 @@ def from_variables(url: str | None, paths: CredentialsPaths | None) -> tuple[str
         pair = [os.environ.get(f"REMOTE_GYM_CLIENT_{name}") for name in ("CERTIFICATE", "PRIVATE_KEY")]
         paths = (root, *(path for path in pair if path))
     return url, paths
+
+
+def _spec(text: str, packed_kwargs: bytes) -> EnvSpec:
+    """Return the spec in `text`, with keyword arguments of their own types where they could travel."""
+    spec = EnvSpec.from_json(text)
+    if packed_kwargs:
+        spec.kwargs, of_wrappers = values.unpack(packed_kwargs, "spec")
+        spec.additional_wrappers = tuple(
+            replace(wrapper, kwargs=kwargs)
+            for wrapper, kwargs in zip(spec.additional_wrappers, of_wrappers, strict=True)
+        )
+    return spec
 
 
 def check_name(name: str) -> None:

@@ -232,7 +232,12 @@ class RemoteEnvironment(gymnasium.Env[Any, Any]):
         seen = self._connection.look(name)
         if "value" in seen:
             return seen["value"]
-        return lambda *args, **kwargs: self._connection.call(name, args, kwargs)[0]
+
+        def method(*args: Any, **kwargs: Any) -> Any:
+            self._forget_frame()
+            return self._connection.call(name, args, kwargs)[0]
+
+        return method
 
     def has_wrapper_attr(self, name: str) -> bool:
         """Return whether this object or the hosted environment has the attribute."""
@@ -253,8 +258,14 @@ class RemoteEnvironment(gymnasium.Env[Any, Any]):
             return True
         if not force and not self.has_wrapper_attr(name):
             return False
+        self._forget_frame()
         self._connection.set_attribute(name, [value])
         return True
+
+    def _forget_frame(self) -> None:
+        """What is called may change what the environment shows."""
+        if "_reader" in self.__dict__:
+            self._reader.frames = {}
 
     def _is_own(self, name: str) -> bool:
         return name.startswith("_") or hasattr(type(self), name) or name in self.__dict__

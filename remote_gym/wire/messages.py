@@ -187,6 +187,7 @@ _PACK_SERVER: dict[type[Any], _Pack] = {
             render_mode=m.render_mode or "",
             env_ids=m.env_ids,
             hosted_vector=m.hosted_vector,
+            spec_kwargs=m.spec_kwargs,
         )
     },
     Attached: lambda m: {"attached": pb.Attached(highest=m.highest, lease_seconds=m.lease_seconds)},
@@ -237,6 +238,7 @@ _READ_SERVER: dict[str, _Read] = {
         m.render_mode or None,
         list(m.env_ids),
         m.hosted_vector,
+        m.spec_kwargs,
     ),
     "attached": lambda m: Attached(m.highest, m.lease_seconds),
     "transition": lambda m: Transition(

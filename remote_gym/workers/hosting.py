@@ -32,6 +32,7 @@ from remote_gym.workers.results import (
     failure_of,
     portable_metadata,
     spec_json,
+    spec_kwargs,
 )
 from remote_gym.workers.rows import Rows
 
@@ -121,6 +122,7 @@ class EnvironmentGroup:
         return {
             "observation_space": self.spaces[0],
             "action_space": self.spaces[1],
+            "spec_kwargs": spec_kwargs(env),
             "spec_json": spec_json(env),
             "metadata": portable_metadata(dict(env.metadata)),
             "render_mode": env.render_mode,

@@ -169,3 +169,13 @@ def spec_json(env: Any) -> str:
         return str(env.spec.to_json())
     except (ValueError, TypeError):  # callables or objects in its kwargs: data cannot carry them
         return ""
+
+
+def spec_kwargs(env: Any) -> bytes:
+    """Return the packed keyword arguments of the environment's spec and its wrappers; empty where they hold objects."""
+    if env.spec is None:
+        return b""
+    try:
+        return values.pack([env.spec.kwargs, [wrapper.kwargs for wrapper in env.spec.additional_wrappers]], "spec")
+    except CodecError:
+        return b""

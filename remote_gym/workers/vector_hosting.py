@@ -21,7 +21,15 @@ from remote_gym.spaces import describe
 from remote_gym.workers import board as boards
 from remote_gym.workers.board import Board
 from remote_gym.workers.entrypoint import Recipe
-from remote_gym.workers.results import INVALID, BuildError, Failure, failure_of, portable_metadata, spec_json
+from remote_gym.workers.results import (
+    INVALID,
+    BuildError,
+    Failure,
+    failure_of,
+    portable_metadata,
+    spec_json,
+    spec_kwargs,
+)
 from remote_gym.workers.rows import Rows
 
 
@@ -67,6 +75,7 @@ class VectorGroup:
         return {
             "observation_space": self.spaces[0],
             "action_space": self.spaces[1],
+            "spec_kwargs": spec_kwargs(self.env),
             "spec_json": spec_json(self.env),
             "metadata": portable_metadata(metadata),
             "render_mode": self.env.render_mode,

@@ -8,7 +8,7 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 import pytest
-from conftest import ToyServer
+from conftest import ServerFactory, ToyServer
 from gymnasium.error import ClosedEnvironmentError, ResetNeeded
 from gymnasium.utils.env_checker import check_env
 from sameness import assert_same
@@ -157,3 +157,12 @@ def test_needs_a_reset(toys: ToyServer) -> None:
             env.step(0)
         env.reset()
         env.step(0)
+
+
+def test_the_specs_arguments_keep_their_types(serve: ServerFactory) -> None:
+    kwargs = {"desc": ["SF", "FG"], "success_rate": 1 / 3, "reward_schedule": (1, 0, 0)}
+    local = gym.make("FrozenLake-v1", **kwargs)
+    with RemoteEnvironment(serve("FrozenLake-v1", kwargs, num_workers=1).address) as env:
+        assert env.spec == local.spec
+        assert env.spec is not None
+        assert type(env.spec.kwargs["reward_schedule"]) is tuple

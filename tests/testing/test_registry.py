@@ -37,10 +37,6 @@ PACKAGES = ("ale_py", "minigrid", "highway_env")
 STEPS = {"highway_env": 6, "minigrid": 25}
 """In each of seven runs of up to three environments; 60 for the others. highway-env takes up to 0.1 s for one."""
 GAMES = ("Breakout", "MsPacman", "Pong", "Seaquest", "SpaceInvaders")
-TUPLES_IN_SPEC = {
-    f"minigrid:MiniGrid-ObstructedMaze-{name}" for name in ("1Q-v1", "2Dl-v0", "2Dlh-v0", "2Dlhb-v1", "2Q-v1")
-}
-"""The spec travels as JSON, which makes lists of the tuples in its kwargs."""
 FRAMES = (
     "Acrobot-v1", "CartPole-v1", "FrozenLake-v1", "Pendulum-v1", "Taxi-v4", "ale_py:ALE/Pong-v5",
     "minigrid:MiniGrid-DoorKey-5x5-v0", "highway_env:parking-v0",
@@ -71,9 +67,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if not metafunc.config.getoption("--full"):
         metafunc.parametrize("id", [pytest.param("", marks=pytest.mark.skip(reason="only with --full"))])
         return
-    known = pytest.mark.xfail(strict=True, reason="tuples in spec.kwargs arrive as lists")
-    ids = FRAMES if metafunc.function is test_frames else every_id()
-    metafunc.parametrize("id", [pytest.param(id, marks=[known] if id in TUPLES_IN_SPEC else []) for id in ids])
+    metafunc.parametrize("id", FRAMES if metafunc.function is test_frames else every_id())
 
 
 @pytest.fixture
