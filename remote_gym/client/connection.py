@@ -268,6 +268,20 @@ def from_variables(url: str | None, paths: CredentialsPaths | None) -> tuple[str
     return url, paths
 
 
+def check_not_yet(**options: tuple[Any, tuple[Any, ...]]) -> None:
+    """Refuse by name what this version does not have yet.
+
+    Args:
+        options: Per option the value and those that work.
+
+    Raises:
+        MisuseError: A value is none of those.
+    """
+    for name, (value, known) in options.items():
+        if value not in known:
+            raise MisuseError(f"{name}={value!r} is not available yet; use {' or '.join(map(repr, known))}")
+
+
 def _spec(text: str, packed_kwargs: bytes) -> EnvSpec:
     """Return the spec in `text`, with keyword arguments of their own types where they could travel."""
     spec = EnvSpec.from_json(text)

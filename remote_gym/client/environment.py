@@ -14,7 +14,7 @@ from remote_gym.arguments import RemoteArgs
 from remote_gym.autoreset import NONE
 from remote_gym.batches import Refused, Reset, Step, Transition
 from remote_gym.client.actions import ActionEncoder
-from remote_gym.client.connection import Connection, CredentialsPaths
+from remote_gym.client.connection import Connection, CredentialsPaths, check_not_yet
 from remote_gym.client.failures import first_failure, refusal
 from remote_gym.client.rendering import Window
 from remote_gym.client.transitions import Batch, TransitionReader
@@ -44,6 +44,8 @@ class RemoteEnvironment(gymnasium.Env[Any, Any]):
         unportable_infos: str = "raise",
         connect_timeout_seconds: float = 10.0,
         reconnect_timeout_seconds: float = 120.0,
+        on_worker_failure: str = "raise",
+        on_session_lost: str = "raise",
         allow_insecure: bool = False,
     ) -> None:
         """Prepare; dials nothing yet.
@@ -64,11 +66,14 @@ class RemoteEnvironment(gymnasium.Env[Any, Any]):
                 ``"drop"`` them with one warning.
             connect_timeout_seconds: For the first connection.
             reconnect_timeout_seconds: How long to try again when the connection was lost.
+            on_worker_failure: ``"raise"`` `EnvironmentLost`; the environment is rebuilt and needs a reset.
+            on_session_lost: ``"raise"`` `SessionLost`.
             allow_insecure: Permit plaintext to other machines.
 
         Raises:
             MisuseError: An argument is wrong; names it.
         """
+        check_not_yet(on_worker_failure=(on_worker_failure, ("raise",)), on_session_lost=(on_session_lost, ("raise",)))
         self._arguments = {name: value for name, value in locals().items() if name not in ("self", "__class__")}
         self.render_mode = render_mode
         self._validate_actions = validate_actions

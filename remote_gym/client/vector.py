@@ -16,7 +16,7 @@ from remote_gym.arguments import RemoteArgs
 from remote_gym.autoreset import parse_mode
 from remote_gym.batches import Call, Failure, Refused, Reset, Step, Transition
 from remote_gym.client.actions import ActionEncoder
-from remote_gym.client.connection import Connection, CredentialsPaths, every
+from remote_gym.client.connection import Connection, CredentialsPaths, check_not_yet, every
 from remote_gym.client.failures import first_failure, refusal
 from remote_gym.client.rendering import Window
 from remote_gym.client.transitions import Batch, TransitionReader
@@ -47,12 +47,15 @@ class RemoteVectorEnv(VectorEnv[Any, Any, Any]):
         render_mode: str | None = None,
         *,
         autoreset_mode: AutoresetMode | str = AutoresetMode.NEXT_STEP,
+        batch_size: int | None = None,
         copy: bool = True,
         validate_actions: bool = False,
         render_with_step: bool = False,
         unportable_infos: str = "raise",
         connect_timeout_seconds: float = 10.0,
         reconnect_timeout_seconds: float = 120.0,
+        on_worker_failure: str = "raise",
+        on_session_lost: str = "raise",
         allow_insecure: bool = False,
     ) -> None:
         """Prepare; dials nothing yet.
@@ -68,6 +71,7 @@ class RemoteVectorEnv(VectorEnv[Any, Any, Any]):
             render_mode: Asked of the hosted environments, unless the server's entrypoint_kwargs fix one. ``"human"``
                 asks for ``"rgb_array"`` and shows all of them in one window on this side.
             autoreset_mode: What happens at the end of an episode; a member or its string, as in Gymnasium.
+            batch_size: None or `num_envs`; smaller batches are not available yet.
             copy: Whether observations are writable copies; False gives read-only views that are never overwritten.
             validate_actions: Also refuse actions outside of the action space and NaN, at some cost per step.
             render_with_step: Let frames travel with every reset and step, so that `render` needs no round trip of its
@@ -76,6 +80,8 @@ class RemoteVectorEnv(VectorEnv[Any, Any, Any]):
                 ``"drop"`` them with one warning.
             connect_timeout_seconds: For the first connection.
             reconnect_timeout_seconds: How long to try again when the connection was lost.
+            on_worker_failure: ``"raise"`` `EnvironmentLost`; the environments are rebuilt and need a reset.
+            on_session_lost: ``"raise"`` `SessionLost`.
             allow_insecure: Permit plaintext to other machines.
 
         Raises:
@@ -83,6 +89,11 @@ class RemoteVectorEnv(VectorEnv[Any, Any, Any]):
         """
         if not isinstance(num_envs, (int, np.integer)) or isinstance(num_envs, bool) or num_envs < 1:
             raise MisuseError(f"num_envs must be a positive integer, got {num_envs!r}")
+        check_not_yet(
+            batch_size=(batch_size, (None, num_envs)),
+            on_worker_failure=(on_worker_failure, ("raise",)),
+            on_session_lost=(on_session_lost, ("raise",)),
+        )
         self._arguments = {name: value for name, value in locals().items() if name not in ("self", "__class__")}
         self.autoreset_mode = parse_mode(autoreset_mode)
         self.num_envs = int(num_envs)

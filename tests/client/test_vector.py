@@ -291,3 +291,11 @@ def test_gymnasium_wrappers_go_around_it(toys: ToyServer) -> None:
     assert ended["episode"]["r"].tolist() == [10, 10, 10]
     env.close()
     assert inner.closed
+
+
+def test_what_is_not_there_yet_is_refused_by_name() -> None:
+    for options in ({"batch_size": 2}, {"on_worker_failure": "truncate"}, {"on_session_lost": "truncate"}):
+        (name,) = options
+        with pytest.raises(MisuseError, match=name):
+            RemoteVectorEnv("127.0.0.1", num_envs=4, **options)  # type: ignore[arg-type]
+    RemoteVectorEnv("127.0.0.1", num_envs=4, batch_size=4, on_worker_failure="raise", on_session_lost="raise").close()
