@@ -153,6 +153,7 @@ class Registry:
         self.draining = True
         for session in self.sessions.values():
             session.draining = True
+        logger.info("draining: refusing what is new, %d sessions", len(self.sessions))
         loop = asyncio.get_running_loop()
         deadline = loop.time() + grace_seconds
         while loop.time() < deadline and not all(session.idle for session in self.sessions.values()):

@@ -222,7 +222,7 @@ def test_while_draining_new_sessions_and_requests_are_refused_by_name(
         busy.step_async([ACTIONS["gated"]])
         wait_until_running(tmp_path)
         served.process.terminate()
-        wait_until(lambda: "draining" in served.log, what="the drain")
+        wait_until(lambda: "draining: refusing" in served.log, what="the drain")
         with pytest.raises(RefusedError, match="takes no new requests") as caught:
             other.step(0)
         assert caught.value.limit == "draining"
