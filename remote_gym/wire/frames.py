@@ -28,7 +28,6 @@ _PADDING = 15
 _VARIABLE = 4  # of Step
 _HEADER_BYTES = 6  # outer tag and padded length
 _NUMBER_AT = 7  # after the number's own tag
-_MAX_LENGTH = 1 << 35  # what a five-byte varint can say
 _ZEROS = bytes(2 * ALIGNMENT_BYTES)
 _VARINT_TYPE, _BYTES_TYPE = 0, 2
 

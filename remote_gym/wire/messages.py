@@ -8,7 +8,7 @@ The only module that touches generated classes, but for failures in `frames`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -399,8 +399,3 @@ def common_protocol(theirs: tuple[int, int], peer: str, ours: tuple[int, int] = 
         f"no common protocol version: the {peer} speaks {theirs[0]} to {theirs[1]}, the {us} {ours[0]} to {ours[1]}; "
         f"upgrade remote_gym on the {older}"
     )
-
-
-def as_sequence(indices: Indices, num_envs: int) -> Sequence[int]:
-    """Return env indices with None spelled out."""
-    return range(num_envs) if indices is None else indices

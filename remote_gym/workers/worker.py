@@ -29,11 +29,13 @@ class Worker:
 
     def __init__(self, descriptors: socket.socket, board: Board) -> None:
         """Host nothing yet; shared memory will come as descriptors over the socket `descriptors`."""
+        from remote_gym import values
         from remote_gym.workers import (  # gymnasium takes a while: the server is already told that we run
             hosting,
             results,
         )
 
+        self._unpack = values.unpack
         self._hosting = hosting
         self._results = results
         self._descriptors = descriptors
@@ -73,11 +75,10 @@ class Worker:
         self, group: int, entrypoint: str, kwargs: bytes, render_mode: str | None, env_ids: list[int], first: int,
         options: list[Any], vectorization_mode: str | None, vector: bool, spare: int | None, rebuilt: bool,
     ) -> Result:  # fmt: skip
-        from remote_gym import values
         from remote_gym.workers.entrypoint import Recipe
         from remote_gym.workers.vector_hosting import VectorGroup
 
-        recipe = Recipe(entrypoint, values.unpack(kwargs) if kwargs else {}, render_mode, vectorization_mode)
+        recipe = Recipe(entrypoint, self._unpack(kwargs) if kwargs else {}, render_mode, vectorization_mode)
         ready = None if spare is None else self._groups.pop(spare).envs[0].env
         built: Any
         try:
@@ -111,27 +112,17 @@ class Worker:
         return None
 
     def _reset(self, group: int, indices: list[int] | None, seeds: bytes, options: bytes) -> Result:
-        from remote_gym import values
-
         hosted = self._groups[group]
-        return hosted.reset(
-            indices, values.unpack(seeds) if seeds else None, values.unpack(options) if options else None
-        )
+        return hosted.reset(indices, self._unpack(seeds) if seeds else None, self._unpack(options) if options else None)
 
     def _step(self, group: int, indices: list[int] | None, variable: bytes) -> Result:
-        from remote_gym import values
-
-        return self._groups[group].step(indices, values.unpack(variable) if variable else ())
+        return self._groups[group].step(indices, self._unpack(variable) if variable else ())
 
     def _call(self, group: int, indices: list[int] | None, name: str, arguments: bytes) -> Result:
-        from remote_gym import values
-
-        return self._groups[group].call(indices, name, values.unpack(arguments) if arguments else None)
+        return self._groups[group].call(indices, name, self._unpack(arguments) if arguments else None)
 
     def _set(self, group: int, indices: list[int] | None, name: str, new: bytes) -> Result:
-        from remote_gym import values
-
-        return self._groups[group].set_attribute(indices, name, values.unpack(new))
+        return self._groups[group].set_attribute(indices, name, self._unpack(new))
 
     def _render(self, group: int, indices: list[int] | None) -> Result:
         return self._groups[group].render(indices)
