@@ -9,7 +9,7 @@ import secrets
 from collections import OrderedDict
 
 import remote_gym
-from remote_gym import autoreset, values
+from remote_gym import autoreset, failpoints, values
 from remote_gym.arguments import check_args
 from remote_gym.batches import Attach, Description, Lost, Open
 from remote_gym.errors import CodecError, ProtocolError
@@ -28,6 +28,12 @@ MAX_TOMBSTONES = 1_024
 _MODES = (autoreset.NONE, "NextStep", "SameStep", "Disabled")
 
 
+def _detach(building: asyncio.Task[Session]) -> None:
+    """Begin the lease of a session that was opened for a stream which is no more."""
+    if not building.cancelled() and building.exception() is None:
+        building.result().detach(None)
+
+
 class Registry:
     """The sessions, the pool they share and the limits they meet."""
 
@@ -38,7 +44,7 @@ class Registry:
         self.draining = False
         self.pool = Pool(settings.num_workers, settings.max_envs_per_worker, settings.timeouts, settings.restart_budget)
         self.sessions: dict[bytes, Session] = {}
-        self._by_nonce: dict[bytes, asyncio.Future[Session]] = {}
+        self._by_nonce: dict[bytes, asyncio.Task[Session]] = {}
         self._tombstones: OrderedDict[bytes, Lost] = OrderedDict()
         self._reserved = 0  # environments of sessions that are being opened
 
@@ -63,28 +69,32 @@ class Registry:
         Raises:
             RefusalError: A limit, a rule or a failed build; nothing is left behind.
         """
-        known = self._by_nonce.get(message.nonce)
-        if known is not None:
-            session = await asyncio.shield(known)
-            session.take_over(outlet)
-            return session
-        kwargs, protocol = self._admit(message)
+        building = self._by_nonce.get(message.nonce)
+        if building is None:
+            kwargs, protocol = self._admit(message)
+            self._reserved += message.num_envs
+            building = self._by_nonce[message.nonce] = asyncio.ensure_future(self._build(message, kwargs, protocol))
+        try:
+            session = await asyncio.shield(building)
+        except asyncio.CancelledError:
+            # A stream that breaks meanwhile does not stop the building: its client comes back with the same nonce.
+            building.add_done_callback(_detach)
+            raise
+        session.take_over(outlet)
+        failpoints.hit("server.open.answered")
+        return session
+
+    async def _build(self, message: Open, kwargs: bytes, protocol: int) -> Session:
         session = Session(message, kwargs, self.settings, self.pool, self._gone)
-        future: asyncio.Future[Session] = asyncio.get_running_loop().create_future()
-        self._by_nonce[message.nonce] = future
-        self._reserved += message.num_envs
         try:
             await session.open(self.epoch, protocol)
-        except BaseException as error:
+        except BaseException:
             self._by_nonce.pop(message.nonce, None)
-            future.set_exception(error)
-            future.exception()  # seen: nobody may be waiting
             raise
         finally:
             self._reserved -= message.num_envs
+        failpoints.hit("server.open.built")
         self.sessions[session.id] = session
-        future.set_result(session)
-        session.bind(outlet)
         logger.info("opened %r for remote_gym %s", session, message.client_version)
         return session
 
@@ -130,6 +140,7 @@ class Registry:
         Raises:
             ProtocolError: The client misses what it has proven to have read.
         """
+        failpoints.hit("server.attach.received")
         if message.server_epoch != self.epoch:
             return Lost("SERVER_RESTARTED", "the server was started anew; its environments are gone")
         session = self.sessions.get(message.session_id)
@@ -151,6 +162,7 @@ class Registry:
     async def drain(self, grace_seconds: float) -> None:
         """Refuse what is new and wait, at most `grace_seconds`, until nothing runs."""
         self.draining = True
+        failpoints.hit("server.drain.begun")
         for session in self.sessions.values():
             session.draining = True
         logger.info("draining: refusing what is new, %d sessions", len(self.sessions))

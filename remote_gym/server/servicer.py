@@ -9,6 +9,7 @@ from typing import Any
 
 import grpc
 
+from remote_gym import failpoints
 from remote_gym.batches import Attach, Lost, Open, Refused
 from remote_gym.errors import ProtocolError
 from remote_gym.server.checks import RefusalError
@@ -58,7 +59,9 @@ class StreamOutlet:
         while True:
             while self._frames:
                 for message in split(self._frames.popleft(), pack_server):
+                    failpoints.hit("server.frame.write")
                     await context.write(message)
+                    failpoints.hit("server.frame.written")
             if self._ended:
                 return
             self._wake.clear()
@@ -95,6 +98,7 @@ class Servicer:
 
     async def session(self, _requests: Any, context: Context) -> None:
         """Carry a session over one stream, until either side ends it."""
+        failpoints.hit("server.stream.begun")
         outlet = StreamOutlet()
         self._outlets.add(outlet)
         writer = asyncio.ensure_future(outlet.write(context))
@@ -121,7 +125,7 @@ class Servicer:
                 if message is None:
                     continue
                 if session is not None:
-                    session.receive(message)
+                    session.receive(message, outlet)
                 elif (session := await self._begin(message, outlet)) is None:
                     return
         except ProtocolError:
@@ -138,6 +142,7 @@ class Servicer:
     async def _begin(self, message: Any, outlet: StreamOutlet) -> Session | None:
         """Open or attach by the first message of a stream; None if there is no session to carry."""
         if isinstance(message, Open):
+            failpoints.hit("server.open.received")
             try:
                 session = await self._registry.open(message, outlet)
             except RefusalError as error:

@@ -12,6 +12,7 @@ import secrets
 from collections.abc import Callable
 from typing import Protocol
 
+from remote_gym import failpoints
 from remote_gym.batches import Attach, Attached, Close, Closed, Indices, Lost, Open, Opened, Refused, Request
 from remote_gym.server.checks import Command, RefusalError, RequestChecker
 from remote_gym.server.environments import SessionEnvironments
@@ -55,7 +56,7 @@ class Session:
     # Life
 
     async def open(self, server_epoch: bytes, protocol: int) -> None:
-        """Build the environments; `opened` then says what to tell the client.
+        """Build the environments; `opened` then says what to tell the client. No stream carries the session yet.
 
         Raises:
             RefusalError: An environment could not be built, or memory was refused; nothing is left behind.
@@ -78,10 +79,6 @@ class Session:
             **described,
         )
 
-    def bind(self, outlet: Outlet) -> None:
-        """Let `outlet` carry the session that was just opened for it."""
-        self._outlet = outlet
-
     def take_over(self, outlet: Outlet) -> None:
         """Let `outlet` carry the session from now on; an older stream that still lives is fenced."""
         if self._outlet is not None:
@@ -99,19 +96,22 @@ class Session:
         """
         replay = self.ledger.replay(message.missing)
         self.take_over(outlet)
+        failpoints.hit("server.attach.bound")
         outlet.send(pack_server(Attached(self.ledger.highest, self._lease_seconds)))
         for frame in replay.frames:
             outlet.send(frame)
 
-    def detach(self, outlet: Outlet) -> None:
-        """Begin the lease if `outlet` was the stream that carried this session."""
+    def detach(self, outlet: Outlet | None) -> None:
+        """Begin the lease if `outlet` was the stream, or None if there was none, that carried this session."""
         if self._outlet is not outlet or self.ledger.state is not SessionState.ATTACHED:
             return
+        failpoints.hit("server.stream.ended")
         self._outlet = None
         self.ledger.apply(SessionEvent.STREAM_ENDED)
         self._lease = asyncio.get_running_loop().call_later(self._lease_seconds, self._expire)
 
     def _expire(self) -> None:
+        failpoints.hit("server.lease.ended")
         self.ledger.apply(SessionEvent.EXPIRE)
         self._end(Lost("EXPIRED", f"no stream for {self._lease_seconds:g} s"))
 
@@ -149,13 +149,15 @@ class Session:
 
     # Requests and answers
 
-    def receive(self, message: Request | Close) -> None:
-        """Take in one message of the stream that carries this session."""
-        if self.ledger.state is not SessionState.ATTACHED:
-            return  # it was in flight when the session ended, or was taken over
+    def receive(self, message: Request | Close, outlet: Outlet) -> None:
+        """Take in one message of the stream of `outlet`."""
+        if self.ledger.state is not SessionState.ATTACHED or self._outlet is not outlet:
+            return  # it was in flight when the session ended, or was taken over: then the new stream brings it again
         if isinstance(message, Close):
+            failpoints.hit("server.close.received")
             self.close()
             return
+        failpoints.hit("server.request.received")
         try:
             self.ledger.next_number(message.number)
         except OutOfOrderError as error:
@@ -175,12 +177,15 @@ class Session:
 
     def _run(self, message: Request, command: Command) -> None:
         try:
+            failpoints.hit("server.request.admitted")
             self._environments.run(message, command)
         except Exception as error:
             # A bug of ours. The request is admitted but will never be answered: better a lost session than a client
             # that waits for ever.
             logger.exception("request %d of %r failed", message.number, self)
             self._break(f"internal error: {error!r}")
+        else:
+            failpoints.hit("server.request.dispatched")
 
     def _refuse(self, number: int, limit: str, message: str) -> None:
         frame = pack_server(Refused(number, limit, message))
@@ -188,7 +193,9 @@ class Session:
         self._send(frame)
 
     def _answered(self, number: int, indices: Indices, frame: bytes) -> None:
+        failpoints.hit("server.answer.ready")
         self.ledger.answer(number, indices, frame)  # stored first, then sent
+        failpoints.hit("server.answer.stored")
         self._send(frame)
 
     def _send(self, frame: bytes) -> None:

@@ -14,6 +14,7 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass
 
+from remote_gym import failpoints
 from remote_gym.workers.process import WorkerLost, WorkerProcess
 
 logger = logging.getLogger("remote_gym.pool")
@@ -234,6 +235,7 @@ class Pool:
     def _worker_gone(self, worker: WorkerProcess, lost: WorkerLost) -> None:
         if worker.stopping or self._stopping:
             return
+        failpoints.hit("server.worker.lost")
         logger.error("%s (process %d) was lost: %s", worker.name, worker.pid, lost.reason)
         task = self._spawn(self._replace(worker, lost))
         self._replacing.add(task)
@@ -252,6 +254,7 @@ class Pool:
                 block.on_lost(block, lost, False)
             return
         self.workers[self.workers.index(worker)] = new
+        failpoints.hit("server.worker.replaced")
         for block in blocks:
             if block.group in self._blocks:  # not released meanwhile
                 self._adopt(block, new)

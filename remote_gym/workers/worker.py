@@ -15,6 +15,7 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
+from remote_gym import failpoints
 from remote_gym.workers.board import SIZE_BYTES, Board
 from remote_gym.workers.guard import die_with_the_server
 from remote_gym.workers.link import ChildLink, Command, Result
@@ -55,8 +56,10 @@ class Worker:
 
     def run(self, commands: list[Command]) -> list[Result]:
         """Run one round."""
+        failpoints.hit("worker.received")
         results = [self._run_one(command) for command in commands]
         self._board.idle()
+        failpoints.hit("worker.answer")
         return results
 
     def _run_one(self, command: Command) -> Result:
