@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import logging
+import math
 import os
 import random
 import secrets
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import grpc
 import gymnasium
 
 import remote_gym
+from remote_gym import failpoints
 from remote_gym.batches import (
     Attach,
     Attached,
@@ -31,6 +32,7 @@ from remote_gym.client import channel as channels
 from remote_gym.client.call import SessionCall
 from remote_gym.client.channel import Address
 from remote_gym.client.failures import refusal
+from remote_gym.client.outstanding import Answer, Outstanding
 from remote_gym.errors import ConnectError, ProtocolError, RefusedError, RemoteGymError, SessionLost
 from remote_gym.wire.messages import (
     PROTOCOL_MAX,
@@ -46,16 +48,20 @@ CLOSE_TIMEOUT_SECONDS = 5.0
 BACK_OFF_SECONDS = (0.0, 0.05, 0.1, 0.2, 0.4, 0.8)
 """Waits before the attempts to attach again, the last one repeated; each is jittered by half."""
 
-Answer = Transition | Returned | Refused
+
+class _UnansweredError(Exception):
+    """Attach was not answered in time."""
 
 
-@dataclass
-class _Sent:
-    """A request that is not wholly answered: its bytes, to be sent again if the server never got them."""
+def _back_off(attempt: int) -> float:
+    """Return the seconds to wait before an attempt, counted from 0."""
+    return BACK_OFF_SECONDS[min(attempt, len(BACK_OFF_SECONDS) - 1)] * random.uniform(0.5, 1.5)
 
-    data: bytes
-    indices: Sequence[int] | None
-    missing: set[int] | None  # None until a first part has been answered
+
+def _is_transient(error: Exception) -> bool:
+    """Whether a stream that ended so may succeed when tried again: it was the connection, or the server's end."""
+    codes = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED, grpc.StatusCode.INTERNAL)
+    return error.code() in codes if isinstance(error, grpc.Call) else isinstance(error, EOFError)
 
 
 class SessionStream:
@@ -77,39 +83,60 @@ class SessionStream:
         self.address = address
         self._process = os.getpid()
         self._reconnect_timeout = reconnect_timeout
+        self._patience = reconnect_timeout  # what is left of it while the server cannot be reached
         self._number = 0
-        self._outstanding: dict[int, _Sent] = {}
+        self._outstanding = Outstanding(message.num_envs)
         self._lost: RemoteGymError | None = None
         self._closed = False
-        self._num_envs = message.num_envs
         self._shared = channels.acquire(address)
         self._stream: SessionCall | None = None
+        self._attaching: SessionCall | None = None  # Attach was sent, the answer is still to come
         try:
             self._shared.wait_until_ready(connect_timeout)
-            self.opened = self._open(message)
+            self.opened = self._open(message, connect_timeout)
         except BaseException:
             self._drop_stream()
             channels.release(self._shared)
             raise
 
-    def _open(self, message: Open) -> Opened:
-        message = replace(
-            message,
-            protocol_min=PROTOCOL_MIN,
-            protocol_max=PROTOCOL_MAX,
-            nonce=secrets.token_bytes(16),
-            client_version=remote_gym.__version__,
+    def _open(self, message: Open, timeout_seconds: float) -> Opened:
+        """Open; when the stream breaks meanwhile, ask again with the same nonce, which opens nothing twice."""
+        data = pack_client(
+            replace(
+                message,
+                protocol_min=PROTOCOL_MIN,
+                protocol_max=PROTOCOL_MAX,
+                nonce=secrets.token_bytes(16),
+                client_version=remote_gym.__version__,
+            )
         )
-        self._stream = SessionCall(self._shared)
-        self._stream.send(pack_client(message))
-        try:
-            answer = self._stream.receive()
-        except (grpc.RpcError, EOFError) as error:
-            raise self._not_opened(error) from error
+        attempt, deadline = 0, 0.0
+        while True:
+            began = time.monotonic()
+            try:
+                return self._ask_to_open(data)
+            except (grpc.RpcError, EOFError) as error:
+                now = time.monotonic()
+                if not attempt or now - began > timeout_seconds:  # the stream stood for long: this is another outage
+                    attempt, deadline = 0, now + timeout_seconds
+                wait = _back_off(attempt)
+                if now + wait > deadline or not _is_transient(error):
+                    raise self._not_opened(error) from error
+            self._drop_stream()
+            time.sleep(wait)
+            attempt += 1
+
+    def _ask_to_open(self, data: bytes) -> Opened:
+        self._stream = self._new_stream()
+        failpoints.hit("client.open.send")
+        self._stream.send(data)
+        failpoints.hit("client.open.sent")
+        answer = self._stream.receive()
         if isinstance(answer, Refused):
             raise refusal(answer)
         if not isinstance(answer, Opened):
             raise ProtocolError(f"the server answered Open with {type(answer).__name__}")
+        failpoints.hit("client.open.received")
         return answer
 
     def _not_opened(self, error: Exception) -> RemoteGymError:
@@ -137,9 +164,11 @@ class SessionStream:
         """
         self._check()
         data = pack_client(request)
-        self._outstanding[request.number] = _Sent(data, request.indices, None)
+        self._outstanding.add(request.number, request.indices, data)
+        failpoints.hit("client.request.send")
         if self._stream is not None:
             self._stream.send(data)
+        failpoints.hit("client.request.sent")
         return request.number
 
     def receive(self, timeout_seconds: float | None = None) -> Answer:
@@ -154,7 +183,7 @@ class SessionStream:
         while True:
             self._check()  # again and again: another thread may close
             if self._stream is None:
-                self._reattach()
+                self._reattach(deadline)
             stream = self._stream
             if stream is None:
                 continue
@@ -170,27 +199,9 @@ class SessionStream:
                 raise
             if isinstance(answer, Lost):
                 raise self._lose(SessionLost(answer.reason, answer.detail))
-            if isinstance(answer, (Transition, Returned, Refused)) and self._expected(answer):
+            failpoints.hit("client.answer.received")
+            if isinstance(answer, (Transition, Returned, Refused)) and self._outstanding.take(answer):
                 return answer
-
-    def _expected(self, answer: Answer) -> bool:
-        """Take note of what `answer` answers; False if that was known already."""
-        sent = self._outstanding.get(answer.number)
-        if sent is None:
-            return False
-        if isinstance(answer, Refused) or (answer.indices is None and sent.missing is None):
-            del self._outstanding[answer.number]
-            return True
-        every = range(self._num_envs)
-        if sent.missing is None:
-            sent.missing = set(every if sent.indices is None else sent.indices)
-        covered = set(every if answer.indices is None else answer.indices)
-        if not covered <= sent.missing:
-            return False
-        sent.missing -= covered
-        if not sent.missing:
-            del self._outstanding[answer.number]
-        return True
 
     def _check(self) -> None:
         if self._closed:
@@ -207,6 +218,7 @@ class SessionStream:
     def _stream_broke(self, error: Exception) -> None:
         code = error.code() if isinstance(error, grpc.Call) else None
         detail = error.details() if isinstance(error, grpc.Call) else str(error)
+        failpoints.hit("client.stream.broken")
         self._drop_stream()
         if code is grpc.StatusCode.INVALID_ARGUMENT:
             raise self._lose(ProtocolError(f"{self.address} did not understand us: {detail}")) from error
@@ -218,46 +230,56 @@ class SessionStream:
         logger.log(level, "the stream to %s broke (%s); attaching again", self.address, detail)
 
     def _drop_stream(self) -> None:
-        if self._stream is not None:
-            self._stream.end()
-            self._stream = None
+        for stream in (self._stream, self._attaching):
+            if stream is not None:
+                stream.end()
+        self._stream = self._attaching = None
 
     def _lose(self, error: RemoteGymError) -> RemoteGymError:
         self._lost = error
         self._drop_stream()
         return error
 
-    def _reattach(self) -> None:
+    def _reattach(self, deadline: float | None) -> None:
         """Attach a new stream and ask for what is missing.
 
+        Args:
+            deadline: Of the caller, on the monotonic clock; None: none.
+
         Raises:
+            TimeoutError: The caller's deadline has come first; the next call goes on where this one was.
             SessionLost: The server says so, or was unreachable for `reconnect_timeout` seconds.
         """
-        deadline = time.monotonic() + self._reconnect_timeout
-        attempt, last = 0, ""
-        while True:
-            wait = BACK_OFF_SECONDS[min(attempt, len(BACK_OFF_SECONDS) - 1)] * random.uniform(0.5, 1.5)
-            if time.monotonic() + wait > deadline and attempt:
-                detail = f"{self.address} could not be reached again for {self._reconnect_timeout:g} s: {last}"
-                raise self._lose(SessionLost("UNREACHABLE", detail))
-            time.sleep(wait)
-            attempt += 1
-            self._check()
+        began = time.monotonic()
+        try:
+            self._attach_until(began + self._patience, math.inf if deadline is None else deadline)
+        except TimeoutError:
+            self._patience -= time.monotonic() - began
+            raise
+        self._patience = self._reconnect_timeout
+
+    def _attach_until(self, limit: float, deadline: float) -> None:
+        attempt, last = 0, "no answer"
+        while self._stream is None:
+            if self._attaching is None:
+                wait = _back_off(attempt)
+                now = time.monotonic()
+                if now + wait > limit and attempt:
+                    detail = f"{self.address} could not be reached again for {self._reconnect_timeout:g} s: {last}"
+                    raise self._lose(SessionLost("UNREACHABLE", detail))
+                if now + wait > deadline:
+                    time.sleep(max(0.0, deadline - now))
+                    raise TimeoutError
+                time.sleep(wait)
+                attempt += 1
+                self._check()
             try:
-                stream = self._new_stream()
-            except ValueError as error:  # the channel was closed between the two lines: a fork in another thread
-                last = str(error)
-                continue
-            try:
-                self._attach(stream, max(0.1, deadline - time.monotonic()))
-                logger.info("attached to %s again after %d attempts", self.address, attempt)
-                return
-            except (grpc.RpcError, EOFError, TimeoutError) as error:
+                self._attach(max(limit, time.monotonic() + 0.1), deadline)
+            except (grpc.RpcError, EOFError, ValueError, _UnansweredError) as error:
+                # ValueError: the channel was closed just now, by a fork in another thread
                 last = str(error.details() if isinstance(error, grpc.Call) else error)
-                stream.end()
-            except BaseException:
-                stream.end()
-                raise
+                self._drop_stream()
+        logger.info("attached to %s again after %d attempts", self.address, attempt)
 
     def _new_stream(self) -> SessionCall:
         if self._shared.closed:  # by a fork
@@ -265,23 +287,33 @@ class SessionStream:
             self._shared = channels.acquire(self.address)
         return SessionCall(self._shared)
 
-    def _attach(self, stream: SessionCall, timeout_seconds: float) -> None:
+    def _attach(self, limit: float, deadline: float) -> None:
+        """Send Attach, unless that was done, and wait for the answer."""
         opened = self.opened
-        missing = [
-            (number, sent.indices if sent.missing is None else sorted(sent.missing))
-            for number, sent in self._outstanding.items()
-        ]
-        message = Attach(opened.session_id, opened.token, opened.server_epoch, opened.protocol, missing)
-        stream.send(pack_client(message))
-        answer = stream.receive(timeout_seconds)
+        if self._attaching is None:
+            stream = self._attaching = self._new_stream()
+            failpoints.hit("client.attach.send")
+            missing = self._outstanding.missing()
+            message = Attach(opened.session_id, opened.token, opened.server_epoch, opened.protocol, missing)
+            stream.send(pack_client(message))
+            failpoints.hit("client.attach.sent")
+        try:
+            answer = self._attaching.receive(max(0.0, min(limit, deadline) - time.monotonic()))
+        except TimeoutError:
+            if deadline <= limit:
+                raise
+            raise _UnansweredError("no answer") from None
+        except KeyboardInterrupt:
+            self._drop_stream()  # gRPC may have swallowed the answer
+            raise
         if isinstance(answer, Lost):
             raise self._lose(SessionLost(answer.reason, answer.detail))
         if not isinstance(answer, Attached):
             raise self._lose(ProtocolError(f"the server answered Attach with {type(answer).__name__}"))
-        for number, sent in self._outstanding.items():
-            if number > answer.highest:
-                stream.send(sent.data)
-        self._stream = stream
+        failpoints.hit("client.attach.received")
+        for data in self._outstanding.above(answer.highest):
+            self._attaching.send(data)
+        self._stream, self._attaching = self._attaching, None
 
     # End
 
@@ -302,8 +334,10 @@ class SessionStream:
     @staticmethod
     def _say_goodbye(stream: SessionCall) -> None:
         deadline = time.monotonic() + CLOSE_TIMEOUT_SECONDS
+        failpoints.hit("client.close.send")
         stream.send(pack_client(Close()))
         stream.half_close()
+        failpoints.hit("client.close.sent")
         try:
             while not isinstance(stream.receive(max(0.0, deadline - time.monotonic())), (Closed, Lost)):
                 pass
