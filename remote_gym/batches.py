@@ -59,6 +59,7 @@ class Open:
     client_version: str = ""
     render_with_step: bool = False
     drop_unportable_infos: bool = False
+    compression: str | None = None
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ PACKAGE = ROOT / "remote_gym"
 
 BASE = {
     "errors", "failpoints", "addresses", "arguments", "autoreset", "batches", "infos", "leaves", "spaces", "values",
-    "vector_infos",
+    "vector_infos", "compression",
 }  # fmt: skip
 DATA = {"numpy", "gymnasium"}
 
@@ -34,6 +34,7 @@ TABLE: dict[str, tuple[set[str], set[str]]] = {
     "infos": ({"errors", "values"}, {"numpy"}),
     "vector_infos": ({"errors", "values", "infos"}, {"numpy"}),
     "batches": ({"errors", "leaves", "spaces", "values"}, {"numpy"}),
+    "compression": ({"errors", "leaves"}, {"lz4", "zstandard"}),
     "credentials": ({"errors", "addresses"}, {"grpc"}),
     "wire": (BASE, DATA | {"google.protobuf"}),
     "workers": (BASE, DATA | {"msgpack"}),

@@ -19,6 +19,7 @@ from remote_gym.batches import Call, Failure, Indices, Open, Refused, Render, Re
 from remote_gym.client.channel import Address
 from remote_gym.client.failures import first_failure, refusal
 from remote_gym.client.stream import SessionStream
+from remote_gym.compression import codec
 from remote_gym.credentials import load_client_pem
 from remote_gym.errors import MisuseError, ProtocolError
 from remote_gym.spaces import build
@@ -48,6 +49,7 @@ class Connection:
         reply_early: bool,
         render_with_step: bool,
         unportable_infos: str,
+        compression: str | None = None,
         connect_timeout_seconds: float,
         reconnect_timeout_seconds: float,
         allow_insecure: bool,
@@ -72,6 +74,8 @@ class Connection:
                 raise MisuseError(f"{name} must be a number of seconds, got {seconds!r}")
         if unportable_infos not in ("raise", "drop"):
             raise MisuseError(f"unportable_infos must be 'raise' or 'drop', got {unportable_infos!r}")
+        if compression is not None:
+            codec(compression)
         if render_mode is not None and not isinstance(render_mode, str):
             raise MisuseError(f"render_mode must be a string or None, got {render_mode!r}")
         pem = None if client_credentials_paths is None else load_client_pem(client_credentials_paths)
@@ -91,6 +95,7 @@ class Connection:
             # Rendering a list hands out what gathered since the last time, so it must be the user who asks for it.
             render_with_step=render_with_step and not (render_mode or "").endswith("_list"),
             drop_unportable_infos=unportable_infos == "drop",
+            compression=compression,
         )
         self._connect_timeout = float(connect_timeout_seconds)
         self._reconnect_timeout = float(reconnect_timeout_seconds)

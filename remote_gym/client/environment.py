@@ -42,6 +42,7 @@ class RemoteEnvironment(gymnasium.Env[Any, Any]):
         validate_actions: bool = False,
         render_with_step: bool = False,
         unportable_infos: str = "raise",
+        compression: str | None = None,
         connect_timeout_seconds: float = 10.0,
         reconnect_timeout_seconds: float = 120.0,
         on_worker_failure: str = "raise",
@@ -64,6 +65,8 @@ class RemoteEnvironment(gymnasium.Env[Any, Any]):
                 own; for who renders every step.
             unportable_infos: What to do with info entries that cannot travel (arbitrary objects): ``"raise"``, or
                 ``"drop"`` them with one warning.
+            compression: ``"lz4"`` or ``"zstd"`` compresses observations of 512 bytes or more, for slow links; needs
+                ``pip install "remote-gym[compression]"`` on both sides, see `docs/far-away.md`.
             connect_timeout_seconds: For the first connection.
             reconnect_timeout_seconds: How long to try again when the connection was lost.
             on_worker_failure: ``"raise"`` `EnvironmentLost`; the environment is rebuilt and needs a reset.
@@ -82,13 +85,14 @@ class RemoteEnvironment(gymnasium.Env[Any, Any]):
             url, port, remote_args, client_credentials_paths, render_mode, num_envs=1, autoreset_mode=NONE,
             exact_types=True, reply_early=False,
             render_with_step=render_with_step or render_mode == "human", unportable_infos=unportable_infos,
+            compression=compression,
             connect_timeout_seconds=connect_timeout_seconds,
             reconnect_timeout_seconds=reconnect_timeout_seconds, allow_insecure=allow_insecure,
         )  # fmt: skip
 
     def _prepare(self) -> None:
         if "_reader" not in self.__dict__:
-            self._reader = TransitionReader(self._connection.observation_space, 1)
+            self._reader = TransitionReader(self._connection.observation_space, 1, self._arguments["compression"])
             self._encoder = ActionEncoder(self._connection.action_space, self._validate_actions)
 
     @property

@@ -13,6 +13,7 @@ from gymnasium import spaces
 
 from remote_gym import values
 from remote_gym.batches import Buffer, Failure, Indices, Transition
+from remote_gym.client.compressed import CompressedRows
 from remote_gym.errors import ProtocolError
 from remote_gym.infos import InfoBlock, unpack_infos
 from remote_gym.leaves import Array, leaves_of, unflattener, variable_leaves_of
@@ -51,9 +52,10 @@ class TransitionReader:
     Guarantees: arrays handed out are never written again.
     """
 
-    def __init__(self, space: spaces.Space[Any], num_envs: int) -> None:
-        """Prepare for environments with this (single) observation space."""
+    def __init__(self, space: spaces.Space[Any], num_envs: int, compression: str | None = None) -> None:
+        """Prepare for environments with this (single) observation space, and what the session was opened with."""
         self._leaves = leaves_of(space)
+        self._compressed = None if compression is None else CompressedRows(self._leaves, compression)
         self._unflatten = unflattener(space)
         self._num_envs = num_envs
         self._last: list[Array] | None = None  # read-only
@@ -76,6 +78,7 @@ class TransitionReader:
         """
         rows = self._num_envs if part.indices is None else len(part.indices)
         arrays = self._arrays(part, rows)
+        filling = None if self._compressed is None else self._compressed.begin(arrays, part.indices)
         for said in part.infos:
             block, exact, variable, extras = values.unpack(said, "infos")
             if block is not None:
@@ -83,8 +86,13 @@ class TransitionReader:
             batch.exact.update(exact or {})
             if variable is not None:
                 batch.variable.update(zip(*variable, strict=True))
-            if extras is not None:
+            if extras is not None and "compressed" in extras:
+                if filling is not None:
+                    filling.take(extras["compressed"])
+            elif extras is not None:
                 self._take_extras(batch, extras)
+        if filling is not None:
+            filling.finish([failure.index for failure in part.failures])
         batch.missing -= rows
         stepped = len(part.rewards) > 0
         if part.indices is None:
@@ -118,10 +126,12 @@ class TransitionReader:
     def _arrays(self, part: Transition, rows: int) -> list[Array]:
         if len(part.observations) != len(self._leaves):
             raise ProtocolError(f"{len(part.observations)} observation leaves, expected {len(self._leaves)}")
+        compressed = () if self._compressed is None else self._compressed.numbers
         try:
             return [
-                np.ndarray((rows, *leaf.shape), leaf.dtype, data)
-                for leaf, data in zip(self._leaves, part.observations, strict=True)
+                # An empty one travels compressed: room for it, to be filled.
+                np.ndarray((rows, *leaf.shape), leaf.dtype, data if at not in compressed else None)
+                for at, (leaf, data) in enumerate(zip(self._leaves, part.observations, strict=True))
             ]
         except (TypeError, ValueError) as error:
             raise ProtocolError(f"observations do not fit their space: {error}") from None

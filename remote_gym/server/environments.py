@@ -25,6 +25,7 @@ from remote_gym.batches import (
     Step,
     Transition,
 )
+from remote_gym.compression import compressed_leaves
 from remote_gym.errors import MisuseError
 from remote_gym.leaves import leaves_of
 from remote_gym.server.checks import Command, RefusalError
@@ -127,7 +128,8 @@ class SessionEnvironments:
     def _build_command(self, block: Block, rebuilt: bool) -> list[Any]:
         message = self._message
         options = [
-            message.autoreset_mode, message.exact_types, message.render_with_step, message.drop_unportable_infos
+            message.autoreset_mode, message.exact_types, message.render_with_step, message.drop_unportable_infos,
+            message.compression,
         ]  # fmt: skip
         return [
             "build", block.group, self._settings.entrypoint, self._kwargs, self._render_mode, block.env_ids,
@@ -173,6 +175,7 @@ class SessionEnvironments:
             self.observation_leaves = leaves_of(build(description["observation_space"]))
             self.action_space = build(description["action_space"])
             self.action_leaves = leaves_of(self.action_space)
+            self._compressed = compressed_leaves(self.observation_leaves, self._message.compression)
         except MisuseError as error:
             raise RefusalError("space", str(error)) from error
 
@@ -249,7 +252,8 @@ class SessionEnvironments:
         if isinstance(result, WorkerLost):
             operation.failures += [_lost(index, block, result) for index in mine]
         else:
-            said, failures = result
+            said, failures, *pieces = result
+            operation.infos += pieces
             operation.failures += map(_failure, failures)
             if type(said) is list:
                 operation.values.update(zip(mine, said, strict=True))
@@ -277,14 +281,16 @@ class SessionEnvironments:
         self._on_answer(request.number, indices, frame)
 
     def _transition(self, operation: _Operation, indices: Indices) -> Transition:
-        rows = self._rows
+        rows, skipped = self._rows, self._compressed  # what the workers have compressed is among the infos
         observations: Sequence[Any]
         scalars: Sequence[Any]
         if indices is None:
             observations, scalars = rows.whole_observations, rows.whole_scalars
+            if skipped:
+                observations = [b"" if at in skipped else leaf for at, leaf in enumerate(observations)]
         else:
             where = _where(indices)
-            observations = [array[where] for array in rows.observations]
+            observations = [b"" if at in skipped else array[where] for at, array in enumerate(rows.observations)]
             scalars = [array[where] for array in (rows.rewards, rows.terminations, rows.truncations)]
         rewards, terminations, truncations = scalars if isinstance(operation.request, Step) else (b"", b"", b"")
         return Transition(

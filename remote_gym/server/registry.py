@@ -12,7 +12,8 @@ import remote_gym
 from remote_gym import autoreset, failpoints, values
 from remote_gym.arguments import check_args
 from remote_gym.batches import Attach, Description, Lost, Open
-from remote_gym.errors import CodecError, ProtocolError
+from remote_gym.compression import NAMES, codec
+from remote_gym.errors import CodecError, MisuseError, ProtocolError
 from remote_gym.server.checks import RefusalError
 from remote_gym.server.environments import SessionEnvironments
 from remote_gym.server.session import Outlet, Session
@@ -32,6 +33,16 @@ def _detach(building: asyncio.Task[Session]) -> None:
     """Begin the lease of a session that was opened for a stream which is no more."""
     if not building.cancelled() and building.exception() is None:
         building.result().detach(None)
+
+
+def _check_compression(name: str) -> None:
+    """Refuse what this server's workers, which have its libraries, cannot do."""
+    if name not in NAMES:
+        raise RefusalError("request", f"unknown compression {name!r}: upgrade the server")
+    try:
+        codec(name)
+    except MisuseError as error:
+        raise RefusalError("compression", f"the server cannot compress: {error}") from error
 
 
 class Registry:
@@ -122,6 +133,8 @@ class Registry:
                 f"{message.num_envs} environments were asked for, the server has room for {settings.max_envs - held} "
                 f"of its limit of {settings.max_envs}",
             )
+        if message.compression is not None:
+            _check_compression(message.compression)
         return self._kwargs(message), protocol
 
     def _kwargs(self, message: Open) -> bytes:

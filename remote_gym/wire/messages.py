@@ -110,6 +110,7 @@ _PACK_CLIENT: dict[type[Any], _Pack] = {
             client_version=m.client_version,
             render_with_step=m.render_with_step,
             drop_unportable_infos=m.drop_unportable_infos,
+            compression=m.compression or "",
         )
     },
     Attach: lambda m: {
@@ -156,6 +157,7 @@ _READ_CLIENT: dict[str, _Read] = {
         m.client_version,
         m.render_with_step,
         m.drop_unportable_infos,
+        m.compression or None,
     ),
     "attach": lambda m: Attach(
         m.session_id,

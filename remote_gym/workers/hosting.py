@@ -21,6 +21,7 @@ from remote_gym.leaves import Array, flattener, leaves_of, space_at, unflattener
 from remote_gym.spaces import SpaceData, describe
 from remote_gym.workers import board as boards
 from remote_gym.workers.board import Board
+from remote_gym.workers.compressing import RowCompressor
 from remote_gym.workers.entrypoint import Recipe
 from remote_gym.workers.results import (
     INVALID,
@@ -72,6 +73,7 @@ class EnvironmentGroup:
         self._options = options
         self.envs: list[AutoresetEnvironment] = []
         self._rows: Rows | None = None
+        self._compressor: RowCompressor | None = None
         # The array, dtype and shape of an observation that is a single leaf; a shape no array has, otherwise.
         self._only_leaf: tuple[Any, Any, Any] = (None, None, None)
         try:
@@ -132,6 +134,8 @@ class EnvironmentGroup:
     def attach(self, buffer: Any, num_envs: int) -> None:
         """Lay the session's rows into `buffer`, shared with the server."""
         self._rows = Rows(buffer, self._action_leaves, self._observation_leaves, num_envs)
+        if self._options.compression is not None:
+            self._compressor = RowCompressor(self._options.compression, self._observation_leaves, self._rows)
         if [leaf.path for leaf in self._observation_leaves] == [()]:
             (leaf,), (array,) = self._observation_leaves, self._rows.observations
             self._only_leaf = (array, leaf.dtype, leaf.shape)
@@ -140,7 +144,7 @@ class EnvironmentGroup:
         """Reset the environments at `indices` (None: all here) and write their observations.
 
         Returns:
-            [packed infos and exact values, failures]
+            [packed infos and exact values, failures, packed pieces of compressed rows ...]
         """
         collected = Results(self._options)
         everyone = self._indices(indices)
@@ -158,7 +162,7 @@ class EnvironmentGroup:
                 collected.failures.append([index, INVALID, "", str(error), ""])
             except (Exception, SystemExit) as error:
                 collected.failures.append(failure_of(index, error))
-        return collected.pack()
+        return collected.pack() if self._compressor is None else collected.pack() + self._compressor.pieces(everyone)
 
     def step(self, indices: Sequence[int] | None, variable: Sequence[Sequence[Any]] = ()) -> list[Any]:
         """Step the environments at `indices` (None: all here) with the actions in the rows and write the results.
@@ -168,7 +172,7 @@ class EnvironmentGroup:
             variable: Per environment the elements of the action space's variable leaves, where it has any.
 
         Returns:
-            [packed infos and exact values, failures]
+            [packed infos and exact values, failures, packed pieces of compressed rows ...]
         """
         assert self._rows is not None
         collected = Results(self._options)
@@ -204,7 +208,7 @@ class EnvironmentGroup:
             terminations.append(terminated)
             truncations.append(truncated)
         self._write_scalars(everyone, rewards, terminations, truncations, collected)
-        return collected.pack()
+        return collected.pack() if self._compressor is None else collected.pack() + self._compressor.pieces(everyone)
 
     def _write_scalars(
         self,
@@ -315,6 +319,7 @@ class EnvironmentGroup:
                 traceback.print_exc()
         self.envs = []
         self._rows = None
+        self._compressor = None
         self._only_leaf = (None, None, None)
 
     def _indices(self, indices: Sequence[int] | None) -> range | Sequence[int]:

@@ -26,12 +26,14 @@ class HostingOptions(NamedTuple):
         exact_types: Report values that are not of the usual types, for a single environment.
         render_with_step: Send a frame along with every result.
         drop_unportable_infos: Leave out info entries that cannot travel, instead of failing.
+        compression: How to compress observations; None: not at all.
     """
 
     mode: str
     exact_types: bool = False
     render_with_step: bool = False
     drop_unportable_infos: bool = False
+    compression: str | None = None
 
 
 class BuildError(Exception):

@@ -20,11 +20,13 @@ from remote_gym.leaves import flattener, leaves_of, unflattener, variable_leaves
 from remote_gym.spaces import describe
 from remote_gym.workers import board as boards
 from remote_gym.workers.board import Board
+from remote_gym.workers.compressing import RowCompressor
 from remote_gym.workers.entrypoint import Recipe
 from remote_gym.workers.results import (
     INVALID,
     BuildError,
     Failure,
+    HostingOptions,
     failure_of,
     portable_metadata,
     spec_json,
@@ -36,8 +38,10 @@ from remote_gym.workers.rows import Rows
 class VectorGroup:
     """The hosted vector environment of one session."""
 
-    def __init__(self, recipe: Recipe, env_ids: Sequence[int], mode: str, board: Board, rebuilt: bool = False) -> None:
-        """Build it for ``len(env_ids)`` environments; arguments as for `EnvironmentGroup`, an empty `mode` is any.
+    def __init__(
+        self, recipe: Recipe, env_ids: Sequence[int], options: HostingOptions, board: Board, rebuilt: bool = False
+    ) -> None:
+        """Build it for ``len(env_ids)`` environments; arguments as for `EnvironmentGroup`, an empty mode is any.
 
         Raises:
             BuildError: It could not be built, or its autoreset mode is not the client's.
@@ -46,10 +50,12 @@ class VectorGroup:
         self.env_ids = list(env_ids)
         self._board = board
         self._broken = rebuilt
+        self._compression = options.compression
+        self._compressor: RowCompressor | None = None
         board.begin(boards.BUILD, self.env_ids[0])
         try:
             self.env = recipe.build_vector(len(self.env_ids), self.env_ids[0])
-            self._check(mode)
+            self._check(options.mode)
             self.spaces = describe(self.env.single_observation_space), describe(self.env.single_action_space)
             self._observation_leaves = leaves_of(self.env.single_observation_space)
             self._action_leaves = leaves_of(self.env.single_action_space)
@@ -85,6 +91,8 @@ class VectorGroup:
     def attach(self, buffer: Any, num_envs: int) -> None:
         """Lay the session's rows into `buffer`, shared with the server."""
         self._rows = Rows(buffer, self._action_leaves, self._observation_leaves, num_envs)
+        if self._compression is not None:
+            self._compressor = RowCompressor(self._compression, self._observation_leaves, self._rows)
 
     def reset(self, _indices: Sequence[int] | None, seed: Any, options: Any) -> list[Any]:
         """Reset with `seed` and `options` as the client gave them; returns like `EnvironmentGroup.reset`."""
@@ -131,12 +139,15 @@ class VectorGroup:
         )
         usual = rewards_dtype in (None, "<f8")
         if not infos and elements is None and usual:
-            return [b"", []]
+            return [b"", [], *self._pieces()]
         extras = {"infos": infos, "rewards_dtype": None if usual else rewards_dtype}
         try:
-            return [values.pack([None, None, elements, extras], "infos"), []]
+            return [values.pack([None, None, elements, extras], "infos"), [], *self._pieces()]
         except CodecError as error:
             return [b"", [[index, INVALID, "", str(error), ""] for index in range(len(self.env_ids))]]
+
+    def _pieces(self) -> list[bytes]:
+        return [] if self._compressor is None else self._compressor.pieces(range(len(self.env_ids)))
 
     def _failures(self, error: BaseException) -> list[Failure]:
         """Return one failure per environment: what a vector environment raises concerns them all."""

@@ -83,12 +83,12 @@ class Worker:
 
         recipe = Recipe(entrypoint, self._unpack(kwargs) if kwargs else {}, render_mode, vectorization_mode)
         ready = None if spare is None else self._groups.pop(spare).envs[0].env
+        wanted = self._results.HostingOptions(*options)
         built: Any
         try:
             if vector:
-                built = VectorGroup(recipe, env_ids, options[0], self._board, rebuilt)
+                built = VectorGroup(recipe, env_ids, wanted, self._board, rebuilt)
             else:
-                wanted = self._results.HostingOptions(*options)
                 built = self._hosting.EnvironmentGroup(recipe, env_ids, first, wanted, self._board, ready, rebuilt)
         except self._results.BuildError as error:
             return {"failure": error.failure}

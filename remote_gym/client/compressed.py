@@ -1,0 +1,85 @@
+"""Trainer process: pieces of compressed rows -> the arrays of one answer. The server's word is checked."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from remote_gym.batches import Indices
+from remote_gym.compression import Codec, codec, compressed_leaves, grow
+from remote_gym.errors import ProtocolError
+from remote_gym.leaves import Array, Leaf
+
+
+class CompressedRows:
+    """Which leaves of a session travel compressed, and how to read them.
+
+    Attributes:
+        numbers: Positions of those leaves.
+    """
+
+    def __init__(self, leaves: Sequence[Leaf], name: str) -> None:
+        """Prepare to read what was compressed with `name`."""
+        self._codec = codec(name)
+        self._leaves = leaves
+        self.numbers = frozenset(compressed_leaves(leaves, name))
+
+    def begin(self, arrays: Sequence[Array], indices: Indices) -> Filling:
+        """Return what fills `arrays`, one per leaf, with the rows of `indices`; it overwrites the compressed leaves."""
+        return Filling(self._codec, {at: (self._leaves[at], arrays[at]) for at in self.numbers}, indices)
+
+
+class Filling:
+    """The arrays of one answer while pieces come in."""
+
+    def __init__(self, codec: Codec, arrays: dict[int, tuple[Leaf, Array]], indices: Indices) -> None:
+        """Fill the array of each leaf number."""
+        self._codec = codec
+        self._arrays = arrays
+        # Env index -> row; None: they are the same.
+        self._rows = None if indices is None else {index: row for row, index in enumerate(indices)}
+        self._missing = {number: np.ones(len(array), np.bool_) for number, (_, array) in arrays.items()}
+
+    def take(self, piece: Any) -> None:
+        """Put in one piece: [leaf number, env indices, their rows as `compression.shrink` made them].
+
+        Raises:
+            ProtocolError: It is none, or does not fit this answer.
+        """
+        try:
+            number, indices, data = piece
+            if type(data) is not bytes or not {int}.issuperset(map(type, indices)):
+                raise ValueError("not what a piece is made of")
+            leaf, array = self._arrays[number]
+            rows = list(indices) if self._rows is None else [self._rows[index] for index in indices]
+            missing = self._missing[number]
+            if not missing[rows].all() or len(set(rows)) != len(rows) or min(rows) < 0:
+                raise ValueError("rows that came before")
+            size = len(rows) * leaf.row_bytes
+        except (TypeError, ValueError, KeyError, IndexError) as error:
+            raise ProtocolError(f"compressed rows do not fit the answer: {error!r}") from None
+        flat = np.frombuffer(grow(self._codec, data, size), leaf.dtype)
+        array[_where(rows)] = flat.reshape(len(rows), *leaf.shape)
+        missing[rows] = False
+
+    def finish(self, failed: Sequence[int]) -> None:
+        """Clear the rows of the `failed` env indices for which nothing came: a lost worker sends nothing.
+
+        Raises:
+            ProtocolError: Other rows are missing as well.
+        """
+        excused = {index if self._rows is None else self._rows.get(index) for index in failed}
+        for number, missing in self._missing.items():
+            if not missing.any():
+                continue
+            rows = np.flatnonzero(missing)
+            if not excused.issuperset(rows.tolist()):
+                raise ProtocolError(f"observation leaf {number} lacks the compressed rows {rows.tolist()[:8]}")
+            self._arrays[number][1][rows] = 0
+
+
+def _where(rows: list[int]) -> Any:
+    """Return `rows` as an array index: a slice where they are consecutive, which copies in one go."""
+    return slice(rows[0], rows[-1] + 1) if rows == list(range(rows[0], rows[0] + len(rows))) else rows

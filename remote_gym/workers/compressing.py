@@ -1,0 +1,41 @@
+"""Child side: a session's observation rows, compressed by the worker that wrote them: all workers at once.
+
+What the server finds in the rows of these leaves it does not send; it forwards the pieces made here unopened.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from remote_gym import values
+from remote_gym.compression import MAX_PIECE_BYTES, codec, compressed_leaves, shrink
+from remote_gym.leaves import Array, Leaf
+from remote_gym.workers.rows import Rows
+
+
+class RowCompressor:
+    """Makes pieces of a session's rows."""
+
+    def __init__(self, name: str, leaves: Sequence[Leaf], rows: Rows) -> None:
+        """Compress with `name` the leaves that it covers."""
+        self._codec = codec(name)
+        self._leaves = [(at, leaves[at].row_bytes, rows.observations[at]) for at in compressed_leaves(leaves, name)]
+
+    def pieces(self, indices: range | Sequence[int]) -> list[bytes]:
+        """Return the rows of the environments at `indices` as packed values, as the wire has them."""
+        packed = []
+        for number, row_bytes, array in self._leaves:
+            rows_per_piece = max(1, MAX_PIECE_BYTES // row_bytes)
+            for start in range(0, len(indices), rows_per_piece):
+                part = indices[start : start + rows_per_piece]
+                piece = [number, list(part), shrink(self._codec, _bytes_of(array, part))]
+                packed.append(values.pack([None, None, None, {"compressed": piece}], "compressed rows"))
+        return packed
+
+
+def _bytes_of(array: Array, indices: range | Sequence[int]) -> memoryview:
+    """Return rows as contiguous bytes; copies only if they are not everybody's here."""
+    where = slice(indices.start, indices.stop) if isinstance(indices, range) else list(indices)
+    return array[where].reshape(-1).view(np.uint8).data
