@@ -1,218 +1,207 @@
-"""How many environment steps per second? Remote over TLS, side by side with Gymnasium's local vector envs.
+"""How many environment steps per second? Remote over mutual TLS, side by side with what users would pick instead.
 
-All contenders run interleaved in one go, because absolute figures drift: compare within one run. The server is a
-process of its own, as users have it, with mutual TLS over loopback.
+    python benchmarks/throughput.py                                   everything; about half an hour
+    python benchmarks/throughput.py --cases cartpole --num-envs 64    one question
+    python benchmarks/throughput.py --peers all                       and the peers that can be installed here
 
-    python benchmarks/throughput.py --env CartPole-v1 image --num-envs 1 8 64 256
+All contenders of a case run interleaved, each in a process of its own; the server is another one, as users have it.
 """
 
 from __future__ import annotations
 
 import argparse
-import datetime
-import json
-import os
-import platform
-import statistics
-import subprocess
-import sys
-import tempfile
-import time
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
-from importlib.metadata import version
+import contextlib
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import gymnasium as gym
-import numpy as np
-from environments import create_environment
+import report
+import serving
+import venvs
+from slices import Account, Contender, interleave
 
-HERE = Path(__file__).parent
-CONTENDERS = ("sync", "async", "remote", "remote-views", "vector", "remote-vector")
-DEFAULT = CONTENDERS[:4]
+IMAGE_BYTES = 84 * 84 * 4
+PEER_KINDS = {
+    "sb3": "peers:sb3", "puffer": "peers:puffer", "ray": "peers:ray_actors", "envpool": "peers:envpool",
+    "rlmesh": "peers:rlmesh",
+}  # fmt: skip
 TITLES = {
-    "sync": "SyncVectorEnv (in-process)",
-    "async": "AsyncVectorEnv (local)",
-    "remote": "RemoteVectorEnv (TLS)",
-    "remote-views": "RemoteVectorEnv (TLS, copy=False)",
-    "vector": "the id's own vector env (in-process)",
-    "remote-vector": "RemoteVectorEnv on the id's own vector env (TLS)",
+    "sync": "SyncVectorEnv, in-process",
+    "async": "AsyncVectorEnv, local processes",
+    "own-vector": "the id's own vector env, in-process",
+    "remote": "remote, step()",
+    "views": "remote, step(), copy=False",
+    "halves": "remote, send/recv in halves",
+    "two": "remote, two vector envs in flight",
+    "batch": "remote, send/recv, batch_size",
+    "remote-own-vector": "remote, the id's own vector env hosted",
+    "echo": "bare gRPC stream of the same bytes",
+    "sb3": "SB3 SubprocVecEnv, local processes",
+    "puffer": "PufferLib Multiprocessing, local processes",
+    "ray": "Ray, an actor with a SyncVectorEnv per core",
+    "envpool": "EnvPool, local, the env itself in C++",
+    "rlmesh": "RLMesh over a SyncVectorEnv, plaintext",
 }
-
-ActionBatches = list[Any]
-
-
-@contextmanager
-def served(name: str, num_workers: int, directory: Path, vector: bool = False) -> Iterator[str]:
-    """Run ``remote-gym serve`` over mutual TLS and yield its address."""
-    what = [str(HERE / "environments.py"), "--entrypoint-kwargs", json.dumps({"name": name})]
-    if vector:
-        what = [name, "--vectorization-mode", "vector_entry_point"]
-    command = [
-        sys.executable, "-m", "remote_gym", "serve", *what, "--port", "0", "--num-workers", str(num_workers),
-        "--server_certificate", str(directory / "server.pem"),
-        "--server_private_key", str(directory / "server-key.pem"), "--root_certificate", str(directory / "ca.pem"),
-    ]  # fmt: skip
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as server:
-        assert server.stdout is not None
-        line = server.stdout.readline()
-        if not line.startswith("remote-gym ready on "):
-            raise SystemExit(f"the server did not start; try by hand: {' '.join(command)}")
-        try:
-            yield line.split()[-1]
-        finally:
-            server.terminate()
+REMOTE = ("remote", "views", "halves", "two", "batch")
 
 
-def make_contenders(
-    names: list[str], env: str, num_envs: int, serve: Callable[[bool], str], directory: Path, stack: ExitStack
+@dataclass(frozen=True)
+class Case:
+    """A kind of work."""
+
+    env: str
+    num_envs: tuple[int, ...]
+    contenders: tuple[str, ...]
+    num_workers: int = 2
+    batch_size: int | None = None  # of the contender "batch"
+    peers: tuple[str, ...] = ()
+
+
+LOCAL_AND_REMOTE = ("sync", "async", "remote", "views", "halves")
+CASES = {
+    "cartpole": Case(
+        "CartPole-v1", (1, 8, 64, 256, 1_024, 4_096), (*LOCAL_AND_REMOTE, "two"), peers=tuple(PEER_KINDS)
+    ),
+    "images": Case(
+        "image", (1, 8, 64), ("sync", "async", "remote", "views", "echo", "two"), peers=("sb3", "ray", "rlmesh")
+    ),
+    "halfcheetah": Case("HalfCheetah-v5", (1, 8, 64, 256), LOCAL_AND_REMOTE),
+    "sleeping": Case("sleep-5", (1, 16, 64, 256), LOCAL_AND_REMOTE, num_workers=32),
+    "heavy-tail": Case("heavy-tail", (64,), ("sync", "async", "remote", "batch"), num_workers=32, batch_size=32),
+    "own-vector": Case("CartPole-v1", (256,), ("sync", "own-vector", "remote", "remote-own-vector")),
+}  # fmt: skip
+
+MAX_ENVS = {"async": 256, "sb3": 256, "puffer": 1_024, "ray": 1_024, "rlmesh": 1_024}
+"""A process for each of a thousand environments is not what anybody would do; the others only save time."""
+
+
+def fits(name: str, num_envs: int) -> bool:
+    """Whether a contender is measured with so many environments."""
+    return num_envs <= MAX_ENVS.get(name, num_envs) and (num_envs >= 2 or name != "halves")
+
+
+def contenders_of(
+    case: Case, names: Sequence[str], num_envs: int, directory: Path, stack: contextlib.ExitStack
+) -> dict[str, Contender]:
+    """Start the servers that are needed and return what is to be measured."""
+    config: dict[str, Any] = {"env": case.env, "num_envs": num_envs, "num_workers": case.num_workers}
+    config["credentials"] = serving.client_paths(directory)
+    if any(name in REMOTE for name in names):
+        config["addresses"] = [stack.enter_context(serving.served(case.env, case.num_workers, directory))[1]]
+    made = {}
+    for name in names:
+        if not fits(name, num_envs):
+            continue
+        if name in PEER_KINDS:
+            made[name] = Contender(PEER_KINDS[name], config, python=venvs.find(name).python or "", attempts=2)
+        else:
+            made[name] = _ours(name, case, config, directory, stack)
+    return made
+
+
+def _ours(
+    name: str, case: Case, config: dict[str, Any], directory: Path, stack: contextlib.ExitStack
+) -> Contender:  # fmt: skip
+    num_envs = config["num_envs"]
+    if name == "halves":
+        return Contender("remote:batches", {**config, "batch_size": num_envs // 2})
+    if name == "batch":
+        return Contender("remote:batches", {**config, "batch_size": min(case.batch_size or num_envs, num_envs)})
+    if name == "two":
+        return Contender("remote:in_flight", {**config, "clients": 2})
+    if name == "echo":
+        # As many bytes as remote_gym sends: 8 an action; an image, a reward and two flags an environment.
+        address = stack.enter_context(serving.echoing(num_envs * (IMAGE_BYTES + 10) + 40, directory))
+        return Contender("echo:client", {**config, "addresses": [address], "request_bytes": 8 * num_envs + 32})
+    if name == "remote-own-vector":
+        flags = ("--vectorization-mode", "vector_entry_point")
+        address = stack.enter_context(serving.served(case.env, case.num_workers, directory, *flags))[1]
+        return Contender("remote:step", {**config, "addresses": [address]})
+    kinds = {
+        "sync": "local:sync", "async": "local:asynchronous", "own-vector": "local:own_vector",
+        "remote": "remote:step", "views": "remote:views",
+    }  # fmt: skip
+    return Contender(kinds[name], config)
+
+
+def measure(
+    name: str, case: Case, names: Sequence[str], num_envs: int, directory: Path, arguments: argparse.Namespace
 ) -> dict[str, Any]:
-    """Return the vector envs to compare. Those that fork come first: gRPC must not be loaded yet."""
-
-    def fn() -> gym.Env[Any, Any]:
-        return create_environment(env)
-
-    contenders: dict[str, Any] = {}
-    if "async" in names:
-        contenders["async"] = gym.vector.AsyncVectorEnv([fn] * num_envs)
-    if "sync" in names:
-        contenders["sync"] = gym.vector.SyncVectorEnv([fn] * num_envs)
-    if "vector" in names:
-        contenders["vector"] = gym.make_vec(env, num_envs, vectorization_mode="vector_entry_point")
-    addresses: dict[bool, str] = {}
-    for name in ("remote", "remote-views", "remote-vector"):
-        if name in names:
-            from remote_gym import RemoteVectorEnv
-
-            vector_server = name == "remote-vector"
-            address = addresses.setdefault(vector_server, addresses.get(vector_server) or serve(vector_server))
-
-            credentials = [directory / file for file in ("ca.pem", "client.pem", "client-key.pem")]
-            contenders[name] = RemoteVectorEnv(
-                address, num_envs=num_envs, client_credentials_paths=credentials, copy=name != "remote-views"
-            )
-    for vector in contenders.values():
-        stack.callback(vector.close)
-        vector.reset(seed=0)
-    return contenders
-
-
-def steps_per_second(step: Callable[[Any], Any], batches: ActionBatches, num_envs: int, seconds: float) -> float:
-    """Step for at least `seconds` and return environment steps per second."""
-    rounds, began = 0, time.perf_counter()
-    while True:
-        for batch in batches:
-            step(batch)
-        rounds += len(batches)
-        elapsed = time.perf_counter() - began
-        if elapsed >= seconds:
-            return rounds * num_envs / elapsed
-
-
-def measure(arguments: argparse.Namespace, env: str, num_envs: int, directory: Path) -> dict[str, Any]:
-    """Return the rates of every contender for one environment and number of environments."""
-    with ExitStack() as stack:
-
-        def serve(vector: bool) -> str:
-            return stack.enter_context(served(env, arguments.num_workers, directory, vector))
-
-        contenders = make_contenders(arguments.contenders, env, num_envs, serve, directory, stack)
-        space = next(iter(contenders.values())).action_space
-        space.seed(0)
-        batches = [space.sample() for _ in range(10)]
-        rates: dict[str, list[float]] = {name: [] for name in contenders}
-        for vector in contenders.values():
-            steps_per_second(vector.step, batches, num_envs, arguments.seconds / 4)  # warm up
-        for _ in range(arguments.repeats):
-            for name, vector in contenders.items():
-                rates[name].append(steps_per_second(vector.step, batches, num_envs, arguments.seconds))
-    medians = {name: statistics.median(values) for name, values in rates.items()}
-    return {"env": env, "num_envs": num_envs, "steps_per_second": rates, "median": medians}
-
-
-def machine() -> dict[str, Any]:
-    """Return what the figures depend on."""
-    model = next(
-        (line.split(":")[1].strip() for line in _lines("/proc/cpuinfo") if line.startswith("model name")),
-        platform.processor(),
-    )
+    """Return the figures of one case with so many environments."""
+    with contextlib.ExitStack() as stack:
+        contenders = contenders_of(case, names, num_envs, directory, stack)
+        accounts = interleave(contenders, arguments.repeats, arguments.seconds)
     return {
-        "cpu": model,
-        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
-        "system": f"{platform.system()} {platform.release()}",
-        "python": platform.python_version(),
-        "packages": {name: version(name) for name in ("gymnasium", "grpcio", "protobuf", "numpy", "msgpack")},
+        "case": name, "env": case.env, "num_envs": num_envs, "num_workers": case.num_workers,
+        "batch_size": case.batch_size, **figures(accounts),
+    }  # fmt: skip
+
+
+def figures(accounts: dict[str, Account]) -> dict[str, Any]:
+    """Return the rates of all rounds, their medians and what failed, for the JSON."""
+    return {
+        "steps_per_second": {name: [round(rate, 1) for rate in one.rates] for name, one in accounts.items()},
+        "median": {name: one.median for name, one in accounts.items() if one.median is not None},
+        "failed": {name: one.error for name, one in accounts.items() if one.error is not None},
     }
 
 
-def _lines(path: str) -> list[str]:
-    try:
-        return Path(path).read_text().splitlines()
-    except OSError:
-        return []
+def as_table(result: dict[str, Any]) -> str:
+    """Return the medians of a case, fastest first, with ratios to the local vector envs."""
+    median = result["median"]
+    rows = []
+    for name, rate in sorted(median.items(), key=lambda item: -item[1]):
+        ratios = [f"{rate / median[peer]:.2f}" if peer in median else "" for peer in ("async", "sync")]
+        rows.append([TITLES[name], f"{rate:,.0f}", *ratios])
+    notes = []
+    if "echo" in median:
+        notes = [f"{name}: {median[name] / median['echo']:.0%} of bare gRPC" for name in REMOTE if name in median]
+    title = f"\n{result['case']}: {result['env']}, {result['num_envs']} envs, {result['num_workers']} workers\n"
+    return "\n".join(
+        [title, report.table(["contender", "env steps/s", "× AsyncVectorEnv", "× SyncVectorEnv"], rows), *notes]
+    )
 
 
-def table(results: list[dict[str, Any]]) -> str:
-    """Return the medians as a Markdown table, with ratios to the local peers."""
-    lines = []
-    for result in results:
-        median = result["median"]
-        lines.append(f"\n{result['env']}, {result['num_envs']} envs\n")
-        lines.append("| contender | env steps/s | × AsyncVectorEnv | × SyncVectorEnv |")
-        lines.append("|---|---:|---:|---:|")
-        for name, rate in median.items():
-            ratios = [f"{rate / median[peer]:.2f}" if peer in median else "" for peer in ("async", "sync")]
-            lines.append(f"| {TITLES[name]} | {rate:,.0f} | {ratios[0]} | {ratios[1]} |")
-    return "\n".join(lines)
+def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
+    """Read the command line."""
+    parser = report.parser(__doc__, "throughput")
+    parser.add_argument("--cases", nargs="+", choices=CASES, default=list(CASES))
+    parser.add_argument("--num-envs", nargs="+", type=int, help="only these of the case's numbers of environments")
+    parser.add_argument("--contenders", nargs="+", choices=TITLES, help="only these")
+    parser.add_argument(
+        "--peers", nargs="+", default=["installed"], metavar="PEER",
+        help=f"installed (default), all (installs them first), none, or names of {', '.join(PEER_KINDS)}",
+    )  # fmt: skip
+    return report.parse(parser, arguments)
 
 
-def run_case(arguments: argparse.Namespace, env: str, num_envs: int, directory: Path) -> dict[str, Any]:
-    """Measure one case in a fresh process: a process that has used gRPC must not fork any more."""
-    command = [
-        sys.executable, __file__, "--one-case", "--env", env, "--num-envs", str(num_envs),
-        "--num-workers", str(arguments.num_workers), "--seconds", str(arguments.seconds),
-        "--repeats", str(arguments.repeats), "--certificates", str(directory),
-        "--contenders", *arguments.contenders,
-    ]  # fmt: skip
-    output = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
-    result: dict[str, Any] = json.loads(output)
-    return result
+def wanted_peers(asked: Sequence[str], peers: Sequence[str] = tuple(PEER_KINDS)) -> dict[str, str | None]:
+    """Return the peers to measure, and with each the reason why it cannot be, or None."""
+    if list(asked) == ["none"]:
+        return {}
+    names = peers if asked[0] in ("all", "installed") else asked
+    find = venvs.find if asked[0] == "installed" else venvs.install
+    return {name: find(name).error for name in names}
 
 
-def main() -> None:
+def main(command_line: Sequence[str] | None = None) -> None:
     """Measure and report."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])  # type: ignore[union-attr]
-    parser.add_argument("--env", nargs="+", default=["CartPole-v1", "image"], help="Gymnasium ids, or 'image'")
-    parser.add_argument("--num-envs", nargs="+", type=int, default=[1, 8, 64, 256])
-    parser.add_argument("--num-workers", type=int, default=2)
-    parser.add_argument("--seconds", type=float, default=1.0, help="per contender and repeat")
-    parser.add_argument("--repeats", type=int, default=5, help="interleaved; medians are reported")
-    parser.add_argument("--contenders", nargs="+", choices=CONTENDERS, default=list(DEFAULT))
-    parser.add_argument("--output", type=Path, help="JSON file (default: benchmarks/results/throughput-<date>.json)")
-    parser.add_argument("--certificates", type=Path, help=argparse.SUPPRESS)
-    parser.add_argument("--one-case", action="store_true", help=argparse.SUPPRESS)
-    arguments = parser.parse_args()
-    if arguments.one_case:
-        print(json.dumps(measure(arguments, arguments.env[0], arguments.num_envs[0], arguments.certificates)))
-        return
-    with tempfile.TemporaryDirectory() as folder:
-        directory = Path(folder)
-        subprocess.run([sys.executable, "-m", "remote_gym", "certs", folder], check=True, stdout=subprocess.DEVNULL)
-        results = []
-        for env in arguments.env:
-            for num_envs in arguments.num_envs:
-                results.append(run_case(arguments, env, num_envs, directory))
-                print(table(results[-1:]), flush=True)
-    now = datetime.datetime.now(datetime.timezone.utc)
-    output = arguments.output or HERE / "results" / f"throughput-{now:%Y-%m-%d}.json"
-    output.parent.mkdir(parents=True, exist_ok=True)
-    settings = {name: getattr(arguments, name) for name in ("num_workers", "seconds", "repeats")}
-    report = {"when": now.isoformat(timespec="seconds"), "machine": machine(), "settings": settings, "results": results}
-    output.write_text(json.dumps(report, indent=1) + "\n")
-    print(f"\nraw results: {output}")
+    arguments = parse(command_line)
+    peers = wanted_peers(arguments.peers)
+    written = report.Report("throughput", arguments, peers_left_out={k: v for k, v in peers.items() if v is not None})
+    with serving.certificates() as directory:
+        for name in arguments.cases:
+            case = CASES[name]
+            names = [*case.contenders, *(peer for peer in case.peers if peer in peers and peers[peer] is None)]
+            names = [one for one in names if arguments.contenders is None or one in arguments.contenders]
+            for num_envs in case.num_envs[:2] if arguments.quick else case.num_envs:
+                if arguments.num_envs is None or num_envs in arguments.num_envs:
+                    result = measure(name, case, names, num_envs, directory, arguments)
+                    written.add(result)
+                    print(as_table(result), flush=True)
+    written.done()
 
 
 if __name__ == "__main__":
-    np.set_printoptions(threshold=20)
     main()
