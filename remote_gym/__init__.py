@@ -29,7 +29,8 @@ if TYPE_CHECKING:
         RemoteGymError,
         SessionLost,
     )
-    from remote_gym.server.serve import RemoteEnvironmentServer, create_remote_environment_server
+    from remote_gym.server.create import create_remote_environment_server
+    from remote_gym.server.serve import RemoteEnvironmentServer
 
 __version__ = "1.0.0.dev0"
 
@@ -56,7 +57,7 @@ _HOMES = {
     "RemoteEnvironment": "remote_gym.client.environment",
     "RemoteVectorEnv": "remote_gym.client.vector",
     "RemoteEnvironmentServer": "remote_gym.server.serve",
-    "create_remote_environment_server": "remote_gym.server.serve",
+    "create_remote_environment_server": "remote_gym.server.create",
     "RemoteArgs": "remote_gym.arguments",
 }
 

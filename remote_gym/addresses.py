@@ -1,32 +1,49 @@
-"""Both sides, no I/O: what a user calls an address <-> host and port. No name is ever looked up here."""
+"""Both sides, no I/O: what a user calls an address <-> host and port. No name is ever looked up here.
+
+A unix-domain socket is the host ``unix:/absolute/path`` with port 0.
+"""
 
 from __future__ import annotations
 
 import ipaddress
 import operator
+import os
+import sys
 from typing import Any
+from urllib.parse import quote
 
 from remote_gym.errors import MisuseError
 
 DEFAULT_PORT = 56765
 """TCP port of server and client when neither `url` nor `port` names one."""
 
+UNIX = "unix:"
+"""What the address of a unix-domain socket begins with."""
+
+MAX_UNIX_PATH_BYTES = 107 if sys.platform.startswith("linux") else 103
+"""Longest path of a unix-domain socket: `sockaddr_un` holds 108 or 104 bytes with the NUL, and no system call more."""
+
 
 def split_address(url: str, port: int | None = None) -> tuple[str, int]:
     """Split what a user calls an address into host and port.
 
     Args:
-        url: ``"host"``, ``"host:port"``, ``"[::1]"``, ``"[::1]:port"`` or a bare IPv6 address such as ``"::1"``.
+        url: ``"host"``, ``"host:port"``, ``"[::1]"``, ``"[::1]:port"``, a bare IPv6 address such as ``"::1"``, or
+            ``"unix:/path"``; a relative path is the working directory's, now.
         port: The port, if `url` does not hold it; both may name the same one. 0 is allowed: a server takes a free one.
 
     Returns:
-        The host, an IPv6 address without its brackets, and the port, which is `DEFAULT_PORT` if none is given.
+        The host, an IPv6 address without its brackets, and the port, which is `DEFAULT_PORT` if none is given; for a
+        unix socket ``"unix:/absolute/path"`` and 0.
 
     Raises:
         MisuseError: `url` is empty, holds a scheme, a path or white space, or ends in a colon.
         MisuseError: A port is not an integer within 0..65535.
         MisuseError: `url` and `port` name different ports.
+        MisuseError: The path of a unix socket is missing or too long, or a port is given with it.
     """
+    if isinstance(url, str) and url.startswith(UNIX):
+        return _unix_host(url, port), 0
     host, in_url = _split_url(url)
     url_port = None if in_url is None else _port_number(in_url, f"in url={url!r}")
     argument_port = None if port is None else _port_number(port, f"port={port!r}")
@@ -39,7 +56,19 @@ def split_address(url: str, port: int | None = None) -> tuple[str, int]:
 
 def join_address(host: str, port: int) -> str:
     """Write host and port as ``"host:port"``, an IPv6 address in brackets: the inverse of `split_address`."""
+    if host.startswith(UNIX):
+        return host
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def grpc_target(host: str, port: int) -> str:
+    """Write host and port as gRPC reads them: the path of a unix socket is percent-decoded there."""
+    return f"{UNIX}{quote(host.removeprefix(UNIX))}" if host.startswith(UNIX) else join_address(host, port)
+
+
+def unix_path(host: str) -> str | None:
+    """Return the path of a unix socket; None if `host` is none."""
+    return host.removeprefix(UNIX) if host.startswith(UNIX) else None
 
 
 def is_loopback(host: str) -> bool:
@@ -47,7 +76,7 @@ def is_loopback(host: str) -> bool:
 
     Only what is certain from the text counts; no name is looked up.
     """
-    if host.startswith(("unix:", "unix-abstract:")):
+    if host.startswith(UNIX):
         return True
     if host.rstrip(".").lower() == "localhost":
         return True
@@ -63,9 +92,12 @@ def _split_url(url: object) -> tuple[str, str | None]:
     """Return host and the text after its colon, None if there is no colon."""
     if not isinstance(url, str) or not url:
         raise MisuseError(f'url={url!r}: give a host as a string, e.g. "127.0.0.1" or "host:{DEFAULT_PORT}"')
-    if "/" in url or url.startswith(("unix:", "unix-abstract:")) or any(c.isspace() for c in url):
+    if url.startswith("unix-abstract:"):
+        raise MisuseError(f'url={url!r}: every user of the machine could connect; give a file, such as "unix:/path"')
+    if "/" in url or any(c.isspace() for c in url):
         raise MisuseError(
-            f'url={url!r}: give only host and port, such as "host:{DEFAULT_PORT}", with no scheme, path or white space'
+            f'url={url!r}: give only host and port, such as "host:{DEFAULT_PORT}", with no scheme, path or white '
+            f'space, or a unix socket, such as "unix:/path"'
         )
     if url.startswith("["):
         host, bracket, rest = url[1:].partition("]")
@@ -80,6 +112,24 @@ def _split_url(url: object) -> tuple[str, str | None]:
     if not host:
         raise MisuseError(f"url={url!r}: the host is missing before the colon")
     return host, rest if colon else None
+
+
+def _unix_host(url: str, port: object) -> str:
+    """Return ``unix:`` and the absolute path."""
+    if port is not None:
+        raise MisuseError(f"url={url!r} has no port, yet port={port!r} was given: leave it out")
+    path = url.removeprefix(UNIX)
+    if path.startswith("//"):  # unix:///path, as in a URI
+        path = path[2:] if path.startswith("///") else ""
+    if not path or "\0" in path:
+        raise MisuseError(f'url={url!r}: give the path of a socket, such as "unix:/run/user/1000/remote-gym.sock"')
+    path = os.path.abspath(path)
+    if (length := len(os.fsencode(path))) > MAX_UNIX_PATH_BYTES:
+        raise MisuseError(
+            f"url={url!r}: the path {path!r} has {length} bytes, the operating system takes {MAX_UNIX_PATH_BYTES}; "
+            f"use a folder nearer to the root"
+        )
+    return UNIX + path
 
 
 def _is_ipv6(text: str) -> bool:

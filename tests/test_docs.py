@@ -33,9 +33,10 @@ def free_port() -> int:
         return int(listener.getsockname()[1])
 
 
-def here(snippet: str, port: int) -> str:
+def here(snippet: str, ports: dict[str, int]) -> str:
     """Return `snippet` with addresses that work on this machine, and only on it."""
-    for theirs, ours in (("56765", str(port)), ("farm.example", "localhost"), ("0.0.0.0", "127.0.0.1")):
+    free = [(theirs, str(ours)) for theirs, ours in ports.items()]
+    for theirs, ours in (*free, ("farm.example", "localhost"), ("0.0.0.0", "127.0.0.1")):
         snippet = snippet.replace(theirs, ours)
     return snippet
 
@@ -78,12 +79,12 @@ class Page:
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
 def test_snippets(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    port = free_port()
+    ports = {"56765": free_port(), "9464": free_port()}  # of the environments, of the metrics
     with contextlib.ExitStack() as stack:
         follow = Page(tmp_path, stack)
         for language, source in BLOCK.findall(page.read_text(encoding="utf-8")):
             if language in RUN:
-                getattr(follow, language)(here(source, port))
+                getattr(follow, language)(here(source, ports))
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)

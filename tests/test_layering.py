@@ -39,7 +39,10 @@ TABLE: dict[str, tuple[set[str], set[str]]] = {
     "wire": (BASE, DATA | {"google.protobuf"}),
     "workers": (BASE, DATA | {"msgpack"}),
     "client": (BASE | {"wire", "credentials"}, DATA | {"grpc"}),
-    "server": (BASE | {"wire", "workers", "credentials"}, DATA | {"grpc"}),
+    "server": (
+        BASE | {"wire", "workers", "credentials"},
+        DATA | {"grpc", "grpc_health", "prometheus_client"},
+    ),
     "cli": (
         BASE | {"wire", "client", "server", "workers", "credentials", "testing"},
         DATA | {"grpc", "cryptography", "tqdm"},
@@ -49,7 +52,11 @@ TABLE: dict[str, tuple[set[str], set[str]]] = {
     "__main__": ({"cli"}, set()),
 }
 
-ONLY_IN = {"msgpack": {"values", "workers/link.py"}}
+ONLY_IN = {
+    "msgpack": {"values", "workers/link.py"},
+    "grpc_health": {"server/health.py"},
+    "prometheus_client": {"server/metrics.py"},
+}
 """Others' packages that not even the whole part may import."""
 
 

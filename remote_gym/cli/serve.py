@@ -32,8 +32,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "entrypoint", help="a Gymnasium id, module:Id-v0, module:function, or file.py with create_environment"
     )
-    parser.add_argument("-u", "--url", default="127.0.0.1", help="address to listen on (default: %(default)s)")
+    parser.add_argument("-u", "--url", default="127.0.0.1", help="host or unix:/path (default: %(default)s)")
     parser.add_argument("-p", "--port", type=int, default=None, help="port; 0: any free one (default: 56765)")
+    parser.add_argument("--unix-socket", metavar="PATH", help="listen there as well, for this user on this machine")
     parser.add_argument("--num-workers", type=int, default=None, help="worker processes (default: one per core)")
     parser.add_argument("--max-envs-per-worker", type=int, default=None, help="environments that may share a worker")
     parser.add_argument("--entrypoint-kwargs", type=json_object, default={}, metavar="JSON", help="e.g. '{\"g\": 9.8}'")
@@ -46,6 +47,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--server_certificate", metavar="PEM", help="certificate of this server")
     parser.add_argument("--server_private_key", metavar="PEM", help="its private key")
     parser.add_argument("--root_certificate", metavar="PEM", help="CA that client certificates must be signed by")
+    parser.add_argument("--metrics-port", type=int, metavar="PORT", help="serve Prometheus metrics; 0: any free port")
+    parser.add_argument("--metrics-url", default="127.0.0.1", help="address of the metrics (default: %(default)s)")
     parser.add_argument("--verbose", action="store_true", help="log more")
 
 
@@ -130,5 +133,8 @@ def _create_server(arguments: argparse.Namespace) -> RemoteEnvironmentServer:
         step_timeout_seconds=arguments.step_timeout,
         allow_insecure=arguments.allow_insecure,
         probe=True,
+        unix_socket=arguments.unix_socket,
+        metrics_port=arguments.metrics_port,
+        metrics_url=arguments.metrics_url,
         **grace,
     )

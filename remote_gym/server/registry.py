@@ -15,6 +15,7 @@ from remote_gym.batches import Attach, Description, Lost, Open
 from remote_gym.compression import NAMES, codec
 from remote_gym.errors import CodecError, MisuseError, ProtocolError
 from remote_gym.server.checks import RefusalError
+from remote_gym.server.counters import Counters
 from remote_gym.server.environments import SessionEnvironments
 from remote_gym.server.session import Outlet, Session
 from remote_gym.server.settings import Settings
@@ -53,6 +54,7 @@ class Registry:
         self.settings = settings
         self.epoch = secrets.token_bytes(16)
         self.draining = False
+        self.counters = Counters()
         self.pool = Pool(settings.num_workers, settings.max_envs_per_worker, settings.timeouts, settings.restart_budget)
         self.sessions: dict[bytes, Session] = {}
         self._by_nonce: dict[bytes, asyncio.Task[Session]] = {}
@@ -96,7 +98,7 @@ class Registry:
         return session
 
     async def _build(self, message: Open, kwargs: bytes, protocol: int) -> Session:
-        session = Session(message, kwargs, self.settings, self.pool, self._gone)
+        session = Session(message, kwargs, self.settings, self.pool, self.counters, self._gone)
         try:
             await session.open(self.epoch, protocol)
         except BaseException:
@@ -106,6 +108,7 @@ class Registry:
             self._reserved -= message.num_envs
         failpoints.hit("server.open.built")
         self.sessions[session.id] = session
+        self.counters.opened_sessions += 1
         logger.info("opened %r for remote_gym %s", session, message.client_version)
         return session
 

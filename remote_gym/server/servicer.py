@@ -13,6 +13,7 @@ from remote_gym import failpoints
 from remote_gym.batches import Attach, Lost, Open, Refused
 from remote_gym.errors import ProtocolError
 from remote_gym.server.checks import RefusalError
+from remote_gym.server.counters import Counters
 from remote_gym.server.registry import Registry
 from remote_gym.server.session import Session
 from remote_gym.wire.messages import (
@@ -38,8 +39,9 @@ class StreamOutlet:
     read holds at most one answer per environment.
     """
 
-    def __init__(self) -> None:
-        """Begin with nothing to send."""
+    def __init__(self, counters: Counters) -> None:
+        """Begin with nothing to send; `counters` count what is written."""
+        self._counters = counters
         self._frames: deque[bytes] = deque()
         self._wake = asyncio.Event()
         self._ended = False
@@ -60,6 +62,7 @@ class StreamOutlet:
             while self._frames:
                 for message in split(self._frames.popleft(), pack_server):
                     failpoints.hit("server.frame.write")
+                    self._counters.sent_bytes += len(message)
                     await context.write(message)
                     failpoints.hit("server.frame.written")
             if self._ended:
@@ -99,7 +102,7 @@ class Servicer:
     async def session(self, _requests: Any, context: Context) -> None:
         """Carry a session over one stream, until either side ends it."""
         failpoints.hit("server.stream.begun")
-        outlet = StreamOutlet()
+        outlet = StreamOutlet(self._registry.counters)
         self._outlets.add(outlet)
         writer = asyncio.ensure_future(outlet.write(context))
         reader = asyncio.ensure_future(self._read(context, outlet))
@@ -118,9 +121,11 @@ class Servicer:
 
     async def _read(self, context: Context, outlet: StreamOutlet) -> None:
         joiner = Joiner(read_client)
+        counters = self._registry.counters
         session: Session | None = None
         try:
             while (data := await context.read()) is not grpc.aio.EOF:
+                counters.received_bytes += len(data)
                 message = joiner.feed(data)
                 if message is None:
                     continue
@@ -146,6 +151,7 @@ class Servicer:
             try:
                 session = await self._registry.open(message, outlet)
             except RefusalError as error:
+                self._registry.counters.refusals[error.limit] += 1
                 outlet.send(pack_server(Refused(0, error.limit, str(error), error.failure)))
                 return None
             outlet.send(pack_server(session.opened))

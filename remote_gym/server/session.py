@@ -15,6 +15,7 @@ from typing import Protocol
 from remote_gym import failpoints
 from remote_gym.batches import Attach, Attached, Close, Closed, Indices, Lost, Open, Opened, Refused, Request
 from remote_gym.server.checks import Command, RefusalError, RequestChecker
+from remote_gym.server.counters import Counters, RequestTimes
 from remote_gym.server.environments import SessionEnvironments
 from remote_gym.server.ledger import BusyError, Ledger, OutOfOrderError, SessionEvent, SessionState
 from remote_gym.server.settings import Settings
@@ -38,7 +39,13 @@ class Session:
     """One client's hold on some environments. Relies on: all methods are called on the event loop."""
 
     def __init__(
-        self, message: Open, kwargs: bytes, settings: Settings, pool: Pool, on_gone: Callable[[Session], None]
+        self,
+        message: Open,
+        kwargs: bytes,
+        settings: Settings,
+        pool: Pool,
+        counters: Counters,
+        on_gone: Callable[[Session], None],
     ) -> None:
         """Prepare; `open` builds the environments. `on_gone` is called once, when the session has ended."""
         self.id, self.token = secrets.token_bytes(16), secrets.token_bytes(32)
@@ -49,6 +56,8 @@ class Session:
         self.draining = False
         self._lease_seconds = settings.lease_seconds
         self._environments = SessionEnvironments(message, kwargs, settings, pool, self._answered)
+        self._counters = counters
+        self._times = RequestTimes(counters, message.num_envs)
         self._on_gone = on_gone
         self._outlet: Outlet | None = None
         self._lease: asyncio.TimerHandle | None = None
@@ -98,6 +107,8 @@ class Session:
         self.take_over(outlet)
         failpoints.hit("server.attach.bound")
         outlet.send(pack_server(Attached(self.ledger.highest, self._lease_seconds)))
+        self._counters.attaches += 1
+        self._counters.replayed_answers += len(replay.frames)
         for frame in replay.frames:
             outlet.send(frame)
 
@@ -173,6 +184,7 @@ class Session:
         except RefusalError as error:
             self._refuse(message.number, error.limit, str(error))
         else:
+            self._times.admitted(message)
             self._run(message, command)
 
     def _run(self, message: Request, command: Command) -> None:
@@ -188,12 +200,14 @@ class Session:
             failpoints.hit("server.request.dispatched")
 
     def _refuse(self, number: int, limit: str, message: str) -> None:
+        self._counters.refusals[limit] += 1
         frame = pack_server(Refused(number, limit, message))
         self.ledger.refuse(number, frame)
         self._send(frame)
 
     def _answered(self, number: int, indices: Indices, frame: bytes) -> None:
         failpoints.hit("server.answer.ready")
+        self._times.answered(number, indices)
         self.ledger.answer(number, indices, frame)  # stored first, then sent
         failpoints.hit("server.answer.stored")
         self._send(frame)

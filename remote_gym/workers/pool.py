@@ -83,6 +83,7 @@ class Pool:
     ) -> None:
         """Prepare; `start` starts the workers."""
         self._restart_budget = restart_budget
+        self.restarts = 0  # workers replaced since the start
         self._deaths: dict[str, deque[float]] = {}  # worker name -> times, on the monotonic clock
         self._spare: tuple[Recipe, Block] | None = None
         self.num_workers = num_workers
@@ -254,6 +255,7 @@ class Pool:
                 block.on_lost(block, lost, False)
             return
         self.workers[self.workers.index(worker)] = new
+        self.restarts += 1
         failpoints.hit("server.worker.replaced")
         for block in blocks:
             if block.group in self._blocks:  # not released meanwhile

@@ -12,6 +12,7 @@ import subprocess
 import sys
 import threading
 import time
+import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -56,6 +57,13 @@ def test_stdout_is_the_ready_line_and_nothing_else(serve_process: ServeFactory) 
     assert served.process.stdout is not None
     assert served.process.stdout.read() == ""
     assert re.fullmatch(r"127\.0\.0\.1:\d+", served.address)
+
+
+def test_metrics_are_served_where_the_log_says(serve_process: ServeFactory) -> None:
+    served = serve_process("CartPole-v1", "--num-workers", "1", "--metrics-port", "0")
+    found = wait_until(lambda: re.search(r"metrics on (http://127\.0\.0\.1:\d+/metrics)", served.log), what="the log")
+    with urllib.request.urlopen(found[1], timeout=10) as answer:
+        assert b"remote_gym_workers 1.0" in answer.read()
 
 
 def test_entrypoint_kwargs_reach_the_environment(serve_process: ServeFactory) -> None:

@@ -1,0 +1,109 @@
+"""Server process: what a user asks for -> a running server. Everything is checked here, before anything is started."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from remote_gym.addresses import DEFAULT_PORT, UNIX, split_address
+from remote_gym.arguments import RemoteArgs, check_args
+from remote_gym.credentials import load_server_pem
+from remote_gym.server.listening import Endpoints, check_exposure
+from remote_gym.server.serve import RemoteEnvironmentServer
+from remote_gym.server.settings import Settings
+from remote_gym.workers.pool import Timeouts
+
+DEFAULT_GRACE_SECONDS = 10.0
+
+
+def default_num_workers() -> int:
+    """Return the cores this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def create_remote_environment_server(
+    default_args: RemoteArgs | Mapping[str, Any],
+    url: str = "127.0.0.1",
+    port: int | None = None,
+    server_credentials_paths: Sequence[str | os.PathLike[str] | None] | None = None,
+    *,
+    num_workers: int | None = None,
+    max_envs_per_worker: int | None = None,
+    max_envs: int = 16_384,
+    max_sessions: int = 1_024,
+    lease_seconds: float = 300.0,
+    step_timeout_seconds: float | None = 60.0,
+    reset_timeout_seconds: float | None = 300.0,
+    build_timeout_seconds: float | None = 300.0,
+    restart_budget: tuple[int, float] | None = (10, 60.0),
+    grace_seconds: float = DEFAULT_GRACE_SECONDS,
+    allow_insecure: bool = False,
+    allow_client_kwargs: bool = True,
+    probe: bool = False,
+    unix_socket: str | os.PathLike[str] | None = None,
+    metrics_port: int | None = None,
+    metrics_url: str = "127.0.0.1",
+) -> RemoteEnvironmentServer:
+    """Host environments for remote clients; returns at once with the server running in the background.
+
+    Args:
+        default_args: What to host, see `RemoteArgs`: `entrypoint` and optionally `entrypoint_kwargs`.
+        url: Address to listen on: a host name or IP of this machine, ``"0.0.0.0"`` for all, or ``"unix:/path"``: a
+            socket that clients of the same user on this machine reach, without TLS.
+        port: Port to listen on; 0 takes any free one (see `.port`); None: 56765, or the one in `url`.
+        server_credentials_paths: (certificate.pem, key.pem[, ca.pem]). With a CA, clients must present a certificate it
+            has signed. None: plaintext, on loopback only.
+        num_workers: Worker processes; None: one per core.
+        max_envs_per_worker: Environments that may share a worker and so its fate; None: no limit. Workers beyond
+            `num_workers` are started when it asks for them.
+        max_envs: Environments held at once, over all sessions.
+        max_sessions: Sessions held at once.
+        lease_seconds: How long the environments of a client that lost its connection are kept.
+        step_timeout_seconds: Longest time of one environment's step, call or render; None: no limit.
+        reset_timeout_seconds: Longest time of one environment's reset; None: no limit.
+        build_timeout_seconds: Longest time to build one environment; None: no limit.
+        restart_budget: (count, seconds): a worker that dies more often than `count` times within `seconds` is not
+            rebuilt with its environments; None: always.
+        grace_seconds: How long `stop` lets running requests take.
+        allow_insecure: Permit plaintext on an address that other machines reach. Warns.
+        allow_client_kwargs: Whether clients may send `entrypoint_kwargs`, merged over yours.
+        probe: Build one environment before listening and raise if that fails; it is kept for the first session.
+        unix_socket: Path of a unix socket to listen on as well, as with ``url="unix:/path"``.
+        metrics_port: TCP port of Prometheus metrics; 0 takes any free one (see `.metrics_port`); None: no metrics.
+            Needs the extra ``server``.
+        metrics_url: Address of the metrics, which travel in plaintext.
+
+    Returns:
+        The running server; a context manager.
+
+    Raises:
+        MisuseError: An argument is wrong, or plaintext was asked for off the machine; says what to do.
+        OSError: The address or port cannot be used.
+        RefusedError: With `probe`, the environment could not be built; holds its traceback.
+    """
+    args = check_args(default_args, "default_args", ("entrypoint", "entrypoint_kwargs", "vectorization_mode"))
+    settings = Settings(
+        entrypoint=args.get("entrypoint", ""),
+        entrypoint_kwargs=dict(args.get("entrypoint_kwargs") or {}),
+        num_workers=default_num_workers() if num_workers is None else num_workers,
+        max_envs_per_worker=max_envs_per_worker,
+        max_envs=max_envs,
+        max_sessions=max_sessions,
+        lease_seconds=lease_seconds,
+        timeouts=Timeouts(build_timeout_seconds, reset_timeout_seconds, step_timeout_seconds),
+        restart_budget=restart_budget,
+        allow_client_kwargs=allow_client_kwargs,
+        vectorization_mode=args.get("vectorization_mode"),
+    )
+    host, port = split_address(url, DEFAULT_PORT if port is None and ":" not in url else port)
+    pem = load_server_pem(server_credentials_paths) if server_credentials_paths is not None else None
+    check_exposure(host, pem, allow_insecure)
+    if unix_socket is not None:
+        unix_socket, _ = split_address(UNIX + os.fspath(unix_socket).removeprefix(UNIX))
+    if metrics_port is not None:
+        metrics_url, metrics_port = split_address(metrics_url, metrics_port)
+    endpoints = Endpoints(host, port, pem, unix_socket, metrics_url, metrics_port)
+    return RemoteEnvironmentServer(settings, endpoints, grace_seconds, probe)

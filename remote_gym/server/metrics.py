@@ -1,0 +1,117 @@
+"""Server process: Prometheus metrics over HTTP, on a thread of their own.
+
+They need the library prometheus-client (extra ``server``). Nothing is counted here: at each scrape the server's
+`statistics` are read and written out, so a server that nobody scrapes pays nothing. Each server has a registry of its
+own; several in one process do not mix.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+from remote_gym.addresses import is_loopback, join_address
+from remote_gym.errors import MisuseError
+
+Statistics = Mapping[str, Any]
+
+GAUGES = {
+    "sessions": "Sessions held, attached or not",
+    "max_sessions": "Sessions the server holds at most",
+    "envs": "Environments held",
+    "max_envs": "Environments the server holds at most",
+    "workers": "Worker processes",
+    "draining": "1 while the server drains, else 0",
+    "stored_reply_bytes": "Answers kept until their client has proven to have read them",
+    "event_loop_lag_last_seconds": "How late the event loop was when last measured",
+}
+"""Name in the statistics, which is also the metric's without ``remote_gym_``, and its meaning."""
+
+COUNTERS = {
+    "opened_sessions": "Sessions opened",
+    "env_steps": "Environment steps answered",
+    "worker_restarts": "Workers replaced after they died or hung",
+    "attaches": "Streams attached to a session that existed",
+    "replayed_answers": "Answers sent again after an attach",
+    "received_bytes": "Bytes of messages received, before TLS and HTTP/2",
+    "sent_bytes": "Bytes of messages sent, before TLS and HTTP/2",
+}
+"""The metric ends in ``_total``."""
+
+LABELLED = {
+    "requests": ("kind", "Requests admitted"),
+    "refusals": ("limit", "Sessions and requests refused, by the limit or rule"),
+}
+
+HISTOGRAMS = {
+    "step_seconds": "From a step request's arrival to its last answer",
+    "event_loop_lag_seconds": "How late the event loop was",
+}
+
+
+class MetricsServer:
+    """An HTTP server that answers ``/metrics``.
+
+    Attributes:
+        port: The port, also when 0 was asked for.
+    """
+
+    def __init__(self, url: str, port: int, read: Callable[[], Statistics]) -> None:
+        """Listen on `url`; `read` returns the statistics and may be called from any thread.
+
+        Raises:
+            MisuseError: prometheus-client is not installed.
+            OSError: The address or port cannot be used.
+        """
+        try:
+            import prometheus_client
+        except ImportError:
+            raise MisuseError("metrics_port needs prometheus-client: pip install 'remote-gym[server]'") from None
+        registry = prometheus_client.CollectorRegistry()
+        registry.register(_Collector(read))
+        prometheus_client.ProcessCollector(registry=registry)  # memory, CPU and descriptors of the server process
+        address = join_address(url, port)
+        try:
+            self._http, self._thread = prometheus_client.start_http_server(port, url, registry)
+        except OSError as error:
+            raise OSError(error.errno, f"cannot listen on {address} for metrics: {error.strerror or error}") from error
+        self.port: int = self._http.server_port
+        self.address = join_address(url, self.port)
+        self.off_loopback = not is_loopback(url)
+
+    def close(self) -> None:
+        """Free the port."""
+        self._http.shutdown()
+        self._http.server_close()
+        self._thread.join(1.0)
+
+
+class _Collector:
+    """Writes statistics out as metrics; called by prometheus-client at each scrape."""
+
+    def __init__(self, read: Callable[[], Statistics]) -> None:
+        self._read = read
+
+    def describe(self) -> list[Any]:
+        return []  # or registering would take a first reading
+
+    def collect(self) -> Iterator[Any]:
+        from prometheus_client import core
+
+        seen = self._read()
+        for name, meaning in GAUGES.items():
+            yield core.GaugeMetricFamily(f"remote_gym_{name}", meaning, value=seen[name])
+        for name, meaning in COUNTERS.items():
+            yield core.CounterMetricFamily(f"remote_gym_{name}", meaning, value=seen[name])
+        for name, (label, meaning) in LABELLED.items():
+            family = core.CounterMetricFamily(f"remote_gym_{name}", meaning, labels=[label])
+            for value, count in seen[name].items():
+                family.add_metric([value], count)
+            yield family
+        for name, meaning in HISTOGRAMS.items():
+            buckets = [
+                ("+Inf" if bound == float("inf") else str(bound), count) for bound, count in seen[name]["buckets"]
+            ]
+            yield core.HistogramMetricFamily(
+                f"remote_gym_{name}", meaning, buckets=buckets, sum_value=seen[name]["sum"]
+            )
