@@ -126,7 +126,8 @@ def serve_process() -> Iterator[Callable[..., ServeProcess]]:
     ) -> ServeProcess:
         # `script` stands in for `python -m remote_gym`; it hands its arguments to `remote_gym.cli.main`.
         program = ["-m", "remote_gym"] if script is None else ["-c", script]
-        command = [sys.executable, *program, "serve", entrypoint, "--port", "0", *flags]
+        port = () if any(flag.startswith("unix:") for flag in flags) else ("--port", "0")
+        command = [sys.executable, *program, "serve", entrypoint, *port, *flags]
         process = subprocess.Popen(
             command,
             stdout=subprocess.PIPE,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from remote_gym.addresses import join_address, split_address
+from remote_gym.addresses import join_address, split_address, unix_path
 from remote_gym.batches import Description
 from remote_gym.client.channel import Address
 from remote_gym.client.describe import describe
@@ -25,7 +25,7 @@ _MARKS = {True: "ok", False: "FAILED", None: "-"}
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
-    parser.add_argument("address", metavar="ADDRESS", help="HOST or HOST:PORT of the server (default port: 56765)")
+    parser.add_argument("address", metavar="ADDRESS", help="HOST, HOST:PORT (default port: 56765) or unix:/PATH")
     parser.add_argument("--root_certificate", metavar="PEM", help="CA that signed the server's certificate")
     parser.add_argument("--client_certificate", metavar="PEM", help="certificate of this client, for mutual TLS")
     parser.add_argument("--client_private_key", metavar="PEM", help="its private key")
@@ -38,7 +38,8 @@ def run(arguments: argparse.Namespace) -> int:
     """Take every step and print it; return 0 if none failed."""
     host, port = split_address(arguments.address)
     pem = load_client_pem(_credentials_paths(arguments))
-    print(f"{join_address(host, port)} {'over TLS' if pem is not None else 'in plaintext (no --root_certificate)'}")
+    address = Address(host, port, pem)
+    print(f"{join_address(host, port)} {_manner(host, pem is not None)}")
 
     diagnosis = diagnose(host, port, pem, arguments.timeout)
     for step in diagnosis.steps:
@@ -47,10 +48,16 @@ def run(arguments: argparse.Namespace) -> int:
         _print_step(Step(VERSION_STEP, None, "not reached"))
         _print_causes(diagnosis.causes)
         return 1
-    step, causes = _version_step(Address(host, port, pem), arguments.timeout, diagnosis)
+    step, causes = _version_step(address, arguments.timeout, diagnosis)
     _print_step(step)
     _print_causes(causes)
     return 0 if step.ok else 1
+
+
+def _manner(host: str, tls: bool) -> str:
+    if unix_path(host) is not None:
+        return "on this machine"
+    return "over TLS" if tls else "in plaintext (no --root_certificate)"
 
 
 def _credentials_paths(arguments: argparse.Namespace) -> tuple[str | None, ...] | None:

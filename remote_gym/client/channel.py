@@ -16,10 +16,10 @@ from typing import Any
 
 import grpc
 
-from remote_gym.addresses import is_loopback, join_address
+from remote_gym.addresses import grpc_target, is_loopback, join_address, unix_path
 from remote_gym.client.diagnosis import Diagnosis, diagnose
 from remote_gym.credentials import ClientPem, channel_credentials
-from remote_gym.errors import ConnectError
+from remote_gym.errors import ConnectError, MisuseError
 from remote_gym.wire.messages import DESCRIBE_METHOD, MAX_MESSAGE_BYTES
 
 FIRST_LOOK_SECONDS = 1.0
@@ -52,14 +52,23 @@ RequestQueue = queue.SimpleQueue["bytes | None"]
 
 @dataclass(frozen=True)
 class Address:
-    """Where a server is and how to prove who we are."""
+    """Where a server is and how to prove who we are.
+
+    Raises:
+        MisuseError: TLS on a unix socket.
+    """
 
     host: str
     port: int
     pem: ClientPem | None
 
+    def __post_init__(self) -> None:
+        """Check that the three fit."""
+        if self.pem is not None and unix_path(self.host) is not None:
+            raise MisuseError(f"{self.host} is a socket of this machine and speaks no TLS: leave the credentials out")
+
     def __str__(self) -> str:
-        """Return ``host:port``."""
+        """Return ``host:port``, or ``unix:/path``."""
         return join_address(self.host, self.port)
 
 
@@ -70,7 +79,7 @@ class SharedChannel:
         """Make the channel; it dials in the background."""
         # A proxy from the environment can never lead to this machine itself.
         options = [*_OPTIONS, *([("grpc.enable_http_proxy", 0)] if is_loopback(address.host) else [])]
-        target = str(address)
+        target = grpc_target(address.host, address.port)
         if address.pem is None:
             self.channel = grpc.insecure_channel(target, options)
         else:

@@ -13,7 +13,7 @@ from gymnasium import spaces
 from gymnasium.envs.registration import EnvSpec
 
 from remote_gym import values
-from remote_gym.addresses import DEFAULT_PORT, is_loopback, split_address
+from remote_gym.addresses import DEFAULT_PORT, UNIX, is_loopback, split_address
 from remote_gym.arguments import RemoteArgs, check_args
 from remote_gym.batches import Call, Failure, Indices, Open, Refused, Render, Returned
 from remote_gym.client.channel import Address
@@ -256,7 +256,7 @@ class Connection:
 def from_variables(url: str | None, paths: CredentialsPaths | None) -> tuple[str, CredentialsPaths | None]:
     """Return address and credentials, each taken from the environment's variables where it is None.
 
-    Variables: ``REMOTE_GYM_URL`` (``host`` or ``host:port``), ``REMOTE_GYM_ROOT_CERTIFICATE``,
+    Variables: ``REMOTE_GYM_URL`` (``host``, ``host:port`` or ``unix:/path``), ``REMOTE_GYM_ROOT_CERTIFICATE``,
     ``REMOTE_GYM_CLIENT_CERTIFICATE``, ``REMOTE_GYM_CLIENT_PRIVATE_KEY`` (paths of PEM files).
 
     Raises:
@@ -267,7 +267,7 @@ def from_variables(url: str | None, paths: CredentialsPaths | None) -> tuple[str
         if not url:
             raise MisuseError("no server was named: pass url='host:port', or set REMOTE_GYM_URL")
     root = os.environ.get("REMOTE_GYM_ROOT_CERTIFICATE")
-    if paths is None and root:
+    if paths is None and root and not url.startswith(UNIX):  # a socket of this machine speaks no TLS
         pair = [os.environ.get(f"REMOTE_GYM_CLIENT_{name}") for name in ("CERTIFICATE", "PRIVATE_KEY")]
         paths = (root, *(path for path in pair if path))
     return url, paths

@@ -18,7 +18,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from remote_gym.addresses import join_address
+from remote_gym.addresses import join_address, unix_path
 from remote_gym.client import findings
 from remote_gym.client.certificate_names import certificate_names, covers
 from remote_gym.client.findings import Finding
@@ -73,7 +73,7 @@ def diagnose(host: str, port: int, pem: ClientPem | None, timeout_seconds: float
     """Dial a server by hand and tell what stops a connection.
 
     Args:
-        host: A name or an IP, without brackets.
+        host: A name or an IP, without brackets, or ``unix:/path``.
         port: The TCP port.
         pem: What the client proves and trusts; None for plaintext.
         timeout_seconds: A bound on the time of all steps together.
@@ -135,8 +135,11 @@ class _Examination:
             endpoints = self.probe.look_up()
         except (OSError, UnicodeError, OverflowError) as error:
             raise findings.unresolved(self.address, self.probe.host, error) from None
-        self._good("address", ", ".join(endpoint[0] for _, endpoint in endpoints))
+        self._good("address", ", ".join(self._words(endpoint) for endpoint in endpoints))
         return endpoints
+
+    def _words(self, endpoint: Endpoint) -> str:
+        return str(endpoint[1] if unix_path(self.probe.host) else endpoint[1][0])
 
     def _reach(self, endpoints: Sequence[Endpoint]) -> None:
         errors: list[OSError] = []
@@ -147,9 +150,12 @@ class _Examination:
             except OSError as error:
                 errors.append(error)
             else:
-                self._good("tcp", f"connected to {join_address(endpoint[1][0], self.probe.port)}")
+                self._good("tcp", f"connected to {self._reached(endpoint)}")
                 return
         raise findings.unreached(self.address, self.probe.host, errors, self.probe.timeout_seconds)
+
+    def _reached(self, endpoint: Endpoint) -> str:
+        return self.address if unix_path(self.probe.host) else join_address(endpoint[1][0], self.probe.port)
 
     # ---- plaintext
 

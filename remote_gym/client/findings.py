@@ -10,7 +10,7 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from remote_gym.addresses import is_loopback
+from remote_gym.addresses import is_loopback, unix_path
 from remote_gym.client.certificate_names import common_name, ip_of
 
 _NOT_YET_VALID, _EXPIRED, _INVALID_PURPOSE = 9, 10, 26  # X509_verify_cert_error codes of OpenSSL, unnamed in `ssl`
@@ -53,6 +53,8 @@ def unresolved(address: str, host: str, error: Exception) -> Finding:
 
 def unreached(address: str, host: str, errors: Sequence[OSError], timeout_seconds: float) -> Finding:
     """No endpoint takes a connection; `errors` holds one per endpoint."""
+    if unix_path(host) is not None:
+        return _unreached_socket(address, errors[-1])
     if any(isinstance(error, ConnectionRefusedError) for error in errors):
         causes = ["no server is running there, or it is not ready yet", "the server listens on another port"]
         if not is_loopback(host):
@@ -66,6 +68,21 @@ def unreached(address: str, host: str, errors: Sequence[OSError], timeout_second
         return Finding("tcp", f"{address} did not answer within {timeout_seconds:g} s", causes, permanent=False)
     causes = ["this machine has no route to that network (VPN, container network, IPv6)"]
     return Finding("tcp", f"{address} cannot be reached: {_text(errors[-1])}", causes, permanent=False)
+
+
+def _unreached_socket(address: str, error: OSError) -> Finding:
+    """Nobody takes a connection at a unix socket."""
+    not_running = "no server is running there, or it is not ready yet"
+    if isinstance(error, FileNotFoundError):
+        return Finding("tcp", f"{address}: there is no such socket", [not_running, "the path is misspelt"], False)
+    if isinstance(error, ConnectionRefusedError):
+        return Finding(
+            "tcp", f"{address} refused the connection: what is there is no live server's", [not_running], False
+        )
+    if isinstance(error, PermissionError):
+        causes = ["the server belongs to another user: only its owner may connect", "run the client as that user"]
+        return Finding("tcp", f"{address} may not be used by this user", causes, permanent=True)
+    return Finding("tcp", f"{address} cannot be reached: {_text(error)}", [not_running], permanent=False)
 
 
 def gone(step: str, address: str, error: OSError) -> Finding:

@@ -17,7 +17,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from remote_gym.addresses import join_address
+from remote_gym.addresses import join_address, unix_path
 from remote_gym.client.certificate_names import without_zone
 from remote_gym.client.first_bytes import PREFACE, SETTINGS, asks_for_certificate
 from remote_gym.credentials import ClientPem
@@ -57,6 +57,9 @@ class Probe:
         Raises:
             OSError, UnicodeError, OverflowError: It has none; TimeoutError: No answer came in time.
         """
+        path = unix_path(self.host)
+        if path is not None:
+            return [(socket.AF_UNIX, path)]
         # getaddrinfo knows no timeout, so a daemon thread does it; if it hangs, it is left to itself.
         answers: queue.SimpleQueue[Any] = queue.SimpleQueue()
 
