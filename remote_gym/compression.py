@@ -22,6 +22,9 @@ MAX_ROW_BYTES = 32 * 2**20
 MAX_PIECE_BYTES = 16 * 2**20
 """A piece holds no more rows than this many bytes of them, unless a single row is larger."""
 
+WORTH_IT = 15 / 16
+"""Rows that do not shrink to this part of their size travel as they are, through shared memory, which costs less."""
+
 ZSTD_LEVEL = 1
 """The fastest of the usual levels; on rendered frames the higher ones are no smaller by much, and always slower."""
 
@@ -93,10 +96,10 @@ def compressed_leaves(leaves: Sequence[Leaf], name: str | None) -> tuple[int, ..
     return tuple(at for at, leaf in enumerate(leaves) if MIN_ROW_BYTES <= leaf.row_bytes <= MAX_ROW_BYTES)
 
 
-def shrink(codec: Codec, data: Any) -> bytes:
-    """Return `data` compressed, or as it is where that would not be shorter: its length tells the two apart."""
+def shrink(codec: Codec, data: Any) -> bytes | None:
+    """Return `data` compressed, or None if that is not worth it."""
     smaller = codec.compress(data)
-    return smaller if len(smaller) < len(data) else bytes(data)
+    return smaller if len(smaller) <= len(data) * WORTH_IT else None
 
 
 def grow(codec: Codec, data: Buffer, size: int) -> Buffer:
@@ -105,10 +108,8 @@ def grow(codec: Codec, data: Buffer, size: int) -> Buffer:
     Raises:
         ProtocolError: `data` holds anything else. Nothing larger is built to find out.
     """
-    if len(data) == size:
-        return data
     try:
-        whole = codec.decompress(data, size) if len(data) < size else data
+        whole = codec.decompress(data, size)
     except Exception as error:  # whatever the library raises at hostile bytes
         raise ProtocolError(f"compressed rows cannot be read: {type(error).__name__}: {error}") from error
     if len(whole) != size:

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from remote_gym.batches import Indices
+from remote_gym.batches import Indices, Transition
 from remote_gym.compression import Codec, codec, compressed_leaves, grow
 from remote_gym.errors import ProtocolError
 from remote_gym.leaves import Array, Leaf
@@ -17,7 +17,7 @@ class CompressedRows:
     """Which leaves of a session travel compressed, and how to read them.
 
     Attributes:
-        numbers: Positions of those leaves.
+        numbers: Positions of leaves that may be empty in an answer, and come as pieces then.
     """
 
     def __init__(self, leaves: Sequence[Leaf], name: str) -> None:
@@ -26,9 +26,10 @@ class CompressedRows:
         self._leaves = leaves
         self.numbers = frozenset(compressed_leaves(leaves, name))
 
-    def begin(self, arrays: Sequence[Array], indices: Indices) -> Filling:
-        """Return what fills `arrays`, one per leaf, with the rows of `indices`; it overwrites the compressed leaves."""
-        return Filling(self._codec, {at: (self._leaves[at], arrays[at]) for at in self.numbers}, indices)
+    def begin(self, arrays: Sequence[Array], answer: Transition) -> Filling:
+        """Return what fills those of `arrays`, one per leaf, that are empty in the answer."""
+        empty = [at for at in self.numbers if not len(answer.observations[at])]
+        return Filling(self._codec, {at: (self._leaves[at], arrays[at]) for at in empty}, answer.indices)
 
 
 class Filling:

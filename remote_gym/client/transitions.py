@@ -78,7 +78,7 @@ class TransitionReader:
         """
         rows = self._num_envs if part.indices is None else len(part.indices)
         arrays = self._arrays(part, rows)
-        filling = None if self._compressed is None else self._compressed.begin(arrays, part.indices)
+        filling = None if self._compressed is None else self._compressed.begin(arrays, part)
         for said in part.infos:
             block, exact, variable, extras = values.unpack(said, "infos")
             if block is not None:
@@ -130,7 +130,7 @@ class TransitionReader:
         try:
             return [
                 # An empty one travels compressed: room for it, to be filled.
-                np.ndarray((rows, *leaf.shape), leaf.dtype, data if at not in compressed else None)
+                np.ndarray((rows, *leaf.shape), leaf.dtype, None if at in compressed and not len(data) else data)
                 for at, (leaf, data) in enumerate(zip(self._leaves, part.observations, strict=True))
             ]
         except (TypeError, ValueError) as error:

@@ -6,7 +6,7 @@ Knows nothing of numbers, streams or leases: what a request's answer is, and whe
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine, Iterable, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import pairwise
@@ -51,6 +51,15 @@ class _Operation:
     infos: list[bytes] = field(default_factory=list)
     values: dict[int, bytes] = field(default_factory=dict)
     failures: list[Failure] = field(default_factory=list)
+    pieces: dict[int, list[bytes]] = field(default_factory=dict)  # leaf number -> compressed rows
+    plain: set[int] = field(default_factory=set)  # leaves that some worker found not worth compressing
+
+    def take_pieces(self, pieces: Mapping[int, list[bytes]]) -> None:
+        """Take in one worker's compressed rows; a leaf without any is to be sent as it is."""
+        for number, packed in pieces.items():
+            self.pieces.setdefault(number, []).extend(packed)
+            if not packed:
+                self.plain.add(number)
 
 
 class SessionEnvironments:
@@ -253,7 +262,8 @@ class SessionEnvironments:
             operation.failures += [_lost(index, block, result) for index in mine]
         else:
             said, failures, *pieces = result
-            operation.infos += pieces
+            if pieces:
+                operation.take_pieces(pieces[0])
             operation.failures += map(_failure, failures)
             if type(said) is list:
                 operation.values.update(zip(mine, said, strict=True))
@@ -267,6 +277,7 @@ class SessionEnvironments:
         if operation.early:
             self._answer(operation, list(mine))
             operation.infos, operation.values, operation.failures = [], {}, []
+            operation.pieces, operation.plain = {}, set()
         elif operation.waiting == 0:
             self._answer(operation, operation.request.indices)
 
@@ -281,7 +292,10 @@ class SessionEnvironments:
         self._on_answer(request.number, indices, frame)
 
     def _transition(self, operation: _Operation, indices: Indices) -> Transition:
-        rows, skipped = self._rows, self._compressed  # what the workers have compressed is among the infos
+        rows, infos = self._rows, operation.infos
+        skipped = [number for number in self._compressed if number not in operation.plain]
+        if skipped:
+            infos = infos + [piece for number in skipped for piece in operation.pieces.get(number, ())]
         observations: Sequence[Any]
         scalars: Sequence[Any]
         if indices is None:
@@ -300,7 +314,7 @@ class SessionEnvironments:
             rewards,
             terminations,
             truncations,
-            operation.infos,
+            infos,
             operation.failures,
         )
 

@@ -1,6 +1,6 @@
 """Child side: a session's observation rows, compressed by the worker that wrote them: all workers at once.
 
-What the server finds in the rows of these leaves it does not send; it forwards the pieces made here unopened.
+The server forwards the pieces made here unopened, and does not send the rows they were made of.
 """
 
 from __future__ import annotations
@@ -23,15 +23,23 @@ class RowCompressor:
         self._codec = codec(name)
         self._leaves = [(at, leaves[at].row_bytes, rows.observations[at]) for at in compressed_leaves(leaves, name)]
 
-    def pieces(self, indices: range | Sequence[int]) -> list[bytes]:
-        """Return the rows of the environments at `indices` as packed values, as the wire has them."""
+    def pieces(self, indices: range | Sequence[int]) -> dict[int, list[bytes]]:
+        """Return by leaf number the rows of the environments at `indices` as packed values, as the wire has them.
+
+        An empty list stands for rows that hardly shrink: they are to be sent as they are.
+        """
+        return {number: self._of(number, row_bytes, array, indices) for number, row_bytes, array in self._leaves}
+
+    def _of(self, number: int, row_bytes: int, array: Array, indices: range | Sequence[int]) -> list[bytes]:
         packed = []
-        for number, row_bytes, array in self._leaves:
-            rows_per_piece = max(1, MAX_PIECE_BYTES // row_bytes)
-            for start in range(0, len(indices), rows_per_piece):
-                part = indices[start : start + rows_per_piece]
-                piece = [number, list(part), shrink(self._codec, _bytes_of(array, part))]
-                packed.append(values.pack([None, None, None, {"compressed": piece}], "compressed rows"))
+        rows_per_piece = max(1, MAX_PIECE_BYTES // row_bytes)
+        for start in range(0, len(indices), rows_per_piece):
+            part = indices[start : start + rows_per_piece]
+            data = shrink(self._codec, _bytes_of(array, part))
+            if data is None:
+                return []
+            piece = [number, list(part), data]
+            packed.append(values.pack([None, None, None, {"compressed": piece}], "compressed rows"))
         return packed
 
 

@@ -144,7 +144,7 @@ class EnvironmentGroup:
         """Reset the environments at `indices` (None: all here) and write their observations.
 
         Returns:
-            [packed infos and exact values, failures, packed pieces of compressed rows ...]
+            [packed infos and exact values, failures], and what `RowCompressor.pieces` returns, where there is one.
         """
         collected = Results(self._options)
         everyone = self._indices(indices)
@@ -162,7 +162,7 @@ class EnvironmentGroup:
                 collected.failures.append([index, INVALID, "", str(error), ""])
             except (Exception, SystemExit) as error:
                 collected.failures.append(failure_of(index, error))
-        return collected.pack() if self._compressor is None else collected.pack() + self._compressor.pieces(everyone)
+        return collected.pack() if self._compressor is None else [*collected.pack(), self._compressor.pieces(everyone)]
 
     def step(self, indices: Sequence[int] | None, variable: Sequence[Sequence[Any]] = ()) -> list[Any]:
         """Step the environments at `indices` (None: all here) with the actions in the rows and write the results.
@@ -172,7 +172,7 @@ class EnvironmentGroup:
             variable: Per environment the elements of the action space's variable leaves, where it has any.
 
         Returns:
-            [packed infos and exact values, failures, packed pieces of compressed rows ...]
+            [packed infos and exact values, failures], and what `RowCompressor.pieces` returns, where there is one.
         """
         assert self._rows is not None
         collected = Results(self._options)
@@ -208,7 +208,7 @@ class EnvironmentGroup:
             terminations.append(terminated)
             truncations.append(truncated)
         self._write_scalars(everyone, rewards, terminations, truncations, collected)
-        return collected.pack() if self._compressor is None else collected.pack() + self._compressor.pieces(everyone)
+        return collected.pack() if self._compressor is None else [*collected.pack(), self._compressor.pieces(everyone)]
 
     def _write_scalars(
         self,

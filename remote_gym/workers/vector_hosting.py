@@ -146,8 +146,8 @@ class VectorGroup:
         except CodecError as error:
             return [b"", [[index, INVALID, "", str(error), ""] for index in range(len(self.env_ids))]]
 
-    def _pieces(self) -> list[bytes]:
-        return [] if self._compressor is None else self._compressor.pieces(range(len(self.env_ids)))
+    def _pieces(self) -> list[dict[int, list[bytes]]]:
+        return [] if self._compressor is None else [self._compressor.pieces(range(len(self.env_ids)))]
 
     def _failures(self, error: BaseException) -> list[Failure]:
         """Return one failure per environment: what a vector environment raises concerns them all."""
