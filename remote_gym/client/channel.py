@@ -41,9 +41,13 @@ _OPTIONS: list[tuple[str, int]] = [
     ("grpc.http2.ping_timeout_ms", 20_000),
     ("grpc.keepalive_permit_without_calls", 1),
     ("grpc.http2.max_pings_without_data", 0),
+    # A server that is back is found within a third of a second, and told to the session within one: while the channel
+    # waits here, every new call fails at once.
     ("grpc.initial_reconnect_backoff_ms", 100),
-    ("grpc.min_reconnect_backoff_ms", 100),
-    ("grpc.max_reconnect_backoff_ms", 1_000),
+    ("grpc.max_reconnect_backoff_ms", 300),
+    # Despite its name, how long one attempt to connect may take, handshake and all. Not less than a few round trips of a
+    # far and busy server; and not much more, as the system's own repetitions of a lost SYN are ever rarer (1, 3, 7 s).
+    ("grpc.min_reconnect_backoff_ms", 5_000),
 ]
 
 

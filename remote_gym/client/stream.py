@@ -45,7 +45,7 @@ logger = logging.getLogger("remote_gym.client")
 CLOSE_TIMEOUT_SECONDS = 5.0
 """How long `close` waits for the server's word; the environments are closed by the lease otherwise."""
 
-BACK_OFF_SECONDS = (0.0, 0.05, 0.1, 0.2, 0.4, 0.8)
+BACK_OFF_SECONDS = (0.0, 0.05, 0.1, 0.2, 0.4)
 """Waits before the attempts to attach again, the last one repeated; each is jittered by half."""
 
 
