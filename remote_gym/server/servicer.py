@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
+from collections.abc import Callable
 from typing import Any
 
 import grpc
@@ -28,6 +29,9 @@ from remote_gym.wire.messages import (
 
 logger = logging.getLogger("remote_gym.server")
 
+UNREAD_BYTES = 1 << 20
+"""Refusals and superseded answers that may wait for a client that does not read; a client of ours never has any."""
+
 Context = Any
 """grpc.aio.ServicerContext; its methods are not typed by the library."""
 
@@ -35,20 +39,24 @@ Context = Any
 class StreamOutlet:
     """Frames waiting to be written to one stream. `send` never blocks; `write` is the stream's one writer.
 
-    Bounded by the protocol, not here: an environment has one operation in flight, so a session that its client does not
-    read holds at most one answer per environment.
+    Bounded by the protocol: an environment has one operation in flight, so for a client that keeps to it at most one
+    answer per environment waits here, each of them stored by the session anyway. Of a client that asks for more without
+    reading, no more is read (`wait_for_reader`).
     """
 
     def __init__(self, counters: Counters) -> None:
         """Begin with nothing to send; `counters` count what is written."""
         self._counters = counters
         self._frames: deque[bytes] = deque()
+        self._unread_bytes = 0
+        self._written = asyncio.Event()
         self._wake = asyncio.Event()
         self._ended = False
 
     def send(self, frame: bytes) -> None:
         """Queue `frame`."""
         self._frames.append(frame)
+        self._unread_bytes += len(frame)
         self._wake.set()
 
     def end(self) -> None:
@@ -56,15 +64,25 @@ class StreamOutlet:
         self._ended = True
         self._wake.set()
 
+    async def wait_for_reader(self, stored_bytes: Callable[[], int]) -> None:
+        """Return once the client has read enough that what waits here is, but for a little, what its session stores."""
+        while self._unread_bytes > UNREAD_BYTES and self._unread_bytes > UNREAD_BYTES + stored_bytes():
+            self._written.clear()
+            await self._written.wait()
+
     async def write(self, context: Context) -> None:
         """Write frames as they come, until `end`."""
         while True:
             while self._frames:
-                for message in split(self._frames.popleft(), pack_server):
+                frame = self._frames.popleft()
+                for message in split(frame, pack_server):
                     failpoints.hit("server.frame.write")
                     self._counters.sent_bytes += len(message)
                     await context.write(message)
                     failpoints.hit("server.frame.written")
+                self._unread_bytes -= len(frame)
+                self._written.set()
+                del frame  # or it would live until the next one
             if self._ended:
                 return
             self._wake.clear()
@@ -131,6 +149,7 @@ class Servicer:
                     continue
                 if session is not None:
                     session.receive(message, outlet)
+                    await outlet.wait_for_reader(session.stored_bytes)
                 elif (session := await self._begin(message, outlet)) is None:
                     return
         except ProtocolError:

@@ -158,6 +158,10 @@ class Session:
         """Whether no operation is in flight."""
         return self._environments.running == 0
 
+    def stored_bytes(self) -> int:
+        """Return the size of all answers that are kept for the client."""
+        return self.ledger.stored_bytes
+
     # Requests and answers
 
     def receive(self, message: Request | Close, outlet: Outlet) -> None:
