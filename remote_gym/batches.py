@@ -27,6 +27,7 @@ class FailureKind(IntEnum):
     NEEDS_RESET = 2
     LOST = 3
     INVALID = 4
+    GONE = 5
 
 
 @dataclass(frozen=True)

@@ -66,6 +66,14 @@ class Column:
         """The values as the envs returned them, of the same types; arrays are copies."""
         return _ROWS[self.kind](self.values, count)
 
+    def take(self, rows: np.ndarray[Any, Any]) -> Column:
+        """The column of some rows, by their positions and in this order."""
+        if self.kind == "dict":
+            return Column("dict", {key: column.take(rows) for key, column in self.values.items()})
+        if self.kind == "list":
+            return Column("list", [self.values[row] for row in rows.tolist()])
+        return Column(self.kind, self.values[rows])
+
 
 @dataclass(frozen=True, slots=True)
 class InfoGroup:
@@ -98,6 +106,26 @@ class InfoBlock:
     """
 
     groups: tuple[InfoGroup, ...] = ()
+
+    @classmethod
+    def of(cls, index: int, info: Info) -> InfoBlock:
+        """The block of one env's info."""
+        return cls((InfoGroup(np.array([index], np.int64), Column("list", [info])),))
+
+    def select(self, places: np.ndarray[Any, Any]) -> InfoBlock:
+        """The infos of some envs under other indices.
+
+        Args:
+            places: (envs,) int64: by env index the new one, distinct; negative: left out.
+        """
+        groups = []
+        for group in self.groups:
+            new = places[group.indices]
+            order = np.argsort(new, kind="stable")
+            order = order[new[order] >= 0]
+            if len(order):
+                groups.append(InfoGroup(new[order], group.column.take(order)))
+        return InfoBlock(tuple(sorted(groups, key=lambda group: int(group.indices[0]))))
 
     @property
     def indices(self) -> list[int]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import weakref
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -17,14 +17,17 @@ from remote_gym.addresses import DEFAULT_PORT, UNIX, is_loopback, split_address
 from remote_gym.arguments import RemoteArgs, check_args
 from remote_gym.batches import Call, Failure, Indices, Open, Refused, Render, Returned
 from remote_gym.client.channel import Address
-from remote_gym.client.failures import first_failure, refusal
+from remote_gym.client.describe import describe
+from remote_gym.client.failures import first_failure, refusal, relocated
+from remote_gym.client.outstanding import Answer
 from remote_gym.client.stream import SessionStream
 from remote_gym.compression import codec
 from remote_gym.credentials import load_client_pem
-from remote_gym.errors import MisuseError, ProtocolError
+from remote_gym.errors import MisuseError, ProtocolError, SessionLost
 from remote_gym.spaces import build
 
 CredentialsPaths = Sequence["str | os.PathLike[str] | None"]
+Receive = Callable[["float | None"], Answer]
 
 
 class Connection:
@@ -33,7 +36,10 @@ class Connection:
     Attributes:
         address: Where the server is.
         num_envs: Environments of the session.
+        first: Env index of the first of them, where several sessions make up one batch.
     """
+
+    first = 0
 
     def __init__(
         self,
@@ -115,13 +121,46 @@ class Connection:
         if self._stream is None:
             if self._closed:
                 raise gymnasium.error.ClosedEnvironmentError("the remote environment was closed")
-            self._stream = SessionStream(self.address, self._open, self._connect_timeout, self._reconnect_timeout)
-            # Also when the user forgets to close: at garbage collection, or at the end of the interpreter.
-            self._finalizer = weakref.finalize(self, self._stream.close)
-            self._describe(self._stream)
+            self._adopt(self._dial())
         elif self._closed:
             raise gymnasium.error.ClosedEnvironmentError("the remote environment was closed")
+        assert self._stream is not None
         return self._stream
+
+    def num_workers(self) -> int:
+        """Return how many workers the server has; asks it, without a session."""
+        return describe(self.address, self._connect_timeout).num_workers
+
+    def share(self, first: int, num_envs: int) -> None:
+        """Ask for `num_envs` environments, those from `first` on, instead. Call before the first need."""
+        self.first, self.num_envs = first, num_envs
+        self._open = replace(self._open, num_envs=num_envs)
+
+    def reopen(self) -> None:
+        """Open a new session in place of a lost one, with new environments, not yet reset.
+
+        Raises:
+            ConnectError, RefusedError, EnvironmentRaised, EnvironmentLost: It could not be opened.
+            SessionLost: The server now hosts environments with other spaces.
+        """
+        new = self._dial()  # until that has succeeded the old one stays, and says that it is lost
+        if (build(new.opened.observation_space), build(new.opened.action_space)) != (
+            self.observation_space, self.action_space
+        ):  # fmt: skip
+            new.close()
+            raise SessionLost("SERVER_RESTARTED", f"{self.address} now hosts environments with other spaces")
+        assert self._finalizer is not None
+        self._finalizer()
+        self._adopt(new)
+
+    def _dial(self) -> SessionStream:
+        return SessionStream(self.address, self._open, self._connect_timeout, self._reconnect_timeout)
+
+    def _adopt(self, stream: SessionStream) -> None:
+        self._stream = stream
+        # Also when the user forgets to close: at garbage collection, or at the end of the interpreter.
+        self._finalizer = weakref.finalize(self, stream.close)
+        self._describe(stream)
 
     def _describe(self, stream: SessionStream) -> None:
         opened = stream.opened
@@ -182,8 +221,13 @@ class Connection:
         self._results: dict[int, bytes] = {}
         self._failures: list[Failure] = []
 
-    def gather(self, request: Call | Render, timeout: float | None = None) -> list[Any]:
+    def gather(self, request: Call | Render, timeout: float | None = None, receive: Receive | None = None) -> list[Any]:
         """Return the value of each environment, in order, that the request begun last asked for.
+
+        Args:
+            request: The one begun last.
+            timeout: Seconds for each answer; None waits for ever.
+            receive: Where to get answers, if another thread reads the stream.
 
         Raises:
             TimeoutError: Not all came in `timeout` seconds; those that did are kept for the next `gather`.
@@ -192,7 +236,7 @@ class Connection:
         """
         indices = every(request.indices, self.num_envs)
         while len(self._results) < len(indices):
-            answer = self.stream.receive(timeout)
+            answer = self.stream.receive(timeout) if receive is None else receive(timeout)
             if answer.number < request.number:  # of a call that was interrupted
                 continue
             if isinstance(answer, Refused):
@@ -202,7 +246,7 @@ class Connection:
             self._results.update(zip(every(answer.indices, self.num_envs), answer.values, strict=True))
             self._failures += answer.failures
         if self._failures:
-            raise first_failure(self._failures)
+            raise first_failure([relocated(failure, self.first) for failure in self._failures])
         return [values.unpack(self._results[index], "result") for index in indices]
 
     def call(self, name: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> list[Any]:
@@ -227,19 +271,23 @@ class Connection:
         seen: dict[str, Any] = self.ask(Call(self.stream.next_number(), [0], name))[0]
         return seen
 
-    def set_attribute(self, name: str, new: Sequence[Any]) -> None:
-        """Set the attribute `name` of each environment to its item of `new`.
+    def begin_set(self, name: str, new: Sequence[Any]) -> Call:
+        """Begin to set the attribute `name` of each environment to its item of `new`; return the request to `gather`.
 
         Raises:
             MisuseError: The name is private, or a value cannot travel.
         """
         packed = values.pack(list(new), f"value of {name!r}")
         check_name(name)
-        self.ask(Call(self.stream.next_number(), None, name, b"", packed))
+        request = Call(self.stream.next_number(), None, name, b"", packed)
+        self.begin(request)
+        return request
 
-    def render(self) -> list[Any]:
-        """Return the rendered frame of each environment."""
-        return self.ask(Render(self.stream.next_number()))
+    def begin_render(self) -> Render:
+        """Begin to render each environment; return the request to `gather`."""
+        request = Render(self.stream.next_number())
+        self.begin(request)
+        return request
 
     def close(self) -> None:
         """Close the session; may be called twice."""
@@ -271,20 +319,6 @@ def from_variables(url: str | None, paths: CredentialsPaths | None) -> tuple[str
         pair = [os.environ.get(f"REMOTE_GYM_CLIENT_{name}") for name in ("CERTIFICATE", "PRIVATE_KEY")]
         paths = (root, *(path for path in pair if path))
     return url, paths
-
-
-def check_not_yet(**options: tuple[Any, tuple[Any, ...]]) -> None:
-    """Refuse by name what this version does not have yet.
-
-    Args:
-        options: Per option the value and those that work.
-
-    Raises:
-        MisuseError: A value is none of those.
-    """
-    for name, (value, known) in options.items():
-        if value not in known:
-            raise MisuseError(f"{name}={value!r} is not available yet; use {' or '.join(map(repr, known))}")
 
 
 def _spec(text: str, packed_kwargs: bytes) -> EnvSpec:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from copy import deepcopy
 from typing import Any
 
 import gymnasium
@@ -12,13 +13,15 @@ from gymnasium.envs.registration import EnvSpec
 from remote_gym import values
 from remote_gym.arguments import RemoteArgs
 from remote_gym.autoreset import NONE
-from remote_gym.batches import Refused, Reset, Step, Transition
+from remote_gym.batches import FailureKind, Refused, Render, Reset, Step, Transition
 from remote_gym.client.actions import ActionEncoder
-from remote_gym.client.connection import Connection, CredentialsPaths, check_not_yet
+from remote_gym.client.connection import Connection, CredentialsPaths
+from remote_gym.client.exchange import REOPENED
 from remote_gym.client.failures import first_failure, refusal
+from remote_gym.client.losses import Losses, check_policies, warn_of_losses
 from remote_gym.client.rendering import Window
-from remote_gym.client.transitions import Batch, TransitionReader
-from remote_gym.errors import EnvironmentRaised, MisuseError, ProtocolError
+from remote_gym.client.transitions import Part, TransitionReader
+from remote_gym.errors import EnvironmentRaised, MisuseError, ProtocolError, SessionLost
 
 
 class RemoteEnvironment(gymnasium.Env[Any, Any]):
@@ -69,17 +72,23 @@ class RemoteEnvironment(gymnasium.Env[Any, Any]):
                 ``pip install "remote-gym[compression]"`` on both sides, see `docs/far-away.md`.
             connect_timeout_seconds: For the first connection.
             reconnect_timeout_seconds: How long to try again when the connection was lost.
-            on_worker_failure: ``"raise"`` `EnvironmentLost`; the environment is rebuilt and needs a reset.
-            on_session_lost: ``"raise"`` `SessionLost`.
+            on_worker_failure: What happens when the environment's worker dies or hangs: ``"raise"`` `EnvironmentLost`;
+                ``"truncate"``: the episode ends with ``truncated=True``, reward 0 and the last observation that was
+                returned, flagged in ``info["remote_gym"]``. Either way it is rebuilt and needs a reset.
+            on_session_lost: The same when the server was started anew, or has kept the environment for as long as it
+                promised: ``"raise"`` `SessionLost`, or ``"truncate"`` and go on with a new session.
             allow_insecure: Permit plaintext to other machines.
 
         Raises:
             MisuseError: An argument is wrong; names it.
         """
-        check_not_yet(on_worker_failure=(on_worker_failure, ("raise",)), on_session_lost=(on_session_lost, ("raise",)))
+        check_policies(on_worker_failure, on_session_lost)
         self._arguments = {name: value for name, value in locals().items() if name not in ("self", "__class__")}
         self.render_mode = render_mode
         self._validate_actions = validate_actions
+        self._truncates, self._reopens = on_worker_failure == "truncate", on_session_lost == "truncate"
+        self._losses = Losses(1)
+        self._warned = False
         self._window: Window | None = None  # made with the first frame of render mode "human"
         self._connection = Connection(
             url, port, remote_args, client_credentials_paths, render_mode, num_envs=1, autoreset_mode=NONE,
@@ -145,14 +154,21 @@ class RemoteEnvironment(gymnasium.Env[Any, Any]):
         """
         if seed is not None and (not isinstance(seed, (int, np.integer)) or isinstance(seed, bool)):
             raise MisuseError(f"seed must be None or an int, got {seed!r:.80}")
-        packed_seed = b"" if seed is None else values.pack([int(seed)], "seed")
         packed_options = b"" if options is None else values.pack(dict(options), "options")
         stream = self._connection.stream
         self._prepare()
         super().reset(seed=None if seed is None else int(seed))
-        batch = self._exchange(Reset(stream.next_number(), None, packed_seed, packed_options))
-        result = self._observation(batch), _info(batch)
+        sent = self._losses.seed([0], [None if seed is None else int(seed)])
+        packed_seed = b"" if sent == [None] else values.pack(sent, "seed")
+        notes: dict[str, Any] = {}
+        while (part := self._exchange(Reset(stream.next_number(), None, packed_seed, packed_options))) is None:
+            notes = self._note  # it was lost: again, with the same seed
+            stream = self._connection.stream
+        self._losses.was_reset([0])
+        self._remember(part)
+        result = self._observation(part), {**_info(part), **notes}
         self._show()
+        self._warn(notes)
         return result
 
     def step(self, action: Any) -> tuple[Any, Any, Any, Any, dict[str, Any]]:
@@ -177,19 +193,45 @@ class RemoteEnvironment(gymnasium.Env[Any, Any]):
         stream = self._connection.stream
         self._prepare()
         rows, variable = self._encoder.encode_single(action)
-        batch = self._exchange(Step(stream.next_number(), None, rows, variable))
-        exact = batch.exact.get(0, {})
+        part = self._exchange(Step(stream.next_number(), None, rows, variable))
+        if part is None:
+            self._warn(self._note)
+            return deepcopy(self._observation(self._last)), 0.0, False, True, self._note
+        assert part.rewards is not None and part.terminations is not None and part.truncations is not None
+        self._remember(part)
+        exact = part.exact.get(0, {})
         result = (
-            self._observation(batch),
-            exact.get("reward", float(batch.rewards[0])),
-            exact.get("terminated", bool(batch.terminations[0])),
-            exact.get("truncated", bool(batch.truncations[0])),
-            _info(batch),
+            self._observation(part),
+            exact.get("reward", float(part.rewards[0])),
+            exact.get("terminated", bool(part.terminations[0])),
+            exact.get("truncated", bool(part.truncations[0])),
+            _info(part),
         )
         self._show()
         return result
 
-    def _exchange(self, request: Reset | Step) -> Batch:
+    def _exchange(self, request: Reset | Step) -> Part | None:
+        """Return the answer; None if the environment was lost and that is to be made up for, `_note` tells why then."""
+        try:
+            answer = self._ask(request)
+        except SessionLost as error:
+            if not self._reopens or error.reason not in REOPENED:
+                raise
+            self._connection.reopen()
+            self._note = self._losses.lost(0, str(error), False)
+            return None
+        if answer.failures:
+            failure = answer.failures[0]
+            if failure.kind is not FailureKind.LOST or not self._truncates:
+                self._losses.lost(0, failure.type, False)
+                raise first_failure(answer.failures)
+            if isinstance(request, Reset) and not self._losses.lost_in_reset(0):
+                raise first_failure(answer.failures)
+            self._note = self._losses.lost(0, failure.type, False)
+            return None
+        return self._reader.read(answer)
+
+    def _ask(self, request: Reset | Step) -> Transition:
         stream = self._connection.stream
         stream.send(request)
         answer = stream.receive()
@@ -199,15 +241,19 @@ class RemoteEnvironment(gymnasium.Env[Any, Any]):
             raise refusal(answer)
         if not isinstance(answer, Transition):
             raise ProtocolError(f"expected the answer to request {request.number}, got {answer!r:.80}")
-        if answer.failures:
-            raise first_failure(answer.failures)
-        batch = self._reader.begin(None)
-        self._reader.add(batch, answer)
-        self._reader.remember(batch)
-        return batch
+        return answer
 
-    def _observation(self, batch: Batch) -> Any:
-        exact = batch.exact.get(0, {})
+    def _warn(self, notes: dict[str, Any]) -> None:
+        if notes and not self._warned:
+            self._warned = True
+            warn_of_losses([0], notes["remote_gym"]["reason"])
+
+    def _remember(self, part: Part) -> None:
+        self._last = part
+        self._reader.remember(part)
+
+    def _observation(self, part: Part) -> Any:
+        exact = part.exact.get(0, {})
         return exact["observation"] if "observation" in exact else self._reader.single()
 
     def _show(self) -> None:
@@ -219,7 +265,7 @@ class RemoteEnvironment(gymnasium.Env[Any, Any]):
     def _fetch_frame(self) -> Any:
         if "_reader" in self.__dict__ and 0 in self._reader.frames:  # it came with the last step
             return self._reader.frames[0]
-        return self._connection.render()[0]
+        return self._connection.ask(Render(self._connection.stream.next_number()))[0]
 
     def render(self) -> Any:
         """Return the hosted environment's rendered frame, of the state just stepped to.
@@ -268,7 +314,7 @@ class RemoteEnvironment(gymnasium.Env[Any, Any]):
         if not force and not self.has_wrapper_attr(name):
             return False
         self._forget_frame()
-        self._connection.set_attribute(name, [value])
+        self._connection.gather(self._connection.begin_set(name, [value]))
         return True
 
     def _forget_frame(self) -> None:
@@ -307,8 +353,8 @@ class RemoteEnvironment(gymnasium.Env[Any, Any]):
     __str__ = __repr__
 
 
-def _info(batch: Batch) -> dict[str, Any]:
-    for block in batch.info_blocks:
+def _info(part: Part) -> dict[str, Any]:
+    for block in part.blocks:
         for _, info in block.rows():
             return info
     return {}

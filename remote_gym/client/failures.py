@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from remote_gym.batches import Failure, FailureKind, Refused
 from remote_gym.errors import (
@@ -22,7 +23,7 @@ _MISUSE_LIMITS = frozenset({"request", "space"})
 def failure_error(failure: Failure) -> RemoteGymError:
     """Return the exception for what went wrong in one environment."""
     index = failure.index
-    if failure.kind is FailureKind.LOST:
+    if failure.kind in (FailureKind.LOST, FailureKind.GONE):
         return EnvironmentLost(
             failure.message or f"environment {index} was lost: {failure.type}", index, failure.type, failure.detail
         )
@@ -35,6 +36,12 @@ def failure_error(failure: Failure) -> RemoteGymError:
     return EnvironmentRaised(
         f"environment {index} raised {failure.type}: {failure.message}", index, failure.type, failure.detail
     )
+
+
+def relocated(failure: Failure, first: int) -> Failure:
+    """Return `failure` with the env index of the whole batch, for the server whose first environment is `first`."""
+    theirs, ours = f"environment {failure.index}", f"environment {first + failure.index}"
+    return replace(failure, index=first + failure.index, message=failure.message.replace(theirs, ours, 1))
 
 
 def first_failure(failures: Sequence[Failure]) -> RemoteGymError:

@@ -7,6 +7,7 @@ import math
 import os
 import random
 import secrets
+import threading
 import time
 from dataclasses import replace
 
@@ -86,6 +87,7 @@ class SessionStream:
         self._patience = reconnect_timeout  # what is left of it while the server cannot be reached
         self._number = 0
         self._outstanding = Outstanding(message.num_envs)
+        self._sending = threading.Lock()  # one thread may send while another receives, and so attaches anew
         self._lost: RemoteGymError | None = None
         self._closed = False
         self._shared = channels.acquire(address)
@@ -162,12 +164,13 @@ class SessionStream:
             gymnasium.error.ClosedEnvironmentError: The session was closed.
             RemoteGymError: The session is lost, or this process has forked.
         """
-        self._check()
+        self.check()
         data = pack_client(request)
-        self._outstanding.add(request.number, request.indices, data)
         failpoints.hit("client.request.send")
-        if self._stream is not None:
-            self._stream.send(data)
+        with self._sending:
+            self._outstanding.add(request.number, request.indices, data)
+            if self._stream is not None:
+                self._stream.send(data)
         failpoints.hit("client.request.sent")
         return request.number
 
@@ -181,7 +184,7 @@ class SessionStream:
         """
         deadline = None if timeout_seconds is None else time.monotonic() + timeout_seconds
         while True:
-            self._check()  # again and again: another thread may close
+            self.check()  # again and again: another thread may close
             if self._stream is None:
                 self._reattach(deadline)
             stream = self._stream
@@ -203,7 +206,13 @@ class SessionStream:
             if isinstance(answer, (Transition, Returned, Refused)) and self._outstanding.take(answer):
                 return answer
 
-    def _check(self) -> None:
+    def check(self) -> None:
+        """Raise what every use of this session would raise now, if anything.
+
+        Raises:
+            gymnasium.error.ClosedEnvironmentError: It was closed.
+            RemoteGymError: It is lost, or this process has forked.
+        """
         if self._closed:
             raise gymnasium.error.ClosedEnvironmentError("the session was closed, maybe by another thread")
         if self._lost is not None:
@@ -272,7 +281,7 @@ class SessionStream:
                     raise TimeoutError
                 time.sleep(wait)
                 attempt += 1
-                self._check()
+                self.check()
             try:
                 self._attach(max(limit, time.monotonic() + 0.1), deadline)
             except (grpc.RpcError, EOFError, ValueError, _UnansweredError) as error:
@@ -311,9 +320,10 @@ class SessionStream:
         if not isinstance(answer, Attached):
             raise self._lose(ProtocolError(f"the server answered Attach with {type(answer).__name__}"))
         failpoints.hit("client.attach.received")
-        for data in self._outstanding.above(answer.highest):
-            self._attaching.send(data)
-        self._stream, self._attaching = self._attaching, None
+        with self._sending:
+            for data in self._outstanding.above(answer.highest):
+                self._attaching.send(data)
+            self._stream, self._attaching = self._attaching, None
 
     # End
 

@@ -1,11 +1,11 @@
-"""Trainer process: answers -> batches of arrays. One copy at most; none where the caller takes views."""
+"""Trainer process: answers -> arrays. One copy at most; none where the caller takes views."""
 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from copy import deepcopy
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -13,7 +13,7 @@ from gymnasium import spaces
 
 from remote_gym import values
 from remote_gym.batches import Buffer, Failure, Indices, Transition
-from remote_gym.client.compressed import CompressedRows
+from remote_gym.client.compressed import CompressedRows, Filling
 from remote_gym.errors import ProtocolError
 from remote_gym.infos import InfoBlock, unpack_infos
 from remote_gym.leaves import Array, leaves_of, unflattener, variable_leaves_of
@@ -21,33 +21,84 @@ from remote_gym.vector_infos import add_infos
 
 
 @dataclass
-class Batch:
-    """The answer to one request as it comes in, in one part or in several.
+class Part:
+    """An answer, or what stands for one, for some environments of a request.
 
     Attributes:
-        indices: Env indices of the request; None: all.
-        missing: How many of them have not come yet.
-        rewards: (num_envs,) float64.
-        terminations: (num_envs,) bool.
-        truncations: (num_envs,) bool.
-        infos: As `VectorEnv` aggregates them; complete after `TransitionReader.commit`.
+        indices: Env indices, one per row; None: all environments in order.
+        leaves: Per leaf of the observation space (rows, *leaf.shape).
+        rewards: (rows,) float64; None, as for the flags: those of a reset, zero and False.
+        terminations: (rows,) bool.
+        truncations: (rows,) bool.
+        blocks: Infos.
+        notes: What the client adds to infos: env index -> info.
+        failures: What went wrong; the rows of these env indices hold no meaning.
+        exact: By env index, what a single environment returned with its own types.
+        variable: By env index, the elements of the observation's variable leaves.
+        whole: What a hosted vector environment says, see Transition.infos in the contract.
     """
 
     indices: Indices
+    leaves: list[Array]
+    rewards: Array | None = None
+    terminations: Array | None = None
+    truncations: Array | None = None
+    blocks: list[InfoBlock] = field(default_factory=list)
+    notes: dict[int, dict[str, Any]] = field(default_factory=dict)
+    failures: list[Failure] = field(default_factory=list)
+    exact: dict[int, dict[str, Any]] = field(default_factory=dict)
+    variable: dict[int, list[Any]] = field(default_factory=dict)
+    whole: dict[str, Any] | None = None
+
+    def rows(self, chosen: slice | Array) -> Part:
+        """Return a part of some rows, a slice or positions; failures stay behind.
+
+        Its `blocks` still hold the infos of the other rows.
+        """
+        assert self.indices is not None
+        indices = np.asarray(self.indices)[chosen].tolist()
+        return replace(
+            self,
+            indices=indices,
+            leaves=[leaf[chosen] for leaf in self.leaves],
+            rewards=None if self.rewards is None else self.rewards[chosen],
+            terminations=None if self.terminations is None else self.terminations[chosen],
+            truncations=None if self.truncations is None else self.truncations[chosen],
+            notes={index: self.notes[index] for index in indices if index in self.notes},
+            variable={index: self.variable[index] for index in indices if index in self.variable},
+            failures=[],
+        )
+
+
+@dataclass
+class Batch:
+    """Parts put together.
+
+    Attributes:
+        leaves: Per leaf of the observation space (rows, *leaf.shape).
+        rewards: (rows,) float64.
+        terminations: (rows,) bool.
+        truncations: (rows,) bool.
+        infos: As `VectorEnv` aggregates them; complete after `TransitionReader.commit`.
+        missing: Rows that have not come yet.
+    """
+
     missing: int
     leaves: list[Array] | None
     rewards: Array
     terminations: Array
     truncations: Array
-    info_blocks: list[InfoBlock] = field(default_factory=list)
-    exact: dict[int, dict[str, Any]] = field(default_factory=dict)
-    variable: dict[int, list[Any]] = field(default_factory=dict)
-    whole: dict[str, Any] | None = None  # of a hosted vector environment
+    parts: list[Part] = field(default_factory=list)
     infos: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def failures(self) -> list[Failure]:
+        """Of all parts."""
+        return [failure for part in self.parts for failure in part.failures]
 
 
 class TransitionReader:
-    """Puts answers together and remembers the last observation of each environment.
+    """Turns answers into parts and parts into batches, and remembers the last observation of each environment.
 
     Guarantees: arrays handed out are never written again.
     """
@@ -59,63 +110,56 @@ class TransitionReader:
         self._unflatten = unflattener(space)
         self._num_envs = num_envs
         self._last: list[Array] | None = None  # read-only
+        self._own_last = False  # nobody else holds `_last`
         self.frames: dict[int, Any] = {}  # by env index, where they travel with the steps
         self._warned = False
         # Per variable leaf, the element of each environment.
         self._last_variable: list[list[Any]] = [[None] * num_envs for _ in variable_leaves_of(space)]
 
-    def begin(self, indices: Indices) -> Batch:
-        """Return an empty batch for a request over `indices`."""
-        n = self._num_envs
-        count = n if indices is None else len(indices)
-        return Batch(indices, count, None, np.zeros(n), np.zeros(n, np.bool_), np.zeros(n, np.bool_))
+    def read(self, answer: Transition, first: int = 0, count: int | None = None) -> Part:
+        """Return what a server answered.
 
-    def add(self, batch: Batch, part: Transition) -> None:
-        """Take in one answer.
+        Args:
+            answer: As it came; its arrays are looked into.
+            first: The env index of the first environment of its session.
+            count: Environments of that session; None: all there are.
 
         Raises:
             ProtocolError: Its size does not fit the spaces.
         """
-        rows = self._num_envs if part.indices is None else len(part.indices)
-        arrays = self._arrays(part, rows)
-        filling = None if self._compressed is None else self._compressed.begin(arrays, part)
-        for said in part.infos:
-            block, exact, variable, extras = values.unpack(said, "infos")
-            if block is not None:
-                batch.info_blocks.append(unpack_infos(block))
-            batch.exact.update(exact or {})
-            if variable is not None:
-                batch.variable.update(zip(*variable, strict=True))
-            if extras is not None and "compressed" in extras:
-                if filling is not None:
-                    filling.take(extras["compressed"])
-            elif extras is not None:
-                self._take_extras(batch, extras)
+        indices: Indices = answer.indices
+        if count is not None and count != self._num_envs:  # one server of several
+            indices = range(first, first + count) if indices is None else [first + index for index in indices]
+        rows = self._num_envs if indices is None else len(indices)
+        part = Part(indices, self._arrays(answer, rows), failures=list(answer.failures))
+        if len(answer.rewards) > 0:
+            part.rewards = _flat(answer.rewards, np.float64, rows)
+            part.terminations = _flat(answer.terminations, np.bool_, rows)
+            part.truncations = _flat(answer.truncations, np.bool_, rows)
+        filling = None if self._compressed is None else self._compressed.begin(part.leaves, answer)
+        for said in answer.infos:
+            self._take(part, values.unpack(said, "infos"), first, filling)
         if filling is not None:
-            filling.finish([failure.index for failure in part.failures])
-        batch.missing -= rows
-        stepped = len(part.rewards) > 0
-        if part.indices is None:
-            batch.leaves = arrays
-            if stepped:
-                batch.rewards = _flat(part.rewards, np.float64, rows)
-                batch.terminations = _flat(part.terminations, np.bool_, rows)
-                batch.truncations = _flat(part.truncations, np.bool_, rows)
-            return
-        where = list(part.indices)
-        if batch.leaves is None:
-            batch.leaves = self._copy_of_last()
-        for whole, array in zip(batch.leaves, arrays, strict=True):
-            whole[where] = array
-        if stepped:
-            batch.rewards[where] = _flat(part.rewards, np.float64, rows)
-            batch.terminations[where] = _flat(part.terminations, np.bool_, rows)
-            batch.truncations[where] = _flat(part.truncations, np.bool_, rows)
+            filling.finish([failure.index for failure in answer.failures])
+        return part
 
-    def _take_extras(self, batch: Batch, extras: dict[str, Any]) -> None:
-        self.frames.update(extras.get("frames", {}))
+    def _take(self, part: Part, said: Any, first: int, filling: Filling | None) -> None:
+        block, exact, variable, extras = said
+        if block is not None:
+            infos = unpack_infos(block)
+            part.blocks.append(infos.select(np.arange(first, first + self._num_envs)) if first else infos)
+        part.exact.update(exact or {})
+        if variable is not None:
+            part.variable.update((first + index, row) for index, row in zip(*variable, strict=True))
+        if extras is not None and filling is not None and "compressed" in extras:
+            filling.take(extras["compressed"])
+        elif extras is not None:
+            self._take_extras(part, extras, first)
+
+    def _take_extras(self, part: Part, extras: dict[str, Any], first: int) -> None:
+        self.frames.update((first + index, frame) for index, frame in extras.get("frames", {}).items())
         if "infos" in extras:
-            batch.whole = extras
+            part.whole = extras
         if extras.get("dropped") and not self._warned:
             self._warned = True
             warnings.warn(
@@ -129,51 +173,103 @@ class TransitionReader:
         compressed = () if self._compressed is None else self._compressed.numbers
         try:
             return [
-                # An empty one travels compressed: room for it, to be filled.
+                # Without a buffer: room, to be filled.
                 np.ndarray((rows, *leaf.shape), leaf.dtype, None if at in compressed and not len(data) else data)
                 for at, (leaf, data) in enumerate(zip(self._leaves, part.observations, strict=True))
             ]
         except (TypeError, ValueError) as error:
             raise ProtocolError(f"observations do not fit their space: {error}") from None
 
+    # Whole batches: one row per environment
+
+    def begin(self, indices: Indices) -> Batch:
+        """Return an empty batch for a request over `indices`; it has a row for every environment all the same."""
+        n = self._num_envs
+        count = n if indices is None else len(indices)
+        return Batch(count, None, np.zeros(n), np.zeros(n, np.bool_), np.zeros(n, np.bool_))
+
+    def add(self, batch: Batch, part: Part) -> None:
+        """Take in one part."""
+        batch.parts.append(part)
+        if part.indices is None:
+            batch.missing = 0
+            batch.leaves = part.leaves
+            if part.rewards is not None:
+                assert part.terminations is not None and part.truncations is not None
+                batch.rewards, batch.terminations, batch.truncations = (
+                    part.rewards, part.terminations, part.truncations
+                )  # fmt: skip
+            return
+        batch.missing -= len(part.indices)
+        where = _where(part.indices)
+        if batch.leaves is None:
+            batch.leaves = self._copy_of_last()
+        for whole, array in zip(batch.leaves, part.leaves, strict=True):
+            whole[where] = array
+        if part.rewards is not None:
+            batch.rewards[where] = part.rewards
+        if part.terminations is not None:
+            batch.terminations[where] = part.terminations
+        if part.truncations is not None:
+            batch.truncations[where] = part.truncations
+
+    def last_rows(self, indices: Sequence[int]) -> list[Array]:
+        """Return copies of the last observations handed out for these environments; zeros before the first."""
+        if self._last is None:
+            self._last = self._copy_of_last()
+        return [leaf[list(indices)] for leaf in self._last]
+
+    def last_single(self, index: int) -> Any:
+        """Return a copy of the last observation handed out for one environment, as it would return it."""
+        elements = [deepcopy(column[index]) for column in self._last_variable]
+        return self._unflatten([leaf[0] for leaf in self.last_rows([index])], elements)
+
     def _copy_of_last(self) -> list[Array]:
         if self._last is not None:
             return [leaf.copy() for leaf in self._last]
         return [np.zeros((self._num_envs, *leaf.shape), leaf.dtype) for leaf in self._leaves]
 
-    def remember(self, batch: Batch) -> None:
-        """Make `batch` the last observation; for a single environment, whose infos stay as they are."""
-        self._last = batch.leaves
-        self._remember_variable(batch)
+    def remember(self, part: Part) -> None:
+        """Make `part` the last observation; for a single environment, whose infos stay as they are."""
+        self._last = part.leaves
+        self._remember_variable(part)
 
-    def _remember_variable(self, batch: Batch) -> None:
-        for index, row in batch.variable.items():
+    def _remember_variable(self, part: Part) -> None:
+        for index, row in part.variable.items():
             for column, element in zip(self._last_variable, row, strict=True):
                 column[index] = element
 
-    def commit(self, batch: Batch, failures: Sequence[Failure]) -> None:
+    def commit(self, batch: Batch) -> None:
         """Make `batch` the last observation, but for the rows that failed, and aggregate its infos."""
         assert batch.leaves is not None
         leaves = batch.leaves
-        if failures:
-            failed = [failure.index for failure in failures]
+        if failed := [failure.index for failure in batch.failures]:
             kept = self._copy_of_last()
             leaves = [leaf.copy() for leaf in leaves]
             for leaf, old in zip(leaves, kept, strict=True):
                 leaf[failed] = old[failed]
         for leaf in leaves:
             leaf.flags.writeable = False
-        self._last = leaves
-        self._remember_variable(batch)
-        if batch.whole is not None:
-            batch.infos = batch.whole["infos"]
-            if batch.whole["rewards_dtype"] is not None:
-                batch.rewards = batch.rewards.astype(batch.whole["rewards_dtype"])
-            return
-        # In the order of environments: the first one that has a key decides the type of its array, as locally.
-        batch.info_blocks.sort(key=lambda block: min(block.indices, default=0))
-        for block in batch.info_blocks:
-            batch.infos = add_infos(batch.infos, block, self._num_envs)
+        self._last, self._own_last = leaves, False
+        for part in batch.parts:
+            self._remember_variable(part)
+            if part.whole is not None:
+                batch.infos = part.whole["infos"]
+                if part.whole["rewards_dtype"] is not None:
+                    batch.rewards = batch.rewards.astype(part.whole["rewards_dtype"])
+                return
+        self._aggregate(batch, [block for part in batch.parts for block in part.blocks], range(self._num_envs))
+
+    @staticmethod
+    def _aggregate(batch: Batch, blocks: list[InfoBlock], everyone: Sequence[int]) -> None:
+        """Add infos, and notes of the environments `everyone`, whose rows are in this order."""
+        # In the order of rows: the first one that has a key decides the type of its array, as locally.
+        for block in sorted(blocks, key=lambda block: min(block.indices, default=0)):
+            batch.infos = add_infos(batch.infos, block, len(everyone))
+        notes = {index: note for part in batch.parts for index, note in part.notes.items()}
+        for row, index in enumerate(everyone) if notes else ():
+            if index in notes:
+                batch.infos = add_infos(batch.infos, InfoBlock.of(row, notes[index]), len(everyone))
 
     def observations(self, copy: bool) -> Any:
         """Return the last observations: writable copies, or read-only views."""
@@ -183,11 +279,73 @@ class TransitionReader:
             return self._unflatten([leaf.copy() for leaf in self._last], deepcopy(columns) if columns else columns)
         return self._unflatten(self._last, columns)
 
+    # Batches of whoever was first: one row per environment that is ready
+
+    def join(self, parts: Sequence[Part], copy: bool) -> tuple[Any, Batch]:
+        """Return observations and batch of the environments in `parts`, in their order, and remember them.
+
+        The observations are writable copies, or read-only arrays that nobody else writes.
+        """
+        everyone = [index for part in parts for index in part.indices or ()]
+        leaves = [np.concatenate(each) for each in zip(*(part.leaves for part in parts), strict=True)]
+        if not copy:
+            for leaf in leaves:
+                leaf.flags.writeable = False
+        batch = Batch(0, leaves, *_scalars(parts), parts=list(parts))
+        self._remember_rows(everyone, leaves)
+        for part in parts:
+            self._remember_variable(part)
+        self._aggregate(batch, list(self._placed(parts)), everyone)
+        batch.infos["env_id"] = np.array(everyone, np.int64)
+        columns = [tuple(column[index] for index in everyone) for column in self._last_variable]
+        return self._unflatten(leaves, deepcopy(columns) if copy else columns), batch
+
+    def _placed(self, parts: Sequence[Part]) -> Iterable[InfoBlock]:
+        """Yield the infos of `parts`, by row instead of env index."""
+        row = 0
+        for part in parts:
+            assert part.indices is not None
+            stop = row + len(part.indices)
+            if part.blocks:
+                places = np.full(self._num_envs, -1, np.int64)
+                places[list(part.indices)] = np.arange(row, stop)
+                yield from (block.select(places) for block in part.blocks)
+            row = stop
+
+    def _remember_rows(self, indices: Sequence[int], leaves: Iterable[Array]) -> None:
+        if not self._own_last:  # views of it may be in the user's hands
+            self._last, self._own_last = self._copy_of_last(), True
+        assert self._last is not None
+        where = _where(indices)
+        for last, leaf in zip(self._last, leaves, strict=True):
+            last[where] = leaf
+
     def single(self) -> Any:
         """Return the last observation of the only environment, a writable copy."""
         assert self._last is not None
         elements = [deepcopy(column[0]) for column in self._last_variable]
         return self._unflatten([leaf[0, ...].copy() for leaf in self._last], elements)
+
+
+def _scalars(parts: Sequence[Part]) -> tuple[Array, Array, Array]:
+    """Return rewards, terminations and truncations of all rows."""
+    collected: tuple[list[Array], list[Array], list[Array]] = ([], [], [])
+    for part in parts:
+        rows = len(part.indices or ())
+        given = (part.rewards, part.terminations, part.truncations)
+        for column, array, dtype in zip(collected, given, (np.float64, np.bool_, np.bool_), strict=True):
+            column.append(np.zeros(rows, dtype) if array is None else array)
+    rewards, terminations, truncations = map(np.concatenate, collected)
+    return rewards, terminations, truncations
+
+
+def _where(indices: Sequence[int]) -> Any:
+    """Return `indices` as an array index: a slice where they are consecutive."""
+    if isinstance(indices, range) or indices[-1] - indices[0] == len(indices) - 1 == len(set(indices)) - 1:
+        start, stop = indices[0], indices[-1] + 1
+        if isinstance(indices, range) or all(map(int.__eq__, indices, range(start, stop))):
+            return slice(start, stop)
+    return list(indices)
 
 
 def _flat(data: Buffer, dtype: Any, rows: int) -> Array:

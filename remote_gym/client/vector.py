@@ -14,13 +14,18 @@ from gymnasium.vector.utils import batch_space
 from remote_gym import values
 from remote_gym.arguments import RemoteArgs
 from remote_gym.autoreset import parse_mode
-from remote_gym.batches import Call, Failure, Refused, Reset, Step, Transition
+from remote_gym.batches import Indices
 from remote_gym.client.actions import ActionEncoder
-from remote_gym.client.connection import Connection, CredentialsPaths, check_not_yet, every
-from remote_gym.client.failures import first_failure, refusal
+from remote_gym.client.calls import Begun, Calls
+from remote_gym.client.connection import Connection, CredentialsPaths, every
+from remote_gym.client.exchange import Exchange
+from remote_gym.client.failures import first_failure
+from remote_gym.client.fleet import Fleet
+from remote_gym.client.losses import check_policies, warn_of_losses
+from remote_gym.client.ready import Ready
 from remote_gym.client.rendering import Window
 from remote_gym.client.transitions import Batch, TransitionReader
-from remote_gym.errors import MisuseError, ProtocolError
+from remote_gym.errors import MisuseError
 
 RESET_MASK = "reset_mask"
 
@@ -28,7 +33,7 @@ StepResult = tuple[Any, np.ndarray[Any, Any], np.ndarray[Any, Any], np.ndarray[A
 
 
 class RemoteVectorEnv(VectorEnv[Any, Any, Any]):
-    """`num_envs` environments of a server, stepped together.
+    """`num_envs` environments of a server, or of several, stepped together or in batches of whoever is ready first.
 
     With the same seeds and actions it gives bit for bit what `gymnasium.vector.SyncVectorEnv` gives locally. It dials
     on first need: `reset`, or reading spaces, `metadata` or `spec`.
@@ -39,7 +44,7 @@ class RemoteVectorEnv(VectorEnv[Any, Any, Any]):
 
     def __init__(
         self,
-        url: str | None = None,
+        url: str | Sequence[str] | None = None,
         port: int | None = None,
         num_envs: int = 1,
         remote_args: RemoteArgs | Mapping[str, Any] | None = None,
@@ -52,16 +57,18 @@ class RemoteVectorEnv(VectorEnv[Any, Any, Any]):
         validate_actions: bool = False,
         render_with_step: bool = False,
         unportable_infos: str = "raise",
+        compression: str | None = None,
         connect_timeout_seconds: float = 10.0,
         reconnect_timeout_seconds: float = 120.0,
-        on_worker_failure: str = "raise",
+        on_worker_failure: str = "truncate",
         on_session_lost: str = "raise",
         allow_insecure: bool = False,
     ) -> None:
         """Prepare; dials nothing yet.
 
         Args:
-            url: ``"host"`` or ``"host:port"`` of the server; None: what ``REMOTE_GYM_URL`` says.
+            url: ``"host"`` or ``"host:port"`` of the server; a list of these for several servers, each of which gets a
+                contiguous block of the environments, in proportion to its workers; None: what ``REMOTE_GYM_URL`` says.
             port: Its port, if not in `url`; 56765 if nowhere.
             num_envs: How many environments.
             remote_args: ``{"entrypoint_kwargs": {...}}``, merged over the server's.
@@ -71,17 +78,24 @@ class RemoteVectorEnv(VectorEnv[Any, Any, Any]):
             render_mode: Asked of the hosted environments, unless the server's entrypoint_kwargs fix one. ``"human"``
                 asks for ``"rgb_array"`` and shows all of them in one window on this side.
             autoreset_mode: What happens at the end of an episode; a member or its string, as in Gymnasium.
-            batch_size: None or `num_envs`; smaller batches are not available yet.
+            batch_size: How many environments `recv` returns; None: all.
             copy: Whether observations are writable copies; False gives read-only views that are never overwritten.
             validate_actions: Also refuse actions outside of the action space and NaN, at some cost per step.
             render_with_step: Let frames travel with every reset and step, so that `render` needs no round trip of its
                 own; for who renders every step.
             unportable_infos: What to do with info entries that cannot travel (arbitrary objects): ``"raise"``, or
                 ``"drop"`` them with one warning.
+            compression: ``"lz4"`` or ``"zstd"`` compresses observations of 512 bytes or more, for slow links; needs
+                ``pip install "remote-gym[compression]"`` on both sides, see `docs/far-away.md`.
             connect_timeout_seconds: For the first connection.
             reconnect_timeout_seconds: How long to try again when the connection was lost.
-            on_worker_failure: ``"raise"`` `EnvironmentLost`; the environments are rebuilt and need a reset.
-            on_session_lost: ``"raise"`` `SessionLost`.
+            on_worker_failure: What happens when the worker of an environment dies or hangs. ``"truncate"``: its episode
+                ends with ``truncated=True``, reward 0 and the last observation that was returned, flagged in
+                ``infos["remote_gym"]`` ("lost", "reason", "generation"); a new environment begins the next one.
+                ``"raise"``: `EnvironmentLost`; the environments are rebuilt and need a reset.
+            on_session_lost: What happens when a server was started anew, or has kept the environments for as long as
+                it promised. ``"truncate"``: a new session is opened, and all episodes end like those above.
+                ``"raise"``: `SessionLost`.
             allow_insecure: Permit plaintext to other machines.
 
         Raises:
@@ -89,11 +103,12 @@ class RemoteVectorEnv(VectorEnv[Any, Any, Any]):
         """
         if not isinstance(num_envs, (int, np.integer)) or isinstance(num_envs, bool) or num_envs < 1:
             raise MisuseError(f"num_envs must be a positive integer, got {num_envs!r}")
-        check_not_yet(
-            batch_size=(batch_size, (None, num_envs)),
-            on_worker_failure=(on_worker_failure, ("raise",)),
-            on_session_lost=(on_session_lost, ("raise",)),
-        )
+        if batch_size is not None and (
+            not isinstance(batch_size, (int, np.integer)) or isinstance(batch_size, bool)
+            or not 1 <= batch_size <= num_envs
+        ):  # fmt: skip
+            raise MisuseError(f"batch_size must be None or from 1 to num_envs={num_envs}, got {batch_size!r}")
+        check_policies(on_worker_failure, on_session_lost)
         self._arguments = {name: value for name, value in locals().items() if name not in ("self", "__class__")}
         self.autoreset_mode = parse_mode(autoreset_mode)
         self.num_envs = int(num_envs)
@@ -101,29 +116,48 @@ class RemoteVectorEnv(VectorEnv[Any, Any, Any]):
         self._copy = copy
         self._validate_actions = validate_actions
         self._window: Window | None = None  # made with the first frame of render mode "human"
-        self._connection = Connection(
-            url, port, remote_args, client_credentials_paths, render_mode, num_envs=self.num_envs,
-            autoreset_mode=self.autoreset_mode.value, exact_types=False, reply_early=False,
-            render_with_step=render_with_step or render_mode == "human", unportable_infos=unportable_infos,
-            connect_timeout_seconds=connect_timeout_seconds, reconnect_timeout_seconds=reconnect_timeout_seconds,
-            allow_insecure=allow_insecure,
+        self.batch_size = self.num_envs if batch_size is None else int(batch_size)
+        self._fleet = Fleet(
+            [
+                Connection(
+                    one, port, remote_args, client_credentials_paths, render_mode, num_envs=self.num_envs,
+                    autoreset_mode=self.autoreset_mode.value, exact_types=False,
+                    reply_early=self.batch_size < self.num_envs,
+                    render_with_step=render_with_step or render_mode == "human", unportable_infos=unportable_infos,
+                    compression=compression,
+                    connect_timeout_seconds=connect_timeout_seconds,
+                    reconnect_timeout_seconds=reconnect_timeout_seconds, allow_insecure=allow_insecure,
+                )
+                for one in _urls(url)
+            ],
+            self.num_envs,
         )  # fmt: skip
-        self._pending: Reset | Step | Call | None = None
-        self._gathered: Batch | None = None
-        self._failures: list[Failure] = []
-        self._over = np.zeros(self.num_envs, np.bool_)  # episode over, not yet reset: for DISABLED
+        self._policies = on_worker_failure == "truncate", on_session_lost == "truncate"
+        self._pending: str | None = None  # "reset", "step" or "call", begun and not finished
+        self._batch: Batch | None = None  # of the pending reset or step
+        self._begun: Begun = []  # of the pending call
+        self._warned = False
         self._everyone = range(self.num_envs)
 
     # What the server told. Plain attributes in the base class; here they dial.
 
+    @property
+    def _connection(self) -> Connection:
+        """The first server's; what it tells of its environments holds for all."""
+        return self._fleet.shards[0].connection if self._fleet.shards else self._fleet.connections[0]
+
     def _spaces(self) -> tuple[Any, Any, Any, Any]:
         if "_batched" not in self.__dict__:
+            self._fleet.dial()
             observation, action = self._connection.observation_space, self._connection.action_space
+            self._reader = TransitionReader(observation, self.num_envs, self._arguments["compression"])
+            self._encoder = ActionEncoder(action, self._validate_actions)
+            self._exchange = Exchange(self._fleet, self._reader, self.autoreset_mode, *self._policies)
+            self._calls = Calls(self._fleet, self._exchange)
+            self._ready = Ready(self.num_envs)
             self._batched = (
                 observation, action, batch_space(observation, self.num_envs), batch_space(action, self.num_envs)
             )  # fmt: skip
-            self._reader = TransitionReader(observation, self.num_envs)
-            self._encoder = ActionEncoder(action, self._validate_actions)
         return self._batched
 
     @property
@@ -150,6 +184,7 @@ class RemoteVectorEnv(VectorEnv[Any, Any, Any]):
     def metadata(self) -> dict[str, Any]:  # type: ignore[override]
         """Of the hosted environment, and ``"autoreset_mode"``."""
         if "_metadata" not in self.__dict__:
+            self._spaces()
             self._metadata = {**self._connection.metadata, "autoreset_mode": self.autoreset_mode}
         return self._metadata
 
@@ -161,6 +196,7 @@ class RemoteVectorEnv(VectorEnv[Any, Any, Any]):
     def spec(self) -> EnvSpec | None:  # type: ignore[override]
         """Of the hosted environment, as data: ``spec.make()`` builds a local one. Settable."""
         if "_spec" not in self.__dict__:
+            self._spaces()
             self._spec = self._connection.spec
         return self._spec
 
@@ -198,21 +234,22 @@ class RemoteVectorEnv(VectorEnv[Any, Any, Any]):
     ) -> None:
         """Begin what `reset` does; `reset_wait` gives its result."""
         self._check_ready("reset")
-        self._spaces()
+        self._begin("reset", self._send_reset(seed, options))
+
+    def _send_reset(self, seed: Any, options: dict[str, Any] | None) -> Indices:
+        """Begin a reset and return whose."""
         options = None if options is None else dict(options)
         if self._connection.hosts_vector:
             packed = b"" if seed is None else values.pack(_verbatim(seed), "seed")
-            packed_options = b"" if options is None else values.pack(options, "options")
-            self._begin(lambda number: Reset(number, None, packed, packed_options))
-            return
+            self._exchange.reset_verbatim(packed, b"" if options is None else values.pack(options, "options"))
+            return None
         mask = None if options is None else options.pop(RESET_MASK, None)
         indices = None if mask is None else self._masked(mask)
         seeds = _seeds(seed, self.num_envs)
-        packed_seeds = b""
-        if any(one is not None for one in seeds):
-            packed_seeds = values.pack([seeds[index] for index in every(indices, self.num_envs)], "seed")
-        packed_options = b"" if options is None else values.pack(options, "options")
-        self._begin(lambda number: Reset(number, indices, packed_seeds, packed_options))
+        packed = b"" if options is None else values.pack(options, "options")
+        self._check_idle(indices)
+        self._exchange.reset(indices, [seeds[index] for index in every(indices, self.num_envs)], packed)
+        return indices
 
     def reset_wait(self, timeout: float | None = None) -> tuple[Any, dict[str, Any]]:
         """Wait for what `reset_async` began.
@@ -224,8 +261,7 @@ class RemoteVectorEnv(VectorEnv[Any, Any, Any]):
             TimeoutError: It is still pending; the next `reset_wait` gets its result.
             gymnasium.error.NoAsyncCallError: Nothing was begun.
         """
-        batch = self._finish(Reset, "reset", timeout)
-        self._show()
+        batch = self._finish("reset", timeout)
         return self._reader.observations(self._copy), batch.infos
 
     def step(self, actions: Any) -> StepResult:
@@ -253,14 +289,10 @@ class RemoteVectorEnv(VectorEnv[Any, Any, Any]):
     def step_async(self, actions: Any) -> None:
         """Begin what `step` does; `step_wait` gives its result."""
         self._check_ready("step")
-        self._spaces()
-        if self.autoreset_mode is AutoresetMode.DISABLED and self._over.any():
-            raise gymnasium.error.ResetNeeded(
-                f"autoreset is disabled and the episodes of environments {np.flatnonzero(self._over)[:8].tolist()} are "
-                f"over: reset them with options={{'reset_mask': ...}}"
-            )
+        self._check_not_over(None)
         rows, variable = self._encoder.encode(actions, self._everyone)
-        self._begin(lambda number: Step(number, None, rows, variable))
+        self._exchange.step(None, rows, variable)
+        self._begin("step", None)
 
     def step_wait(self, timeout: float | None = None) -> StepResult:
         """Wait for what `step_async` began.
@@ -272,8 +304,7 @@ class RemoteVectorEnv(VectorEnv[Any, Any, Any]):
             TimeoutError: It is still pending; the next `step_wait` gets its result.
             gymnasium.error.NoAsyncCallError: Nothing was begun.
         """
-        batch = self._finish(Step, "step", timeout)
-        self._show()
+        batch = self._finish("step", timeout)
         return (
             self._reader.observations(self._copy), batch.rewards, batch.terminations, batch.truncations, batch.infos
         )  # fmt: skip
@@ -293,54 +324,162 @@ class RemoteVectorEnv(VectorEnv[Any, Any, Any]):
     def _check_ready(self, name: str) -> None:
         if self.closed:
             raise gymnasium.error.ClosedEnvironmentError(f"`{name}` was called on a closed RemoteVectorEnv")
+        self._check_not_pending(name)
+        self._spaces()
+        if self._ready.used and (self._exchange.in_flight | self._ready.waiting).any():
+            raise gymnasium.error.AlreadyPendingCallError(
+                f"`{name}` was called while environments that `send` or `async_reset` has started are not received "
+                f"yet: call `recv` first", "recv"
+            )  # fmt: skip
+        while self._exchange.busy and not self._ready.used:
+            self._exchange.receive(None)  # what is left of a request that one of several servers has refused
+
+    def _check_not_pending(self, name: str) -> None:
         if self._pending is not None:
-            waiting = type(self._pending).__name__.lower()
+            waiting = self._pending
             raise gymnasium.error.AlreadyPendingCallError(
                 f"`{name}` was called while waiting for a pending `{waiting}`: call `{waiting}_wait` first", waiting
             )
 
-    def _begin(self, make: Any) -> None:
-        stream = self._connection.stream
-        request = make(stream.next_number())
-        stream.send(request)
-        self._pending = request
-        self._gathered = None
-        self._failures = []
+    def _check_not_over(self, indices: Indices) -> None:
+        if self.autoreset_mode is AutoresetMode.DISABLED and self._exchange.over.any():
+            over = [index for index in every(indices, self.num_envs) if self._exchange.over[index]]
+            if over:
+                raise gymnasium.error.ResetNeeded(
+                    f"autoreset is disabled and the episodes of environments {over[:8]} are over: reset them with "
+                    f"options={{'reset_mask': ...}}"
+                )
 
-    def _awaited(self, kind: type[Any], name: str) -> Any:
-        """Return the pending request, which is to be of `kind`."""
+    def _check_idle(self, indices: Indices) -> None:
+        """Refuse to start what runs, or waits for `recv`."""
+        if not self._ready.used:
+            return
+        busy = self._exchange.in_flight | self._ready.waiting
+        at_work = [index for index in every(indices, self.num_envs) if busy[index]]
+        if at_work:
+            raise gymnasium.error.AlreadyPendingCallError(
+                f"environments {at_work[:8]} were started before and not received yet: call `recv` first", "recv"
+            )
+
+    def _begin(self, name: str, indices: Indices) -> None:
+        self._pending, self._batch = name, self._reader.begin(indices)
+
+    def _awaited(self, name: str) -> None:
+        """Refuse to wait for what was not begun."""
         if self.closed:
             raise gymnasium.error.ClosedEnvironmentError(f"`{name}_wait` was called on a closed RemoteVectorEnv")
-        if type(self._pending) is not kind:
+        if self._pending != name:
             raise gymnasium.error.NoAsyncCallError(f"`{name}_wait` was called without `{name}_async` before", name)
-        return self._pending
 
-    def _finish(self, kind: type[Any], name: str, timeout: float | None) -> Batch:
-        """Gather the whole answer to the pending request; what was gathered survives a timeout."""
-        request = self._awaited(kind, name)
-        if self._gathered is None:
-            self._gathered = self._reader.begin(request.indices)
-        batch = self._gathered
-        while batch.missing:
-            answer = self._connection.stream.receive(timeout)
-            if answer.number < request.number:  # of a call that was interrupted
-                continue
-            if isinstance(answer, Refused):
-                self._pending = None
-                raise refusal(answer)
-            if not isinstance(answer, Transition) or answer.number != request.number:
-                raise ProtocolError(f"expected the answer to request {request.number}, got {answer!r:.80}")
-            self._reader.add(batch, answer)
-            self._failures += answer.failures
-        self._pending = None
-        if kind is Reset:
-            self._over[list(every(request.indices, self.num_envs))] = False
-        else:
-            self._over = batch.terminations | batch.truncations
-        self._reader.commit(batch, self._failures)
-        if self._failures:
-            raise first_failure(self._failures)
+    def _finish(self, name: str, timeout: float | None) -> Batch:
+        """Gather all parts of the pending reset or step; what was gathered survives a timeout."""
+        self._awaited(name)
+        batch = self._batch
+        assert batch is not None
+        try:
+            while batch.missing:
+                for part in self._exchange.receive(timeout):
+                    self._reader.add(batch, part)
+        except TimeoutError:
+            raise
+        except Exception:
+            self._pending = None
+            raise
+        self._pending = self._batch = None
+        self._reader.commit(batch)
+        if failures := batch.failures:
+            raise first_failure(failures)
+        self._show()
+        self._warn(batch)
         return batch
+
+    def _warn(self, batch: Batch) -> None:
+        if not self._warned and "remote_gym" in batch.infos:
+            lost = np.flatnonzero(batch.infos["_remote_gym"])
+            rows = batch.infos.get("env_id", self._everyone)
+            self._warned = True
+            warn_of_losses([int(rows[row]) for row in lost], batch.infos["remote_gym"]["reason"][lost[0]])
+
+    # Batches of whoever is ready first
+
+    def async_reset(
+        self, seed: int | Sequence[int | None] | None = None, options: dict[str, Any] | None = None
+    ) -> None:
+        """Begin new episodes; `recv` returns their first observations, as they come.
+
+        Args:
+            seed: As for `reset`: environment i begins as it would there.
+            options: As for `reset`, ``"reset_mask"`` included.
+
+        Raises:
+            MisuseError: `seed` or `options` is wrong, or the server hosts a vector environment.
+            gymnasium.error.AlreadyPendingCallError: One of the environments is not received yet.
+        """
+        self._begin_asynchronous("async_reset")
+        self._send_reset(seed, options)
+
+    def send(self, actions: Any, env_id: Any = None) -> None:
+        """Step some environments; `recv` returns the results of those that are ready first.
+
+        Args:
+            actions: One row per item of `env_id`, batched as the action space is.
+            env_id: (rows,) integers, distinct: env indices, as in ``info["env_id"]``; None: all environments in order.
+
+        Raises:
+            MisuseError: The actions or indices do not fit; nothing was sent.
+            gymnasium.error.AlreadyPendingCallError: One of the environments is not received yet.
+            gymnasium.error.ResetNeeded: An environment must be reset first.
+        """
+        self._begin_asynchronous("send")
+        indices = self._everyone if env_id is None else _env_indices(env_id, self.num_envs)
+        self._check_idle(indices)
+        self._check_not_over(indices)
+        rows, variable = self._encoder.encode(actions, indices)
+        self._exchange.step(None if env_id is None else indices, rows, variable)
+
+    def recv(self, timeout: float | None = None) -> StepResult:
+        """Return the first `batch_size` environments that are ready.
+
+        Args:
+            timeout: Seconds; None waits for ever.
+
+        Returns:
+            What `step` returns, for these environments only: arrays and masks have `batch_size` rows, and
+            ``infos["env_id"]``, (batch_size,) int64, says which. After `async_reset` rewards are 0 and flags False.
+
+        Raises:
+            TimeoutError: Not enough are ready; nothing is lost.
+            gymnasium.error.NoAsyncCallError: Fewer than `batch_size` environments were started.
+            EnvironmentRaised, EnvironmentLost: In an environment, which is not in flight any more; the others' results
+                are returned by the next `recv`.
+            SessionLost: A server no longer holds the environments.
+        """
+        self._begin_asynchronous("recv")
+        while True:
+            if failures := self._ready.failures():
+                raise first_failure(failures)
+            if self._ready.rows >= self.batch_size:
+                break
+            if (coming := self._ready.rows + int(self._exchange.in_flight.sum())) < self.batch_size:
+                raise gymnasium.error.NoAsyncCallError(
+                    f"`recv` would wait for ever: {coming} environments were started by `send` or `async_reset`, "
+                    f"batch_size is {self.batch_size}", "recv"
+                )  # fmt: skip
+            for part in self._exchange.receive(timeout):
+                self._ready.add(part)
+        observations, batch = self._reader.join(self._ready.take(self.batch_size), self._copy)
+        self._show()
+        self._warn(batch)
+        return observations, batch.rewards, batch.terminations, batch.truncations, batch.infos
+
+    def _begin_asynchronous(self, name: str) -> None:
+        if self.closed:
+            raise gymnasium.error.ClosedEnvironmentError(f"`{name}` was called on a closed RemoteVectorEnv")
+        self._check_not_pending(name)
+        self._spaces()
+        if self._connection.hosts_vector:
+            raise MisuseError(f"`{name}`: the server hosts a vector environment, which steps as a whole: use `step`")
+        self._ready.used = True
 
     # Calls
 
@@ -353,13 +492,14 @@ class RemoteVectorEnv(VectorEnv[Any, Any, Any]):
         """
         self._check_ready("call")
         self._forget_frames()
-        return tuple(self._connection.call(name, args, kwargs))
+        return tuple(self._calls.gather(self._calls.begin(name, args, kwargs)))
 
     def call_async(self, name: str, *args: Any, **kwargs: Any) -> None:
         """Begin what `call` does; `call_wait` gives its result."""
         self._check_ready("call")
         self._forget_frames()
-        self._pending = self._connection.begin_call(name, args, kwargs)
+        self._begun = self._calls.begin(name, args, kwargs)
+        self._pending = "call"
 
     def call_wait(self, timeout: float | None = None) -> tuple[Any, ...]:
         """Wait for what `call_async` began.
@@ -371,9 +511,9 @@ class RemoteVectorEnv(VectorEnv[Any, Any, Any]):
             TimeoutError: It is still pending; the next `call_wait` gets its result.
             gymnasium.error.NoAsyncCallError: Nothing was begun.
         """
-        request = self._awaited(Call, "call")
+        self._awaited("call")
         try:
-            results = self._connection.gather(request, timeout)
+            results = self._calls.gather(self._begun, timeout)
         except TimeoutError:
             raise
         except Exception:
@@ -398,11 +538,10 @@ class RemoteVectorEnv(VectorEnv[Any, Any, Any]):
         if len(values) != self.num_envs:
             raise MisuseError(f"set_attr got {len(values)} values for {self.num_envs} environments")
         self._forget_frames()
-        self._connection.set_attribute(name, values)
+        self._calls.set_attribute(name, values)
 
     def _forget_frames(self) -> None:
         """A call may change what an environment shows."""
-        self._spaces()
         self._reader.frames = {}
 
     @property
@@ -427,10 +566,9 @@ class RemoteVectorEnv(VectorEnv[Any, Any, Any]):
             self._window.show()
 
     def _fetch_frames(self) -> tuple[Any, ...]:
-        self._spaces()
         if len(frames := self._reader.frames) == self.num_envs:  # they came with the last step
             return tuple(frames[index] for index in self._everyone)
-        return tuple(self._connection.render())
+        return tuple(self._calls.render())
 
     # End
 
@@ -439,8 +577,8 @@ class RemoteVectorEnv(VectorEnv[Any, Any, Any]):
         self._pending = None
         if (window := self.__dict__.get("_window")) is not None:
             window.close()
-        if "_connection" in self.__dict__:
-            self._connection.close()
+        if "_fleet" in self.__dict__:
+            self._fleet.close()
 
     def __enter__(self) -> RemoteVectorEnv:
         """Return self."""
@@ -467,7 +605,33 @@ class RemoteVectorEnv(VectorEnv[Any, Any, Any]):
         """Return address, number and, where known without dialling, id."""
         spec = self.__dict__.get("_spec") or (self._connection.spec if "_batched" in self.__dict__ else None)
         name = f"{spec.id}, " if spec is not None else ""
-        return f"RemoteVectorEnv({name}{self._connection.address}, num_envs={self.num_envs})"
+        addresses = ", ".join(str(connection.address) for connection in self._fleet.connections)
+        return f"RemoteVectorEnv({name}{addresses}, num_envs={self.num_envs})"
+
+
+def _urls(url: str | Sequence[str] | None) -> list[str | None]:
+    """Return the servers' addresses; None: see `from_variables`."""
+    if url is None or isinstance(url, str):
+        return [url]
+    urls = list(url)
+    if not urls or not all(isinstance(one, str) for one in urls):
+        raise MisuseError(f"url must be a string or a list of at least one, got {url!r:.80}")
+    return [*urls]
+
+
+def _env_indices(env_id: Any, num_envs: int) -> list[int]:
+    """Return env indices as a list.
+
+    Raises:
+        MisuseError: They are no distinct integers from 0 to num_envs - 1.
+    """
+    array = np.asarray(env_id)
+    if array.ndim != 1 or array.dtype.kind not in "iu" or not array.size:
+        raise MisuseError(f"env_id must be a one-dimensional array of env indices, got {env_id!r:.80}")
+    indices: list[int] = array.tolist()
+    if len(set(indices)) != len(indices) or not 0 <= min(indices) <= max(indices) < num_envs:
+        raise MisuseError(f"env_id must hold distinct env indices from 0 to {num_envs - 1}, got {indices!r:.80}")
+    return indices
 
 
 def _verbatim(seed: Any) -> Any:

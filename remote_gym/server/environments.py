@@ -41,6 +41,10 @@ OnAnswer = Callable[[int, Indices, bytes], None]
 """Called with request number, env indices and the answer as a serialised message."""
 
 
+_Part = tuple[Block, "list[int] | None", Sequence[int]]
+"""A block, its env indices in a request (None: all of its), and their positions in the request."""
+
+
 @dataclass
 class _Operation:
     """A request that runs: what has come back, and from how many workers something is still to come."""
@@ -81,6 +85,9 @@ class SessionEnvironments:
         self._on_answer = on_answer
         self._blocks: list[Block] = []
         self._broken: dict[int, WorkerLost] = {}  # group -> why it will not be built again
+        # Env indices whose worker died while they had no step or reset in flight: the next one tells.
+        self._untold: dict[int, WorkerLost] = {}
+        self._told: set[int] = set()  # told by what was in flight when the worker died
         self._postponed: dict[int, list[tuple[list[Any], Callback]]] = {}  # group -> commands until it is rebuilt
         self._memory: SharedBlock | None = None
         self._released = False
@@ -96,7 +103,9 @@ class SessionEnvironments:
         recipe = (self._kwargs, self._render_mode)
         await self._find_out_kind()
         try:
-            self._blocks = await self._pool.place(self.num_envs, self._block_lost, recipe, self.is_vector)
+            self._blocks = await self._pool.place(
+                self.num_envs, self._block_lost, recipe, self.is_vector, self._block_died
+            )
         except (OSError, MemoryError) as error:
             raise RefusalError("num_workers", f"a worker process could not be started: {error}") from error
         described = await _in_order(map(self._build, self._blocks))
@@ -228,6 +237,10 @@ class SessionEnvironments:
             self._write_actions(request)
         parts = self._parts(request.indices)
         operation = _Operation(request, len(parts), self._message.reply_early and len(parts) > 1)
+        if self._untold:
+            parts = self._tell(operation, parts)
+            if not parts:
+                return
         self.running += 1
         for block, own, positions in parts:
             name, *arguments = command(positions)
@@ -242,16 +255,48 @@ class SessionEnvironments:
         for leaf, array, data in zip(self.action_leaves, self._rows.actions, request.actions, strict=True):
             array[where] = np.ndarray((count, *leaf.shape), leaf.dtype, data)
 
-    def _parts(self, indices: Indices) -> list[tuple[Block, list[int] | None, Sequence[int]]]:
+    def _parts(self, indices: Indices) -> list[_Part]:
         """Return for each worker concerned: its block, its own env indices, and their positions in the request."""
         if indices is None:
             return [(block, None, range(block.first, block.stop)) for block in self._blocks]
-        parts: list[tuple[Block, list[int] | None, Sequence[int]]] = []
+        parts: list[_Part] = []
         for block in self._blocks:
             positions = [at for at, index in enumerate(indices) if block.first <= index < block.stop]
             if positions:
                 parts.append((block, [indices[at] for at in positions], positions))
         return parts
+
+    def _tell(self, operation: _Operation, parts: list[_Part]) -> list[_Part]:
+        """Answer for environments whose loss is not known yet; return the parts for the others.
+
+        A reset needs no telling. A call is answered with the loss, but only a step or reset settles it.
+        """
+        left: list[_Part] = []
+        told: dict[int, Block] = {}
+        for block, own, positions in parts:
+            mine = range(block.first, block.stop) if own is None else own
+            if isinstance(operation.request, Reset):
+                for index in mine:
+                    self._untold.pop(index, None)
+            lost = {index: block for index in mine if index in self._untold}
+            if lost:
+                told.update(lost)
+                kept = [(i, at) for i, at in zip(mine, positions, strict=True) if i not in lost]
+                own, positions = [index for index, _ in kept], [at for _, at in kept]
+            if positions:
+                left.append((block, own, positions))
+        if told:
+            operation.failures += [_lost(index, block, self._untold[index]) for index, block in told.items()]
+            operation.waiting = len(left)
+            if isinstance(operation.request, Step):
+                for index in told:
+                    del self._untold[index]
+            if operation.early and left:
+                self._answer(operation, list(told))
+                operation.failures = []
+            elif not left:
+                self._answer(operation, operation.request.indices)
+        return left
 
     def _gather(self, operation: _Operation, block: Block, own: list[int] | None, result: Any) -> None:
         """Take in one worker's part; answer when it is the last, or at once where the client wants that."""
@@ -259,7 +304,10 @@ class SessionEnvironments:
         if result is None:
             result = self._broken.get(block.group) or WorkerLost("not rebuilt", "", block.env_ids[0])
         if isinstance(result, WorkerLost):
-            operation.failures += [_lost(index, block, result) for index in mine]
+            final = result is self._broken.get(block.group)
+            operation.failures += [_lost(index, block, result, final) for index in mine]
+            if isinstance(operation.request, (Step, Reset)):
+                self._told.update(mine)
         else:
             said, failures, *pieces = result
             if pieces:
@@ -329,6 +377,12 @@ class SessionEnvironments:
         else:
             block.worker.submit(command, callback)
 
+    def _block_died(self, block: Block, lost: WorkerLost) -> None:
+        """Take note of whom nobody was told that its worker died; called after what was in flight was answered."""
+        mine = set(range(block.first, block.stop))
+        self._untold.update(dict.fromkeys(mine - self._told, lost))
+        self._told -= mine
+
     def _block_lost(self, block: Block, lost: WorkerLost, rebuild: bool) -> None:
         """Build the environments of `block` anew in its new worker, then run what was postponed."""
         if self._released or self._memory is None:
@@ -377,10 +431,10 @@ def _failure(raw: Sequence[Any]) -> Failure:
     return Failure(index, FailureKind(kind), name, message, detail)
 
 
-def _lost(index: int, block: Block, lost: WorkerLost) -> Failure:
+def _lost(index: int, block: Block, lost: WorkerLost, final: bool = False) -> Failure:
     env_id = block.env_ids[index - block.first]
     message = f"environment {index} (env_id {env_id}) was lost: its worker was {lost.reason}"
-    return Failure(index, FailureKind.LOST, lost.reason, message, lost.stderr_tail)
+    return Failure(index, FailureKind.GONE if final else FailureKind.LOST, lost.reason, message, lost.stderr_tail)
 
 
 def _where(indices: Sequence[int]) -> Any:

@@ -288,11 +288,13 @@ class Failure(_message.Message):
         NEEDS_RESET: _ClassVar[Failure.Kind]
         LOST: _ClassVar[Failure.Kind]
         INVALID: _ClassVar[Failure.Kind]
+        GONE: _ClassVar[Failure.Kind]
     KIND_UNSPECIFIED: Failure.Kind
     RAISED: Failure.Kind
     NEEDS_RESET: Failure.Kind
     LOST: Failure.Kind
     INVALID: Failure.Kind
+    GONE: Failure.Kind
     INDEX_FIELD_NUMBER: _ClassVar[int]
     KIND_FIELD_NUMBER: _ClassVar[int]
     TYPE_FIELD_NUMBER: _ClassVar[int]

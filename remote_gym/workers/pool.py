@@ -6,6 +6,7 @@ A worker is one unit of delay and failure: its environments, of whatever session
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import heapq
 import itertools
 import logging
@@ -41,6 +42,11 @@ class Timeouts:
 
 
 OnLost = Callable[["Block", WorkerLost, bool], None]
+OnDied = Callable[["Block", WorkerLost], None]
+
+MAX_BACK_OFF_SECONDS = 10.0
+FIRST_BACK_OFF_SECONDS = 0.1
+"""Waits before a worker is started again that has died before it ever had a result; doubled each time."""
 Recipe = tuple[bytes, "str | None"]
 """Packed entrypoint_kwargs and render mode: two sessions with equal recipes get equal environments."""
 
@@ -55,6 +61,7 @@ class Block:
         env_ids: Ids in the pool, by env index from `first` on.
         on_lost: Called with (block, why, rebuild) when a new worker is there, after the callbacks of the commands that
             died with the old one. `rebuild` is False when the restart budget is used up.
+        on_died: Called with (block, why) at once, after the callbacks of the commands that died with the worker.
         spare: The group in the same worker whose environment was built by `probe` and is to be used as the first.
     """
 
@@ -63,6 +70,7 @@ class Block:
     first: int
     env_ids: list[int]
     on_lost: OnLost
+    on_died: OnDied = lambda _block, _lost: None
     spare: int | None = None
 
     @property
@@ -100,15 +108,18 @@ class Pool:
         self._tasks: set[asyncio.Task[None]] = set()
         self._replacing: set[asyncio.Task[None]] = set()
         self._stopping = False
+        self._failures: dict[str, int] = {}  # worker name -> deaths in a row before any result
 
     async def start(self) -> None:
         """Start all workers, in parallel, and the watch over their deadlines."""
+        self._stop_begun = asyncio.Event()
         self.workers = list(await asyncio.gather(*(self._new_worker() for _ in range(self.num_workers))))
         self._watch_task = asyncio.create_task(self._watch())
 
     async def stop(self) -> None:
         """Close all environments and end all workers; bounded in time."""
         self._stopping = True
+        self._stop_begun.set()
         self._watch_task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await asyncio.gather(*(worker.stop() for worker in self.workers), return_exceptions=True)
@@ -140,7 +151,14 @@ class Pool:
             (_, block), self._spare = self._spare, None
             self.release(block)
 
-    async def place(self, num_envs: int, on_lost: OnLost, recipe: Recipe | None, whole: bool = False) -> list[Block]:
+    async def place(
+        self,
+        num_envs: int,
+        on_lost: OnLost,
+        recipe: Recipe | None,
+        whole: bool = False,
+        on_died: OnDied = lambda _block, _lost: None,
+    ) -> list[Block]:
         """Reserve env_ids and spread `num_envs` over the workers: contiguous blocks, least-loaded worker first.
 
         With `max_envs_per_worker`, workers are added as needed and leave with their last environment. The environment
@@ -162,7 +180,7 @@ class Pool:
             shares = self._shares(num_envs, room)
         blocks, first = [], 0
         for worker, count in shares:
-            block = Block(worker, next(self._groups), first, [], on_lost)
+            block = Block(worker, next(self._groups), first, [], on_lost, on_died)
             if spare is not None and spare.worker is worker:
                 block.spare, block.env_ids, spare = spare.group, list(spare.env_ids), None
             block.env_ids += [self._take_env_id() for _ in range(count - len(block.env_ids))]
@@ -238,12 +256,17 @@ class Pool:
             return
         failpoints.hit("server.worker.lost")
         logger.error("%s (process %d) was lost: %s", worker.name, worker.pid, lost.reason)
+        for group in worker.groups:
+            self._blocks[group].on_died(self._blocks[group], lost)
         task = self._spawn(self._replace(worker, lost))
         self._replacing.add(task)
         task.add_done_callback(self._replacing.discard)
 
     async def _replace(self, worker: WorkerProcess, lost: WorkerLost) -> None:
         """Start a new worker in place of `worker` and tell the owners of its blocks."""
+        await self._back_off(worker)
+        if self._stopping:
+            return
         blocks = [self._blocks[group] for group in worker.groups]
         rebuild = self._within_budget(worker.name)
         try:
@@ -261,6 +284,15 @@ class Pool:
             if block.group in self._blocks:  # not released meanwhile
                 self._adopt(block, new)
                 block.on_lost(block, lost, rebuild)
+
+    async def _back_off(self, worker: WorkerProcess) -> None:
+        """Wait if `worker` and those before it died without ever having had a result, as when building kills them."""
+        failures = self._failures[worker.name] = 0 if worker.has_answered else self._failures.get(worker.name, 0) + 1
+        if failures:
+            delay = min(MAX_BACK_OFF_SECONDS, FIRST_BACK_OFF_SECONDS * 2 ** (failures - 1))
+            logger.warning("%s died while it started; the next one starts in %.1f s", worker.name, delay)
+            with contextlib.suppress(asyncio.TimeoutError):
+                await asyncio.wait_for(self._stop_begun.wait(), delay)
 
     def _within_budget(self, name: str) -> bool:
         if self._restart_budget is None:

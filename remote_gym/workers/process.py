@@ -77,6 +77,7 @@ class WorkerProcess:
         self.pid = 0
         self.lost: WorkerLost | None = None
         self.stopping = False
+        self.has_answered = False  # a round, besides the first message
         self._on_exit = on_exit
         self._waiting: deque[tuple[Command, Callback]] = deque()
         self._in_flight: list[Callback] = [lambda _started: None]  # the answer to the start message comes first
@@ -85,6 +86,7 @@ class WorkerProcess:
         self._unfinished_line = b""
         self._tail: deque[str] = deque(maxlen=TAIL_LINES)
         self._hung: str | None = None
+        self._has_started = False
         self._watched = ((0, 0), 0.0)  # progress when last seen to move, seconds it has stood still
 
     async def start(self) -> None:
@@ -178,6 +180,8 @@ class WorkerProcess:
     def received(self, data: bytes) -> None:
         """Take in bytes from the worker."""
         for results in self._decoder.feed(data):
+            self.has_answered = self.has_answered or self._has_started
+            self._has_started = True
             callbacks, self._in_flight = self._in_flight, []
             for callback, result in zip(callbacks, results, strict=True):
                 callback(result)

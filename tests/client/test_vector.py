@@ -293,9 +293,17 @@ def test_gymnasium_wrappers_go_around_it(toys: ToyServer) -> None:
     assert inner.closed
 
 
-def test_what_is_not_there_yet_is_refused_by_name() -> None:
-    for options in ({"batch_size": 2}, {"on_worker_failure": "truncate"}, {"on_session_lost": "truncate"}):
-        (name,) = options
-        with pytest.raises(MisuseError, match=name):
-            RemoteVectorEnv("127.0.0.1", num_envs=4, **options)  # type: ignore[arg-type]
-    RemoteVectorEnv("127.0.0.1", num_envs=4, batch_size=4, on_worker_failure="raise", on_session_lost="raise").close()
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"batch_size": 0},
+        {"batch_size": 5},
+        {"batch_size": True},
+        {"on_worker_failure": "ignore"},
+        {"on_session_lost": None},
+    ],
+)
+def test_policies_and_batch_sizes_that_are_none_are_refused_by_name(options: dict[str, Any]) -> None:
+    (name,) = options
+    with pytest.raises(MisuseError, match=name):
+        RemoteVectorEnv("127.0.0.1", num_envs=4, **options)

@@ -48,7 +48,7 @@ def server(notes: Path) -> Iterator[RemoteEnvironmentServer]:
 @pytest.fixture
 def pair(server: RemoteEnvironmentServer) -> Iterator[RemoteVectorEnv]:
     """Two environments, each in a worker of its own."""
-    with RemoteVectorEnv(server.address, num_envs=2) as envs:
+    with RemoteVectorEnv(server.address, num_envs=2, on_worker_failure="raise") as envs:
         _, info = envs.reset(seed=0)
         assert len(set(info["pid"])) == 2
         yield envs

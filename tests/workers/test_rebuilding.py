@@ -34,7 +34,10 @@ def test_rebuilding(serve: ServerFactory, tmp_path: Path, fails: bool) -> None:
     path = tmp_path / "dies.py"
     path.write_text(DIES.format(flag=str(tmp_path / "flag")))
     server = serve(str(path), {"fails": fails}, num_workers=2)
-    with RemoteVectorEnv(server.address, num_envs=2) as victim, RemoteVectorEnv(server.address, num_envs=1) as other:
+    with (
+        RemoteVectorEnv(server.address, num_envs=2, on_worker_failure="raise") as victim,
+        RemoteVectorEnv(server.address, num_envs=1, on_worker_failure="raise") as other,
+    ):
         victim.reset(seed=1)
         other.reset(seed=1)
         with pytest.raises(EnvironmentLost, match=r"environment 0 .*exit code 3"):
@@ -51,13 +54,12 @@ def test_rebuilding(serve: ServerFactory, tmp_path: Path, fails: bool) -> None:
             assert victim.step([0, 0])[1].tolist() == [1.0, 1.0]
         workers = server.statistics()["worker_processes"]
         assert len(workers) == 2
-        # The other session shares no worker with the victim's first environment, or was rebuilt with it.
+        # The other session shares no worker with the victim's first environment, or was lost with it and is told now.
         try:
             other.step([0])
-        except EnvironmentNeedsReset:
-            other.reset(seed=1)
         except EnvironmentLost:
-            assert fails
+            if not fails:
+                other.reset(seed=1)
         with RemoteVectorEnv(server.address, num_envs=1, remote_args={"entrypoint_kwargs": {"fails": False}}) as fresh:
             fresh.reset()
             assert fresh.step([0])[1].tolist() == [1.0]
@@ -68,7 +70,7 @@ def test_the_restart_budget_ends_it(serve: ServerFactory, tmp_path: Path) -> Non
     path = tmp_path / "dies.py"
     path.write_text(DIES.format(flag=str(tmp_path / "flag")))
     server = serve(str(path), {"fails": False}, num_workers=1, restart_budget=(2, 600.0))
-    with RemoteVectorEnv(server.address, num_envs=1) as env:
+    with RemoteVectorEnv(server.address, num_envs=1, on_worker_failure="raise") as env:
         for _ in range(3):
             env.reset()
             with pytest.raises(EnvironmentLost, match="exit code 3"):

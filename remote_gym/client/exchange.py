@@ -1,0 +1,299 @@
+"""Trainer process: what a vector environment asks and gets, in its own env indices, whatever lies in between.
+
+Spreads requests over servers, turns answers into parts, and mends losses where the user wants that: with
+``on_worker_failure="truncate"`` a lost environment's episode ends truncated, with ``on_session_lost="truncate"`` so do
+those of a server that was started anew. Guarantees: every env index of a request comes back in exactly one part.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+from gymnasium.vector import AutoresetMode
+
+from remote_gym import values
+from remote_gym.batches import FailureKind, Indices, Refused, Reset, Step, Transition
+from remote_gym.client.connection import every
+from remote_gym.client.failures import refusal, relocated
+from remote_gym.client.fleet import Fleet, Shard, ShardFailed
+from remote_gym.client.losses import Losses
+from remote_gym.client.transitions import Part, TransitionReader
+from remote_gym.errors import ProtocolError, RemoteGymError, SessionLost
+from remote_gym.leaves import Array
+
+REOPENED = frozenset({"SERVER_RESTARTED", "EXPIRED"})
+"""Reasons of a lost session that a new one mends. FENCED is another client's doing, BROKEN a bug: these are raised."""
+
+
+@dataclass
+class _Operation:
+    """A reset or step of some environments of one server, not wholly answered yet."""
+
+    indices: Sequence[int]
+    resets: bool
+    options: bytes = b""
+    seeds: Sequence[int | None] = ()
+    notes: dict[int, dict[str, Any]] = field(default_factory=dict)  # of a reset after a loss
+    truncated: bool = False  # the reset is that of a truncated episode, in SAME_STEP
+    answered: set[int] = field(default_factory=set)  # only kept when the answer comes in several parts
+    owed: int = 0
+
+
+class Exchange:
+    """Requests and parts of one vector environment.
+
+    Attributes:
+        over: (num_envs,) bool: whose episode is over and not yet reset.
+        in_flight: (num_envs,) bool: who has an operation that is not answered yet.
+        losses: Who was lost, and with which seed it begins again.
+    """
+
+    def __init__(
+        self, fleet: Fleet, reader: TransitionReader, mode: AutoresetMode, truncate_lost: bool, reopen: bool
+    ) -> None:
+        """Ask through `fleet`; `truncate_lost` and `reopen` say which losses to mend."""
+        self._fleet = fleet
+        self._reader = reader
+        self._mode = mode
+        self._truncates = truncate_lost
+        self._reopens = reopen
+        self.losses = Losses(fleet.num_envs)
+        self.over = np.zeros(fleet.num_envs, np.bool_)
+        self.in_flight = np.zeros(fleet.num_envs, np.bool_)
+        self._operations: dict[tuple[Shard, int], _Operation] = {}
+        self._settled: deque[Part] = deque()  # ready without having been asked for
+
+    # Out
+
+    def step(self, indices: Indices, rows: list[Array], variable: bytes) -> None:
+        """Step the environments at `indices` (None: all) with the encoded actions in `rows`."""
+        everyone = every(indices, self._fleet.num_envs)
+        self._launch(indices)
+        if self.losses.due or self.losses.untold:
+            fresh = {index for index in everyone if index in self.losses.due or index in self.losses.untold}
+            if fresh:
+                self._begin_again(sorted(fresh))
+                left = [at for at, index in enumerate(everyone) if index not in fresh]
+                if not left:
+                    return
+                indices, rows, variable = _chosen(everyone, rows, variable, left)
+                everyone = indices
+        if len(self._fleet.shards) == 1:
+            self._send(self._fleet.shards[0], Step(0, indices, rows, variable), _Operation(everyone, False))
+            return
+        for shard, positions in self._fleet.parts(indices):
+            own, some, theirs = _chosen(everyone, rows, variable, positions)
+            self._send(shard, Step(0, shard.local(own), some, theirs), _Operation(own, False))
+
+    def _launch(self, indices: Indices) -> None:
+        """Take note that these environments are at work."""
+        self.in_flight[slice(None) if indices is None else list(indices)] = True
+
+    def _begin_again(self, indices: list[int]) -> None:
+        """Instead of stepping: tell of losses nobody was told of, and reset those whose loss was told."""
+        told = [index for index in indices if index not in self.losses.untold]
+        for index in set(indices).difference(told):
+            self._settled.extend(self._end(index, self.losses.tell(index)))
+        if told:
+            self._send_resets(told, [self.losses.fresh_seed(index) for index in told], b"")
+
+    def reset(self, indices: Indices, seeds: Sequence[int | None], options: bytes) -> None:
+        """Reset the environments at `indices` (None: all), each with its item of `seeds`."""
+        self._launch(indices)
+        everyone = every(indices, self._fleet.num_envs)
+        untold = self.losses.untold
+        notes = {index: self.losses.tell(index) for index in everyone if index in untold} if untold else {}
+        self._send_resets(everyone, self.losses.seed(everyone, seeds), options, notes)
+
+    def reset_verbatim(self, seed: bytes, options: bytes) -> None:
+        """Reset a hosted vector environment."""
+        self._launch(None)
+        (shard,) = self._fleet.shards
+        self._send(shard, Reset(0, None, seed, options), _Operation(range(self._fleet.num_envs), True))
+
+    def _send_resets(
+        self, indices: Sequence[int], seeds: Sequence[int | None], options: bytes,
+        notes: dict[int, dict[str, Any]] | None = None, truncated: bool = False,
+    ) -> None:  # fmt: skip
+        for shard, positions in self._fleet.parts(indices):
+            own, given = [indices[at] for at in positions], [seeds[at] for at in positions]
+            packed = values.pack(given, "seed") if any(one is not None for one in given) else b""
+            request = Reset(0, shard.local(own), packed, options)
+            self._send(shard, request, _Operation(own, True, options, given, notes or {}, truncated))
+
+    def _send(self, shard: Shard, request: Reset | Step, operation: _Operation) -> None:
+        operation.owed = len(operation.indices)
+        number = 0  # no request has this one: a session that is lost already answers it with all others
+        try:
+            stream = shard.connection.stream
+            stream.check()
+            number = stream.next_number()
+            self._operations[shard, number] = operation
+            if isinstance(request, Step):
+                request.number = number
+            else:
+                request = replace(request, number=number)
+            stream.send(request)
+        except SessionLost as error:
+            self._operations[shard, number] = operation
+            self._settled.extend(self._session_lost(shard, error))
+
+    # In
+
+    def receive(self, timeout_seconds: float | None) -> list[Part]:
+        """Return the next parts.
+
+        Raises:
+            TimeoutError: None came in time; nothing is lost.
+            RefusedError, MisuseError: A server refused a request; its environments are free again.
+            SessionLost: A server no longer holds the environments.
+        """
+        if self._settled:
+            return [self._settled.popleft()]
+        try:
+            shard, answer = self._fleet.receive(timeout_seconds)
+        except ShardFailed as failed:
+            if not isinstance(failed.error, SessionLost):
+                raise failed.error from None
+            return self._session_lost(failed.shard, failed.error)
+        operation = self._operations.get((shard, answer.number))
+        if operation is None:  # of a call that was interrupted
+            return []
+        if isinstance(answer, Refused):
+            return self._refused(shard, answer, operation)
+        if not isinstance(answer, Transition):
+            raise ProtocolError(f"expected the answer to request {answer.number}, got {type(answer).__name__}")
+        return self._answered(shard, answer, operation)
+
+    def _refused(self, shard: Shard, answer: Refused, operation: _Operation) -> list[Part]:
+        if answer.limit == "draining" and self._reopens:
+            return []  # the server is about to go: what comes next is the end of the session
+        del self._operations[shard, answer.number]
+        self.in_flight[list(operation.indices)] = False
+        raise refusal(answer)
+
+    def _answered(self, shard: Shard, answer: Transition, operation: _Operation) -> list[Part]:
+        part = self._reader.read(answer, shard.first, shard.count)
+        rows = len(every(part.indices, self._fleet.num_envs))
+        operation.owed -= rows
+        if operation.owed == 0:
+            del self._operations[shard, answer.number]
+        else:
+            operation.answered.update(every(part.indices, self._fleet.num_envs))
+        if shard.first and part.failures:
+            part.failures = [relocated(failure, shard.first) for failure in part.failures]
+        return self._settle(part, operation)
+
+    def _settle(self, part: Part, operation: _Operation) -> list[Part]:
+        """Return what of `part` is ready; what was lost comes later or is made up for."""
+        parts = [part] if not part.failures else list(self._mended(part, operation))
+        for ready in parts:
+            where = slice(None) if ready.indices is None else list(ready.indices)
+            self.in_flight[where] = False
+            self.over[where] = False if ready.terminations is None else ready.terminations | ready.truncations
+            if ready.failures:
+                self.over[[failure.index for failure in ready.failures]] = False
+            if operation.resets:
+                self._was_reset(ready, operation)
+        return parts
+
+    def _was_reset(self, part: Part, operation: _Operation) -> None:
+        failed = {failure.index for failure in part.failures}
+        indices = every(part.indices, self._fleet.num_envs)
+        self.losses.was_reset(index for index in indices if index not in failed)
+        part.notes.update({index: operation.notes[index] for index in indices if index in operation.notes})
+        if operation.truncated:
+            part.truncations = np.ones(len(indices), np.bool_)
+
+    # Losses
+
+    def _mended(self, part: Part, operation: _Operation) -> Iterator[Part]:
+        """Yield `part` without the environments that were lost, and what stands for those."""
+        lost = {failure.index: failure for failure in part.failures if failure.kind is FailureKind.LOST}
+        notes = {index: self.losses.lost(index, failure.type, self._truncates) for index, failure in lost.items()}
+        if not lost or not self._truncates:
+            yield part
+            return
+        if operation.resets:  # an environment that dies of every reset is raised in the end
+            notes = {index: note for index, note in notes.items() if self.losses.lost_in_reset(index)}
+        part.indices = every(part.indices, self._fleet.num_envs)
+        stays = [at for at, index in enumerate(part.indices) if index not in notes]
+        if stays:
+            rest = part.rows(np.array(stays))
+            rest.failures = [failure for failure in part.failures if failure.index not in notes]
+            yield rest
+        yield from self._made_up(notes, operation)
+
+    def _made_up(self, notes: dict[int, dict[str, Any]], operation: _Operation) -> Iterator[Part]:
+        """Yield what stands for lost environments, or ask for it."""
+        if not operation.resets:
+            for index, note in notes.items():
+                yield from self._end(index, note)
+        elif notes:  # again, with the same seed
+            seed_of = dict(zip(operation.indices, operation.seeds, strict=True))
+            merged = {index: {**operation.notes.get(index, {}), **note} for index, note in notes.items()}
+            seeds = [seed_of[index] for index in notes]
+            self._send_resets(list(notes), seeds, operation.options, merged, operation.truncated)
+
+    def _end(self, index: int, note: dict[str, Any]) -> Iterator[Part]:
+        """Yield the end of a lost environment's episode; in SAME_STEP the next one's beginning comes with it."""
+        autoresets = self._mode is AutoresetMode.NEXT_STEP and self.over[index]  # it died beginning a new episode
+        if self._mode is AutoresetMode.SAME_STEP:
+            note = {"final_obs": self._reader.last_single(index), "final_info": {}, **note}
+        if autoresets or self._mode is AutoresetMode.SAME_STEP:
+            seeds = [self.losses.fresh_seed(index)]
+            self._send_resets([index], seeds, b"", {index: note}, truncated=not autoresets)
+            return
+        self.over[index] = True
+        self.in_flight[index] = False
+        flags = np.zeros(1, np.bool_), np.ones(1, np.bool_)
+        yield Part([index], self._reader.last_rows([index]), np.zeros(1), *flags, notes={index: note})
+
+    def _session_lost(self, shard: Shard, error: SessionLost) -> list[Part]:
+        """Open a new session in place of a lost one; every episode there ends truncated.
+
+        Raises:
+            SessionLost: It is not to be mended.
+            RemoteGymError: The new one could not be opened.
+        """
+        if not self._reopens or error.reason not in REOPENED:
+            raise error
+        shard.connection.reopen()
+        mine = [key for key in self._operations if key[0] is shard]
+        operations = [self._operations.pop(key) for key in mine]
+        at_work = {index for operation in operations for index in operation.indices if index not in operation.answered}
+        for index in range(shard.first, shard.stop):
+            if index not in at_work and index not in self.losses.due:
+                self.losses.untold[index] = str(error)
+        parts: list[Part] = []
+        for operation in operations:
+            missing = [index for index in operation.indices if index not in operation.answered]
+            notes = {index: self.losses.lost(index, str(error), True) for index in missing}
+            parts += self._made_up(notes, operation)
+        return parts
+
+    @property
+    def busy(self) -> bool:
+        """Whether parts are still to come."""
+        return bool(self._operations or self._settled)
+
+    def session_lost(self, shard: Shard, error: RemoteGymError) -> None:
+        """Mend what a call has found out, if it is to be mended; the next step tells."""
+        if isinstance(error, SessionLost) and self._reopens and error.reason in REOPENED:
+            self._settled.extend(self._session_lost(shard, error))
+
+
+def _chosen(
+    indices: Sequence[int], rows: list[Array], variable: bytes, positions: Sequence[int]
+) -> tuple[list[int], list[Array], bytes]:
+    """Return env indices and encoded actions of some positions."""
+    where = slice(positions[0], positions[-1] + 1) if isinstance(positions, range) else list(positions)
+    some = [np.ascontiguousarray(leaf[where]) for leaf in rows]
+    if variable:
+        elements = values.unpack(variable, "actions")
+        variable = values.pack([elements[at] for at in positions], "actions")
+    return [indices[at] for at in positions], some, variable

@@ -1,0 +1,104 @@
+"""Trainer process: environments that were lost, and how their episodes end and begin again. No I/O.
+
+A lost environment is built anew by its server and needs a reset; what the trainer sees of that, with
+``on_worker_failure="truncate"``, is decided here: its episode ends truncated, flagged in ``infos["remote_gym"]``,
+and the next one begins as the autoreset mode says, with a seed of its own.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+
+from remote_gym.errors import MisuseError
+
+MAX_RESETS = 3
+"""Resets of one environment that may be lost in a row; an environment that dies of every reset must not be hidden."""
+
+
+def check_policies(on_worker_failure: str, on_session_lost: str) -> None:
+    """Refuse what is no policy.
+
+    Raises:
+        MisuseError: Names the argument.
+    """
+    for name, value in (("on_worker_failure", on_worker_failure), ("on_session_lost", on_session_lost)):
+        if value not in ("raise", "truncate"):
+            raise MisuseError(f"{name} must be 'raise' or 'truncate', got {value!r}")
+
+
+def warn_of_losses(indices: Sequence[int], reason: str) -> None:
+    """Warn that episodes were cut short; once per client is enough."""
+    warnings.warn(
+        f"environments {list(indices)[:8]} were lost: {reason}. Their episodes ended truncated, flagged in "
+        f"infos['remote_gym']; later losses are flagged only",
+        stacklevel=4,
+    )
+
+
+class Losses:
+    """What is known of each environment's losses and seeds."""
+
+    def __init__(self, num_envs: int) -> None:
+        """Begin with `num_envs` environments that were never lost."""
+        self.generations = [0] * num_envs
+        self._seeds: list[int | None] = [None] * num_envs
+        self._lost_resets = [0] * num_envs
+        self._lost: set[int] = set()  # and not reset since
+        self.due: set[int] = set()  # those of them that the next step resets
+        self.untold: dict[int, str] = {}  # lost with nothing in flight, by reason: the next step tells
+
+    def seed(self, indices: Iterable[int], seeds: Sequence[int | None]) -> list[int | None]:
+        """Take note of what a reset of `indices` was given, and return what to send.
+
+        An environment that was lost after a seeded reset, and is reset without a seed, gets
+        ``SeedSequence([seed, env index, generation])``: another episode than the lost one, and the same in every run.
+        """
+        sent: list[int | None] = []
+        for index, seed in zip(indices, seeds, strict=True):
+            if seed is not None:
+                self._seeds[index] = seed
+                sent.append(seed)
+            else:
+                sent.append(self.fresh_seed(index) if index in self._lost else None)
+        return sent
+
+    def fresh_seed(self, index: int) -> int | None:
+        """Return the seed for the environment's first reset after a loss; None if it was never given one."""
+        seed = self._seeds[index]
+        if seed is None:
+            return None
+        sequence = np.random.SeedSequence([abs(seed), index, self.generations[index]])
+        return int(sequence.generate_state(1)[0])
+
+    def tell(self, index: int) -> dict[str, Any]:
+        """Return what `lost` does, for a loss that was not told yet."""
+        return self.lost(index, self.untold.pop(index), True)
+
+    def lost(self, index: int, reason: str, due: bool) -> dict[str, Any]:
+        """Take note of a loss and return what to tell in the environment's info.
+
+        With `due` the next step resets the environment; otherwise its user has to.
+        """
+        self.generations[index] += 1
+        self._lost.add(index)
+        if due:
+            self.due.add(index)
+        return {"remote_gym": {"lost": True, "reason": reason, "generation": self.generations[index]}}
+
+    def lost_in_reset(self, index: int) -> bool:
+        """Take note of a reset that was lost; return whether to try it again."""
+        self._lost_resets[index] += 1
+        return self._lost_resets[index] <= MAX_RESETS
+
+    def was_reset(self, indices: Iterable[int]) -> None:
+        """Take note of resets that went well."""
+        if not self._lost:
+            return
+        for index in indices:
+            self._lost.discard(index)
+            self.due.discard(index)
+            self._lost_resets[index] = 0
