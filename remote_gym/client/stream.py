@@ -193,18 +193,18 @@ class SessionStream:
             try:
                 left = None if deadline is None else max(0.0, deadline - time.monotonic())
                 answer = stream.receive(left)
+                failpoints.hit("client.answer.received")
+                if isinstance(answer, (Transition, Returned, Refused)) and self._outstanding.take(answer):
+                    return answer
             except (grpc.RpcError, EOFError) as error:
                 self._stream_broke(error)
                 continue
             except KeyboardInterrupt:
-                # gRPC may have swallowed an answer: let the next call attach and get it again.
+                # gRPC, or we, may have swallowed an answer: let the next call attach and get it again.
                 self._drop_stream()
                 raise
             if isinstance(answer, Lost):
                 raise self._lose(SessionLost(answer.reason, answer.detail))
-            failpoints.hit("client.answer.received")
-            if isinstance(answer, (Transition, Returned, Refused)) and self._outstanding.take(answer):
-                return answer
 
     def check(self) -> None:
         """Raise what every use of this session would raise now, if anything.
