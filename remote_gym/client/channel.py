@@ -131,10 +131,12 @@ class SharedChannel:
             return
         deadline = time.monotonic() + timeout_seconds
         found: Diagnosis | None = None
+        look = FIRST_LOOK_SECONDS
         while (left := deadline - time.monotonic()) > 0:
-            if self._answers(min(FIRST_LOOK_SECONDS, left)):
+            if self._answers(min(look, left)):
                 self.was_ready = True
                 return
+            look *= 2  # it may just be far away
             address = self.address
             limit = max(0.2, min(MAX_DIAGNOSIS_SECONDS, deadline - time.monotonic()))
             found = diagnose(address.host, address.port, address.pem, limit)
