@@ -167,6 +167,38 @@ def picture(length: int = 5, render_mode: str | None = None) -> gym.Env[Any, Any
     return env
 
 
+def scene(length: int = 5) -> gym.Env[Any, Any]:
+    """Observes large leaves among small ones; its attribute `fault` says how to fail, `noisy` that the camera does."""
+
+    def observe(env: FunctionEnv) -> Any:
+        noise = env.np_random.integers(0, 256, (24, 24), np.uint8)
+        snow = env.np_random.integers(0, 256, (32, 32, 3), np.uint8)
+        return {
+            "camera": snow if env.__dict__.get("noisy") else np.full((32, 32, 3), env.steps, np.uint8),
+            "depth": np.outer(np.arange(16, dtype=np.float32), np.full(16, env.steps, np.float32)),
+            "parts": (noise, env.np_random.random(3), "x" * env.steps),
+        }
+
+    def step(env: FunctionEnv, action: Any) -> Any:
+        if (fault := env.__dict__.pop("fault", None)) == "exit":
+            os._exit(3)
+        if fault == "raise":
+            raise ZeroDivisionError("a simulator's bug")
+        info = {"steps": env.steps} if action else {}
+        return observe(env), float(action), action == 2 and env.steps > 1, env.steps >= length, info
+
+    space = spaces.Dict(
+        {
+            "camera": spaces.Box(0, 255, (32, 32, 3), np.uint8),
+            "parts": spaces.Tuple(
+                (spaces.Box(0, 255, (24, 24), np.uint8), spaces.Box(0, 1, (3,), np.float64), spaces.Text(9))
+            ),
+            "depth": spaces.Box(0, np.inf, (16, 16), np.float32),
+        }
+    )
+    return FunctionEnv(step, lambda env, seed, options: (observe(env), {}), space)
+
+
 def atari(**kwargs: Any) -> gym.Env[Any, Any]:
     """Breakout behind `AtariPreprocessing`, which reads the emulator itself and so has to be where that is."""
     import ale_py
