@@ -1,4 +1,4 @@
-"""The user's terminal: ``remote-gym serve | certs | check | check-connection | demo``.
+"""The user's terminal: ``remote-gym serve | certs | check | bench | check-connection | demo``.
 
 Each command imports what it needs only when it runs.
 """
@@ -17,6 +17,7 @@ COMMANDS = {
     "serve": "host environments until stopped",
     "certs": "write a CA, a server and a client certificate",
     "check": "compare an environment with itself, served",
+    "bench": "try workers, environments and batch sizes for an environment",
     "check-connection": "tell which step of a connection to a server fails",
     "demo": "serve CartPole over TLS and step it, as a first look",
 }
