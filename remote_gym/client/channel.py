@@ -45,8 +45,8 @@ _OPTIONS: list[tuple[str, int]] = [
     # waits here, every new call fails at once.
     ("grpc.initial_reconnect_backoff_ms", 100),
     ("grpc.max_reconnect_backoff_ms", 300),
-    # Despite its name, how long one attempt to connect may take, handshake and all. Not less than a few round trips of a
-    # far and busy server; and not much more, as the system's own repetitions of a lost SYN are ever rarer (1, 3, 7 s).
+    # Despite its name, how long one attempt to connect may take, handshake and all. Not less than a few round trips of
+    # a far and busy server; and not much more, as the system repeats a lost SYN ever more rarely (after 1, 3, 7 s).
     ("grpc.min_reconnect_backoff_ms", 5_000),
 ]
 

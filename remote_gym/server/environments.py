@@ -400,8 +400,7 @@ class SessionEnvironments:
             block.worker.submit(self._build_command(block, rebuilt=True), built)
             block.worker.submit(self._rows_command(block), lambda _result: None)
         else:
-            reason = f"{lost.reason}; not rebuilt, the restart budget is used up"
-            self._broken[block.group] = WorkerLost(reason, lost.stderr_tail, lost.env_id)
+            self._broken[block.group] = lost
         for command, callback in self._postponed.pop(block.group, []):
             self._submit(block, command, callback)
 

@@ -14,9 +14,10 @@ from typing import Any
 from remote_gym.addresses import grpc_target, is_loopback, join_address, unix_path
 from remote_gym.credentials import ServerPem, server_credentials
 from remote_gym.errors import MisuseError
+from remote_gym.server.descriptors import connection_limit
 from remote_gym.wire.messages import MAX_MESSAGE_BYTES
 
-OPTIONS: list[tuple[str, int]] = [
+_OPTIONS: list[tuple[str, int]] = [
     ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
     ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
     ("grpc.so_reuseport", 0),  # a second server on the same port is an error, not a silent half of the clients
@@ -29,11 +30,17 @@ OPTIONS: list[tuple[str, int]] = [
     ("grpc.http2.max_pings_without_data", 0),
     ("grpc.server_handshake_timeout_ms", 10_000),  # who connects and says nothing holds a descriptor no longer
 ]
-"""Of the gRPC server."""
 
 OWNER_ONLY = 0o600
 PROBE_SECONDS = 1.0
 """How long a socket file's server may take to accept, to count as alive; a live one's backlog does so at once."""
+
+
+def options() -> list[tuple[str, int]]:
+    """Return the options of the gRPC server, as the process's limits are now."""
+    connections = connection_limit()
+    limit = [] if connections is None else [("grpc.max_allowed_incoming_connections", connections)]
+    return [*_OPTIONS, *limit]
 
 
 @dataclass(frozen=True)

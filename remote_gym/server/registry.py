@@ -16,6 +16,7 @@ from remote_gym.compression import NAMES, codec
 from remote_gym.errors import CodecError, MisuseError, ProtocolError
 from remote_gym.server.checks import RefusalError
 from remote_gym.server.counters import Counters
+from remote_gym.server.descriptors import check_descriptors
 from remote_gym.server.environments import SessionEnvironments
 from remote_gym.server.session import Outlet, Session
 from remote_gym.server.settings import Settings
@@ -138,6 +139,7 @@ class Registry:
             )
         if message.compression is not None:
             _check_compression(message.compression)
+        check_descriptors()
         return self._kwargs(message), protocol
 
     def _kwargs(self, message: Open) -> bytes:

@@ -25,7 +25,7 @@ import grpc
 from remote_gym.errors import RefusedError, RemoteGymError
 from remote_gym.server.checks import RefusalError
 from remote_gym.server.health import Health
-from remote_gym.server.listening import OPTIONS, Endpoints, Listener
+from remote_gym.server.listening import Endpoints, Listener, options
 from remote_gym.server.loop_lag import watch_loop_lag
 from remote_gym.server.metrics import MetricsServer
 from remote_gym.server.registry import Registry
@@ -94,7 +94,7 @@ class RemoteEnvironmentServer:
         self._loop.close()
 
     async def _start(self, endpoints: Endpoints, probe: bool) -> None:
-        self._grpc = grpc.aio.server(options=OPTIONS)
+        self._grpc = grpc.aio.server(options=options())
         self._servicer = Servicer(self._registry)
         self._grpc.add_generic_rpc_handlers((self._servicer.handler(),))
         self._health = Health()
@@ -107,6 +107,9 @@ class RemoteEnvironmentServer:
         except RefusalError as error:
             detail = error.failure.detail if error.failure is not None else ""
             raise RefusedError(f"{error}\n\n{detail}".rstrip(), error.limit) from error
+        except (OSError, MemoryError) as error:
+            workers = self._settings.num_workers
+            raise RefusedError(f"{workers} worker processes could not be started: {error}", "num_workers") from error
         await self._grpc.start()
         await self._health.tell(serving=True)
         self._lag_task = asyncio.create_task(watch_loop_lag(self._registry.counters))

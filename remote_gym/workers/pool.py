@@ -13,9 +13,10 @@ import logging
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from remote_gym import failpoints
+from remote_gym.workers.ballast import Ballast
 from remote_gym.workers.process import WorkerLost, WorkerProcess
 
 logger = logging.getLogger("remote_gym.pool")
@@ -47,6 +48,10 @@ OnDied = Callable[["Block", WorkerLost], None]
 MAX_BACK_OFF_SECONDS = 10.0
 FIRST_BACK_OFF_SECONDS = 0.1
 """Waits before a worker is started again that has died before it ever had a result; doubled each time."""
+
+RESTART_WAITS_SECONDS = (0.1, 0.2, 0.4, 0.8, 1.0, 1.0, 1.0)
+"""Between the attempts to replace a worker while descriptors or memory are short."""
+
 Recipe = tuple[bytes, "str | None"]
 """Packed entrypoint_kwargs and render mode: two sessions with equal recipes get equal environments."""
 
@@ -91,6 +96,7 @@ class Pool:
     ) -> None:
         """Prepare; `start` starts the workers."""
         self._restart_budget = restart_budget
+        self._ballast = Ballast()  # for workers in place of dead ones
         self.restarts = 0  # workers replaced since the start
         self._deaths: dict[str, deque[float]] = {}  # worker name -> times, on the monotonic clock
         self._spare: tuple[Recipe, Block] | None = None
@@ -107,21 +113,34 @@ class Pool:
         self._next_env_id = 0
         self._tasks: set[asyncio.Task[None]] = set()
         self._replacing: set[asyncio.Task[None]] = set()
+        self._watch_task: asyncio.Task[None] | None = None
         self._stopping = False
+        self._stop_begun = asyncio.Event()
         self._failures: dict[str, int] = {}  # worker name -> deaths in a row before any result
 
     async def start(self) -> None:
-        """Start all workers, in parallel, and the watch over their deadlines."""
-        self._stop_begun = asyncio.Event()
-        self.workers = list(await asyncio.gather(*(self._new_worker() for _ in range(self.num_workers))))
+        """Start all workers, in parallel, and the watch over their deadlines.
+
+        Raises:
+            OSError, MemoryError: One could not be started. `stop` ends the others.
+        """
+        starting = (self._new_worker() for _ in range(self.num_workers))
+        started = await asyncio.gather(*starting, return_exceptions=True)
+        self.workers = [worker for worker in started if isinstance(worker, WorkerProcess)]
+        for error in started:
+            if isinstance(error, BaseException):
+                raise error
+        self._ballast.fill()
         self._watch_task = asyncio.create_task(self._watch())
 
     async def stop(self) -> None:
         """Close all environments and end all workers; bounded in time."""
         self._stopping = True
         self._stop_begun.set()
-        self._watch_task.cancel()
+        if self._watch_task is not None:
+            self._watch_task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        self._ballast.drop()
         await asyncio.gather(*(worker.stop() for worker in self.workers), return_exceptions=True)
 
     async def _new_worker(self, name: str | None = None) -> WorkerProcess:
@@ -170,6 +189,7 @@ class Pool:
         """
         while self._replacing and any(worker.lost is not None for worker in self.workers):
             await asyncio.wait(self._replacing, return_when=asyncio.FIRST_COMPLETED)
+        await self._fill_up()
         spare = self._take_spare(recipe)
         room = self._max_envs_per_worker or num_envs + max((w.num_envs for w in self.workers), default=0)
         if whole:
@@ -193,6 +213,15 @@ class Pool:
             self.num_envs += 1
             self.release(spare)
         return blocks
+
+    async def _fill_up(self) -> None:
+        """Start the workers that could not be started when others had died."""
+        try:
+            while len(self.workers) < self.num_workers:
+                self.workers.append(await self._new_worker())
+        except (OSError, MemoryError):
+            if not self.workers:
+                raise
 
     def _take_spare(self, recipe: Recipe | None) -> Block | None:
         """Return the block of the environment built by `probe` if it fits `recipe`, no longer placed."""
@@ -269,11 +298,14 @@ class Pool:
             return
         blocks = [self._blocks[group] for group in worker.groups]
         rebuild = self._within_budget(worker.name)
+        if not rebuild:
+            lost = replace(lost, reason=f"{lost.reason}; not rebuilt, the restart budget is used up")
         try:
-            new = await self._new_worker(worker.name)
-        except (OSError, MemoryError):
-            logger.exception("no new %s could be started; its environments stay lost", worker.name)
+            new = await self._start_again(worker.name)
+        except (OSError, MemoryError) as error:
+            logger.error("no new %s could be started, its environments stay lost: %s", worker.name, error)
             self.workers.remove(worker)
+            lost = replace(lost, reason=f"{lost.reason}; not rebuilt, no new worker could be started: {error}")
             for block in blocks:
                 block.on_lost(block, lost, False)
             return
@@ -293,6 +325,23 @@ class Pool:
             logger.warning("%s died while it started; the next one starts in %.1f s", worker.name, delay)
             with contextlib.suppress(asyncio.TimeoutError):
                 await asyncio.wait_for(self._stop_begun.wait(), delay)
+
+    async def _start_again(self, name: str) -> WorkerProcess:
+        """Start a worker in place of a lost one; what is short now may be there in a moment.
+
+        Raises:
+            OSError, MemoryError: It could not be started, for all of `RESTART_WAITS_SECONDS`.
+        """
+        for wait in RESTART_WAITS_SECONDS:
+            try:
+                with self._ballast.released():
+                    return await self._new_worker(name)
+            except (OSError, MemoryError) as error:
+                logger.warning("no new %s could be started, trying again: %s", name, error)
+            with contextlib.suppress(asyncio.TimeoutError):
+                await asyncio.wait_for(self._stop_begun.wait(), wait)
+                break
+        return await self._new_worker(name)
 
     def _within_budget(self, name: str) -> bool:
         if self._restart_budget is None:

@@ -145,9 +145,20 @@ class WorkerProcess:
         Never blocks: the socket holds a few hundred descriptors, and a busy worker takes none out. What does not fit
         follows in order, and the worker waits for it.
         """
-        if self.lost is None:
+        if self.lost is not None:
+            return
+        try:
+            if not self._unsent_descriptors:
+                socket.send_fds(self._descriptors, [b"\0"], [descriptor])
+                return
+        except OSError:
+            pass  # full, or worse: that is found out again below
+        try:
             self._unsent_descriptors.append(os.dup(descriptor))
-            self._send_descriptors()
+        except OSError as error:
+            logger.error("%s is killed: a descriptor could not be handed over: %s", self.name, error)
+            self.kill()  # it would wait for the descriptor for ever
+        self._send_descriptors()
 
     def _send_descriptors(self) -> None:
         loop, sock, unsent = asyncio.get_running_loop(), self._descriptors, self._unsent_descriptors

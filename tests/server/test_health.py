@@ -80,7 +80,7 @@ def test_who_watches_is_told_and_does_not_keep_the_server_from_stopping(
     assert next(watch).status == NOT_SERVING
     with pytest.raises(StopIteration):
         next(watch)
-    stopping.join(1.0)
+    stopping.join(3.0)  # the grace is 10 s
     assert not stopping.is_alive()
 
 
