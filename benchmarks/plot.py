@@ -1,0 +1,194 @@
+"""Make the pictures of the README and the docs from the results.
+
+    python benchmarks/plot.py [RESULTS.json ...]        needs matplotlib; default: the newest of each benchmark
+
+Writes ``benchmarks/plots/*.png``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+
+matplotlib.use("Agg")
+import latency
+import report
+import throughput
+from matplotlib import pyplot
+from matplotlib.axes import Axes
+
+PLOTS = Path(__file__).resolve().parent / "plots"
+OURS, THEIRS, REFERENCE = "#1f77b4", "#b0b0b0", "#ff7f0e"
+CURVES = {
+    "remote": (OURS, "o-"), "halves": (OURS, "^--"), "two": (OURS, "s:"), "sync": ("#2ca02c", "o-"),
+    "async": ("#d62728", "o-"), "sb3": ("#9467bd", "o-"), "puffer": ("#8c564b", "o-"), "ray": ("#e377c2", "o-"),
+    "rlmesh": ("#7f7f7f", "o-"), "envpool": ("#bcbd22", "o-"),
+}  # fmt: skip
+TALLEST = 64
+"""The bar charts are of the cases with this many environments."""
+
+
+def plot_throughput(written: dict[str, Any]) -> dict[str, Any]:
+    """Return a curve over the environments, and bars of the cases of 64 environments."""
+    figures = {}
+    cartpole = [one for one in written["results"] if one["case"] == "cartpole"]
+    if cartpole:
+        figures["throughput-cartpole"] = _figure(lambda axes: _draw_curves(axes, cartpole))
+    for result in written["results"]:
+        if result["num_envs"] == TALLEST and result["median"]:
+            figures[f"throughput-{result['case']}-{TALLEST}"] = _bars(result)
+    return figures
+
+
+def _draw_curves(axes: Axes, results: list[dict[str, Any]]) -> None:
+    for name, (color, style) in CURVES.items():
+        points = [(one["num_envs"], one["median"][name]) for one in results if name in one["median"]]
+        if points:
+            axes.plot(*zip(*points, strict=True), style, color=color, label=throughput.TITLES[name], markersize=4)
+    axes.set(
+        xscale="log", yscale="log", xlabel="environments", ylabel="environment steps per second",
+        title="CartPole-v1; remote is over mutual TLS on loopback",
+    )  # fmt: skip
+    axes.set_xticks([one["num_envs"] for one in results], [f"{one['num_envs']:,}" for one in results])
+    axes.grid(alpha=0.3)
+    axes.legend(fontsize=7)
+
+
+def _bars(result: dict[str, Any]) -> Any:
+    ordered = sorted(result["median"].items(), key=lambda item: item[1])
+    colors = [
+        REFERENCE if name == "echo" else OURS if name in throughput.REMOTE or "remote" in name else THEIRS
+        for name, _ in ordered
+    ]
+
+    def draw(axes: Axes) -> None:
+        bars = axes.barh([throughput.TITLES[name] for name, _ in ordered], [rate for _, rate in ordered], color=colors)
+        axes.bar_label(bars, [f" {rate:,.0f}" for _, rate in ordered], fontsize=8)
+        axes.margins(x=0.18)
+        axes.set(title=f"{result['env']}, {result['num_envs']} environments", xlabel="environment steps per second")
+
+    return _figure(draw, height=1.2 + 0.35 * len(ordered))
+
+
+def plot_latency(written: dict[str, Any]) -> dict[str, Any]:
+    """Return bars of the percentiles of a single environment's step."""
+    results = written["results"][0]["microseconds"]
+
+    def draw(axes: Axes) -> None:
+        for offset, name in enumerate(("p50", "p90", "p99")):
+            places = [index + (offset - 1) * 0.27 for index in range(len(results))]
+            bars = axes.barh(places, [one[name] for one in results.values()], height=0.25, label=name)
+            axes.bar_label(bars, [f" {one[name]:,.0f}" for one in results.values()], fontsize=8)
+        axes.set_yticks(range(len(results)), [latency.TITLES[name] for name in results])
+        axes.invert_yaxis()
+        axes.margins(x=0.15)
+        axes.set(title="One step of one CartPole-v1, over mutual TLS", xlabel="microseconds")
+        axes.legend()
+
+    return {"latency": _figure(draw, height=1.2 + 0.8 * len(results))}
+
+
+def plot_network(written: dict[str, Any]) -> dict[str, Any]:
+    """Return, for each case, how much of the throughput is kept behind each link."""
+    return {f"network-{result['case']}": _kept(result) for result in written["results"]}
+
+
+def _kept(result: dict[str, Any]) -> Any:
+    def draw(axes: Axes) -> None:
+        for offset, way in enumerate(("step()", "send/recv")):
+            rates = [result["median"].get(f"{way} | {line}", 0.0) for line in result["links"]]
+            places = [index + (offset - 0.5) * 0.4 for index in range(len(rates))]
+            bars = axes.barh(places, rates, height=0.38, label=way, color=(THEIRS, OURS)[offset])
+            axes.bar_label(bars, [f" {rate:,.0f}" for rate in rates], fontsize=8)
+        axes.set_yticks(range(len(result["links"])), result["links"])
+        axes.invert_yaxis()
+        axes.margins(x=0.15)
+        title = f"{result['num_envs']} × {result['env']}, {result['num_workers']} workers"
+        axes.set(title=title, xlabel="environment steps per second")
+        axes.legend()
+
+    return _figure(draw, height=1.2 + 0.6 * len(result["links"]))
+
+
+def plot_scale(written: dict[str, Any]) -> dict[str, Any]:
+    """Return steps per second over servers, sessions and environments."""
+    labels = {
+        "servers": "servers (8 workers, 16 environments of 5 ms each)",
+        "sessions": "sessions (one CartPole each)",
+        "environments": "CartPoles in one session, 2 workers",
+    }
+    return {f"scale-{one['part']}": _over(one, labels[one["part"]]) for one in written["results"] if one["median"]}
+
+
+def _over(result: dict[str, Any], label: str) -> Any:
+    counts, rates = [int(name) for name in result["median"]], list(result["median"].values())
+
+    def draw(axes: Axes) -> None:
+        axes.plot(counts, rates, "o-", color=OURS)
+        axes.set(xscale="log", yscale="log", xlabel=label, ylabel="environment steps per second")
+        axes.set_xticks(counts, [f"{count:,}" for count in counts])
+        axes.grid(alpha=0.3)
+
+    return _figure(draw, height=3.2)
+
+
+def plot_train(written: dict[str, Any]) -> dict[str, Any]:
+    """Return bars of the wall times."""
+
+    def draw(axes: Axes) -> None:
+        for offset, name in enumerate(("local", "remote")):
+            places = [index + (offset - 0.5) * 0.4 for index in range(len(written["results"]))]
+            times = [one["median_seconds"][name] for one in written["results"]]
+            bars = axes.barh(places, times, height=0.38, label=name, color=(THEIRS, OURS)[offset])
+            axes.bar_label(bars, [f" {time:.1f}" for time in times], fontsize=8)
+        axes.set_yticks(range(len(written["results"])), [f"{one['num_envs']} envs" for one in written["results"]])
+        axes.margins(x=0.15)
+        axes.set(title="PPO until CartPole-v1 is solved", xlabel="seconds")
+        axes.legend()
+
+    return {"train": _figure(draw, height=2.2)}
+
+
+def _figure(draw: Callable[[Axes], None], height: float = 4.2) -> Any:
+    figure, axes = pyplot.subplots(figsize=(7.5, height), layout="constrained")
+    draw(axes)
+    return figure
+
+
+PLOTTERS: dict[str, Callable[[dict[str, Any]], dict[str, Any]]] = {
+    "throughput": plot_throughput, "latency": plot_latency, "network": plot_network, "scale": plot_scale,
+    "train": plot_train,
+}  # fmt: skip
+
+
+def newest() -> list[Path]:
+    """Return the newest results of each benchmark, quick ones left out; the date is in the name."""
+    found = []
+    for name in PLOTTERS:
+        dated = sorted(report.RESULTS.glob(f"{name}-????-??-??.json"))
+        found += dated[-1:]
+    return found
+
+
+def main(command_line: Sequence[str] | None = None) -> None:
+    """Read results, write pictures."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])  # type: ignore[union-attr]
+    parser.add_argument("results", nargs="*", type=Path)
+    parser.add_argument("--output", type=Path, default=PLOTS, help="folder (default: benchmarks/plots)")
+    arguments = parser.parse_args(command_line)
+    arguments.output.mkdir(parents=True, exist_ok=True)
+    for path in arguments.results or newest():
+        written = json.loads(path.read_text())
+        for name, figure in PLOTTERS[written["benchmark"]](written).items():
+            figure.savefig(arguments.output / f"{name}.png", dpi=110)
+            pyplot.close(figure)
+            print(arguments.output / f"{name}.png")
+
+
+if __name__ == "__main__":
+    main()
