@@ -7,11 +7,14 @@ own; several in one process do not mix.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from remote_gym.addresses import is_loopback, join_address
 from remote_gym.errors import MisuseError
+
+logger = logging.getLogger("remote_gym.server")
 
 Statistics = Mapping[str, Any]
 
@@ -54,6 +57,7 @@ class MetricsServer:
 
     Attributes:
         port: The port, also when 0 was asked for.
+        address: ``host:port``.
     """
 
     def __init__(self, url: str, port: int, read: Callable[[], Statistics]) -> None:
@@ -77,7 +81,8 @@ class MetricsServer:
             raise OSError(error.errno, f"cannot listen on {address} for metrics: {error.strerror or error}") from error
         self.port: int = self._http.server_port
         self.address = join_address(url, self.port)
-        self.off_loopback = not is_loopback(url)
+        if not is_loopback(url):
+            logger.warning("metrics on %s travel in plaintext: whoever reaches the port can read them", self.address)
 
     def close(self) -> None:
         """Free the port."""

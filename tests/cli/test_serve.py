@@ -34,6 +34,7 @@ def refused(*arguments: str, timeout: float = 30.0) -> subprocess.CompletedProce
     assert done.returncode not in (0, -signal.SIGKILL)
     assert done.stdout == ""
     assert "remote-gym serve: " in done.stderr or "usage:" in done.stderr
+    assert "Traceback" not in done.stderr or "could not be built" in done.stderr  # that of the environment
     return done
 
 
@@ -85,6 +86,10 @@ def test_entrypoint_kwargs_reach_the_environment(serve_process: ServeFactory) ->
         (("CartPole-v1", "--server_certificate", "x.pem"), "belong together"),
         (("CartPole-v1", "--url", "0.0.0.0"), "refusing to listen on 0.0.0.0 without TLS"),
         (("CartPole-v1", "--url", "192.0.2.1", "--allow-insecure"), "cannot listen on 192.0.2.1"),
+        (("CartPole-v1", "--url", "unix:x.sock"), "has no port"),
+        (("CartPole-v1", "--unix-socket", "/no/such/folder/x.sock"), "No such file or directory"),
+        (("CartPole-v1", "--metrics-port", "99999"), "bad port"),
+        (("CartPole-v1", "--metrics-port", "0", "--metrics-url", "192.0.2.1"), "for metrics"),
     ],
 )
 def test_it_says_why_it_does_not_start(arguments: tuple[str, ...], reason: str) -> None:
@@ -96,6 +101,13 @@ def test_a_taken_port_is_named() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         assert f"cannot listen on 127.0.0.1:{port}" in refused("CartPole-v1", "--port", str(port)).stderr
+
+
+def test_a_taken_metrics_port_is_named() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        done = refused("CartPole-v1", "--port", "0", "--metrics-port", str(port))
+        assert f"cannot listen on 127.0.0.1:{port} for metrics" in done.stderr
 
 
 def test_a_second_server_cannot_share_the_port(serve_process: ServeFactory) -> None:

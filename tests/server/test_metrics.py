@@ -141,6 +141,15 @@ def test_a_taken_metrics_port_is_named_and_nothing_is_left(serve: ServerFactory)
             serve("CartPole-v1", num_workers=1, metrics_port=port)
 
 
+@pytest.mark.parametrize("url", ["127.0.0.1", "0.0.0.0"])
+def test_metrics_for_other_machines_are_warned_about(
+    serve: ServerFactory, caplog: pytest.LogCaptureFixture, url: str
+) -> None:
+    with caplog.at_level("WARNING"):
+        serve("CartPole-v1", num_workers=1, metrics_port=0, metrics_url=url)
+    assert ("travel in plaintext" in caplog.text) is (url == "0.0.0.0")
+
+
 @pytest.mark.parametrize("port", [-1, 65_536, "x", True])
 def test_a_bad_metrics_port_is_named(serve: ServerFactory, port: Any) -> None:
     with pytest.raises(MisuseError, match="bad port"):
