@@ -17,10 +17,10 @@ import matplotlib
 
 matplotlib.use("Agg")
 import latency
-import report
 import throughput
 from matplotlib import pyplot
 from matplotlib.axes import Axes
+from summary import newest
 
 PLOTS = Path(__file__).resolve().parent / "plots"
 OURS, THEIRS, REFERENCE = "#1f77b4", "#b0b0b0", "#ff7f0e"
@@ -164,15 +164,6 @@ PLOTTERS: dict[str, Callable[[dict[str, Any]], dict[str, Any]]] = {
     "throughput": plot_throughput, "latency": plot_latency, "network": plot_network, "scale": plot_scale,
     "train": plot_train,
 }  # fmt: skip
-
-
-def newest() -> list[Path]:
-    """Return the newest results of each benchmark, quick ones left out; the date is in the name."""
-    found = []
-    for name in PLOTTERS:
-        dated = sorted(report.RESULTS.glob(f"{name}-????-??-??.json"))
-        found += dated[-1:]
-    return found
 
 
 def main(command_line: Sequence[str] | None = None) -> None:

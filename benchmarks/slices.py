@@ -65,7 +65,8 @@ class Slice:
             start_new_session=True, env=environment,
         )  # fmt: skip
         self._lines: queue.SimpleQueue[str] = queue.SimpleQueue()
-        threading.Thread(target=self._read, daemon=True).start()
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
 
     def _read(self) -> None:
         assert self._process.stdout is not None
@@ -110,6 +111,8 @@ class Slice:
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(self._process.pid, signal.SIGKILL)
         self._process.wait()
+        self._reader.join(STOP_SECONDS)  # nobody is left who could write
+        self._process.stdout.close()  # type: ignore[union-attr]
         self._errors.close()
 
 

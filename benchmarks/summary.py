@@ -1,0 +1,213 @@
+"""What the results say: the README's table, what was aimed at, and where somebody else is faster.
+
+    python benchmarks/summary.py [RESULTS.json ...]        default: the newest of each benchmark
+
+Every ratio is between contenders of one run.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import report
+from throughput import PEER_KINDS, REMOTE, TITLES
+
+NAMES = ("throughput", "latency", "network", "scale", "train")
+
+Results = dict[str, list[dict[str, Any]]]
+"""Name of the benchmark -> its cases."""
+
+WHY = {
+    "sync": "one process, no way between: a Python call for each environment, nothing else",
+    "own-vector": "the same arithmetic on whole arrays, in the trainer's process",
+    "remote-own-vector": "the same arithmetic on whole arrays, in one worker",
+    "async": "processes that share memory with the trainer: nothing is encrypted, framed or copied twice",
+    "sb3": "a pipe to each environment and no server between; ahead as long as environments are few",
+    "puffer": "shared memory and workers that wait busily, in the trainer's machine",
+    "ray": "shared memory on the trainer's machine, half a batch per call",
+    "envpool": "the environment itself is C++: no Python at all in a step; local only",
+    "rlmesh": "Rust on both ends of the wire, and no TLS",
+    "echo": "gRPC alone: no environment, no session, no encoding",
+}
+
+
+@dataclass(frozen=True)
+class Target:
+    """A ratio that is aimed at: `at_most` tells that less is better."""
+
+    work: str
+    measured: float | None
+    least: float
+    goal: float
+    at_most: bool = False
+
+    @property
+    def verdict(self) -> str:
+        """In a word."""
+        if self.measured is None:
+            return "not measured"
+        sign = -1 if self.at_most else 1
+        if sign * self.measured >= sign * self.goal:
+            return "goal"
+        return "yes" if sign * self.measured >= sign * self.least else "NO"
+
+
+def load(paths: Sequence[Path]) -> Results:
+    """Return the cases of each benchmark."""
+    results: Results = {}
+    for path in paths:
+        written = json.loads(path.read_text())
+        results.setdefault(written["benchmark"], []).extend(written["results"])
+    return results
+
+
+def newest() -> list[Path]:
+    """Return the newest results of each benchmark, quick ones left out; the date is in the name."""
+    found = (sorted(report.RESULTS.glob(f"{name}-????-??-??.json"))[-1:] for name in NAMES)
+    return [path for paths in found for path in paths]
+
+
+def _ratio(results: Results, case: str, num_envs: int, ours: Sequence[str], theirs: str) -> float | None:
+    """Return how many times the rate of `theirs` the best of `ours` has."""
+    for one in results.get("throughput", []):
+        if (one["case"], one["num_envs"]) == (case, num_envs) and theirs in one["median"]:
+            rates = [one["median"][name] for name in ours if name in one["median"]]
+            return max(rates) / one["median"][theirs] if rates else None
+    return None
+
+
+def _latency(results: Results, name: str, theirs: str) -> float | None:
+    for one in results.get("latency", []):
+        times = one["microseconds"]
+        if name in times and theirs in times:
+            return times[name]["p50"] / times[theirs]["p50"]  # type: ignore[no-any-return]
+    return None
+
+
+def _far(results: Results) -> float | None:
+    for one in results.get("network", []):
+        median = one["median"]
+        far, near = median.get("send/recv | 20 ms round trip"), median.get("send/recv | 0 ms round trip")
+        if one["case"] == "delay" and far and near:
+            return far / near  # type: ignore[no-any-return]
+    return None
+
+
+def _part(results: Results, name: str) -> dict[str, Any]:
+    return next((one for one in results.get("scale", []) if one["part"] == name), {})
+
+
+def _servers(results: Results) -> float | None:
+    median = _part(results, "servers").get("median", {})
+    return median["8"] / median["1"] if {"8", "1"} <= set(median) else None
+
+
+def _of_4096(results: Results, read: Callable[[dict[str, Any]], float]) -> float | None:
+    part = _part(results, "environments")
+    return read(part) if "4096" in part.get("median", {}) else None
+
+
+def _open_seconds(part: dict[str, Any]) -> float:
+    return part["open_seconds"]["4096"]  # type: ignore[no-any-return]
+
+
+def _against_256(part: dict[str, Any]) -> float:
+    return part["median"]["4096"] / part["median"]["256"]  # type: ignore[no-any-return]
+
+
+def _overhead_megabytes(part: dict[str, Any]) -> float:
+    few, many = part["memory"]["64"], part["memory"]["4096"]
+    growth: float = max(many["worker_bytes"]) - max(few["worker_bytes"]) - many["bare_growth_bytes"]
+    return growth / 1e6
+
+
+def targets(results: Results) -> list[Target]:
+    """Return what is aimed at, with what was measured."""
+    cartpole, images, heavy_tail = (partial(_ratio, results, case) for case in ("cartpole", "images", "heavy-tail"))
+    two_ways = ("halves", "two")
+    return [
+        Target("CartPole, 64 envs, step() / AsyncVectorEnv", cartpole(64, ["remote"], "async"), 8.5, 12),
+        Target("the same / SyncVectorEnv", cartpole(64, ["remote"], "sync"), 0.65, 0.8),
+        Target("CartPole, 64 envs, two in flight / AsyncVectorEnv", cartpole(64, two_ways, "async"), 10, 14),
+        Target("the same / SyncVectorEnv", cartpole(64, two_ways, "sync"), 0.75, 1.0),
+        Target("CartPole, 256 envs, step() / AsyncVectorEnv", cartpole(256, ["remote"], "async"), 22, 28),
+        Target("the same / SyncVectorEnv", cartpole(256, ["remote"], "sync"), 1.25, 1.5),
+        Target("64 images, views / AsyncVectorEnv", images(64, ["views"], "async"), 1.9, 2.2),
+        Target("the same / bare gRPC stream", images(64, ["views"], "echo"), 0.85, 0.95),
+        Target("64 images, copied / AsyncVectorEnv", images(64, ["remote"], "async"), 1.4, 1.8),
+        Target("one env: original 0.7.3's time / ours", _latency(results, "original 0.7.3", "single"), 3, 4),
+        Target("one env: our time / bare gRPC echo's", _latency(results, "single", "echo"), 1.6, 1.3, at_most=True),
+        Target("heavy tail, batch_size=32 / step()", heavy_tail(64, ["batch"], "remote"), 3, 5),
+        Target("20 ms round trip, send/recv / no delay", _far(results), 0.9, 0.97),
+        Target("8 servers / 1 server", _servers(results), 6.5, 7.8),
+        Target("4,096 envs: open after, s", _of_4096(results, _open_seconds), 20, 5, at_most=True),
+        Target("4,096 envs: MB a worker beyond envs'", _of_4096(results, _overhead_megabytes), 60, 60, at_most=True),
+        Target("4,096 envs / 256 envs, steps/s", _of_4096(results, _against_256), 1, 1),
+    ]  # fmt: skip
+
+
+def target_table(results: Results) -> str:
+    """Return what is aimed at as a table."""
+    rows = []
+    for one in targets(results):
+        sign = "≤" if one.at_most else "≥"
+        measured = "" if one.measured is None else f"{one.measured:.2f}"
+        rows.append([one.work, measured, f"{sign} {one.least:g}", f"{sign} {one.goal:g}", one.verdict])
+    return report.table(["work", "measured", "at least", "goal", "reached"], rows)
+
+
+def losses(results: Results) -> Iterator[tuple[str, str, float, str]]:
+    """Yield every case in which somebody is faster than the best of ours: case, who, how many times, why."""
+    for one in results.get("throughput", []):
+        ours = [one["median"][name] for name in (*REMOTE, "remote-own-vector") if name in one["median"]]
+        for name, rate in sorted(one["median"].items(), key=lambda item: -item[1]):
+            if ours and name in WHY and name != "remote-own-vector" and rate > max(ours):
+                yield f"{one['case']}, {one['num_envs']:,} envs", TITLES[name], rate / max(ours), WHY[name]
+
+
+def loss_table(results: Results) -> str:
+    """Return where others are faster as a table."""
+    rows = [[case, who, f"{times:.1f}", why] for case, who, times, why in losses(results)]
+    return report.table(["work", "faster than the best of ours", "times", "why"], rows)
+
+
+def headline(results: Results) -> str:
+    """Return the README's table: the best of ours, beside the local vector envs and the best of the peers."""
+    rows = []
+    for one in results.get("throughput", []):
+        median = one["median"]
+        ours = {name: median[name] for name in REMOTE if name in median}
+        if not ours:
+            continue
+        step, fastest = median.get("remote"), max(ours, key=lambda name: ours[name])
+        peers = {name: median[name] for name in PEER_KINDS if name in median and name != "envpool"}
+        peer = max(peers, key=lambda name: peers[name], default=None)
+        rows.append([
+            f"{one['env']}, {one['num_envs']:,} envs",
+            f"{step:,.0f}" if step else "",
+            f"{ours[fastest]:,.0f} ({TITLES[fastest].removeprefix('remote, ')})",
+            *(f"{ours[fastest] / median[name]:.1f}" if name in median else "" for name in ("async", "sync")),
+            f"{ours[fastest] / peers[peer]:.1f} ({peer})" if peer else "",
+        ])  # fmt: skip
+    header = ["work", "step()", "the best way", "× AsyncVectorEnv", "× SyncVectorEnv", "× the best Python peer"]
+    return report.table(header, rows)
+
+
+def main(command_line: Sequence[str] | None = None) -> None:
+    """Read results, print tables."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])  # type: ignore[union-attr]
+    parser.add_argument("results", nargs="*", type=Path)
+    results = load(parser.parse_args(command_line).results or newest())
+    print(f"## Environment steps per second\n\n{headline(results)}\n")
+    print(f"## What was aimed at\n\n{target_table(results)}\n")
+    print(f"## Where others are faster\n\n{loss_table(results)}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,209 @@
+"""The benchmarks run, quickly; what they measure here is worth nothing. Their arithmetic is exact."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from helpers import MARK, lives, marked, wait_until
+
+FOLDER = Path(__file__).parents[2] / "benchmarks"
+
+
+@pytest.fixture(autouse=True)
+def importable(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(FOLDER))  # they import each other as scripts do
+
+
+def run(script: str, tmp_path: Path, *flags: str) -> dict[str, Any]:
+    """Run a benchmark as its user would; return what it wrote."""
+    output = tmp_path / "results.json"
+    command = [sys.executable, str(FOLDER / script), "--quick", "--output", str(output), *flags]
+    environment = {**os.environ, MARK: str(tmp_path)}
+    done = subprocess.run(command, capture_output=True, text=True, timeout=110, env=environment)
+    assert done.returncode == 0, done.stderr
+    wait_until(lambda: not marked(str(tmp_path)), 5.0, "the end of its processes")
+    assert str(output) in done.stdout
+    written: dict[str, Any] = json.loads(output.read_text())
+    assert written["settings"]["quick"] is True
+    assert written["machine"]["packages"]["grpcio"]
+    return written
+
+
+def test_throughput_has_every_way_in_one_run(tmp_path: Path) -> None:
+    flags = ("--cases", "cartpole", "--num-envs", "8", "--peers", "none")
+    (result,) = run("throughput.py", tmp_path, *flags)["results"]
+    assert result["failed"] == {}
+    assert set(result["median"]) == {"sync", "async", "remote", "views", "halves", "two"}
+    assert all(rate > 0 for rate in result["median"].values())
+
+
+def test_latency_has_the_echo_in_the_same_run(tmp_path: Path) -> None:
+    (result,) = run("latency.py", tmp_path, "--no-original")["results"]
+    single = result["microseconds"]["single"]
+    assert 0 < single["p50"] <= single["p90"] <= single["p99"]
+    assert result["microseconds"]["echo"]["ratio"] == 1.0
+    assert result["failed"] == {"original 0.7.3": "not asked for"}
+
+
+def test_network_delays_by_the_proxy(tmp_path: Path) -> None:
+    written = run("network.py", tmp_path, "--cases", "delay", "--through", "proxy")
+    (result,) = written["results"]
+    assert written["settings"]["through"] == "proxy"
+    assert result["failed"] == {}
+    # 64 environments of 1 ms on 2 workers take 32 ms a step(); a round trip of 10 ms cannot go unnoticed.
+    assert result["median"]["step() | 10 ms round trip"] < 64 / (0.032 + 0.010)
+
+
+def test_scale_measures_memory_and_opening(tmp_path: Path) -> None:
+    (result,) = run("scale.py", tmp_path, "--parts", "environments")["results"]
+    assert list(result["open_seconds"]) == ["64", "256"]
+    assert all(len(one["worker_bytes"]) == 2 for one in result["memory"].values())
+    assert min(result["memory"]["256"]["worker_bytes"]) > 10_000_000
+
+
+@pytest.mark.skipif(importlib.util.find_spec("torch") is None, reason="needs torch")
+def test_train_gives_the_same_returns_locally_and_remotely(tmp_path: Path) -> None:
+    (result,) = run("train.py", tmp_path)["results"]
+    assert result["equal_returns"] is True
+
+
+def test_plots_are_made_of_results(tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    newest = sorted((FOLDER / "results").glob("throughput-????-??-??.json"))
+    results = newest[-1] if newest else tmp_path / "made.json"
+    if not newest:
+        median = {"sync": 3.0, "async": 1.0, "remote": 2.0}
+        case = {"case": "cartpole", "env": "CartPole-v1", "num_envs": 64, "num_workers": 2, "median": median}
+        results.write_text(json.dumps({"benchmark": "throughput", "results": [case]}))
+    command = [sys.executable, str(FOLDER / "plot.py"), str(results), "--output", str(tmp_path)]
+    subprocess.run(command, check=True, timeout=60, stdout=subprocess.DEVNULL)
+    pictures = list(tmp_path.glob("*.png"))
+    assert pictures
+    assert all(path.read_bytes().startswith(b"\x89PNG") for path in pictures)
+
+
+SPIN = "import sys, time; print('child', flush=True); time.sleep(600)"
+
+CONTENDERS = f"""
+import contextlib, os, subprocess, sys, time
+
+@contextlib.contextmanager
+def counts(config):
+    yield lambda seconds: {{"steps": config["steps"], "seconds": seconds}}
+
+@contextlib.contextmanager
+def fails_at_start(config):
+    raise RuntimeError("no licence")
+    yield
+
+@contextlib.contextmanager
+def fails_later(config):
+    def run(seconds):
+        print("noise on stdout")
+        raise RuntimeError("out of fuel")
+    yield run
+
+@contextlib.contextmanager
+def leaves_a_child(config):
+    child = subprocess.Popen([sys.executable, "-c", {SPIN!r}], stdin=subprocess.DEVNULL)
+    yield lambda seconds: {{"steps": 1, "seconds": 1.0, "child": child.pid}}
+"""
+
+
+@pytest.fixture
+def made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Contenders of this test's own: ``made("counts", steps=3)``."""
+    import slices
+
+    package = tmp_path / "contenders"
+    package.mkdir()
+    (package / "slice.py").write_text((FOLDER / "contenders" / "slice.py").read_text())
+    (package / "made.py").write_text(CONTENDERS)
+    monkeypatch.setattr(slices, "CHILD", package / "slice.py")
+    return lambda name, **config: slices.Contender(f"made:{name}", config, start_seconds=30.0)
+
+
+def test_who_fails_is_left_out_with_the_reason_and_the_others_go_on(made: Any) -> None:
+    from slices import interleave
+
+    contenders = {
+        "good": made("counts", steps=30),
+        "broken": made("fails_at_start"),
+        "breaks": made("fails_later"),
+    }
+    accounts = interleave(contenders, repeats=3, seconds=0.5)
+    assert accounts["good"].rates == [60.0] * 3
+    assert accounts["good"].error is None
+    assert "no licence" in str(accounts["broken"].error)
+    assert "out of fuel" in str(accounts["breaks"].error)
+    assert accounts["breaks"].median is None
+
+
+def test_what_a_contender_started_ends_with_it(made: Any) -> None:
+    from slices import interleave
+
+    accounts = interleave({"parent": made("leaves_a_child")}, repeats=1, seconds=0.1)
+    child = accounts["parent"].answers[0]["child"]
+    wait_until(lambda: not lives(child), 5.0, "the end of the contender's child")
+
+
+def test_a_peer_that_cannot_be_installed_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import venvs
+
+    def pip(command: list[str]) -> None:
+        raise subprocess.CalledProcessError(1, command, stderr="WARNING: slow\nERROR: no matching distribution\n")
+
+    monkeypatch.setenv("REMOTE_GYM_BENCHMARK_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(venvs, "_run", pip)
+    assert "not installed" in str(venvs.find("ray").error)
+    found = venvs.install("ray")
+    assert found == venvs.Venv(None, "ERROR: no matching distribution")
+    assert venvs.find("ray") == found  # remembered
+
+
+def result(case: str, num_envs: int, **median: float) -> dict[str, Any]:
+    return {"case": case, "env": case, "num_envs": num_envs, "median": median}
+
+
+def test_targets_and_losses_are_ratios_within_a_case() -> None:
+    import summary
+
+    results = {
+        "throughput": [
+            result("cartpole", 64, remote=90.0, halves=120.0, sync=100.0, **{"async": 10.0}),
+            result("cartpole", 256, remote=100.0, sync=100.0),
+        ],
+        "latency": [{"microseconds": {"single": {"p50": 300.0}, "echo": {"p50": 200.0}}}],
+    }
+    found = {one.work: one for one in summary.targets(results)}
+    assert found["CartPole, 64 envs, step() / AsyncVectorEnv"].measured == 9.0
+    assert found["CartPole, 64 envs, step() / AsyncVectorEnv"].verdict == "yes"
+    assert found["CartPole, 64 envs, two in flight / AsyncVectorEnv"].measured == 12.0
+    assert found["CartPole, 256 envs, step() / AsyncVectorEnv"].verdict == "not measured"
+    assert found["one env: our time / bare gRPC echo's"].verdict == "yes"
+    assert summary.Target("too slow", 1.7, 1.6, 1.3, at_most=True).verdict == "NO"
+    assert list(summary.losses(results)) == []
+    results["throughput"][1]["median"]["sync"] = 200.0
+    ((case, _, times, _),) = summary.losses(results)
+    assert (case, times) == ("cartpole, 256 envs", 2.0)
+
+
+def test_every_contender_has_a_title_and_every_peer_its_requirements() -> None:
+    import summary
+    import throughput
+    import venvs
+
+    for case in throughput.CASES.values():
+        assert {*case.contenders, *case.peers} <= set(throughput.TITLES)
+    assert set(throughput.PEER_KINDS) | {"original"} == set(venvs.PEERS)
+    assert set(summary.WHY) == set(throughput.TITLES) - set(throughput.REMOTE)
+    for path in (FOLDER / "peers").glob("*.txt"):
+        assert re.search(r"^[\w-]+==", path.read_text(), re.MULTILINE), path
