@@ -35,6 +35,8 @@ _OPTIONS: list[tuple[str, int]] = [
     ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
     ("grpc.enable_retries", 0),  # a retry would run a step twice; sessions know better
     ("grpc.use_local_subchannel_pool", 1),  # closing this channel closes its connection
+    # Flow control is left to gRPC, which widens a stream's window to the message that is awaited: measured with 20 and
+    # 100 ms of delay, 1.8 MB take one round trip and the time of their bytes; look-ahead and frame size change nothing.
     # A dead peer is noticed within 50 s. All three are needed: gRPC relies on the ping timeout alone.
     ("grpc.keepalive_time_ms", 30_000),
     ("grpc.keepalive_timeout_ms", 20_000),

@@ -6,6 +6,7 @@ import contextlib
 import itertools
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -17,11 +18,12 @@ import grpc
 import numpy as np
 import psutil
 import pytest
-from conftest import ServeProcess, ServerFactory
+from conftest import Certificates, ServeProcess, ServerFactory
 from helpers import HOSTILE, wait_until
 
 from remote_gym import RefusedError, RemoteVectorEnv, values
 from remote_gym.batches import Open, Opened, Reset, Step
+from remote_gym.server import listening
 from remote_gym.server.servicer import UNREAD_BYTES
 from remote_gym.wire.messages import PROTOCOL_MAX, PROTOCOL_MIN, SESSION_METHOD, pack_client, read_server
 
@@ -150,6 +152,21 @@ def test_a_client_that_never_reads_delays_the_stop_by_no_more_than_the_grace(ser
         assert time.monotonic() - began < 2.5
     finally:
         rude.close()
+
+
+@pytest.mark.parametrize("tls", [False, True])
+def test_who_connects_and_says_nothing_is_dropped(
+    serve: ServerFactory, certificates: Certificates, monkeypatch: pytest.MonkeyPatch, tls: bool
+) -> None:
+    given = dict(listening.options())
+    assert given["grpc.server_handshake_timeout_ms"] == 10_000
+    monkeypatch.setattr(listening, "_OPTIONS", [*{**given, "grpc.server_handshake_timeout_ms": 300}.items()])
+    server = serve("CartPole-v1", num_workers=1, server_credentials_paths=certificates.server if tls else None)
+    with socket.create_connection(("127.0.0.1", server.port), timeout=5.0) as connection:
+        began = time.monotonic()
+        while connection.recv(65_536):  # without TLS the server greets first
+            pass
+        assert time.monotonic() - began < 3.0
 
 
 def test_admission_limits_refuse_at_once_and_by_name(serve: ServerFactory) -> None:
