@@ -424,7 +424,7 @@ def drained(stage: Stage, operation: str) -> None:
 
 def worker_dies_while_detached(stage: Stage, operation: str) -> None:
     server, proxy = stage.server(short_lease=operation == "close")
-    with stage.trial(proxy) as trial:
+    with stage.trial(proxy, on_worker_failure="raise") as trial:
         victim = stage.random.choice(server.statistics()["worker_processes"])
         timer = threading.Timer(stage.random.uniform(0.0, 0.4), proxy.accept)
         harm = (proxy.cut, proxy.refuse, lambda: os.kill(victim, signal.SIGKILL), timer.start)
