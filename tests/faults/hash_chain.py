@@ -73,6 +73,10 @@ class HashChainEnv(gym.Env[Any, Any]):
         """Change the state and return `count` bytes."""
         return np.full(count, self.mix(tag), np.uint8)
 
+    def process_id(self) -> int:
+        """Tell where it lives; changes nothing."""
+        return os.getpid()
+
     def close(self) -> None:
         if self._journal is not None:
             self._note(CLOSE, 0)
