@@ -28,22 +28,25 @@ class Trial:
         proxy: What it goes through.
     """
 
-    def __init__(self, proxy: Proxy, folder: Path, num_envs: int = 3, seed: int = 0, **options: Any) -> None:
+    def __init__(
+        self, proxy: Proxy, folder: Path, num_envs: int = 3, seed: int = 0, journal: bool = True, **options: Any
+    ) -> None:
         self.proxy, self.num_envs = proxy, num_envs
         self.tag = 0
         self._random = random.Random(seed)
         serial = next(_serial)
         self._journals = [folder / f"{name}-{serial}" for name in ("remote", "local")]
+        self._noted = journal
         self.remote = RemoteVectorEnv(
             proxy.address,
             num_envs=num_envs,
-            remote_args={"entrypoint_kwargs": {"journal": str(self._journals[0])}},
+            remote_args={"entrypoint_kwargs": {"journal": str(self._journals[0])} if journal else {}},
             **options,
         )
         self.local = SyncVectorEnv([self._make_local(i) for i in range(num_envs)])
 
     def _make_local(self, index: int) -> Any:
-        return lambda: HashChainEnv(index, str(self._journals[1]))
+        return lambda: HashChainEnv(index, str(self._journals[1]) if self._noted else None)
 
     def _next_tag(self) -> int:
         self.tag += 1
