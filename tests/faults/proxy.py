@@ -81,7 +81,8 @@ class Proxy:
         self._thread.start()
         self._flowing = asyncio.Event()
         self._flowing.set()
-        self._run(self._listen(0))
+        self._refusing = False
+        self._run(self._listen())
 
     def _run(self, coroutine: Coroutine[Any, Any, Any]) -> Any:
         return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result(10.0)
@@ -89,10 +90,9 @@ class Proxy:
     def _soon(self, function: Callable[..., Any], *args: Any) -> None:
         self._loop.call_soon_threadsafe(function, *args)
 
-    async def _listen(self, port: int) -> None:
-        self._server = await asyncio.start_server(self._serve, "127.0.0.1", port)
-        self.port = self._server.sockets[0].getsockname()[1]
-        self.address = f"127.0.0.1:{self.port}"
+    async def _listen(self) -> None:
+        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
+        self.address = f"127.0.0.1:{self._server.sockets[0].getsockname()[1]}"
 
     # What a test does to it, from other threads
 
@@ -138,21 +138,19 @@ class Proxy:
         self._soon(lambda: [connection.flowing.set() for connection in self._connections])
 
     def refuse(self) -> None:
-        """Refuse new connections."""
-
-        async def run() -> None:
-            self._server.close()
-
-        self._run(run())
+        """Reset new connections as soon as they have come."""
+        self._refusing = True
 
     def accept(self) -> None:
-        """Accept connections again, on the same port."""
-        if not self._server.is_serving():
-            self._run(self._listen(self.port))
+        """Accept connections again."""
+        self._refusing = False
 
     # Bytes
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if self._refusing:
+            _reset(writer)
+            return
         self.accepted += 1
         host, _, port = self.target.rpartition(":")
         try:

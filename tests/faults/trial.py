@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from faults.hash_chain import CALL, CLOSE, RESET, SLEEP_FROM, STEP, HashChainEnv, read_journal
+from faults.hash_chain import BUILD, CALL, CLOSE, RESET, SLEEP_FROM, STEP, HashChainEnv, read_journal
 from faults.proxy import Proxy
 from gymnasium.vector import SyncVectorEnv
 
@@ -103,6 +103,10 @@ class Trial:
     def closes(self) -> int:
         """How many environments were closed remotely."""
         return int((read_journal(self._journals[0])["operation"] == CLOSE).sum())
+
+    def builds(self) -> int:
+        """How many environments were built remotely."""
+        return int((read_journal(self._journals[0])["operation"] == BUILD).sum())
 
     def __enter__(self) -> Trial:
         return self

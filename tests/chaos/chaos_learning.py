@@ -1,0 +1,105 @@
+"""PPO on CartPole while workers are killed and the link is cut: it learns as fast as without."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import random
+import signal
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+import pytest
+from chaos.serving import Served, served
+from conftest import Certificates
+from faults.proxy import Proxy
+from gymnasium.vector import SyncVectorEnv
+
+from remote_gym import RemoteVectorEnv
+
+pytest.importorskip("torch")
+
+KILL_PROBABILITY = 0.0025  # of one worker, per vector step
+CUT_SECONDS = 10.0
+SEEDS = (1, 2, 3)
+MAX_STEPS = 300_000
+
+FILE = Path(__file__).parents[2] / "exploration" / "train_ppo.py"
+
+
+def load() -> Any:
+    spec = importlib.util.spec_from_file_location("train_ppo", FILE)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+class Harmed(RemoteVectorEnv):
+    """Kills a worker of its server now and then, in the middle of a step."""
+
+    def harm(self, server: Served, seed: int) -> None:
+        self._server, self._choose, self.kills = server, random.Random(seed), 0
+
+    def step(self, actions: Any) -> Any:
+        self.step_async(actions)
+        if self._choose.random() < KILL_PROBABILITY:
+            os.kill(self._choose.choice(self._server.descendants()).pid, signal.SIGKILL)
+            self.kills += 1
+        return self.step_wait()
+
+
+def learn(module: Any, envs: Any, seed: int) -> int:
+    """Return the environment steps until solved."""
+    trainer = module.Trainer(envs, seed, MAX_STEPS)
+    trainer.train()
+    assert trainer.solved, f"not solved within {MAX_STEPS} steps: {trainer.recent_return}"
+    return int(trainer.steps)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_learning_does_not_suffer(certificates: Certificates, record: dict[str, Any], seed: int) -> None:
+    module = load()
+    module.torch.set_num_threads(1)
+    calm, harmed, kills, cuts = [], [], 0, 0
+    for own in SEEDS:
+        with SyncVectorEnv([lambda: gym.make("CartPole-v1")] * module.NUM_ENVS) as local:
+            calm.append(learn(module, local, own))
+        with (
+            served(
+                "CartPole-v1", num_workers=2, server_credentials_paths=list(map(str, certificates.server))
+            ) as server,
+            Proxy(server.address) as proxy,
+            Harmed(proxy.address, num_envs=module.NUM_ENVS, client_credentials_paths=certificates.client) as envs,
+        ):
+            envs.harm(server, seed + own)
+            done = threading.Event()
+            cutter = Cutter(proxy, done)
+            cutter.start()
+            try:
+                harmed.append(learn(module, envs, own))
+            finally:
+                done.set()
+                cutter.join()
+            kills, cuts = kills + envs.kills, cuts + cutter.cuts
+        record.update(calm_steps=calm, harmed_steps=harmed, kills=kills, cuts=cuts)
+    record["ratio_of_medians"] = round(float(np.median(harmed) / np.median(calm)), 3)
+    assert record["ratio_of_medians"] <= 1.2
+
+
+class Cutter(threading.Thread):
+    """Cuts the link every `CUT_SECONDS`."""
+
+    def __init__(self, proxy: Proxy, done: threading.Event) -> None:
+        super().__init__()
+        self.proxy, self.done, self.cuts = proxy, done, 0
+
+    def run(self) -> None:
+        due = time.monotonic() + CUT_SECONDS
+        while not self.done.wait(max(0.0, due - time.monotonic())):
+            self.proxy.cut()
+            self.cuts, due = self.cuts + 1, due + CUT_SECONDS

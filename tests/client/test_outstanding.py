@@ -1,0 +1,33 @@
+from __future__ import annotations
+
+from remote_gym.batches import Refused, Returned
+from remote_gym.client.outstanding import Outstanding
+
+
+def test_each_part_of_an_answer_is_taken_once() -> None:
+    outstanding = Outstanding(3)
+    outstanding.add(1, None, b"one")
+    assert outstanding.take(Returned(1, [0, 2], []))
+    assert not outstanding.take(Returned(1, [0, 2], []))
+    assert not outstanding.take(Returned(1, [2], []))
+    assert outstanding.missing() == [(1, [1])]
+    assert outstanding.take(Returned(1, [1], []))
+    assert not outstanding.take(Returned(1, [1], []))
+    assert outstanding.missing() == []
+
+
+def test_a_whole_answer_or_a_refusal_ends_a_request() -> None:
+    outstanding = Outstanding(2)
+    for number, answer in ((1, Returned(1, None, [])), (2, Refused(2, "", ""))):
+        outstanding.add(number, None, b"")
+        assert outstanding.missing() == [(number, None)]
+        assert outstanding.take(answer)
+        assert not outstanding.take(answer)
+
+
+def test_only_what_the_server_never_got_is_sent_again() -> None:
+    outstanding = Outstanding(2)
+    for number in (1, 2, 3):
+        outstanding.add(number, [number % 2], b"%d" % number)
+    assert list(outstanding.above(1)) == [b"2", b"3"]
+    assert list(outstanding.above(3)) == []

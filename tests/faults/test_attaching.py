@@ -1,0 +1,102 @@
+"""Who may come back, and what the others are told; over the wire, by hand."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from conftest import ServerFactory
+from helpers import wait_until
+
+from remote_gym import RemoteVectorEnv, SessionLost
+from remote_gym.batches import Attach, Attached, Lost, Opened
+from remote_gym.client import channel as channels
+from remote_gym.client.call import SessionCall
+from remote_gym.wire.messages import pack_client
+
+
+def ask(envs: RemoteVectorEnv, change: Callable[[Attach], Attach]) -> Any:
+    """Attach to the session of `envs` on a stream of our own; return the answer."""
+    stream = envs._connection.stream
+    opened: Opened = stream.opened
+    shared = channels.acquire(stream.address)
+    try:
+        call = SessionCall(shared)
+        message = Attach(opened.session_id, opened.token, opened.server_epoch, opened.protocol, [])
+        call.send(pack_client(change(message)))
+        answer = call.receive(5.0)
+        call.end()
+        return answer
+    finally:
+        channels.release(shared)
+
+
+@pytest.mark.parametrize(
+    ("field", "reason"), [("token", "EXPIRED"), ("session_id", "EXPIRED"), ("server_epoch", "SERVER_RESTARTED")]
+)
+def test_who_does_not_know_the_secret_gets_nothing(serve: ServerFactory, field: str, reason: str) -> None:
+    with RemoteVectorEnv(serve().address, num_envs=2) as envs:
+        envs.reset(seed=1)
+
+        def spoil(message: Attach) -> Attach:
+            right: bytes = getattr(message, field)
+            return replace(message, **{field: bytes([right[0] ^ 1]) + right[1:]})
+
+        answer = ask(envs, spoil)
+        assert isinstance(answer, Lost) and answer.reason == reason
+        envs.step([0, 0])  # and whose session it is does not notice
+
+
+def test_a_wrong_token_and_no_session_sound_the_same(serve: ServerFactory) -> None:
+    with RemoteVectorEnv(serve().address, num_envs=1) as envs:
+        envs.reset()
+        words = {
+            ask(envs, lambda m: replace(m, token=bytes(32))).detail,
+            ask(envs, lambda m: replace(m, session_id=bytes(16))).detail,
+        }
+        assert len(words) == 1
+
+
+def test_the_newest_attach_wins_and_the_older_client_is_told(serve: ServerFactory) -> None:
+    with RemoteVectorEnv(serve().address, num_envs=2) as envs:
+        envs.reset()
+        assert isinstance(ask(envs, lambda message: message), Attached)
+        with pytest.raises(SessionLost, match="FENCED"):
+            envs.step([0, 0])
+
+
+def test_what_ended_is_told_by_its_reason(serve: ServerFactory) -> None:
+    server = serve(lease_seconds=0.1)
+    with RemoteVectorEnv(server.address, num_envs=1) as envs:
+        envs.reset()
+        closed = Attach(**vars(_attach_of(envs)))
+    answer = _say(envs, closed)
+    assert isinstance(answer, Lost) and answer.reason == "CLOSED"
+    with RemoteVectorEnv(server.address, num_envs=1) as envs:
+        envs.reset()
+        expired = _attach_of(envs)
+        envs._connection.stream._drop_stream()
+        wait_until(lambda: server.statistics()["sessions"] == 0, 5.0, "the end of the lease")
+        answer = _say(envs, expired)
+        assert isinstance(answer, Lost) and answer.reason == "EXPIRED" and "0.1 s" in answer.detail
+        with pytest.raises(SessionLost, match="EXPIRED"):
+            envs.step([0])
+
+
+def _attach_of(envs: RemoteVectorEnv) -> Attach:
+    opened = envs._connection.stream.opened
+    return Attach(opened.session_id, opened.token, opened.server_epoch, opened.protocol, [])
+
+
+def _say(envs: RemoteVectorEnv, message: Attach) -> Any:
+    shared = channels.acquire(envs._connection.address)
+    try:
+        call = SessionCall(shared)
+        call.send(pack_client(message))
+        answer = call.receive(5.0)
+        call.end()
+        return answer
+    finally:
+        channels.release(shared)

@@ -1,0 +1,181 @@
+"""The rules of one session, alone: no gRPC, no workers. What cannot be timed from outside is shown here."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from remote_gym import failpoints
+from remote_gym.batches import Attach, Attached, Close, Closed, Lost, Open, Refused, Render
+from remote_gym.server.checks import RefusalError
+from remote_gym.server.counters import Counters
+from remote_gym.server.ledger import SessionEvent
+from remote_gym.server.session import Session
+from remote_gym.wire.messages import pack_server, read_server
+
+ANSWER = pack_server(Closed())  # any bytes will do
+
+
+class Outlet:
+    """Remembers what was sent."""
+
+    def __init__(self) -> None:
+        self.frames: list[bytes] = []
+        self.ended = False
+
+    def send(self, frame: bytes) -> None:
+        self.frames.append(frame)
+
+    def end(self) -> None:
+        self.ended = True
+
+    @property
+    def messages(self) -> list[Any]:
+        return [read_server(frame) for frame in self.frames]
+
+
+class Environments:
+    """Takes requests and answers none; the test does. Request 66 is refused."""
+
+    def __init__(self) -> None:
+        self.ran: list[int] = []
+        self.running = 0
+
+    def command(self, message: Any) -> Any:
+        if message.number == self.refused:
+            raise RefusalError("request", "no")
+        return None
+
+    refused = 66
+
+    def run(self, message: Any, _command: Any) -> None:
+        self.ran.append(message.number)
+
+    def release(self) -> None:
+        pass
+
+
+class Settings:
+    lease_seconds = 0.05
+
+
+@pytest.fixture
+def run() -> Iterator[Callable[[Callable[[Session, Environments], Any]], None]]:
+    """Run an async function with an opened session and what stands for its environments."""
+
+    def go(test: Any) -> None:
+        async def main() -> None:
+            settings: Any = Settings()
+            pool: Any = None
+            session = Session(Open(1, 1, b"n" * 16, 2), b"", settings, pool, Counters(), lambda _session: None)
+            environments: Any = Environments()
+            session._environments = session._checker = environments
+            session.ledger.apply(SessionEvent.OPENED)
+            await test(session, environments)
+
+        asyncio.run(main())
+
+    yield go
+    failpoints.disarm()
+
+
+def attach(session: Session, outlet: Outlet, *missing: tuple[int, Any]) -> list[Any]:
+    """Attach; return what was sent after Attached."""
+    session.attach(Attach(session.id, session.token, b"", 1, missing), outlet)
+    first, *others = outlet.messages
+    assert isinstance(first, Attached)
+    return others
+
+
+def test_what_an_old_stream_still_brings_is_not_run(run: Any) -> None:
+    async def test(session: Session, environments: Environments) -> None:
+        old, new = Outlet(), Outlet()
+        attach(session, old)
+        session.receive(Render(1), old)
+        attach(session, new, (1, None))
+        session.receive(Render(2), old)
+        session.receive(Close(), old)
+        assert environments.ran == [1]
+        assert session.ledger.highest == 1
+        session.receive(Render(2, [0]), new)  # the same number, from who holds the session
+        assert isinstance(new.messages[-1], Refused)  # its environment is busy: it was looked at
+        assert [type(message) for message in old.messages] == [Attached, Lost]
+        assert old.messages[-1].reason == "FENCED" and old.ended
+
+    run(test)
+
+
+def test_the_end_of_an_old_stream_does_not_detach(run: Any) -> None:
+    async def test(session: Session, _environments: Environments) -> None:
+        old, new = Outlet(), Outlet()
+        attach(session, old)
+        attach(session, new)
+        session.detach(old)
+        session.receive(Render(1), new)
+        session._answered(1, None, ANSWER)
+        assert new.frames[-1] == ANSWER
+        await asyncio.sleep(2 * Settings.lease_seconds)
+        assert not new.ended
+
+    run(test)
+
+
+def test_the_lease_runs_only_while_detached(run: Any) -> None:
+    async def test(session: Session, _environments: Environments) -> None:
+        first, second, third = Outlet(), Outlet(), Outlet()
+        attach(session, first)
+        session.detach(first)
+        attach(session, second)
+        await asyncio.sleep(2 * Settings.lease_seconds)
+        assert session.reason is None
+        session.detach(second)
+        await asyncio.sleep(2 * Settings.lease_seconds)
+        assert session.reason is not None and session.reason.reason == "EXPIRED"
+        with pytest.raises(Exception, match="gone"):
+            attach(session, third)
+
+    run(test)
+
+
+def test_an_answer_is_stored_before_it_is_sent(run: Any) -> None:
+    async def test(session: Session, _environments: Environments) -> None:
+        outlet, seen = Outlet(), []
+        attach(session, outlet)
+        session.receive(Render(1), outlet)
+        failpoints.arm("server.answer.ready", lambda: seen.append((session.ledger.stored_bytes, len(outlet.frames))))
+        failpoints.arm("server.answer.stored", lambda: seen.append((session.ledger.stored_bytes, len(outlet.frames))))
+        session._answered(1, None, ANSWER)
+        assert seen == [(0, 1), (len(ANSWER), 1)]
+        assert outlet.frames[1:] == [ANSWER]
+
+    run(test)
+
+
+def test_a_refusal_consumes_its_number_and_is_stored(run: Any) -> None:
+    async def test(session: Session, environments: Environments) -> None:
+        environments.refused = 1
+        outlet, later = Outlet(), Outlet()
+        attach(session, outlet)
+        session.receive(Render(1), outlet)
+        session.receive(Render(2), outlet)
+        assert environments.ran == [2]
+        assert session.reason is None
+        (refused,) = attach(session, later, (1, None), (2, None))
+        assert isinstance(refused, Refused) and refused.number == 1
+
+    run(test)
+
+
+def test_a_number_out_of_order_ends_the_session(run: Any) -> None:
+    async def test(session: Session, environments: Environments) -> None:
+        outlet = Outlet()
+        attach(session, outlet)
+        session.receive(Render(1), outlet)
+        session.receive(Render(1), outlet)
+        assert environments.ran == [1]
+        assert outlet.messages[-1].reason == "BROKEN" and outlet.ended
+
+    run(test)
