@@ -50,6 +50,10 @@ BACK_OFF_SECONDS = (0.0, 0.05, 0.1, 0.2, 0.4)
 """Waits before the attempts to attach again, the last one repeated; each is jittered by half."""
 
 
+MAX_UNHEARD = 3
+"""How often a session may be taken back from whoever has fenced it: two clients must not fight over it for ever."""
+
+
 class _UnansweredError(Exception):
     """Attach was not answered in time."""
 
@@ -93,6 +97,7 @@ class SessionStream:
         self._shared = channels.acquire(address)
         self._stream: SessionCall | None = None
         self._attaching: SessionCall | None = None  # Attach was sent, the answer is still to come
+        self._unheard = 0  # attempts to open or attach without an answer, of which the server may hear late
         try:
             self._shared.wait_until_ready(connect_timeout)
             self.opened = self._open(message, connect_timeout)
@@ -124,7 +129,7 @@ class SessionStream:
                 wait = _back_off(attempt)
                 if now + wait > deadline or not _is_transient(error):
                     raise self._not_opened(error) from error
-            self._drop_stream()
+            self._give_up_attempt()
             time.sleep(wait)
             attempt += 1
 
@@ -204,6 +209,11 @@ class SessionStream:
                 self._drop_stream()
                 raise
             if isinstance(answer, Lost):
+                if answer.reason == "FENCED" and self._unheard:
+                    # Maybe by an attempt of our own that has arrived late. If it was someone else, they are told now.
+                    self._unheard -= 1
+                    self._drop_stream()
+                    continue
                 raise self._lose(SessionLost(answer.reason, answer.detail))
 
     def check(self) -> None:
@@ -243,6 +253,10 @@ class SessionStream:
             if stream is not None:
                 stream.end()
         self._stream = self._attaching = None
+
+    def _give_up_attempt(self) -> None:
+        self._drop_stream()
+        self._unheard = min(self._unheard + 1, MAX_UNHEARD)
 
     def _lose(self, error: RemoteGymError) -> RemoteGymError:
         self._lost = error
@@ -287,7 +301,7 @@ class SessionStream:
             except (grpc.RpcError, EOFError, ValueError, _UnansweredError) as error:
                 # ValueError: the channel was closed just now, by a fork in another thread
                 last = str(error.details() if isinstance(error, grpc.Call) else error)
-                self._drop_stream()
+                self._give_up_attempt()
         logger.info("attached to %s again after %d attempts", self.address, attempt)
 
     def _new_stream(self) -> SessionCall:

@@ -152,3 +152,27 @@ def test_a_client_that_asks_impatiently_still_attaches(stage: Stage) -> None:
                 continue
         assert got[0].tobytes() == trial.local.step(actions)[0].tobytes()
         trial.check_journals()
+
+
+@pytest.mark.parametrize("point", ["client.open.sent", "client.attach.sent"])
+def test_an_attempt_that_arrives_late_takes_nothing_away(stage: Stage, point: str) -> None:
+    """The connection of one attempt stalls, the next one succeeds, then the server hears of the first after all."""
+    server, proxy = stage.server()
+    with short_keepalive(), stage.trial(proxy, prepare=False) as trial:
+        if point == "client.open.sent":
+            stage.arm(point, proxy.freeze)
+            trial.reset(1)
+        else:
+            trial.reset(1)
+            stage.arm("client.request.sent", proxy.cut)
+            stage.arm(point, proxy.freeze)
+            trial.step()
+        assert stage.fired
+        trial.step()
+        attaches = server.statistics()["attaches"]
+        proxy.thaw()
+        time.sleep(0.2)  # it may take its time, or be dropped as its connection has ended
+        trial.step()
+        trial.step()
+        print(f"{server.statistics()['attaches'] - attaches} attaches since the thaw")
+        trial.check_journals()
