@@ -220,6 +220,13 @@ ServerMessage = Union[Opened, Attached, Transition, Returned, Refused, Lost, Clo
 
 
 @dataclass(frozen=True)
+class Bundle:
+    """Several serialised ServerMessages, in order."""
+
+    messages: Sequence[bytes]
+
+
+@dataclass(frozen=True)
 class Fragment:
     """A piece of a larger message."""
 

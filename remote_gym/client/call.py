@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import queue
 import threading
+from collections import deque
 from typing import Any
 
-from remote_gym.batches import ServerMessage
+from remote_gym.batches import Bundle, ServerMessage
 from remote_gym.client.channel import SharedChannel
 from remote_gym.wire.messages import SESSION_METHOD, Joiner, pack_client, read_server, split
 
@@ -22,6 +23,7 @@ class SessionCall:
         self._shared = shared
         self._call, self._requests = shared.open_stream(SESSION_METHOD)
         self._joiner = Joiner(read_server)
+        self._bundled: deque[bytes] = deque()
         self._pumped: queue.SimpleQueue[Any] | None = None
         self._reading = threading.Lock()  # gRPC breaks down if two threads read, as when one waits and one closes
 
@@ -41,8 +43,11 @@ class SessionCall:
             raise TimeoutError
         try:
             while True:
-                message = self._joiner.feed(self._next(timeout_seconds))
-                if message is not None:
+                data = self._bundled.popleft() if self._bundled else self._next(timeout_seconds)
+                message = self._joiner.feed(data)
+                if type(message) is Bundle:
+                    self._bundled.extend(message.messages)
+                elif message is not None:
                     return message  # type: ignore[no-any-return]
         finally:
             self._reading.release()

@@ -6,7 +6,7 @@ Knows nothing of numbers, streams or leases: what a request's answer is, and whe
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import pairwise
@@ -36,6 +36,10 @@ from remote_gym.workers.memory import SharedBlock
 from remote_gym.workers.pool import Block, Pool
 from remote_gym.workers.process import Callback, WorkerLost, WorkerProcess
 from remote_gym.workers.rows import Rows
+
+CHUNK_SECONDS = 0.002
+"""Work of one worker that is answered together, where the client wants early answers. Shorter costs more messages than
+it saves waiting; longer keeps environments that are ready from being stepped again."""
 
 OnAnswer = Callable[[int, Indices, bytes], None]
 """Called with request number, env indices and the answer as a serialised message."""
@@ -236,6 +240,8 @@ class SessionEnvironments:
         if isinstance(request, Step):
             self._write_actions(request)
         parts = self._parts(request.indices)
+        if self._message.reply_early and isinstance(request, Step):
+            parts = [chunk for part in parts for chunk in _chunks(*part)]
         operation = _Operation(request, len(parts), self._message.reply_early and len(parts) > 1)
         if self._untold:
             parts = self._tell(operation, parts)
@@ -403,6 +409,18 @@ class SessionEnvironments:
             self._broken[block.group] = lost
         for command, callback in self._postponed.pop(block.group, []):
             self._submit(block, command, callback)
+
+
+def _chunks(block: Block, own: list[int] | None, positions: Sequence[int]) -> Iterator[_Part]:
+    """Yield a part as several, each about `CHUNK_SECONDS` of work: answers need not wait for the rest."""
+    seconds = block.worker.step_seconds
+    size = max(1, int(CHUNK_SECONDS / seconds)) if seconds else len(positions)
+    if size >= len(positions):
+        yield block, own, positions
+        return
+    mine = list(range(block.first, block.stop)) if own is None else own
+    for start in range(0, len(mine), size):
+        yield block, mine[start : start + size], positions[start : start + size]
 
 
 async def _in_order(coroutines: Iterable[Coroutine[Any, Any, Any]]) -> list[Any]:

@@ -11,7 +11,7 @@ from typing import Any
 import grpc
 
 from remote_gym import failpoints
-from remote_gym.batches import Attach, Lost, Open, Refused
+from remote_gym.batches import Attach, Bundle, Lost, Open, Refused
 from remote_gym.errors import ProtocolError
 from remote_gym.server.checks import RefusalError
 from remote_gym.server.counters import Counters
@@ -34,6 +34,11 @@ UNREAD_BYTES = 1 << 20
 
 Context = Any
 """grpc.aio.ServicerContext; its methods are not typed by the library."""
+
+
+BUNDLE_BYTES = 1 << 18
+"""Answers that wait while another is written travel as one message up to this size: with an environment per answer, a
+message costs more than what it carries. Larger ones gain nothing."""
 
 
 class StreamOutlet:
@@ -74,19 +79,28 @@ class StreamOutlet:
         """Write frames as they come, until `end`."""
         while True:
             while self._frames:
-                frame = self._frames.popleft()
+                frame, size = self._next()
                 for message in split(frame, pack_server):
                     failpoints.hit("server.frame.write")
                     self._counters.sent_bytes += len(message)
                     await context.write(message)
                     failpoints.hit("server.frame.written")
-                self._unread_bytes -= len(frame)
+                self._unread_bytes -= size
                 self._written.set()
                 del frame  # or it would live until the next one
             if self._ended:
                 return
             self._wake.clear()
             await self._wake.wait()
+
+    def _next(self) -> tuple[bytes, int]:
+        """Take the frame to be written next, or a bundle of small ones; return it and the bytes that waited."""
+        frames = [self._frames.popleft()]
+        size = len(frames[0])
+        while self._frames and size + len(self._frames[0]) <= BUNDLE_BYTES:
+            frames.append(self._frames.popleft())
+            size += len(frames[-1])
+        return (frames[0] if len(frames) == 1 else pack_server(Bundle(frames))), size
 
 
 class Servicer:

@@ -17,6 +17,7 @@ from google.protobuf.message import DecodeError
 from remote_gym.batches import (
     Attach,
     Attached,
+    Bundle,
     Call,
     ClientMessage,
     Close,
@@ -224,6 +225,7 @@ _PACK_SERVER: dict[type[Any], _Pack] = {
     Lost: lambda m: {"lost": pb.Lost(reason=m.reason, detail=m.detail)},
     Closed: lambda m: {"closed": pb.Closed()},
     Fragment: _PACK_CLIENT[Fragment],
+    Bundle: lambda m: {"bundle": pb.Bundle(messages=m.messages)},
 }
 
 _READ_SERVER: dict[str, _Read] = {
@@ -262,6 +264,7 @@ _READ_SERVER: dict[str, _Read] = {
     "lost": lambda m: Lost(m.reason, m.detail),
     "closed": lambda m: Closed(),
     "fragment": lambda m: Fragment(m.data, m.last, m.total_bytes),
+    "bundle": lambda m: Bundle(list(m.messages)),
 }
 
 
@@ -272,7 +275,7 @@ def pack_client(message: ClientMessage | Fragment) -> bytes:
     return pb.ClientMessage(**_PACK_CLIENT[type(message)](message)).SerializeToString()
 
 
-def pack_server(message: ServerMessage | Fragment) -> bytes:
+def pack_server(message: ServerMessage | Fragment | Bundle) -> bytes:
     """Return `message` as a serialised ServerMessage."""
     if type(message) is Transition:
         return frames.pack_transition(message)
@@ -293,7 +296,7 @@ def read_client(data: bytes) -> ClientMessage | Fragment:
     return _read(pb.ClientMessage(), data, _READ_CLIENT)  # type: ignore[no-any-return]
 
 
-def read_server(data: bytes) -> ServerMessage | Fragment:
+def read_server(data: bytes) -> ServerMessage | Fragment | Bundle:
     """Return the message that a serialised ServerMessage holds.
 
     Raises:

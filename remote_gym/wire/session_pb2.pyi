@@ -69,7 +69,7 @@ class ClientMessage(_message.Message):
     def __init__(self, open: _Optional[_Union[Open, _Mapping]] = ..., attach: _Optional[_Union[Attach, _Mapping]] = ..., reset: _Optional[_Union[Reset, _Mapping]] = ..., step: _Optional[_Union[Step, _Mapping]] = ..., call: _Optional[_Union[Call, _Mapping]] = ..., render: _Optional[_Union[Render, _Mapping]] = ..., close: _Optional[_Union[Close, _Mapping]] = ..., fragment: _Optional[_Union[Fragment, _Mapping]] = ...) -> None: ...
 
 class ServerMessage(_message.Message):
-    __slots__ = ("opened", "attached", "transition", "returned", "refused", "lost", "closed", "fragment")
+    __slots__ = ("opened", "attached", "transition", "returned", "refused", "lost", "closed", "fragment", "bundle")
     OPENED_FIELD_NUMBER: _ClassVar[int]
     ATTACHED_FIELD_NUMBER: _ClassVar[int]
     TRANSITION_FIELD_NUMBER: _ClassVar[int]
@@ -78,6 +78,7 @@ class ServerMessage(_message.Message):
     LOST_FIELD_NUMBER: _ClassVar[int]
     CLOSED_FIELD_NUMBER: _ClassVar[int]
     FRAGMENT_FIELD_NUMBER: _ClassVar[int]
+    BUNDLE_FIELD_NUMBER: _ClassVar[int]
     opened: Opened
     attached: Attached
     transition: Transition
@@ -86,7 +87,14 @@ class ServerMessage(_message.Message):
     lost: Lost
     closed: Closed
     fragment: Fragment
-    def __init__(self, opened: _Optional[_Union[Opened, _Mapping]] = ..., attached: _Optional[_Union[Attached, _Mapping]] = ..., transition: _Optional[_Union[Transition, _Mapping]] = ..., returned: _Optional[_Union[Returned, _Mapping]] = ..., refused: _Optional[_Union[Refused, _Mapping]] = ..., lost: _Optional[_Union[Lost, _Mapping]] = ..., closed: _Optional[_Union[Closed, _Mapping]] = ..., fragment: _Optional[_Union[Fragment, _Mapping]] = ...) -> None: ...
+    bundle: Bundle
+    def __init__(self, opened: _Optional[_Union[Opened, _Mapping]] = ..., attached: _Optional[_Union[Attached, _Mapping]] = ..., transition: _Optional[_Union[Transition, _Mapping]] = ..., returned: _Optional[_Union[Returned, _Mapping]] = ..., refused: _Optional[_Union[Refused, _Mapping]] = ..., lost: _Optional[_Union[Lost, _Mapping]] = ..., closed: _Optional[_Union[Closed, _Mapping]] = ..., fragment: _Optional[_Union[Fragment, _Mapping]] = ..., bundle: _Optional[_Union[Bundle, _Mapping]] = ...) -> None: ...
+
+class Bundle(_message.Message):
+    __slots__ = ("messages",)
+    MESSAGES_FIELD_NUMBER: _ClassVar[int]
+    messages: _containers.RepeatedScalarFieldContainer[bytes]
+    def __init__(self, messages: _Optional[_Iterable[bytes]] = ...) -> None: ...
 
 class Fragment(_message.Message):
     __slots__ = ("data", "last", "total_bytes")

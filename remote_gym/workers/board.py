@@ -16,11 +16,11 @@ IDLE, BUILD, RESET, STEP, CALL, RENDER, CLOSE = range(len(OPERATIONS))
 
 NO_ENV_ID: Final = 2**64 - 1
 
-COUNT, ENV_ID, OPERATION = 0, 1, 2
+COUNT, ENV_ID, OPERATION, STEP_NANOSECONDS = 0, 1, 2, 3
 
 
 class Board:
-    """Three 64-bit words: a count that moves with every operation, the env_id of the current one, and its kind.
+    """64-bit words: a count that moves with every operation, the current one's env_id and kind, the duration of a step.
 
     Attributes:
         words: The words themselves. On the hot path a worker begins an operation once and then only writes
@@ -46,6 +46,16 @@ class Board:
         """Child side: say that the round is over."""
         self.words[OPERATION] = 0
         self.words[COUNT] += 1
+
+    def stepped(self, nanoseconds: int) -> None:
+        """Child side: say how long one environment's step took; kept as a moving average over the last few commands."""
+        old = self.words[STEP_NANOSECONDS] or nanoseconds
+        self.words[STEP_NANOSECONDS] = (7 * old + nanoseconds) // 8
+
+    @property
+    def step_seconds(self) -> float:
+        """Parent side: how long one environment's step takes here; 0 if that is not known yet."""
+        return float(self.words[STEP_NANOSECONDS]) * 1e-9
 
     def current_env_id(self) -> int | None:
         """Child side: whose turn it is; None between rounds."""

@@ -1,8 +1,9 @@
 """Both sides of a worker's socket: rounds as length-prefixed MessagePack.
 
 The server sends a *round*: a list of commands, each a list whose first item is its name. The worker answers each round
-with one list of results in the same order. Both ends are the same installation on the same machine, so the frames
-carry no version and MessagePack is used bare; whatever came from a client travels inside as bytes, packed by `values`.
+with lists of results in the same order, one list if all is quick. Both ends are the same installation on the same
+machine, so the frames carry no version and MessagePack is used bare; whatever came from a client travels inside as
+bytes, packed by `values`.
 """
 
 from __future__ import annotations

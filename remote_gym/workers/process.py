@@ -19,7 +19,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from remote_gym.workers.board import NO_ENV_ID, SIZE_BYTES, Board
-from remote_gym.workers.link import Command, Decoder, Result, encode
+from remote_gym.workers.link import RECEIVE_BYTES, Command, Decoder, Result, encode
 from remote_gym.workers.memory import SharedBlock
 
 logger = logging.getLogger("remote_gym.worker")
@@ -139,6 +139,11 @@ class WorkerProcess:
         if not self._in_flight and not self.stopping:
             self._send_round()
 
+    @property
+    def step_seconds(self) -> float:
+        """How long one environment's step takes here, lately; 0 if that is not known."""
+        return 0.0 if self.lost is not None else self._board.step_seconds
+
     def send_descriptor(self, descriptor: int) -> None:
         """Hand over a file descriptor for a command that is submitted next; the caller may close its own at once.
 
@@ -193,7 +198,8 @@ class WorkerProcess:
         for results in self._decoder.feed(data):
             self.has_answered = self.has_answered or self._has_started
             self._has_started = True
-            callbacks, self._in_flight = self._in_flight, []
+            # The results of a round may come in several messages.
+            callbacks, self._in_flight = self._in_flight[: len(results)], self._in_flight[len(results) :]
             for callback, result in zip(callbacks, results, strict=True):
                 callback(result)
             if self._waiting and not self._in_flight and not self.stopping:
@@ -329,14 +335,21 @@ class _Watcher(asyncio.SubprocessProtocol):
             self._exited.set_result(None)
 
 
-class _Receiver(asyncio.Protocol):
-    """Passes a worker's bytes on. The end of the process is noticed by its exit, not by the end of the stream."""
+class _Receiver(asyncio.BufferedProtocol):
+    """Passes a worker's bytes on. The end of the process is noticed by its exit, not by the end of the stream.
+
+    Reads into a buffer of its own: asyncio's plain protocol allocates 256 KiB for every read of a few bytes.
+    """
 
     def __init__(self, worker: WorkerProcess) -> None:
         self._worker = worker
+        self._buffer = memoryview(bytearray(RECEIVE_BYTES))
 
-    def data_received(self, data: bytes) -> None:
-        self._worker.received(data)
+    def get_buffer(self, _sizehint: int) -> memoryview:
+        return self._buffer
+
+    def buffer_updated(self, count: int) -> None:
+        self._worker.received(bytes(self._buffer[:count]))
 
     def eof_received(self) -> bool:
         return True  # keep our half open until the exit has been handled

@@ -12,6 +12,7 @@ import os
 import signal
 import socket
 import sys
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -21,6 +22,9 @@ from remote_gym.workers.guard import die_with_the_server
 from remote_gym.workers.link import ChildLink, Command, Result
 from remote_gym.workers.memory import SharedBlock
 from remote_gym.workers.output import LabelledOutput
+
+ANSWER_SECONDS = 0.001
+"""Commands of one round whose results have waited for this long are answered before the next one runs."""
 
 _NEED_A_GROUP = frozenset({"reset", "step", "call", "set", "render"})
 
@@ -54,13 +58,19 @@ class Worker:
             "close": self._close,
         }
 
-    def run(self, commands: list[Command]) -> list[Result]:
-        """Run one round."""
+    def run(self, commands: list[Command], answer: Callable[[list[Result]], None]) -> None:
+        """Run one round and answer it: at once what took long, the rest together."""
         failpoints.hit("worker.received")
-        results = [self._run_one(command) for command in commands]
+        results: list[Result] = []
+        answered = time.perf_counter()
+        for command in commands:
+            if results and time.perf_counter() - answered > ANSWER_SECONDS:
+                answer(results)
+                results, answered = [], time.perf_counter()
+            results.append(self._run_one(command))
         self._board.idle()
         failpoints.hit("worker.answer")
-        return results
+        answer(results)
 
     def _run_one(self, command: Command) -> Result:
         """Run one command; None answers what concerns a group that could not be built (again)."""
@@ -119,7 +129,12 @@ class Worker:
         return hosted.reset(indices, self._unpack(seeds) if seeds else None, self._unpack(options) if options else None)
 
     def _step(self, group: int, indices: list[int] | None, variable: bytes) -> Result:
-        return self._groups[group].step(indices, self._unpack(variable) if variable else ())
+        hosted = self._groups[group]
+        began = time.perf_counter_ns()
+        result = hosted.step(indices, self._unpack(variable) if variable else ())
+        count = len(hosted.env_ids if indices is None else indices)
+        self._board.stepped((time.perf_counter_ns() - began) // count)
+        return result
 
     def _call(self, group: int, indices: list[int] | None, name: str, arguments: bytes) -> Result:
         return self._groups[group].call(indices, name, self._unpack(arguments) if arguments else None)
@@ -158,7 +173,7 @@ def main() -> None:
     worker = Worker(socket.socket(fileno=descriptors_fd), board)
     link.answer([{"pid": os.getpid()}])
     for commands in rounds:
-        link.answer(worker.run(commands))
+        worker.run(commands, link.answer)
     worker.close()
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(OSError):
