@@ -9,7 +9,7 @@ from typing import Any
 from remote_gym.batches import Call, Render
 from remote_gym.client.exchange import Exchange
 from remote_gym.client.fleet import Fleet, Shard, ShardFailed
-from remote_gym.errors import SessionLost
+from remote_gym.errors import RemoteGymError, SessionLost
 
 Begun = list["tuple[Shard, Call | Render]"]
 
@@ -44,10 +44,16 @@ class Calls:
             SessionLost: A server no longer holds the environments.
         """
         gathered: list[Any] = []
+        errors: list[RemoteGymError] = []
         for shard, request in begun:
             receive = None if len(self._fleet.shards) == 1 else self._fleet.only(shard)
-            with self._mending(shard):
-                gathered += shard.connection.gather(request, timeout, receive)
+            try:
+                with self._mending(shard):
+                    gathered += shard.connection.gather(request, timeout, receive)
+            except RemoteGymError as error:  # the others have answered too, and must not be left unread
+                errors.append(error)
+        if errors:
+            raise errors[0]
         return gathered
 
     def set_attribute(self, name: str, new: Sequence[Any]) -> None:
