@@ -7,7 +7,9 @@ import datetime
 import json
 import os
 import platform
+import signal
 import statistics
+import sys
 from collections.abc import Iterable, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -31,6 +33,8 @@ def parser(description: str | None, name: str, seconds: float = 1.0) -> argparse
 def parse(made: argparse.ArgumentParser, arguments: Sequence[str] | None = None) -> argparse.Namespace:
     """Read the command line; ``--quick`` means one short repeat."""
     parsed = made.parse_args(arguments)
+    # Also when it is ended from outside, servers and contenders end with it.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     if parsed.quick:
         parsed.seconds, parsed.repeats = min(parsed.seconds, 0.2), 1
     return parsed

@@ -40,7 +40,7 @@ def test_snippets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
                 if line.startswith("remote-gym"):
                     page.console(line)
                     ran += 1
-    assert ran == 8
+    assert ran == 9
 
 
 def test_its_commands_and_chores_exist() -> None:
