@@ -16,6 +16,7 @@ from remote_gym.arguments import RemoteArgs
 from remote_gym.autoreset import parse_mode
 from remote_gym.batches import Indices
 from remote_gym.client.actions import ActionEncoder
+from remote_gym.client.batch_arguments import each_seed, each_url, env_indices, masked, verbatim
 from remote_gym.client.calls import Begun, Calls
 from remote_gym.client.connection import Connection, CredentialsPaths, every
 from remote_gym.client.exchange import Exchange
@@ -128,7 +129,7 @@ class RemoteVectorEnv(VectorEnv[Any, Any, Any]):
                     connect_timeout_seconds=connect_timeout_seconds,
                     reconnect_timeout_seconds=reconnect_timeout_seconds, allow_insecure=allow_insecure,
                 )
-                for one in _urls(url)
+                for one in each_url(url)
             ],
             self.num_envs,
         )  # fmt: skip
@@ -240,12 +241,12 @@ class RemoteVectorEnv(VectorEnv[Any, Any, Any]):
         """Begin a reset and return whose."""
         options = None if options is None else dict(options)
         if self._connection.hosts_vector:
-            packed = b"" if seed is None else values.pack(_verbatim(seed), "seed")
+            packed = b"" if seed is None else values.pack(verbatim(seed), "seed")
             self._exchange.reset_verbatim(packed, b"" if options is None else values.pack(options, "options"))
             return None
         mask = None if options is None else options.pop(RESET_MASK, None)
-        indices = None if mask is None else self._masked(mask)
-        seeds = _seeds(seed, self.num_envs)
+        indices = None if mask is None else masked(mask, self.num_envs)
+        seeds = each_seed(seed, self.num_envs)
         packed = b"" if options is None else values.pack(options, "options")
         self._check_idle(indices)
         self._exchange.reset(indices, [seeds[index] for index in every(indices, self.num_envs)], packed)
@@ -308,18 +309,6 @@ class RemoteVectorEnv(VectorEnv[Any, Any, Any]):
         return (
             self._reader.observations(self._copy), batch.rewards, batch.terminations, batch.truncations, batch.infos
         )  # fmt: skip
-
-    def _masked(self, mask: Any) -> list[int]:
-        if not isinstance(mask, np.ndarray):
-            raise TypeError(f"`options['reset_mask']` must be a numpy array, got {type(mask)}")
-        if mask.shape != (self.num_envs,):
-            raise ValueError(f"`options['reset_mask']` must have shape ({self.num_envs},), got {mask.shape}")
-        if mask.dtype != np.bool_:
-            raise TypeError(f"`options['reset_mask']` must have `dtype=np.bool_`, got {mask.dtype}")
-        if not mask.any():
-            raise ValueError("`options['reset_mask']` must have at least one True value")
-        indices: list[int] = np.flatnonzero(mask).tolist()
-        return indices
 
     def _check_ready(self, name: str) -> None:
         if self.closed:
@@ -431,7 +420,7 @@ class RemoteVectorEnv(VectorEnv[Any, Any, Any]):
             gymnasium.error.ResetNeeded: An environment must be reset first.
         """
         self._begin_asynchronous("send")
-        indices = self._everyone if env_id is None else _env_indices(env_id, self.num_envs)
+        indices = self._everyone if env_id is None else env_indices(env_id, self.num_envs)
         self._check_idle(indices)
         self._check_not_over(indices)
         rows, variable = self._encoder.encode(actions, indices)
@@ -607,55 +596,3 @@ class RemoteVectorEnv(VectorEnv[Any, Any, Any]):
         name = f"{spec.id}, " if spec is not None else ""
         addresses = ", ".join(str(connection.address) for connection in self._fleet.connections)
         return f"RemoteVectorEnv({name}{addresses}, num_envs={self.num_envs})"
-
-
-def _urls(url: str | Sequence[str] | None) -> list[str | None]:
-    """Return the servers' addresses; None: see `from_variables`."""
-    if url is None or isinstance(url, str):
-        return [url]
-    urls = list(url)
-    if not urls or not all(isinstance(one, str) for one in urls):
-        raise MisuseError(f"url must be a string or a list of at least one, got {url!r:.80}")
-    return [*urls]
-
-
-def _env_indices(env_id: Any, num_envs: int) -> list[int]:
-    """Return env indices as a list.
-
-    Raises:
-        MisuseError: They are no distinct integers from 0 to num_envs - 1.
-    """
-    array = np.asarray(env_id)
-    if array.ndim != 1 or array.dtype.kind not in "iu" or not array.size:
-        raise MisuseError(f"env_id must be a one-dimensional array of env indices, got {env_id!r:.80}")
-    indices: list[int] = array.tolist()
-    if len(set(indices)) != len(indices) or not 0 <= min(indices) <= max(indices) < num_envs:
-        raise MisuseError(f"env_id must hold distinct env indices from 0 to {num_envs - 1}, got {indices!r:.80}")
-    return indices
-
-
-def _verbatim(seed: Any) -> Any:
-    """Return the seed for a hosted vector environment: as it is, but a sequence as a list."""
-    return seed if isinstance(seed, (int, np.integer)) else list(seed)
-
-
-def _seeds(seed: Any, num_envs: int) -> list[int | None]:
-    """Return one seed per environment.
-
-    Raises:
-        MisuseError: It is neither None, an int, nor a sequence of `num_envs` of these.
-    """
-    if seed is None:
-        return [None] * num_envs
-    if isinstance(seed, (int, np.integer)) and not isinstance(seed, bool):
-        return [int(seed) + index for index in range(num_envs)]
-    if isinstance(seed, (str, bytes)) or not hasattr(seed, "__len__"):
-        raise MisuseError(f"seed must be None, an int, or a sequence of {num_envs} of these, got {seed!r:.80}")
-    if len(seed) != num_envs:
-        raise MisuseError(
-            f"if seeds are passed as a list, its length must match num_envs={num_envs}, got length={len(seed)}"
-        )
-    for index, one in enumerate(seed):
-        if one is not None and (not isinstance(one, (int, np.integer)) or isinstance(one, bool)):
-            raise MisuseError(f"the seed of environment {index} must be None or an int, got {one!r:.80}")
-    return [None if one is None else int(one) for one in seed]

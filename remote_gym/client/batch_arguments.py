@@ -1,0 +1,80 @@
+"""Trainer process: what the caller passes for a whole batch, one by one; checked before anything is sent. No I/O."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from remote_gym.errors import MisuseError
+
+
+def masked(mask: Any, num_envs: int) -> list[int]:
+    """Return the env indices where ``options["reset_mask"]`` is True.
+
+    Raises:
+        TypeError, ValueError: It is no such mask; the same as `SyncVectorEnv` raises.
+    """
+    if not isinstance(mask, np.ndarray):
+        raise TypeError(f"`options['reset_mask']` must be a numpy array, got {type(mask)}")
+    if mask.shape != (num_envs,):
+        raise ValueError(f"`options['reset_mask']` must have shape ({num_envs},), got {mask.shape}")
+    if mask.dtype != np.bool_:
+        raise TypeError(f"`options['reset_mask']` must have `dtype=np.bool_`, got {mask.dtype}")
+    if not mask.any():
+        raise ValueError("`options['reset_mask']` must have at least one True value")
+    indices: list[int] = np.flatnonzero(mask).tolist()
+    return indices
+
+
+def each_url(url: str | Sequence[str] | None) -> list[str | None]:
+    """Return the servers' addresses; None: see `from_variables`."""
+    if url is None or isinstance(url, str):
+        return [url]
+    urls = list(url)
+    if not urls or not all(isinstance(one, str) for one in urls):
+        raise MisuseError(f"url must be a string or a list of at least one, got {url!r:.80}")
+    return [*urls]
+
+
+def env_indices(env_id: Any, num_envs: int) -> list[int]:
+    """Return env indices as a list.
+
+    Raises:
+        MisuseError: They are no distinct integers from 0 to num_envs - 1.
+    """
+    array = np.asarray(env_id)
+    if array.ndim != 1 or array.dtype.kind not in "iu" or not array.size:
+        raise MisuseError(f"env_id must be a one-dimensional array of env indices, got {env_id!r:.80}")
+    indices: list[int] = array.tolist()
+    if len(set(indices)) != len(indices) or not 0 <= min(indices) <= max(indices) < num_envs:
+        raise MisuseError(f"env_id must hold distinct env indices from 0 to {num_envs - 1}, got {indices!r:.80}")
+    return indices
+
+
+def verbatim(seed: Any) -> Any:
+    """Return the seed for a hosted vector environment: as it is, but a sequence as a list."""
+    return seed if isinstance(seed, (int, np.integer)) else list(seed)
+
+
+def each_seed(seed: Any, num_envs: int) -> list[int | None]:
+    """Return one seed per environment.
+
+    Raises:
+        MisuseError: It is neither None, an int, nor a sequence of `num_envs` of these.
+    """
+    if seed is None:
+        return [None] * num_envs
+    if isinstance(seed, (int, np.integer)) and not isinstance(seed, bool):
+        return [int(seed) + index for index in range(num_envs)]
+    if isinstance(seed, (str, bytes)) or not hasattr(seed, "__len__"):
+        raise MisuseError(f"seed must be None, an int, or a sequence of {num_envs} of these, got {seed!r:.80}")
+    if len(seed) != num_envs:
+        raise MisuseError(
+            f"if seeds are passed as a list, its length must match num_envs={num_envs}, got length={len(seed)}"
+        )
+    for index, one in enumerate(seed):
+        if one is not None and (not isinstance(one, (int, np.integer)) or isinstance(one, bool)):
+            raise MisuseError(f"the seed of environment {index} must be None or an int, got {one!r:.80}")
+    return [None if one is None else int(one) for one in seed]
