@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from time import perf_counter
 
-from remote_gym.batches import Indices, Request, Step
+from remote_gym.batches import Call, Indices, Render, Request, Reset, Step
 
 STEP_BOUNDS_SECONDS = (
     0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0
@@ -20,6 +20,9 @@ STEP_BOUNDS_SECONDS = (
 
 LAG_BOUNDS_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
 """From what a timer is late anyway to what a client notices as a stall."""
+
+
+_KINDS: dict[type, str] = {Reset: "reset", Step: "step", Call: "call", Render: "render"}
 
 
 class Histogram:
@@ -93,7 +96,7 @@ class RequestTimes:
 
     def admitted(self, request: Request) -> None:
         """Take note of a request that is going to run."""
-        self._counters.requests[type(request).__name__.lower()] += 1
+        self._counters.requests[_KINDS[type(request)]] += 1
         if isinstance(request, Step):
             owed = self._num_envs if request.indices is None else len(request.indices)
             self._running[request.number] = (perf_counter(), owed)

@@ -39,20 +39,25 @@ def connections(address: str, count: int, stack: contextlib.ExitStack) -> None:
         stack.enter_context(socket.create_connection((host, int(port)), timeout=5.0))
 
 
+def open_until_refused(address: str, stack: contextlib.ExitStack) -> list[RemoteVectorEnv]:
+    """Open as many sessions as there are descriptors for."""
+    opened: list[RemoteVectorEnv] = []
+
+    def open_all() -> None:
+        while True:
+            opened.append(stack.enter_context(RemoteVectorEnv(address, num_envs=2)))
+            opened[-1].reset()
+
+    with pytest.raises(RefusedError, match="no file descriptors left for another session") as caught:
+        open_all()
+    assert caught.value.limit == "descriptors"
+    return opened[:-1]
+
+
 def test_sessions_are_refused_by_name_and_let_in_again(serve_process: ServeFactory) -> None:
     served = serve_process("CartPole-v1", "--num-workers", "2", script=LIMITED.format(limit=100))
     with contextlib.ExitStack() as stack:
-        opened: list[RemoteVectorEnv] = []
-
-        def open_all() -> None:
-            while True:
-                opened.append(stack.enter_context(RemoteVectorEnv(served.address, num_envs=2)))
-                opened[-1].reset()
-
-        with pytest.raises(RefusedError, match="no file descriptors left for another session") as caught:
-            open_all()
-        assert caught.value.limit == "descriptors"
-        opened.pop()
+        opened = open_until_refused(served.address, stack)
         assert len(opened) >= 5
         for envs in opened:
             envs.step([0, 0])
@@ -70,9 +75,9 @@ def test_connections_without_end_stop_neither_sessions_nor_new_workers(serve_pro
     with RemoteEnvironment(served.address) as env, contextlib.ExitStack() as stack:
         env.reset()
         before = env.step(0)[4]["pid"]
+        open_until_refused(served.address, stack)
         connections(served.address, 120, stack)
-        # Until the server is at its limit it takes them in.
-        wait_until(lambda: psutil.Process(served.process.pid).num_fds() > 75, what="the flood")
+        wait_until(lambda: psutil.Process(served.process.pid).num_fds() > 96, what="the flood")
         env.step(0)
         os.kill(before, signal.SIGKILL)
         wait_until(lambda: "was lost" in served.log, what="the loss")
