@@ -74,7 +74,10 @@ def run() -> Iterator[Callable[[Callable[[Session, Environments], Any]], None]]:
             environments: Any = Environments()
             session._environments = session._checker = environments
             session.ledger.apply(SessionEvent.OPENED)
+            errors: list[Any] = []  # of timers
+            asyncio.get_running_loop().set_exception_handler(lambda _loop, context: errors.append(context))
             await test(session, environments)
+            assert not errors
 
         asyncio.run(main())
 
