@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import os
 import random
@@ -70,7 +71,7 @@ def test_learning_does_not_suffer(
     module.torch.set_num_threads(1)
     calm, harmed, kills, cuts = [], [], 0, 0
     for own in range(1, scaled(SEEDS) + 1):
-        with SyncVectorEnv([lambda: gym.make("CartPole-v1")] * module.NUM_ENVS) as local:
+        with contextlib.closing(SyncVectorEnv([lambda: gym.make("CartPole-v1")] * module.NUM_ENVS)) as local:
             calm.append(learn(module, local, own))
         with (
             served(

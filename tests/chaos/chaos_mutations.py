@@ -83,7 +83,8 @@ MUTATIONS = {
         "server/registry.py", "building = self._by_nonce.get(message.nonce)", "building = None", SCENARIOS, "F4",
     ),
     "building belongs to the session": Mutation(
-        "server/registry.py", "await asyncio.shield(building)", "await building", SCENARIOS, "F4",
+        "server/registry.py", "await asyncio.shield(building)", "await building",
+        "tests/faults/test_network.py", "building",
     ),
     "the token is compared": Mutation(
         "server/registry.py", "if not hmac.compare_digest(session.token, message.token):", "if False:",

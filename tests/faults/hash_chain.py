@@ -84,7 +84,10 @@ class HashChainEnv(gym.Env[Any, Any]):
             self._journal = None
 
 
-def create_environment(env_id: int = 0, journal: str | None = None, render_mode: str | None = None) -> HashChainEnv:
+def create_environment(
+    env_id: int = 0, journal: str | None = None, render_mode: str | None = None, build_milliseconds: int = 0
+) -> HashChainEnv:
+    time.sleep(1e-3 * build_milliseconds)
     return HashChainEnv(env_id, journal, render_mode)
 
 

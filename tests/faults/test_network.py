@@ -176,3 +176,17 @@ def test_an_attempt_that_arrives_late_takes_nothing_away(stage: Stage, point: st
         trial.step()
         print(f"{server.statistics()['attaches'] - attaches} attaches since the thaw")
         trial.check_journals()
+
+
+def test_building_goes_on_when_its_stream_breaks(stage: Stage) -> None:
+    """And who asks again, with the same nonce, gets what was being built."""
+    server, proxy = stage.server()
+    with stage.trial(proxy, prepare=False, build_milliseconds=200) as trial:
+        stage.arm("server.open.received", proxy.cut)
+        trial.reset(1)
+        assert stage.fired
+        assert trial.builds() == trial.num_envs
+        trial.step()
+        trial.check_journals()
+        trial.close()
+        expect_closed(trial, server)

@@ -29,7 +29,14 @@ class Trial:
     """
 
     def __init__(
-        self, proxy: Proxy, folder: Path, num_envs: int = 3, seed: int = 0, journal: bool = True, **options: Any
+        self,
+        proxy: Proxy,
+        folder: Path,
+        num_envs: int = 3,
+        seed: int = 0,
+        journal: bool = True,
+        build_milliseconds: int = 0,
+        **options: Any,
     ) -> None:
         self.proxy, self.num_envs = proxy, num_envs
         self.tag = 0
@@ -37,11 +44,9 @@ class Trial:
         serial = next(_serial)
         self._journals = [folder / f"{name}-{serial}" for name in ("remote", "local")]
         self._noted = journal
+        kwargs = {"build_milliseconds": build_milliseconds, "journal": str(self._journals[0]) if journal else None}
         self.remote = RemoteVectorEnv(
-            proxy.address,
-            num_envs=num_envs,
-            remote_args={"entrypoint_kwargs": {"journal": str(self._journals[0])} if journal else {}},
-            **options,
+            proxy.address, num_envs=num_envs, remote_args={"entrypoint_kwargs": kwargs}, **options
         )
         self.local = SyncVectorEnv([self._make_local(i) for i in range(num_envs)])
 
