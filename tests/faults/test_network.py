@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import threading
 import time
 from collections.abc import Callable, Iterator
 
@@ -181,8 +182,10 @@ def test_an_attempt_that_arrives_late_takes_nothing_away(stage: Stage, point: st
 def test_building_goes_on_when_its_stream_breaks(stage: Stage) -> None:
     """And who asks again, with the same nonce, gets what was being built."""
     server, proxy = stage.server()
-    with stage.trial(proxy, prepare=False, build_milliseconds=200) as trial:
-        stage.arm("server.open.received", proxy.cut)
+    with stage.trial(proxy):
+        pass  # the workers have imported what they need
+    with stage.trial(proxy, prepare=False, build_milliseconds=500) as trial:
+        stage.arm("server.open.received", threading.Timer(0.2, proxy.cut).start)
         trial.reset(1)
         assert stage.fired
         assert trial.builds() == trial.num_envs
