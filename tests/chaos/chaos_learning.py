@@ -52,12 +52,28 @@ class Harmed(RemoteVectorEnv):
         if self._choose.random() < KILL_PROBABILITY:
             os.kill(self._choose.choice(self._server.descendants()).pid, signal.SIGKILL)
             self.kills += 1
-        return self.step_wait()
+        result = self.step_wait()
+        self.lost = result[4].get("_remote_gym", np.zeros(self.num_envs, np.bool_))
+        return result
 
 
 def learn(module: Any, envs: Any, seed: int) -> int:
-    """Return the environment steps until solved."""
-    trainer = module.Trainer(envs, seed, MAX_STEPS)
+    """Return the environment steps until solved.
+
+    Of lost environments the episodes are learnt from like any truncated ones, but not counted: with two workers, every
+    other episode of a perfect policy would end by a kill, and nobody could have the return of an undisturbed one.
+    """
+
+    class Trainer(module.Trainer):  # type: ignore[misc, name-defined]
+        def _count(self, rewards: Any, done: Any) -> None:
+            super()._count(rewards, done)
+            lost = getattr(self.envs, "lost", np.zeros_like(done))[done]
+            if len(lost):
+                kept = np.flatnonzero(~lost)
+                for values in (self.returns, self.ended_at):
+                    values[-len(lost) :] = [values[-len(lost) :][position] for position in kept]
+
+    trainer = Trainer(envs, seed, MAX_STEPS)
     trainer.train()
     assert trainer.solved, f"not solved within {MAX_STEPS} steps: {trainer.recent_return}"
     return int(trainer.steps)
