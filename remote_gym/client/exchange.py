@@ -39,6 +39,7 @@ class _Operation:
     seeds: Sequence[int | None] = ()
     notes: dict[int, dict[str, Any]] = field(default_factory=dict)  # of a reset after a loss
     truncated: bool = False  # the reset is that of a truncated episode, in SAME_STEP
+    seed: bytes | None = None  # of a hosted vector environment's reset, verbatim
     answered: set[int] = field(default_factory=set)  # only kept when the answer comes in several parts
     owed: int = 0
 
@@ -96,8 +97,7 @@ class Exchange:
     def _begin_again(self, indices: list[int]) -> None:
         """Instead of stepping: tell of losses nobody was told of, and reset those whose loss was told."""
         told = [index for index in indices if index not in self.losses.untold]
-        for index in set(indices).difference(told):
-            self._settled.extend(self._end(index, self.losses.tell(index)))
+        self._settled.extend(self._end({i: self.losses.tell(i) for i in indices if i in self.losses.untold}))
         if told:
             self._send_resets(told, [self.losses.fresh_seed(index) for index in told], b"")
 
@@ -109,11 +109,12 @@ class Exchange:
         notes = {index: self.losses.tell(index) for index in everyone if index in untold} if untold else {}
         self._send_resets(everyone, self.losses.seed(everyone, seeds), options, notes)
 
-    def reset_verbatim(self, seed: bytes, options: bytes) -> None:
+    def reset_verbatim(self, seed: bytes, options: bytes, notes: dict[int, dict[str, Any]] | None = None) -> None:
         """Reset a hosted vector environment."""
         self._launch(None)
         (shard,) = self._fleet.shards
-        self._send(shard, Reset(0, None, seed, options), _Operation(range(self._fleet.num_envs), True))
+        operation = _Operation(range(self._fleet.num_envs), True, options, (), notes or {}, seed=seed)
+        self._send(shard, Reset(0, None, seed, options), operation)
 
     def _send_resets(
         self, indices: Sequence[int], seeds: Sequence[int | None], options: bytes,
@@ -231,27 +232,34 @@ class Exchange:
     def _made_up(self, notes: dict[int, dict[str, Any]], operation: _Operation) -> Iterator[Part]:
         """Yield what stands for lost environments, or ask for it."""
         if not operation.resets:
-            for index, note in notes.items():
-                yield from self._end(index, note)
+            yield from self._end(notes)
         elif notes:  # again, with the same seed
-            seed_of = dict(zip(operation.indices, operation.seeds, strict=True))
             merged = {index: {**operation.notes.get(index, {}), **note} for index, note in notes.items()}
+            if operation.seed is not None:
+                self.reset_verbatim(operation.seed, operation.options, merged)
+                return
+            seed_of = dict(zip(operation.indices, operation.seeds, strict=True))
             seeds = [seed_of[index] for index in notes]
             self._send_resets(list(notes), seeds, operation.options, merged, operation.truncated)
 
-    def _end(self, index: int, note: dict[str, Any]) -> Iterator[Part]:
-        """Yield the end of a lost environment's episode; in SAME_STEP the next one's beginning comes with it."""
-        autoresets = self._mode is AutoresetMode.NEXT_STEP and self.over[index]  # it died beginning a new episode
-        if self._mode is AutoresetMode.SAME_STEP:
-            note = {"final_obs": self._reader.last_single(index), "final_info": {}, **note}
-        if autoresets or self._mode is AutoresetMode.SAME_STEP:
-            seeds = [self.losses.fresh_seed(index)]
-            self._send_resets([index], seeds, b"", {index: note}, truncated=not autoresets)
-            return
-        self.over[index] = True
-        self.in_flight[index] = False
-        flags = np.zeros(1, np.bool_), np.ones(1, np.bool_)
-        yield Part([index], self._reader.last_rows([index]), np.zeros(1), *flags, notes={index: note})
+    def _end(self, notes: dict[int, dict[str, Any]]) -> Iterator[Part]:
+        """Yield the ends of lost environments' episodes; in SAME_STEP the next ones' beginnings come with them."""
+        same_step = self._mode is AutoresetMode.SAME_STEP
+        # In NEXT_STEP, whoever died beginning a new episode has none to end.
+        begins = [i for i in notes if same_step or (self._mode is AutoresetMode.NEXT_STEP and self.over[i])]
+        if same_step:
+            notes = {i: {"final_obs": self._reader.last_single(i), "final_info": {}, **notes[i]} for i in notes}
+        if begins:
+            seeds = [self.losses.fresh_seed(index) for index in begins]
+            self._send_resets(begins, seeds, b"", {i: notes[i] for i in begins}, truncated=same_step)
+        ends = [index for index in notes if index not in begins]
+        if ends:
+            self.over[ends] = True
+            self.in_flight[ends] = False
+            count = len(ends)
+            flags = np.zeros(count, np.bool_), np.ones(count, np.bool_)
+            told = {index: notes[index] for index in ends}
+            yield Part(ends, self._reader.last_rows(ends), np.zeros(count), *flags, notes=told)
 
     def _session_lost(self, shard: Shard, error: SessionLost) -> list[Part]:
         """Open a new session in place of a lost one; every episode there ends truncated.

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from remote_gym.client.batch_arguments import each_seed
 from remote_gym.errors import MisuseError
 
 MAX_RESETS = 3
@@ -65,6 +66,14 @@ class Losses:
             else:
                 sent.append(self.fresh_seed(index) if index in self._lost else None)
         return sent
+
+    def seed_whole(self, seed: Any, num_envs: int) -> Any:
+        """Do what `seed` does for a hosted vector environment, which gets the seed as it is unless it was lost."""
+        try:
+            sent = self.seed(range(num_envs), each_seed(seed, num_envs))
+        except MisuseError:  # not a seed of ours to judge: the vector environment may know what it means
+            return seed
+        return sent if seed is None and any(one is not None for one in sent) else seed
 
     def fresh_seed(self, index: int) -> int | None:
         """Return the seed for the environment's first reset after a loss; None if it was never given one."""

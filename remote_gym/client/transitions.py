@@ -194,11 +194,9 @@ class TransitionReader:
         if part.indices is None:
             batch.missing = 0
             batch.leaves = part.leaves
-            if part.rewards is not None:
-                assert part.terminations is not None and part.truncations is not None
-                batch.rewards, batch.terminations, batch.truncations = (
-                    part.rewards, part.terminations, part.truncations
-                )  # fmt: skip
+            batch.rewards = batch.rewards if part.rewards is None else part.rewards
+            batch.terminations = batch.terminations if part.terminations is None else part.terminations
+            batch.truncations = batch.truncations if part.truncations is None else part.truncations
             return
         batch.missing -= len(part.indices)
         where = _where(part.indices)
@@ -257,7 +255,6 @@ class TransitionReader:
                 batch.infos = part.whole["infos"]
                 if part.whole["rewards_dtype"] is not None:
                     batch.rewards = batch.rewards.astype(part.whole["rewards_dtype"])
-                return
         self._aggregate(batch, [block for part in batch.parts for block in part.blocks], range(self._num_envs))
 
     @staticmethod

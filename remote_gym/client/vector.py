@@ -241,6 +241,7 @@ class RemoteVectorEnv(VectorEnv[Any, Any, Any]):
         """Begin a reset and return whose."""
         options = None if options is None else dict(options)
         if self._connection.hosts_vector:
+            seed = self._exchange.losses.seed_whole(seed, self.num_envs)
             packed = b"" if seed is None else values.pack(verbatim(seed), "seed")
             self._exchange.reset_verbatim(packed, b"" if options is None else values.pack(options, "options"))
             return None

@@ -263,6 +263,36 @@ def test_losses_come_through_recv(server: RemoteEnvironmentServer) -> None:
         assert_equal(row(observations, 0), MortalEnv().reset(seed=fresh_seed(SEED + VICTIM, VICTIM, 1))[0])
 
 
+HOSTED = """
+from gymnasium.vector import SyncVectorEnv
+from client.mortal import MortalEnv
+
+def create_vector_environment(num_envs, mode):
+    return SyncVectorEnv([MortalEnv] * num_envs, autoreset_mode=mode)
+"""
+
+
+@pytest.mark.parametrize("mode", ["NextStep", "SameStep", "Disabled"])
+def test_a_hosted_vector_environment_is_lost_as_a_whole(serve: ServerFactory, tmp_path: Path, mode: str) -> None:
+    path = tmp_path / "hosted.py"
+    path.write_text(HOSTED)
+    server = serve(str(path), {"mode": mode}, num_workers=1, restart_budget=None)
+    with RemoteVectorEnv(server.address, num_envs=NUM_ENVS, autoreset_mode=mode) as envs:
+        envs.reset(seed=SEED)
+        last = envs.step(CALM)
+        with pytest.warns(UserWarning, match=r"environments \[0, 1, 2\] were lost"):
+            observations, rewards, _, truncations, infos = envs.step(LETHAL)
+        assert truncations.all() and infos["remote_gym"]["lost"].all() and not rewards.any()
+        if mode == "NextStep":
+            assert_same(observations, last[0])
+            observations = envs.step(CALM)[0]
+        elif mode == "Disabled":
+            observations, _ = envs.reset()
+        for index in range(NUM_ENVS):
+            assert_equal(row(observations, index), MortalEnv().reset(seed=fresh_seed(SEED + index, index, 1))[0])
+        assert envs.step(CALM)[1].tolist() == [1, 1, 1]
+
+
 def test_single_environment(server: RemoteEnvironmentServer) -> None:
     with RemoteEnvironment(server.address, on_worker_failure="truncate") as env:
         first, _ = env.reset(seed=SEED)
