@@ -59,6 +59,7 @@ class _Operation:
     infos: list[bytes] = field(default_factory=list)
     values: dict[int, bytes] = field(default_factory=dict)
     failures: list[Failure] = field(default_factory=list)
+    ready: list[int] = field(default_factory=list)  # env indices to be answered for soon
     pieces: dict[int, list[bytes]] = field(default_factory=dict)  # leaf number -> compressed rows
     plain: set[int] = field(default_factory=set)  # leaves that some worker found not worth compressing
 
@@ -298,8 +299,7 @@ class SessionEnvironments:
                 for index in told:
                     del self._untold[index]
             if operation.early and left:
-                self._answer(operation, list(told))
-                operation.failures = []
+                self._answer_soon(operation, list(told))
             elif not left:
                 self._answer(operation, operation.request.indices)
         return left
@@ -329,11 +329,22 @@ class SessionEnvironments:
         if self._released:
             return
         if operation.early:
-            self._answer(operation, list(mine))
-            operation.infos, operation.values, operation.failures = [], {}, []
-            operation.pieces, operation.plain = {}, set()
+            self._answer_soon(operation, mine)
         elif operation.waiting == 0:
             self._answer(operation, operation.request.indices)
+
+    def _answer_soon(self, operation: _Operation, indices: Sequence[int]) -> None:
+        """Answer for `indices`, together with whoever else is ready by the time the loop has read all that has come."""
+        if not operation.ready:
+            asyncio.get_running_loop().call_soon(self._answer_ready, operation)
+        operation.ready += indices
+
+    def _answer_ready(self, operation: _Operation) -> None:
+        if self._released:
+            return
+        self._answer(operation, operation.ready)
+        operation.ready, operation.infos, operation.values, operation.failures = [], [], {}, []
+        operation.pieces, operation.plain = {}, set()
 
     def _answer(self, operation: _Operation, indices: Indices) -> None:
         request = operation.request
