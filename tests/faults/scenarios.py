@@ -72,6 +72,7 @@ class Stage:
     certificates: Any = None  # conftest.Certificates: TLS; None: plaintext
     random: random.Random = field(default_factory=random.Random)
     fired: int = 0  # faults that were really made: a trial without any proves nothing
+    timers: list[threading.Timer] = field(default_factory=list)
     _stack: contextlib.ExitStack = field(default_factory=contextlib.ExitStack)
     _servers: dict[bool, tuple[RemoteEnvironmentServer, Proxy]] = field(default_factory=dict)
 
@@ -106,7 +107,18 @@ class Stage:
                 proxy.heal()
         finally:
             failpoints.disarm()
+            for timer in self.timers:
+                timer.cancel()
+                if timer.ident is not None:
+                    timer.join()
+            self.timers = []
             proxy.heal()
+
+    def later(self, least: float, most: float, function: Callable[[], object]) -> Callable[[], None]:
+        """Return what starts the wait for `function`; it is called within the trial or never."""
+        timer = threading.Timer(self.random.uniform(least, most), function)
+        self.timers.append(timer)
+        return timer.start
 
     def arm(self, point: str, *harm: Callable[[], object], first: int = 1, every: int | None = None) -> None:
         def act() -> None:
@@ -202,8 +214,7 @@ def cut_again_at(point: str) -> Callable[[Stage, Proxy], None]:
 
 def refused(stage: Stage, proxy: Proxy) -> None:
     """Nobody listens for a while."""
-    timer = threading.Timer(stage.random.uniform(0.0, 0.4), proxy.accept)
-    stage.arm("client.stream.broken", proxy.refuse, timer.start)
+    stage.arm("client.stream.broken", proxy.refuse, stage.later(0.0, 0.4, proxy.accept))
 
 
 def cut_handshakes(stage: Stage, proxy: Proxy) -> None:
@@ -310,8 +321,7 @@ def blackhole(stage: Stage, operation: str) -> None:
     server, proxy = stage.server(short_lease=operation == "close")
     with short_keepalive(), stage.trial(proxy) as trial:
         point = stage.random.choice(("client.request.send", "client.request.sent"))
-        timer = threading.Timer(stage.random.uniform(0.2, 1.5), proxy.flow)
-        stage.arm(where(point, operation), proxy.blackhole, timer.start)
+        stage.arm(where(point, operation), proxy.blackhole, stage.later(0.2, 1.5, proxy.flow))
         run(trial, operation)
         expect_nothing_shows(stage, trial, operation, server)
 
@@ -334,8 +344,8 @@ def lease_ends(stage: Stage, operation: str) -> None:
     """The client comes back about when its lease ends: it has its session or the exact reason, never a fresh one."""
     server, proxy = stage.server(short_lease=True)
     with stage.trial(proxy) as trial:
-        timer = threading.Timer(LEASE_SECONDS + stage.random.uniform(-0.05, 0.02), proxy.accept)
-        stage.arm(where("client.request.sent", operation), proxy.cut, proxy.refuse, timer.start)
+        back = stage.later(LEASE_SECONDS - 0.05, LEASE_SECONDS + 0.02, proxy.accept)
+        stage.arm(where("client.request.sent", operation), proxy.cut, proxy.refuse, back)
         try:
             run(trial, operation)
         except SessionLost as error:
@@ -345,7 +355,6 @@ def lease_ends(stage: Stage, operation: str) -> None:
             expect_closed(trial, server)
         else:
             expect_nothing_shows(stage, trial, operation, server)
-        timer.join()
 
 
 READY = "remote-gym ready on "
@@ -429,8 +438,8 @@ def worker_dies_while_detached(stage: Stage, operation: str) -> None:
     server, proxy = stage.server(short_lease=operation == "close")
     with stage.trial(proxy, on_worker_failure="raise") as trial:
         victim = stage.random.choice(server.statistics()["worker_processes"])
-        timer = threading.Timer(stage.random.uniform(0.0, 0.4), proxy.accept)
-        harm = (proxy.cut, proxy.refuse, lambda: os.kill(victim, signal.SIGKILL), timer.start)
+        back = stage.later(0.0, 0.4, proxy.accept)
+        harm = (proxy.cut, proxy.refuse, lambda: os.kill(victim, signal.SIGKILL), back)
         stage.arm(where("server.request.dispatched", operation), *harm)
         with contextlib.suppress(EnvironmentLost):  # or it had been quick enough
             run(trial, operation, RUNNING_MILLISECONDS)
