@@ -49,7 +49,8 @@ class Exchange:
 
     Attributes:
         over: (num_envs,) bool: whose episode is over and not yet reset.
-        in_flight: (num_envs,) bool: who has an operation that is not answered yet.
+        in_flight: (num_envs,) bool: who has an operation that is not answered yet. Kept once `counts` is set.
+        counts: Whether to keep `in_flight`; to be set while nothing runs.
         losses: Who was lost, and with which seed it begins again.
     """
 
@@ -63,7 +64,8 @@ class Exchange:
         self._truncates = truncate_lost
         self._reopens = reopen
         self.losses = Losses(fleet.num_envs)
-        self.over = np.zeros(fleet.num_envs, np.bool_)
+        self.over: Array = np.zeros(fleet.num_envs, np.bool_)
+        self.counts = False
         self.in_flight = np.zeros(fleet.num_envs, np.bool_)
         self._operations: dict[tuple[Shard, int], _Operation] = {}
         self._settled: deque[Part] = deque()  # ready without having been asked for
@@ -92,7 +94,8 @@ class Exchange:
 
     def _launch(self, indices: Indices) -> None:
         """Take note that these environments are at work."""
-        self.in_flight[slice(None) if indices is None else list(indices)] = True
+        if self.counts:
+            self.in_flight[slice(None) if indices is None else list(indices)] = True
 
     def _begin_again(self, indices: list[int]) -> None:
         """Instead of stepping: tell of losses nobody was told of, and reset those whose loss was told."""
@@ -191,6 +194,12 @@ class Exchange:
 
     def _settle(self, part: Part, operation: _Operation) -> list[Part]:
         """Return what of `part` is ready; what was lost comes later or is made up for."""
+        if part.indices is None and not part.failures and not operation.resets:  # the usual case
+            assert part.terminations is not None and part.truncations is not None
+            self.over = part.terminations | part.truncations
+            if self.counts:
+                self.in_flight[:] = False
+            return [part]
         parts = [part] if not part.failures else list(self._mended(part, operation))
         for ready in parts:
             where = slice(None) if ready.indices is None else list(ready.indices)

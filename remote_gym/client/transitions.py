@@ -36,6 +36,7 @@ class Part:
         exact: By env index, what a single environment returned with its own types.
         variable: By env index, the elements of the observation's variable leaves.
         whole: What a hosted vector environment says, see Transition.infos in the contract.
+        unpacked: Whether some leaves were compressed, and so are arrays of our own.
     """
 
     indices: Indices
@@ -49,6 +50,14 @@ class Part:
     exact: dict[int, dict[str, Any]] = field(default_factory=dict)
     variable: dict[int, list[Any]] = field(default_factory=dict)
     whole: dict[str, Any] | None = None
+    unpacked: bool = False
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether this is everyone's observations as they came, and nothing besides rewards and flags."""
+        return self.indices is None and not (
+            self.blocks or self.notes or self.failures or self.variable or self.whole or self.unpacked
+        )
 
     def rows(self, chosen: slice | Array) -> Part:
         """Return a part of some rows, a slice or positions; failures stay behind.
@@ -137,6 +146,7 @@ class TransitionReader:
             part.terminations = _flat(answer.terminations, np.bool_, rows)
             part.truncations = _flat(answer.truncations, np.bool_, rows)
         filling = None if self._compressed is None else self._compressed.begin(part.leaves, answer)
+        part.unpacked = filling is not None
         for said in answer.infos:
             self._take(part, values.unpack(said, "infos"), first, filling)
         if filling is not None:
@@ -184,9 +194,7 @@ class TransitionReader:
 
     def begin(self, indices: Indices) -> Batch:
         """Return an empty batch for a request over `indices`; it has a row for every environment all the same."""
-        n = self._num_envs
-        count = n if indices is None else len(indices)
-        return Batch(count, None, np.zeros(n), np.zeros(n, np.bool_), np.zeros(n, np.bool_))
+        return Batch(self._num_envs if indices is None else len(indices), None, *_NOTHING)
 
     def add(self, batch: Batch, part: Part) -> None:
         """Take in one part."""
@@ -194,10 +202,10 @@ class TransitionReader:
         if part.indices is None:
             batch.missing = 0
             batch.leaves = part.leaves
-            batch.rewards = batch.rewards if part.rewards is None else part.rewards
-            batch.terminations = batch.terminations if part.terminations is None else part.terminations
-            batch.truncations = batch.truncations if part.truncations is None else part.truncations
+            batch.rewards, batch.terminations, batch.truncations = self._scalars(part)
             return
+        if batch.rewards is _NOTHING[0]:
+            batch.rewards, batch.terminations, batch.truncations = self._scalars(None)
         batch.missing -= len(part.indices)
         where = _where(part.indices)
         if batch.leaves is None:
@@ -210,6 +218,18 @@ class TransitionReader:
             batch.terminations[where] = part.terminations
         if part.truncations is not None:
             batch.truncations[where] = part.truncations
+
+    def _scalars(self, part: Part | None) -> tuple[Array, Array, Array]:
+        """Return rewards, terminations and truncations of everyone, zeros where `part` has none."""
+        n = self._num_envs
+        rewards, terminations, truncations = (
+            (None, None, None) if part is None else (part.rewards, part.terminations, part.truncations)
+        )
+        return (
+            np.zeros(n) if rewards is None else rewards,
+            np.zeros(n, np.bool_) if terminations is None else terminations,
+            np.zeros(n, np.bool_) if truncations is None else truncations,
+        )
 
     def last_rows(self, indices: Sequence[int]) -> list[Array]:
         """Return copies of the last observations handed out for these environments; zeros before the first."""
@@ -241,6 +261,10 @@ class TransitionReader:
         """Make `batch` the last observation, but for the rows that failed, and aggregate its infos."""
         assert batch.leaves is not None
         leaves = batch.leaves
+        part = batch.parts[0]
+        if part.is_plain:  # the usual case: one answer with nothing to tell, whose arrays are read-only views
+            self._last, self._own_last = leaves, False
+            return
         if failed := [failure.index for failure in batch.failures]:
             kept = self._copy_of_last()
             leaves = [leaf.copy() for leaf in leaves]
@@ -324,6 +348,10 @@ class TransitionReader:
         return self._unflatten([leaf[0, ...].copy() for leaf in self._last], elements)
 
 
+_NOTHING = np.zeros(0), np.zeros(0, np.bool_), np.zeros(0, np.bool_)
+"""Rewards and flags of a batch without parts."""
+
+
 def _scalars(parts: Sequence[Part]) -> tuple[Array, Array, Array]:
     """Return rewards, terminations and truncations of all rows."""
     collected: tuple[list[Array], list[Array], list[Array]] = ([], [], [])
@@ -346,7 +374,7 @@ def _where(indices: Sequence[int]) -> Any:
 
 
 def _flat(data: Buffer, dtype: Any, rows: int) -> Array:
-    array = np.frombuffer(data, dtype)
+    array = np.frombuffer(bytearray(data), dtype)  # the bytearray is the copy: it is quicker than NumPy's
     if len(array) != rows:
         raise ProtocolError(f"{len(array)} rewards or flags for {rows} environments")
-    return array.copy()
+    return array

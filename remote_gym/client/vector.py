@@ -469,7 +469,7 @@ class RemoteVectorEnv(VectorEnv[Any, Any, Any]):
         self._spaces()
         if self._connection.hosts_vector:
             raise MisuseError(f"`{name}`: the server hosts a vector environment, which steps as a whole: use `step`")
-        self._ready.used = True
+        self._ready.used = self._exchange.counts = True
 
     # Calls
 

@@ -423,13 +423,13 @@ class SessionEnvironments:
 
 
 def _chunks(block: Block, own: list[int] | None, positions: Sequence[int]) -> Iterator[_Part]:
-    """Yield a part as several, each about `CHUNK_SECONDS` of work: answers need not wait for the rest."""
-    seconds = block.worker.step_seconds
-    size = max(1, int(CHUNK_SECONDS / seconds)) if seconds else len(positions)
-    if size >= len(positions):
+    """Yield a part as several equal ones, each about `CHUNK_SECONDS` of work: answers need not wait for the rest."""
+    count = min(len(positions), round(len(positions) * block.worker.step_seconds / CHUNK_SECONDS))
+    if count < 2:
         yield block, own, positions
         return
     mine = list(range(block.first, block.stop)) if own is None else own
+    size = -(-len(mine) // count)
     for start in range(0, len(mine), size):
         yield block, mine[start : start + size], positions[start : start + size]
 
