@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import signal
 import subprocess
 import sys
 import threading
@@ -18,6 +19,9 @@ import pytest
 
 from remote_gym import RemoteEnvironment, RemoteEnvironmentServer, RemoteVectorEnv, create_remote_environment_server
 from remote_gym.cli.certificates import write_certificates
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as in a background job; what tests start would inherit it
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 TOYS = Path(__file__).parent / "toys.py"
 

@@ -219,7 +219,7 @@ class Connection:
         """Send `request`; `gather` gets the values."""
         self.stream.send(request)
         self._results: dict[int, bytes] = {}
-        self._failures: list[Failure] = []
+        self._failures: dict[int, Failure] = {}
 
     def gather(self, request: Call | Render, timeout: float | None = None, receive: Receive | None = None) -> list[Any]:
         """Return the value of each environment, in order, that the request begun last asked for.
@@ -236,17 +236,23 @@ class Connection:
         """
         indices = every(request.indices, self.num_envs)
         while len(self._results) < len(indices):
-            answer = self.stream.receive(timeout) if receive is None else receive(timeout)
+            try:
+                answer = self.stream.receive(timeout) if receive is None else receive(timeout)
+                if answer.number == request.number and isinstance(answer, Returned):
+                    self._results.update(zip(every(answer.indices, self.num_envs), answer.values, strict=True))
+                    self._failures.update((failure.index, failure) for failure in answer.failures)
+                self.stream.took(answer)
+            except KeyboardInterrupt:
+                self.stream.interrupted()
+                raise
             if answer.number < request.number:  # of a call that was interrupted
                 continue
             if isinstance(answer, Refused):
                 raise refusal(answer)
             if not isinstance(answer, Returned) or answer.number != request.number:
                 raise ProtocolError(f"expected the result of request {request.number}, got {type(answer).__name__}")
-            self._results.update(zip(every(answer.indices, self.num_envs), answer.values, strict=True))
-            self._failures += answer.failures
         if self._failures:
-            raise first_failure([relocated(failure, self.first) for failure in self._failures])
+            raise first_failure([relocated(failure, self.first) for failure in self._failures.values()])
         return [values.unpack(self._results[index], "result") for index in indices]
 
     def call(self, name: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> list[Any]:

@@ -16,11 +16,12 @@ import numpy as np
 from gymnasium.vector import AutoresetMode
 
 from remote_gym import values
-from remote_gym.batches import FailureKind, Indices, Refused, Reset, Step, Transition
+from remote_gym.batches import FailureKind, Indices, Refused, Reset, Returned, Step, Transition
 from remote_gym.client.connection import every
 from remote_gym.client.failures import refusal, relocated
 from remote_gym.client.fleet import Fleet, Shard, ShardFailed
 from remote_gym.client.losses import Losses
+from remote_gym.client.outstanding import Answer
 from remote_gym.client.transitions import Part, TransitionReader
 from remote_gym.errors import ProtocolError, RemoteGymError, SessionLost
 from remote_gym.leaves import Array
@@ -40,8 +41,7 @@ class _Operation:
     notes: dict[int, dict[str, Any]] = field(default_factory=dict)  # of a reset after a loss
     truncated: bool = False  # the reset is that of a truncated episode, in SAME_STEP
     seed: bytes | None = None  # of a hosted vector environment's reset, verbatim
-    answered: set[int] = field(default_factory=set)  # only kept when the answer comes in several parts
-    owed: int = 0
+    answered: set[int] = field(default_factory=set)  # while the answer comes in several parts
 
 
 class Exchange:
@@ -69,6 +69,8 @@ class Exchange:
         self.in_flight = np.zeros(fleet.num_envs, np.bool_)
         self._operations: dict[tuple[Shard, int], _Operation] = {}
         self._settled: deque[Part] = deque()  # ready without having been asked for
+        self._newest: tuple[Shard, Answer] | None = None  # received, and not taken yet
+        self._hands_settled = False  # the same of the first of `_settled`
 
     # Out
 
@@ -130,7 +132,6 @@ class Exchange:
             self._send(shard, request, _Operation(own, True, options, given, notes or {}, truncated))
 
     def _send(self, shard: Shard, request: Reset | Step, operation: _Operation) -> None:
-        operation.owed = len(operation.indices)
         number = 0  # no request has this one: a session that is lost already answers it with all others
         try:
             stream = shard.connection.stream
@@ -157,15 +158,17 @@ class Exchange:
             SessionLost: A server no longer holds the environments.
         """
         if self._settled:
-            return [self._settled.popleft()]
+            self._hands_settled = True
+            return [self._settled[0]]
         try:
-            shard, answer = self._fleet.receive(timeout_seconds)
+            shard, answer = self._newest = self._fleet.receive(timeout_seconds)
         except ShardFailed as failed:
             if not isinstance(failed.error, SessionLost):
                 raise failed.error from None
             return self._session_lost(failed.shard, failed.error)
         operation = self._operations.get((shard, answer.number))
         if operation is None:  # of a call that was interrupted
+            self.took()
             return []
         if isinstance(answer, Refused):
             return self._refused(shard, answer, operation)
@@ -175,19 +178,44 @@ class Exchange:
 
     def _refused(self, shard: Shard, answer: Refused, operation: _Operation) -> list[Part]:
         if answer.limit == "draining" and self._reopens:
+            shard.connection.stream.took(answer)
+            self._newest = None
+            self._fleet.took(shard)
             return []  # the server is about to go: what comes next is the end of the session
-        del self._operations[shard, answer.number]
         self.in_flight[list(operation.indices)] = False
+        self.took()
         raise refusal(answer)
+
+    def took(self) -> None:
+        """Take note that the parts returned last are where they belong; an interrupt before brings them again."""
+        if self._hands_settled:
+            self._hands_settled = False
+            self._settled.popleft()
+        if self._newest is None:
+            return
+        shard, answer = self._newest
+        operation = self._operations.get((shard, answer.number))
+        if operation is not None and not isinstance(answer, Returned):
+            first, indices = shard.first, None if isinstance(answer, Refused) else answer.indices
+            if indices is not None:
+                operation.answered.update(first + index for index in indices)
+            if indices is None or len(operation.answered) == len(operation.indices):
+                del self._operations[shard, answer.number]
+        shard.connection.stream.took(answer)
+        self._newest = None
+        self._fleet.took(shard)
+
+    def interrupted(self) -> None:
+        """Begin again with what was not taken."""
+        self._hands_settled = False
+        for operation in self._operations.values():
+            self.in_flight[[index for index in operation.indices if index not in operation.answered]] = True
+        self._newest = None
+        if len(self._fleet.shards) == 1:  # it may have struck within gRPC: let the server send again
+            self._fleet.shards[0].connection.stream.interrupted()
 
     def _answered(self, shard: Shard, answer: Transition, operation: _Operation) -> list[Part]:
         part = self._reader.read(answer, shard.first, shard.count)
-        rows = len(every(part.indices, self._fleet.num_envs))
-        operation.owed -= rows
-        if operation.owed == 0:
-            del self._operations[shard, answer.number]
-        else:
-            operation.answered.update(every(part.indices, self._fleet.num_envs))
         if shard.first and part.failures:
             part.failures = [relocated(failure, shard.first) for failure in part.failures]
         return self._settle(part, operation)
@@ -295,8 +323,10 @@ class Exchange:
 
     @property
     def busy(self) -> bool:
-        """Whether parts are still to come."""
-        return bool(self._operations or self._settled)
+        """Whether anything is still to come, also what an interrupt left behind."""
+        return bool(
+            self._operations or self._settled or any([s.connection.stream.waiting for s in self._fleet.shards])  # noqa: C419
+        )
 
     def session_lost(self, shard: Shard, error: RemoteGymError) -> None:
         """Mend what a call has found out, if it is to be mended; the next step tells."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import queue
 import threading
+from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -36,7 +37,7 @@ class Shard:
     connection: Connection
     first: int
     count: int
-    inbox: queue.SimpleQueue[tuple[SessionStream, Any]] = field(default_factory=queue.SimpleQueue)
+    inbox: deque[tuple[SessionStream, Any]] = field(default_factory=deque)
 
     @property
     def stop(self) -> int:
@@ -61,7 +62,7 @@ class Fleet:
         self.connections = list(connections)
         self.num_envs = num_envs
         self.shards: list[Shard] = []
-        self._arrived: queue.SimpleQueue[Shard] = queue.SimpleQueue()
+        self._arrived: queue.SimpleQueue[None] = queue.SimpleQueue()
         self._readers: dict[Shard, SessionStream] = {}
 
     def dial(self) -> None:
@@ -120,7 +121,7 @@ class Fleet:
     # Receiving
 
     def receive(self, timeout_seconds: float | None, only: Shard | None = None) -> tuple[Shard, Answer]:
-        """Return the next answer, of any server or of `only` one.
+        """Return the next answer, of any server or of `only` one; say `took` once it has been dealt with.
 
         Raises:
             TimeoutError: None came in time; nothing is lost.
@@ -138,21 +139,26 @@ class Fleet:
         for each in self.shards:
             self._read(each)
         while True:
+            for shard in [only] if only else self.shards:
+                while shard.inbox:
+                    stream, item = shard.inbox[0]
+                    if stream is shard.connection.stream and not isinstance(item, BaseException):
+                        return shard, item
+                    shard.inbox.popleft()
+                    if stream is shard.connection.stream:  # else it is of a session that was given up
+                        self._readers.pop(shard, None)
+                        if isinstance(item, RemoteGymError):
+                            raise ShardFailed(shard, item) from item
+                        raise item
             try:
-                shard = only or self._arrived.get(timeout=timeout_seconds)
-                if shard.inbox.empty() and not only:  # taken already by a call, which waited for this server only
-                    continue
-                stream, item = shard.inbox.get(timeout=timeout_seconds)
+                self._arrived.get(timeout=timeout_seconds)  # at least one for each item that was not seen yet
             except queue.Empty:
                 raise TimeoutError from None
-            if stream is not shard.connection.stream:
-                continue  # of a session that was given up
-            if isinstance(item, BaseException):
-                self._readers.pop(shard, None)
-                if isinstance(item, RemoteGymError):
-                    raise ShardFailed(shard, item) from item
-                raise item
-            return shard, item
+
+    def took(self, shard: Shard) -> None:
+        """Take note that what `receive` returned last, of `shard`, was dealt with; until then it returns it again."""
+        if len(self.shards) > 1:
+            shard.inbox.popleft()
 
     def _read(self, shard: Shard) -> None:
         """See to it that a thread reads the stream of `shard`."""
@@ -169,7 +175,13 @@ class Fleet:
 
     def only(self, shard: Shard) -> Callable[[float | None], Answer]:
         """Return the function that receives from one server, for calls."""
-        return lambda timeout_seconds: self.receive(timeout_seconds, shard)[1]
+
+        def receive(timeout_seconds: float | None) -> Answer:
+            answer = self.receive(timeout_seconds, shard)[1]
+            self.took(shard)
+            return answer
+
+        return receive
 
     def close(self) -> None:
         """End all sessions, those of a failed `dial` too."""
@@ -191,7 +203,7 @@ class ShardFailed(Exception):
         super().__init__(str(error))
 
 
-def _read(stream: SessionStream, shard: Shard, arrived: queue.SimpleQueue[Shard]) -> None:
+def _read(stream: SessionStream, shard: Shard, arrived: queue.SimpleQueue[None]) -> None:
     """Read one stream until it fails or is closed."""
     item: Any = None
     while not isinstance(item, BaseException):
@@ -199,8 +211,8 @@ def _read(stream: SessionStream, shard: Shard, arrived: queue.SimpleQueue[Shard]
             item = stream.receive()
         except BaseException as error:
             item = error
-        shard.inbox.put((stream, item))
-        arrived.put(shard)
+        shard.inbox.append((stream, item))
+        arrived.put(None)
 
 
 def in_proportion(total: int, weights: Sequence[int]) -> list[int]:

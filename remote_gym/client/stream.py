@@ -89,7 +89,6 @@ class SessionStream:
         self._process = os.getpid()
         self._reconnect_timeout = reconnect_timeout
         self._patience = reconnect_timeout  # what is left of it while the server cannot be reached
-        self._number = 0
         self._outstanding = Outstanding(message.num_envs)
         self._sending = threading.Lock()  # one thread may send while another receives, and so attaches anew
         self._lost: RemoteGymError | None = None
@@ -158,9 +157,8 @@ class SessionStream:
     # Requests and answers
 
     def next_number(self) -> int:
-        """Return the number for the request that is made next. Call only when nothing can fail any more."""
-        self._number += 1
-        return self._number
+        """Return the number for the request that is made next; `send` uses it up, and nothing before that does."""
+        return self._outstanding.highest + 1
 
     def send(self, request: Request) -> int:
         """Send `request` and return its number; the answer comes through `receive`.
@@ -172,15 +170,19 @@ class SessionStream:
         self.check()
         data = pack_client(request)
         failpoints.hit("client.request.send")
-        with self._sending:
-            self._outstanding.add(request.number, request.indices, data)
-            if self._stream is not None:
-                self._stream.send(data)
+        try:
+            with self._sending:
+                self._outstanding.add(request.number, request.indices, data)
+                if self._stream is not None:
+                    self._stream.send(data)
+        except KeyboardInterrupt:
+            self._drop_stream()  # maybe it was not sent: attaching finds out
+            raise
         failpoints.hit("client.request.sent")
         return request.number
 
     def receive(self, timeout_seconds: float | None = None) -> Answer:
-        """Return the next answer, of whichever request.
+        """Return the next answer, of whichever request; say `took` once it has been dealt with.
 
         Raises:
             TimeoutError: None came in time; nothing is lost, the next call gets it.
@@ -199,7 +201,7 @@ class SessionStream:
                 left = None if deadline is None else max(0.0, deadline - time.monotonic())
                 answer = stream.receive(left)
                 failpoints.hit("client.answer.received")
-                if isinstance(answer, (Transition, Returned, Refused)) and self._outstanding.take(answer):
+                if isinstance(answer, (Transition, Returned, Refused)) and self._outstanding.expects(answer):
                     return answer
             except (grpc.RpcError, EOFError) as error:
                 self._stream_broke(error)
@@ -215,6 +217,19 @@ class SessionStream:
                     self._drop_stream()
                     continue
                 raise self._lose(SessionLost(answer.reason, answer.detail))
+
+    def took(self, answer: Answer) -> None:
+        """Take note that `answer` was dealt with; until then it comes again after `interrupted`."""
+        self._outstanding.take(answer)
+
+    def interrupted(self) -> None:
+        """Let the server send again whatever was not taken: nobody knows how far the last answer got."""
+        self._drop_stream()
+
+    @property
+    def waiting(self) -> bool:
+        """Whether answers are to come."""
+        return bool(self._outstanding)
 
     def check(self) -> None:
         """Raise what every use of this session would raise now, if anything.

@@ -37,6 +37,7 @@ class Part:
         variable: By env index, the elements of the observation's variable leaves.
         whole: What a hosted vector environment says, see Transition.infos in the contract.
         unpacked: Whether some leaves were compressed, and so are arrays of our own.
+        source: What it came from: a part that comes again after an interrupt is known by that.
     """
 
     indices: Indices
@@ -51,6 +52,7 @@ class Part:
     variable: dict[int, list[Any]] = field(default_factory=dict)
     whole: dict[str, Any] | None = None
     unpacked: bool = False
+    source: tuple[Any, ...] = field(default_factory=lambda: (object(),))
 
     @property
     def is_plain(self) -> bool:
@@ -89,21 +91,27 @@ class Batch:
         terminations: (rows,) bool.
         truncations: (rows,) bool.
         infos: As `VectorEnv` aggregates them; complete after `TransitionReader.commit`.
-        missing: Rows that have not come yet.
+        rows: How many there will be.
+        parts: By their source.
     """
 
-    missing: int
+    rows: int
     leaves: list[Array] | None
     rewards: Array
     terminations: Array
     truncations: Array
-    parts: list[Part] = field(default_factory=list)
+    parts: dict[tuple[Any, ...], Part] = field(default_factory=dict)
     infos: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def missing(self) -> int:
+        """Rows that have not come yet."""
+        return self.rows - sum(self.rows if part.indices is None else len(part.indices) for part in self.parts.values())
 
     @property
     def failures(self) -> list[Failure]:
         """Of all parts."""
-        return [failure for part in self.parts for failure in part.failures]
+        return [failure for part in self.parts.values() for failure in part.failures]
 
 
 class TransitionReader:
@@ -140,7 +148,8 @@ class TransitionReader:
         if count is not None and count != self._num_envs:  # one server of several
             indices = range(first, first + count) if indices is None else [first + index for index in indices]
         rows = self._num_envs if indices is None else len(indices)
-        part = Part(indices, self._arrays(answer, rows), failures=list(answer.failures))
+        source = (answer.number, 0 if indices is None else indices[0])  # each env index is answered once per number
+        part = Part(indices, self._arrays(answer, rows), failures=list(answer.failures), source=source)
         if len(answer.rewards) > 0:
             part.rewards = _flat(answer.rewards, np.float64, rows)
             part.terminations = _flat(answer.terminations, np.bool_, rows)
@@ -197,16 +206,18 @@ class TransitionReader:
         return Batch(self._num_envs if indices is None else len(indices), None, *_NOTHING)
 
     def add(self, batch: Batch, part: Part) -> None:
-        """Take in one part."""
-        batch.parts.append(part)
+        """Take in one part; the same again does no harm, as it counts with the last line only."""
         if part.indices is None:
-            batch.missing = 0
             batch.leaves = part.leaves
             batch.rewards, batch.terminations, batch.truncations = self._scalars(part)
-            return
-        if batch.rewards is _NOTHING[0]:
+        else:
+            self._add_rows(batch, part)
+        batch.parts[part.source] = part
+
+    def _add_rows(self, batch: Batch, part: Part) -> None:
+        assert part.indices is not None
+        if not batch.parts:
             batch.rewards, batch.terminations, batch.truncations = self._scalars(None)
-        batch.missing -= len(part.indices)
         where = _where(part.indices)
         if batch.leaves is None:
             batch.leaves = self._copy_of_last()
@@ -261,7 +272,7 @@ class TransitionReader:
         """Make `batch` the last observation, but for the rows that failed, and aggregate its infos."""
         assert batch.leaves is not None
         leaves = batch.leaves
-        part = batch.parts[0]
+        part = next(iter(batch.parts.values()))
         if part.is_plain:  # the usual case: one answer with nothing to tell, whose arrays are read-only views
             self._last, self._own_last = leaves, False
             return
@@ -273,13 +284,14 @@ class TransitionReader:
         for leaf in leaves:
             leaf.flags.writeable = False
         self._last, self._own_last = leaves, False
-        for part in batch.parts:
+        for part in batch.parts.values():
             self._remember_variable(part)
             if part.whole is not None:
                 batch.infos = part.whole["infos"]
                 if part.whole["rewards_dtype"] is not None:
                     batch.rewards = batch.rewards.astype(part.whole["rewards_dtype"])
-        self._aggregate(batch, [block for part in batch.parts for block in part.blocks], range(self._num_envs))
+        blocks = [block for part in batch.parts.values() for block in part.blocks]
+        self._aggregate(batch, blocks, range(self._num_envs))
 
     @staticmethod
     def _aggregate(batch: Batch, blocks: list[InfoBlock], everyone: Sequence[int]) -> None:
@@ -287,7 +299,7 @@ class TransitionReader:
         # In the order of rows: the first one that has a key decides the type of its array, as locally.
         for block in sorted(blocks, key=lambda block: min(block.indices, default=0)):
             batch.infos = add_infos(batch.infos, block, len(everyone))
-        notes = {index: note for part in batch.parts for index, note in part.notes.items()}
+        notes = {index: note for part in batch.parts.values() for index, note in part.notes.items()}
         for row, index in enumerate(everyone) if notes else ():
             if index in notes:
                 batch.infos = add_infos(batch.infos, InfoBlock.of(row, notes[index]), len(everyone))
@@ -312,7 +324,7 @@ class TransitionReader:
         if not copy:
             for leaf in leaves:
                 leaf.flags.writeable = False
-        batch = Batch(0, leaves, *_scalars(parts), parts=list(parts))
+        batch = Batch(len(everyone), leaves, *_scalars(parts), parts={(at,): part for at, part in enumerate(parts)})
         self._remember_rows(everyone, leaves)
         for part in parts:
             self._remember_variable(part)

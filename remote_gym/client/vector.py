@@ -264,7 +264,9 @@ class RemoteVectorEnv(VectorEnv[Any, Any, Any]):
             gymnasium.error.NoAsyncCallError: Nothing was begun.
         """
         batch = self._finish("reset", timeout)
-        return self._reader.observations(self._copy), batch.infos
+        result = self._reader.observations(self._copy), batch.infos
+        self._pending = None
+        return result
 
     def step(self, actions: Any) -> StepResult:
         """Step every environment.
@@ -293,8 +295,12 @@ class RemoteVectorEnv(VectorEnv[Any, Any, Any]):
         self._check_ready("step")
         self._check_not_over(None)
         rows, variable = self._encoder.encode(actions, self._everyone)
-        self._exchange.step(None, rows, variable)
-        self._begin("step", None)
+        self._begin("step", None)  # before it is sent: an interrupt in between must not lose it
+        try:
+            self._exchange.step(None, rows, variable)
+        except Exception:
+            self._pending = None
+            raise
 
     def step_wait(self, timeout: float | None = None) -> StepResult:
         """Wait for what `step_async` began.
@@ -307,9 +313,11 @@ class RemoteVectorEnv(VectorEnv[Any, Any, Any]):
             gymnasium.error.NoAsyncCallError: Nothing was begun.
         """
         batch = self._finish("step", timeout)
-        return (
+        result = (
             self._reader.observations(self._copy), batch.rewards, batch.terminations, batch.truncations, batch.infos
         )  # fmt: skip
+        self._pending = None
+        return result
 
     def _check_ready(self, name: str) -> None:
         if self.closed:
@@ -322,7 +330,8 @@ class RemoteVectorEnv(VectorEnv[Any, Any, Any]):
                 f"yet: call `recv` first", "recv"
             )  # fmt: skip
         while self._exchange.busy and not self._ready.used:
-            self._exchange.receive(None)  # what is left of a request that one of several servers has refused
+            self._exchange.receive(None)  # left over by an interrupt, or by a refusal of one of several servers
+            self._exchange.took()
 
     def _check_not_pending(self, name: str) -> None:
         if self._pending is not None:
@@ -362,22 +371,29 @@ class RemoteVectorEnv(VectorEnv[Any, Any, Any]):
             raise gymnasium.error.NoAsyncCallError(f"`{name}_wait` was called without `{name}_async` before", name)
 
     def _finish(self, name: str, timeout: float | None) -> Batch:
-        """Gather all parts of the pending reset or step; what was gathered survives a timeout."""
+        """Gather all parts of the pending reset or step; what was gathered survives a timeout and an interrupt."""
         self._awaited(name)
         batch = self._batch
         assert batch is not None
+        if batch.missing and not self._exchange.busy:
+            self._pending = None
+            raise gymnasium.error.NoAsyncCallError(f"the {name} was interrupted before it was sent", name)
         try:
             while batch.missing:
                 for part in self._exchange.receive(timeout):
                     self._reader.add(batch, part)
+                self._exchange.took()
         except TimeoutError:
+            raise
+        except KeyboardInterrupt:
+            self._exchange.interrupted()
             raise
         except Exception:
             self._pending = None
             raise
-        self._pending = self._batch = None
         self._reader.commit(batch)
         if failures := batch.failures:
+            self._pending = None
             raise first_failure(failures)
         self._show()
         self._warn(batch)
@@ -445,22 +461,34 @@ class RemoteVectorEnv(VectorEnv[Any, Any, Any]):
             SessionLost: A server no longer holds the environments.
         """
         self._begin_asynchronous("recv")
+        try:
+            self._gather(timeout)
+        except KeyboardInterrupt:
+            self._exchange.interrupted()
+            raise
+        first, rest = self._ready.first(self.batch_size)
+        observations, batch = self._reader.join(first, self._copy)
+        self._show()
+        result = observations, batch.rewards, batch.terminations, batch.truncations, batch.infos
+        self._ready.keep(rest)
+        self._warn(batch)
+        return result
+
+    def _gather(self, timeout: float | None) -> None:
+        """Return when `batch_size` environments are ready; see `recv`."""
         while True:
             if failures := self._ready.failures():
                 raise first_failure(failures)
-            if self._ready.rows >= self.batch_size:
-                break
-            if (coming := self._ready.rows + int(self._exchange.in_flight.sum())) < self.batch_size:
+            if (ready := self._ready.rows) >= self.batch_size:
+                return
+            if (coming := ready + int(self._exchange.in_flight.sum())) < self.batch_size:
                 raise gymnasium.error.NoAsyncCallError(
                     f"`recv` would wait for ever: {coming} environments were started by `send` or `async_reset`, "
                     f"batch_size is {self.batch_size}", "recv"
                 )  # fmt: skip
             for part in self._exchange.receive(timeout):
                 self._ready.add(part)
-        observations, batch = self._reader.join(self._ready.take(self.batch_size), self._copy)
-        self._show()
-        self._warn(batch)
-        return observations, batch.rewards, batch.terminations, batch.truncations, batch.infos
+            self._exchange.took()
 
     def _begin_asynchronous(self, name: str) -> None:
         if self.closed:

@@ -1,18 +1,25 @@
 from __future__ import annotations
 
 from remote_gym.batches import Refused, Returned
-from remote_gym.client.outstanding import Outstanding
+from remote_gym.client.outstanding import Answer, Outstanding
+
+
+def take(outstanding: Outstanding, answer: Answer) -> None:
+    assert outstanding.expects(answer)
+    assert outstanding.expects(answer), "until it is taken"
+    outstanding.take(answer)
+    outstanding.take(answer)  # does no harm
 
 
 def test_each_part_of_an_answer_is_taken_once() -> None:
     outstanding = Outstanding(3)
     outstanding.add(1, None, b"one")
-    assert outstanding.take(Returned(1, [0, 2], []))
-    assert not outstanding.take(Returned(1, [0, 2], []))
-    assert not outstanding.take(Returned(1, [2], []))
+    take(outstanding, Returned(1, [0, 2], []))
+    assert not outstanding.expects(Returned(1, [0, 2], []))
+    assert not outstanding.expects(Returned(1, [2], []))
     assert outstanding.missing() == [(1, [1])]
-    assert outstanding.take(Returned(1, [1], []))
-    assert not outstanding.take(Returned(1, [1], []))
+    take(outstanding, Returned(1, [1], []))
+    assert not outstanding.expects(Returned(1, [1], []))
     assert outstanding.missing() == []
 
 
@@ -21,8 +28,8 @@ def test_a_whole_answer_or_a_refusal_ends_a_request() -> None:
     for number, answer in ((1, Returned(1, None, [])), (2, Refused(2, "", ""))):
         outstanding.add(number, None, b"")
         assert outstanding.missing() == [(number, None)]
-        assert outstanding.take(answer)
-        assert not outstanding.take(answer)
+        take(outstanding, answer)
+        assert not outstanding.expects(answer)
 
 
 def test_only_what_the_server_never_got_is_sent_again() -> None:

@@ -1,0 +1,157 @@
+"""Ctrl-C at any moment of a step: it stays pending, `step_wait` returns *its* result, and nothing is shifted by one.
+
+One interrupt per step: a second one while the first is mended may strike within gRPC, which then keeps its locks.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from signal import SIGUSR2
+from typing import Any
+
+import numpy as np
+import pytest
+from client.mortal import MortalEnv
+from conftest import ServerFactory
+from gymnasium.error import NoAsyncCallError
+from gymnasium.vector import SyncVectorEnv
+from sameness import assert_same
+
+from remote_gym import RemoteEnvironment, RemoteVectorEnv
+
+MORTAL = Path(__file__).parent / "mortal.py"
+INTERRUPTS = 60
+MAX_DELAY_SECONDS = 0.004
+"""A step takes about half of it."""
+
+
+class Alarm:
+    """Raises KeyboardInterrupt in the main thread at some moment soon after it was set."""
+
+    def __init__(self) -> None:
+        self._chance = random.Random(20261122)
+        self._armed = False
+        self._timer = threading.Timer(0, lambda: None)
+        signal.signal(signal.SIGUSR2, self._ring)
+
+    def set(self) -> None:
+        self._armed = True
+        self._timer = threading.Timer(self._chance.uniform(1e-6, MAX_DELAY_SECONDS), os.kill, (os.getpid(), SIGUSR2))
+        self._timer.start()
+
+    def _ring(self, *_: object) -> None:
+        if self._armed:
+            self._armed = False
+            raise KeyboardInterrupt
+
+    def stop(self) -> None:
+        self._armed = False
+        self._timer.join()
+
+
+@pytest.fixture
+def alarm() -> Iterator[Alarm]:
+    old = signal.getsignal(SIGUSR2)
+    alarm = Alarm()
+    yield alarm
+    alarm.stop()
+    signal.signal(SIGUSR2, old)
+
+
+def stubborn_step(envs: Any, actions: Any, alarm: Alarm) -> tuple[Any, int]:
+    """Return the result of one step that may be interrupted, and how often it was."""
+    interrupts = 0
+    wait = False
+    while True:
+        try:
+            try:
+                if not interrupts:
+                    alarm.set()
+                result = envs.step_wait() if wait else envs.step(actions)
+            finally:
+                alarm.stop()
+            return result, interrupts
+        except KeyboardInterrupt:
+            interrupts += 1
+            wait = True
+        except NoAsyncCallError:  # it came before anything was sent
+            wait = False
+
+
+@pytest.mark.parametrize("servers", [1, 2])
+def test_a_step_that_is_interrupted_stays_pending(serve: ServerFactory, alarm: Alarm, servers: int) -> None:
+    addresses = [serve(str(MORTAL), num_workers=1).address for _ in range(servers)]
+    oracle = SyncVectorEnv([MortalEnv] * 4)
+    interrupts = steps = 0
+    with RemoteVectorEnv(addresses, num_envs=4, batch_size=None if servers == 1 else 3) as envs:
+        assert_same(envs.reset(seed=3), oracle.reset(seed=3))
+        while interrupts < INTERRUPTS and steps < 20 * INTERRUPTS:
+            result, times = stubborn_step(envs, np.zeros(4, np.int64), alarm)
+            interrupts, steps = interrupts + times, steps + 1
+            assert_same(result, oracle.step(np.zeros(4, np.int64)))
+    assert interrupts > INTERRUPTS // 4
+    oracle.close()
+
+
+def test_a_recv_that_is_interrupted_loses_nothing(serve: ServerFactory, alarm: Alarm) -> None:
+    server = serve(str(MORTAL), num_workers=2)
+    local = [MortalEnv() for _ in range(4)]
+    expected = [env.reset(seed=3 + index)[0]["draw"] for index, env in enumerate(local)]
+    over = [False] * 4
+    interrupts = 0
+    with RemoteVectorEnv(server.address, num_envs=4, batch_size=2) as envs:
+        envs.async_reset(seed=3)
+        for _ in range(8 * INTERRUPTS):
+            again = False
+            while True:
+                try:
+                    try:
+                        if not again:
+                            alarm.set()
+                        received = envs.recv()
+                    finally:
+                        alarm.stop()
+                    break
+                except KeyboardInterrupt:
+                    interrupts, again = interrupts + 1, True
+            ids = received[4]["env_id"]
+            for row, index in enumerate(ids):
+                assert (received[0]["draw"][row] == expected[index]).all()
+                if over[index]:
+                    expected[index], over[index] = local[index].reset()[0]["draw"], False
+                else:
+                    stepped = local[index].step(0)
+                    expected[index], over[index] = stepped[0]["draw"], stepped[2]
+            envs.send([0, 0], ids)
+            if interrupts >= INTERRUPTS:
+                break
+    assert interrupts > INTERRUPTS // 8
+
+
+def test_a_single_environment_goes_on(serve: ServerFactory, alarm: Alarm) -> None:
+    """Whether an interrupted step ran cannot be known, as locally; the next call works and is not shifted."""
+    server = serve(str(MORTAL), num_workers=1)
+    interrupts = 0
+    with RemoteEnvironment(server.address) as env:
+        for episode in range(10 * INTERRUPTS):
+            try:
+                try:
+                    env.reset(seed=episode)
+                    alarm.set()
+                    for _ in range(3):
+                        env.step(0)
+                finally:
+                    alarm.stop()
+            except KeyboardInterrupt:
+                interrupts += 1
+            observation, _ = env.reset(seed=episode)
+            assert_same(observation["draw"], MortalEnv().reset(seed=episode)[0]["draw"])
+            assert env.step(0)[1] == 1.0
+            if interrupts >= INTERRUPTS // 2:
+                break
+    assert interrupts > INTERRUPTS // 8
