@@ -61,7 +61,8 @@ def _zstd() -> Codec:
         # The library takes as much memory as the frame says, and knows no other bound then.
         if zstandard.frame_content_size(data) != size:
             raise ValueError(f"a frame that claims another size than {size} bytes")
-        return decompressor.decompress(data, max_output_size=size, allow_extra_data=False)
+        whole: bytes = decompressor.decompress(data, max_output_size=size, allow_extra_data=False)
+        return whole
 
     return Codec(zstandard.ZstdCompressor(level=ZSTD_LEVEL).compress, decompress)
 
