@@ -17,6 +17,12 @@ from remote_gym.spaces import SpaceData
 Indices = Union[Sequence[int], None]
 """Env indices of one message; None: all environments in order."""
 
+
+def every(indices: Indices, num_envs: int) -> Sequence[int]:
+    """Return env indices with None spelled out."""
+    return range(num_envs) if indices is None else indices
+
+
 Buffer = Union[bytes, memoryview]
 
 

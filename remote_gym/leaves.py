@@ -210,3 +210,11 @@ def _unflatten(space: spaces.Space[Any], parts: Iterator[Any]) -> Any:
     if isinstance(space, spaces.Tuple):
         return tuple(_unflatten(child, parts) for child in space.spaces)
     return next(parts)
+
+
+def rows_at(indices: Sequence[int]) -> Any:
+    """Return env indices as an index into arrays of rows: a slice, which copies nothing, where they are consecutive."""
+    if isinstance(indices, range):
+        return slice(indices.start, indices.stop)
+    consecutive = range(indices[0], indices[0] + len(indices))
+    return slice(consecutive.start, consecutive.stop) if indices == list(consecutive) else list(indices)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from remote_gym.batches import Call, Render
@@ -29,10 +29,13 @@ class Calls:
             MisuseError: The name is private, or an argument cannot travel.
             SessionLost: A server no longer holds the environments.
         """
+        return self._begin(lambda shard: shard.connection.begin_call(name, args, kwargs))
+
+    def _begin(self, ask: Callable[[Shard], Call | Render]) -> Begun:
         begun: Begun = []
         for shard in self._fleet.shards:
             with self._mending(shard):
-                begun.append((shard, shard.connection.begin_call(name, args, kwargs)))
+                begun.append((shard, ask(shard)))
         return begun
 
     def gather(self, begun: Begun, timeout: float | None = None) -> list[Any]:
@@ -58,19 +61,11 @@ class Calls:
 
     def set_attribute(self, name: str, new: Sequence[Any]) -> None:
         """Set the attribute `name` of each environment to its item of `new`; raises like `begin` and `gather`."""
-        begun: Begun = []
-        for shard in self._fleet.shards:
-            with self._mending(shard):
-                begun.append((shard, shard.connection.begin_set(name, new[shard.first : shard.stop])))
-        self.gather(begun)
+        self.gather(self._begin(lambda shard: shard.connection.begin_set(name, new[shard.first : shard.stop])))
 
     def render(self) -> list[Any]:
         """Return the rendered frame of each environment; raises like `gather`."""
-        begun: Begun = []
-        for shard in self._fleet.shards:
-            with self._mending(shard):
-                begun.append((shard, shard.connection.begin_render()))
-        return self.gather(begun)
+        return self.gather(self._begin(lambda shard: shard.connection.begin_render()))
 
     @contextlib.contextmanager
     def _mending(self, shard: Shard) -> Iterator[None]:

@@ -10,7 +10,7 @@ import numpy as np
 from remote_gym.batches import Indices, Transition
 from remote_gym.compression import Codec, codec, compressed_leaves, grow
 from remote_gym.errors import ProtocolError
-from remote_gym.leaves import Array, Leaf
+from remote_gym.leaves import Array, Leaf, rows_at
 
 
 class CompressedRows:
@@ -62,7 +62,7 @@ class Filling:
         except (TypeError, ValueError, KeyError, IndexError) as error:
             raise ProtocolError(f"compressed rows do not fit the answer: {error!r}") from None
         flat = np.frombuffer(grow(self._codec, data, size), leaf.dtype)
-        array[_where(rows)] = flat.reshape(len(rows), *leaf.shape)
+        array[rows_at(rows)] = flat.reshape(len(rows), *leaf.shape)
         missing[rows] = False
 
     def finish(self, failed: Sequence[int]) -> None:
@@ -79,8 +79,3 @@ class Filling:
             if not excused.issuperset(rows.tolist()):
                 raise ProtocolError(f"observation leaf {number} lacks the compressed rows {rows.tolist()[:8]}")
             self._arrays[number][1][rows] = 0
-
-
-def _where(rows: list[int]) -> Any:
-    """Return `rows` as an array index: a slice where they are consecutive, which copies in one go."""
-    return slice(rows[0], rows[-1] + 1) if rows == list(range(rows[0], rows[0] + len(rows))) else rows

@@ -6,7 +6,7 @@ import os
 import weakref
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, TypeVar
 
 import gymnasium
 from gymnasium import spaces
@@ -15,7 +15,7 @@ from gymnasium.envs.registration import EnvSpec
 from remote_gym import values
 from remote_gym.addresses import DEFAULT_PORT, UNIX, is_loopback, split_address
 from remote_gym.arguments import RemoteArgs, check_args
-from remote_gym.batches import Call, Failure, Indices, Open, Refused, Render, Returned
+from remote_gym.batches import Call, Failure, Open, Refused, Render, Returned, every
 from remote_gym.client.channel import Address
 from remote_gym.client.describe import describe
 from remote_gym.client.failures import first_failure, refusal, relocated
@@ -27,6 +27,7 @@ from remote_gym.errors import MisuseError, ProtocolError, SessionLost
 from remote_gym.spaces import build
 
 CredentialsPaths = Sequence["str | os.PathLike[str] | None"]
+Asked = TypeVar("Asked", Call, Render)
 Receive = Callable[["float | None"], Answer]
 
 
@@ -210,16 +211,16 @@ class Connection:
         self._ensure_described()
         return self._hosted_render_mode
 
-    def ask(self, request: Call | Render) -> list[Any]:
+    def ask(self, request: Asked) -> list[Any]:
         """Send `request` and return the value of each environment, in order; raises like `gather`."""
-        self.begin(request)
-        return self.gather(request)
+        return self.gather(self.begin(request))
 
-    def begin(self, request: Call | Render) -> None:
-        """Send `request`; `gather` gets the values."""
+    def begin(self, request: Asked) -> Asked:
+        """Send `request` and return it; `gather` gets the values."""
         self.stream.send(request)
         self._results: dict[int, bytes] = {}
         self._failures: dict[int, Failure] = {}
+        return request
 
     def gather(self, request: Call | Render, timeout: float | None = None, receive: Receive | None = None) -> list[Any]:
         """Return the value of each environment, in order, that the request begun last asked for.
@@ -267,9 +268,7 @@ class Connection:
         """
         arguments = values.pack([list(args), dict(kwargs)], f"arguments of {name!r}")
         check_name(name)
-        request = Call(self.stream.next_number(), None, name, arguments)
-        self.begin(request)
-        return request
+        return self.begin(Call(self.stream.next_number(), None, name, arguments))
 
     def look(self, name: str) -> dict[str, Any]:
         """Return ``{"value": ...}`` for an attribute of the first environment, ``{"callable": True}`` for a method."""
@@ -285,15 +284,11 @@ class Connection:
         """
         packed = values.pack(list(new), f"value of {name!r}")
         check_name(name)
-        request = Call(self.stream.next_number(), None, name, b"", packed)
-        self.begin(request)
-        return request
+        return self.begin(Call(self.stream.next_number(), None, name, b"", packed))
 
     def begin_render(self) -> Render:
         """Begin to render each environment; return the request to `gather`."""
-        request = Render(self.stream.next_number())
-        self.begin(request)
-        return request
+        return self.begin(Render(self.stream.next_number()))
 
     def close(self) -> None:
         """Close the session; may be called twice."""
@@ -347,8 +342,3 @@ def check_name(name: str) -> None:
     """
     if not isinstance(name, str) or not name or name.startswith("_"):
         raise MisuseError(f"{name!r} cannot be reached on a remote environment: names beginning with '_' are private")
-
-
-def every(indices: Indices, num_envs: int) -> Sequence[int]:
-    """Return env indices with None spelled out."""
-    return range(num_envs) if indices is None else indices

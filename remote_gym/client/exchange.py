@@ -16,8 +16,7 @@ import numpy as np
 from gymnasium.vector import AutoresetMode
 
 from remote_gym import values
-from remote_gym.batches import FailureKind, Indices, Refused, Reset, Returned, Step, Transition
-from remote_gym.client.connection import every
+from remote_gym.batches import FailureKind, Indices, Refused, Reset, Returned, Step, Transition, every
 from remote_gym.client.failures import refusal, relocated
 from remote_gym.client.fleet import Fleet, Shard, ShardFailed
 from remote_gym.client.losses import Losses
@@ -178,9 +177,7 @@ class Exchange:
 
     def _refused(self, shard: Shard, answer: Refused, operation: _Operation) -> list[Part]:
         if answer.limit == "draining" and self._reopens:
-            shard.connection.stream.took(answer)
-            self._newest = None
-            self._fleet.took(shard)
+            self._forget(shard, answer)
             return []  # the server is about to go: what comes next is the end of the session
         self.in_flight[list(operation.indices)] = False
         self.took()
@@ -201,6 +198,10 @@ class Exchange:
                 operation.answered.update(first + index for index in indices)
             if indices is None or len(operation.answered) == len(operation.indices):
                 del self._operations[shard, answer.number]
+        self._forget(shard, answer)
+
+    def _forget(self, shard: Shard, answer: Answer) -> None:
+        """Let the newest answer not come again."""
         shard.connection.stream.took(answer)
         self._newest = None
         self._fleet.took(shard)
@@ -216,6 +217,8 @@ class Exchange:
 
     def _answered(self, shard: Shard, answer: Transition, operation: _Operation) -> list[Part]:
         part = self._reader.read(answer, shard.first, shard.count)
+        # Each env index is answered once per number of a session.
+        part.source = (shard.connection.stream, answer.number, every(part.indices, 1)[0])
         if shard.first and part.failures:
             part.failures = [relocated(failure, shard.first) for failure in part.failures]
         return self._settle(part, operation)

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from remote_gym.batches import Failure
-from remote_gym.client.connection import every
+from remote_gym.batches import Failure, every
 from remote_gym.client.transitions import Part
 
 
@@ -14,14 +13,12 @@ class Ready:
 
     Attributes:
         waiting: (num_envs,) bool: which.
-        used: Whether `send`, `async_reset` or `recv` was ever called.
     """
 
     def __init__(self, num_envs: int) -> None:
         """Begin with none."""
         self._parts: list[Part] = []
         self._failures: dict[tuple[object, ...], list[Failure]] = {}
-        self.used = False
         self.waiting = np.zeros(num_envs, np.bool_)
 
     @property

@@ -16,7 +16,7 @@ from remote_gym.batches import Buffer, Failure, Indices, Transition
 from remote_gym.client.compressed import CompressedRows, Filling
 from remote_gym.errors import ProtocolError
 from remote_gym.infos import InfoBlock, unpack_infos
-from remote_gym.leaves import Array, leaves_of, unflattener, variable_leaves_of
+from remote_gym.leaves import Array, leaves_of, rows_at, unflattener, variable_leaves_of
 from remote_gym.vector_infos import add_infos
 
 
@@ -53,6 +53,14 @@ class Part:
     whole: dict[str, Any] | None = None
     unpacked: bool = False
     source: tuple[Any, ...] = field(default_factory=lambda: (object(),))
+
+    def scalars(self, rows: int) -> tuple[Array, Array, Array]:
+        """Return rewards, terminations and truncations of its `rows` rows, zeros where there are none."""
+        return (
+            np.zeros(rows) if self.rewards is None else self.rewards,
+            np.zeros(rows, np.bool_) if self.terminations is None else self.terminations,
+            np.zeros(rows, np.bool_) if self.truncations is None else self.truncations,
+        )
 
     @property
     def is_plain(self) -> bool:
@@ -148,8 +156,7 @@ class TransitionReader:
         if count is not None and count != self._num_envs:  # one server of several
             indices = range(first, first + count) if indices is None else [first + index for index in indices]
         rows = self._num_envs if indices is None else len(indices)
-        source = (answer.number, 0 if indices is None else indices[0])  # each env index is answered once per number
-        part = Part(indices, self._arrays(answer, rows), failures=list(answer.failures), source=source)
+        part = Part(indices, self._arrays(answer, rows), failures=list(answer.failures))
         if len(answer.rewards) > 0:
             part.rewards = _flat(answer.rewards, np.float64, rows)
             part.terminations = _flat(answer.terminations, np.bool_, rows)
@@ -209,7 +216,7 @@ class TransitionReader:
         """Take in one part; the same again does no harm, as it counts with the last line only."""
         if part.indices is None:
             batch.leaves = part.leaves
-            batch.rewards, batch.terminations, batch.truncations = self._scalars(part)
+            batch.rewards, batch.terminations, batch.truncations = part.scalars(self._num_envs)
         else:
             self._add_rows(batch, part)
         batch.parts[part.source] = part
@@ -217,8 +224,8 @@ class TransitionReader:
     def _add_rows(self, batch: Batch, part: Part) -> None:
         assert part.indices is not None
         if not batch.parts:
-            batch.rewards, batch.terminations, batch.truncations = self._scalars(None)
-        where = _where(part.indices)
+            batch.rewards, batch.terminations, batch.truncations = Part(None, []).scalars(self._num_envs)
+        where = rows_at(part.indices)
         if batch.leaves is None:
             batch.leaves = self._copy_of_last()
         for whole, array in zip(batch.leaves, part.leaves, strict=True):
@@ -229,18 +236,6 @@ class TransitionReader:
             batch.terminations[where] = part.terminations
         if part.truncations is not None:
             batch.truncations[where] = part.truncations
-
-    def _scalars(self, part: Part | None) -> tuple[Array, Array, Array]:
-        """Return rewards, terminations and truncations of everyone, zeros where `part` has none."""
-        n = self._num_envs
-        rewards, terminations, truncations = (
-            (None, None, None) if part is None else (part.rewards, part.terminations, part.truncations)
-        )
-        return (
-            np.zeros(n) if rewards is None else rewards,
-            np.zeros(n, np.bool_) if terminations is None else terminations,
-            np.zeros(n, np.bool_) if truncations is None else truncations,
-        )
 
     def last_rows(self, indices: Sequence[int]) -> list[Array]:
         """Return copies of the last observations handed out for these environments; zeros before the first."""
@@ -324,14 +319,17 @@ class TransitionReader:
         if not copy:
             for leaf in leaves:
                 leaf.flags.writeable = False
-        batch = Batch(len(everyone), leaves, *_scalars(parts), parts={(at,): part for at, part in enumerate(parts)})
+        columns = zip(*(part.scalars(len(part.indices or ())) for part in parts), strict=True)
+        rewards, terminations, truncations = map(np.concatenate, columns)
+        parts_by_row = {(at,): part for at, part in enumerate(parts)}
+        batch = Batch(len(everyone), leaves, rewards, terminations, truncations, parts_by_row)
         self._remember_rows(everyone, leaves)
         for part in parts:
             self._remember_variable(part)
         self._aggregate(batch, list(self._placed(parts)), everyone)
         batch.infos["env_id"] = np.array(everyone, np.int64)
-        columns = [tuple(column[index] for index in everyone) for column in self._last_variable]
-        return self._unflatten(leaves, deepcopy(columns) if copy else columns), batch
+        elements = [tuple(column[index] for index in everyone) for column in self._last_variable]
+        return self._unflatten(leaves, deepcopy(elements) if copy else elements), batch
 
     def _placed(self, parts: Sequence[Part]) -> Iterable[InfoBlock]:
         """Yield the infos of `parts`, by row instead of env index."""
@@ -349,7 +347,7 @@ class TransitionReader:
         if not self._own_last:  # views of it may be in the user's hands
             self._last, self._own_last = self._copy_of_last(), True
         assert self._last is not None
-        where = _where(indices)
+        where = rows_at(indices)
         for last, leaf in zip(self._last, leaves, strict=True):
             last[where] = leaf
 
@@ -362,27 +360,6 @@ class TransitionReader:
 
 _NOTHING = np.zeros(0), np.zeros(0, np.bool_), np.zeros(0, np.bool_)
 """Rewards and flags of a batch without parts."""
-
-
-def _scalars(parts: Sequence[Part]) -> tuple[Array, Array, Array]:
-    """Return rewards, terminations and truncations of all rows."""
-    collected: tuple[list[Array], list[Array], list[Array]] = ([], [], [])
-    for part in parts:
-        rows = len(part.indices or ())
-        given = (part.rewards, part.terminations, part.truncations)
-        for column, array, dtype in zip(collected, given, (np.float64, np.bool_, np.bool_), strict=True):
-            column.append(np.zeros(rows, dtype) if array is None else array)
-    rewards, terminations, truncations = map(np.concatenate, collected)
-    return rewards, terminations, truncations
-
-
-def _where(indices: Sequence[int]) -> Any:
-    """Return `indices` as an array index: a slice where they are consecutive."""
-    if isinstance(indices, range) or indices[-1] - indices[0] == len(indices) - 1 == len(set(indices)) - 1:
-        start, stop = indices[0], indices[-1] + 1
-        if isinstance(indices, range) or all(map(int.__eq__, indices, range(start, stop))):
-            return slice(start, stop)
-    return list(indices)
 
 
 def _flat(data: Buffer, dtype: Any, rows: int) -> Array:

@@ -14,11 +14,11 @@ from gymnasium.vector.utils import batch_space
 from remote_gym import values
 from remote_gym.arguments import RemoteArgs
 from remote_gym.autoreset import parse_mode
-from remote_gym.batches import Indices
+from remote_gym.batches import Indices, every
 from remote_gym.client.actions import ActionEncoder
 from remote_gym.client.batch_arguments import each_seed, each_url, env_indices, masked, verbatim
 from remote_gym.client.calls import Begun, Calls
-from remote_gym.client.connection import Connection, CredentialsPaths, every
+from remote_gym.client.connection import Connection, CredentialsPaths
 from remote_gym.client.exchange import Exchange
 from remote_gym.client.failures import first_failure
 from remote_gym.client.fleet import Fleet
@@ -320,25 +320,26 @@ class RemoteVectorEnv(VectorEnv[Any, Any, Any]):
         return result
 
     def _check_ready(self, name: str) -> None:
-        if self.closed:
-            raise gymnasium.error.ClosedEnvironmentError(f"`{name}` was called on a closed RemoteVectorEnv")
         self._check_not_pending(name)
-        self._spaces()
-        if self._ready.used and (self._exchange.in_flight | self._ready.waiting).any():
+        if self._exchange.counts and (self._exchange.in_flight | self._ready.waiting).any():
             raise gymnasium.error.AlreadyPendingCallError(
                 f"`{name}` was called while environments that `send` or `async_reset` has started are not received "
                 f"yet: call `recv` first", "recv"
             )  # fmt: skip
-        while self._exchange.busy and not self._ready.used:
+        while self._exchange.busy and not self._exchange.counts:
             self._exchange.receive(None)  # left over by an interrupt, or by a refusal of one of several servers
             self._exchange.took()
 
     def _check_not_pending(self, name: str) -> None:
+        """Refuse what was closed, or waits for something else; dial if that was not done yet."""
+        if self.closed:
+            raise gymnasium.error.ClosedEnvironmentError(f"`{name}` was called on a closed RemoteVectorEnv")
         if self._pending is not None:
             waiting = self._pending
             raise gymnasium.error.AlreadyPendingCallError(
                 f"`{name}` was called while waiting for a pending `{waiting}`: call `{waiting}_wait` first", waiting
             )
+        self._spaces()
 
     def _check_not_over(self, indices: Indices) -> None:
         if self.autoreset_mode is AutoresetMode.DISABLED and self._exchange.over.any():
@@ -351,7 +352,7 @@ class RemoteVectorEnv(VectorEnv[Any, Any, Any]):
 
     def _check_idle(self, indices: Indices) -> None:
         """Refuse to start what runs, or waits for `recv`."""
-        if not self._ready.used:
+        if not self._exchange.counts:
             return
         busy = self._exchange.in_flight | self._ready.waiting
         at_work = [index for index in every(indices, self.num_envs) if busy[index]]
@@ -491,13 +492,10 @@ class RemoteVectorEnv(VectorEnv[Any, Any, Any]):
             self._exchange.took()
 
     def _begin_asynchronous(self, name: str) -> None:
-        if self.closed:
-            raise gymnasium.error.ClosedEnvironmentError(f"`{name}` was called on a closed RemoteVectorEnv")
         self._check_not_pending(name)
-        self._spaces()
         if self._connection.hosts_vector:
             raise MisuseError(f"`{name}`: the server hosts a vector environment, which steps as a whole: use `step`")
-        self._ready.used = self._exchange.counts = True
+        self._exchange.counts = True
 
     # Calls
 

@@ -9,7 +9,6 @@ import asyncio
 from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -24,10 +23,11 @@ from remote_gym.batches import (
     Returned,
     Step,
     Transition,
+    every,
 )
 from remote_gym.compression import compressed_leaves
 from remote_gym.errors import MisuseError
-from remote_gym.leaves import leaves_of
+from remote_gym.leaves import leaves_of, rows_at
 from remote_gym.server.checks import Command, RefusalError
 from remote_gym.server.settings import Settings
 from remote_gym.spaces import build
@@ -258,7 +258,7 @@ class SessionEnvironments:
             for whole, data in zip(self._rows.whole_actions, request.actions, strict=True):
                 whole[:] = data
             return
-        where, count = _where(request.indices), len(request.indices)
+        where, count = rows_at(request.indices), len(request.indices)
         for leaf, array, data in zip(self.action_leaves, self._rows.actions, request.actions, strict=True):
             array[where] = np.ndarray((count, *leaf.shape), leaf.dtype, data)
 
@@ -351,8 +351,7 @@ class SessionEnvironments:
         if isinstance(request, (Step, Reset)):
             frame = pack_server(self._transition(operation, indices))
         else:
-            everyone = range(self.num_envs) if indices is None else indices
-            packed = [operation.values.get(index, b"") for index in everyone]
+            packed = [operation.values.get(index, b"") for index in every(indices, self.num_envs)]
             frame = pack_server(Returned(request.number, indices, packed, operation.failures))
         self._on_answer(request.number, indices, frame)
 
@@ -368,7 +367,7 @@ class SessionEnvironments:
             if skipped:
                 observations = [b"" if at in skipped else leaf for at, leaf in enumerate(observations)]
         else:
-            where = _where(indices)
+            where = rows_at(indices)
             observations = [b"" if at in skipped else array[where] for at, array in enumerate(rows.observations)]
             scalars = [array[where] for array in (rows.rewards, rows.terminations, rows.truncations)]
         rewards, terminations, truncations = scalars if isinstance(operation.request, Step) else (b"", b"", b"")
@@ -463,10 +462,3 @@ def _lost(index: int, block: Block, lost: WorkerLost, final: bool = False) -> Fa
     env_id = block.env_ids[index - block.first]
     message = f"environment {index} (env_id {env_id}) was lost: its worker was {lost.reason}"
     return Failure(index, FailureKind.GONE if final else FailureKind.LOST, lost.reason, message, lost.stderr_tail)
-
-
-def _where(indices: Sequence[int]) -> Any:
-    """Return `indices` as an array index: a slice, which copies nothing, where they are consecutive."""
-    if all(b - a == 1 for a, b in pairwise(indices)):
-        return slice(indices[0], indices[-1] + 1)
-    return list(indices)

@@ -11,7 +11,7 @@ import numpy as np
 
 from remote_gym import values
 from remote_gym.compression import MAX_PIECE_BYTES, codec, compressed_leaves, shrink
-from remote_gym.leaves import Array, Leaf
+from remote_gym.leaves import Array, Leaf, rows_at
 from remote_gym.workers.rows import Rows
 
 REST_COMMANDS = 15
@@ -53,5 +53,5 @@ class RowCompressor:
 
 def _bytes_of(array: Array, indices: range | Sequence[int]) -> memoryview:
     """Return rows as contiguous bytes; copies only if they are not everybody's here."""
-    where = slice(indices.start, indices.stop) if isinstance(indices, range) else list(indices)
-    return array[where].reshape(-1).view(np.uint8).data
+    data: memoryview = array[rows_at(indices)].reshape(-1).view(np.uint8).data
+    return data

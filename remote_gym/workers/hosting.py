@@ -17,7 +17,7 @@ from gymnasium.vector.utils import batch_space, iterate
 from remote_gym import values
 from remote_gym.autoreset import AutoresetEnvironment
 from remote_gym.errors import CodecError, MisuseError
-from remote_gym.leaves import Array, flattener, leaves_of, space_at, unflattener, variable_leaves_of
+from remote_gym.leaves import Array, flattener, leaves_of, rows_at, space_at, unflattener, variable_leaves_of
 from remote_gym.spaces import SpaceData, describe
 from remote_gym.workers import board as boards
 from remote_gym.workers.board import Board
@@ -220,7 +220,7 @@ class EnvironmentGroup:
     ) -> None:
         rows = self._rows
         assert rows is not None
-        where = _where(indices)
+        where = rows_at(indices)
         try:
             rows.rewards[where] = rewards
             rows.terminations[where] = terminations
@@ -243,7 +243,7 @@ class EnvironmentGroup:
         assert self._rows is not None
         if self._options.exact_types:
             return self._exact_actions(indices, variable)
-        where = _where(indices)
+        where = rows_at(indices)
         leaves = [leaf[where].copy() if isinstance(where, slice) else leaf[where] for leaf in self._rows.actions]
         columns = [tuple(row[at] for row in variable) for at in range(self._variable_actions)]
         return iterate(self._action_space, self._unflatten_actions(leaves, columns))
@@ -363,7 +363,3 @@ def _write_converted(index: int, array: Array, field: str, value: Any) -> None:
             f"its space says {array.dtype}"
         )
     array[index] = converted
-
-
-def _where(indices: range | Sequence[int]) -> Any:
-    return slice(indices.start, indices.stop) if isinstance(indices, range) else list(indices)
