@@ -53,9 +53,6 @@ _OPTIONS: list[tuple[str, int]] = [
 ]
 
 
-RequestQueue = queue.SimpleQueue["bytes | None"]
-
-
 @dataclass(frozen=True)
 class Address:
     """Where a server is and how to prove who we are.
@@ -94,34 +91,26 @@ class SharedChannel:
         self.users = 0
         self.was_ready = False
         self.closed = False
-        self._threads: set[threading.Thread] = set()
-        self._requests: dict[int, RequestQueue] = {}
+        self._streams: set[Stream] = set()
 
-    def open_stream(self, method: str) -> tuple[Any, RequestQueue]:
-        """Begin a bidirectional RPC; return the call, and the queue of its requests, which None ends."""
-        requests: RequestQueue = queue.SimpleQueue()
-        before = set(threading.enumerate())
-        call: Any = self.channel.stream_stream(method)(iter(requests.get, None))  # type: ignore[arg-type]
-        self._threads.update(thread for thread in set(threading.enumerate()) - before if _is_grpc(thread))
-        self._threads = {thread for thread in self._threads if thread.is_alive()}
-        self._requests[id(requests)] = requests
-        return call, requests
-
-    def end_stream(self, call: Any, requests: RequestQueue) -> None:
-        """End an RPC at once."""
-        self._requests.pop(id(requests), None)
-        requests.put(None)
-        call.cancel()
+    def open_stream(self, method: str) -> Stream:
+        """Begin a bidirectional RPC."""
+        self._streams = {stream for stream in self._streams if stream.is_alive}
+        stream = Stream(self.channel, method)
+        self._streams.add(stream)
+        stream.start()
+        return stream
 
     def close(self) -> None:
         """End all RPCs and the connection. Returns when gRPC's threads for them have ended: a fork is safe then."""
         self.closed = True
-        for requests in self._requests.values():
-            requests.put(None)  # gRPC's thread waits for the next request, and for nothing else
+        streams = list(self._streams)
+        for stream in streams:
+            stream.requests.put(None)  # gRPC's thread waits for the next request, and for nothing else
         self.channel.close()
         deadline = time.monotonic() + CLOSE_TIMEOUT_SECONDS
-        for thread in self._threads:
-            thread.join(max(0.0, deadline - time.monotonic()))
+        for stream in streams:
+            stream.join(deadline)
 
     def wait_until_ready(self, timeout_seconds: float) -> None:
         """Return when the server has answered once.
@@ -156,6 +145,74 @@ class SharedChannel:
             silent = (grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.UNAVAILABLE)
             return isinstance(error, grpc.Call) and error.code() not in silent
         return True
+
+
+_beginning = threading.Lock()
+"""Held while a stream begins, which is when gRPC's threads for it start."""
+
+
+class Stream:
+    """A bidirectional RPC in a thread of its own: nobody else is ever inside gRPC for it, where Ctrl-C does harm.
+
+    Attributes:
+        requests: What to send; None ends it.
+        answers: What came; at last the exception that ended it, EOFError if the server did.
+    """
+
+    def __init__(self, channel: grpc.Channel, method: str) -> None:
+        """Prepare; `start` begins."""
+        self.requests: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
+        self.answers: queue.SimpleQueue[bytes | Exception] = queue.SimpleQueue()
+        self._channel = channel
+        self._method = method
+        self._call: Any = None
+        self._begun = threading.Event()
+        self._threads = [threading.Thread(target=self._run, name="remote_gym reader", daemon=True)]
+
+    def start(self) -> None:
+        """Begin."""
+        self._threads[0].start()
+
+    def _run(self) -> None:
+        try:
+            try:
+                with _beginning:
+                    before = set(threading.enumerate())
+                    self._call = self._channel.stream_stream(self._method)(iter(self.requests.get, None))  # type: ignore[arg-type]
+                    self._threads += [thread for thread in set(threading.enumerate()) - before if _is_grpc(thread)]
+            finally:
+                self._begun.set()
+            for answer in self._call:
+                self.answers.put(answer)
+            raise EOFError("the server ended the stream")
+        except Exception as error:
+            self.answers.put(error)
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether a thread of it still runs, or will."""
+        return not self._begun.is_set() or any(thread.is_alive() for thread in self._threads)
+
+    def end(self) -> None:
+        """End the RPC, soon."""
+        self.requests.put(None)
+        try:
+            thread = threading.Thread(target=self._cancel, name="remote_gym end", daemon=True)
+            thread.start()
+        except RuntimeError:  # the interpreter ends, and starts no threads any more
+            self._cancel()
+        else:
+            self._threads.append(thread)
+
+    def _cancel(self) -> None:
+        self._begun.wait()
+        if self._call is not None:
+            self._call.cancel()
+
+    def join(self, deadline: float) -> None:
+        """Return when its threads have ended, or at `deadline` on the monotonic clock."""
+        for thread in self._threads:  # the first adds gRPC's before it ends
+            thread.join(max(0.0, deadline - time.monotonic()))
 
 
 def _is_grpc(thread: threading.Thread) -> bool:
