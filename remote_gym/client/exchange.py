@@ -23,7 +23,7 @@ from remote_gym.client.losses import Losses
 from remote_gym.client.outstanding import Answer
 from remote_gym.client.transitions import Part, TransitionReader
 from remote_gym.errors import ProtocolError, RemoteGymError, SessionLost
-from remote_gym.leaves import Array
+from remote_gym.leaves import Array, rows_at
 
 REOPENED = frozenset({"SERVER_RESTARTED", "EXPIRED"})
 """Reasons of a lost session that a new one mends. FENCED is another client's doing, BROKEN a bug: these are raised."""
@@ -233,7 +233,7 @@ class Exchange:
             return [part]
         parts = [part] if not part.failures else list(self._mended(part, operation))
         for ready in parts:
-            where = slice(None) if ready.indices is None else list(ready.indices)
+            where = slice(None) if ready.indices is None else rows_at(ready.indices)
             self.in_flight[where] = False
             self.over[where] = False if ready.terminations is None else ready.terminations | ready.truncations
             if ready.failures:

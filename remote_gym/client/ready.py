@@ -6,6 +6,7 @@ import numpy as np
 
 from remote_gym.batches import Failure, every
 from remote_gym.client.transitions import Part
+from remote_gym.leaves import rows_at
 
 
 class Ready:
@@ -37,7 +38,7 @@ class Ready:
             part = part.rows(np.array([at for at, i in enumerate(part.indices) if i not in failed], np.intp))
         assert part.indices is not None
         if len(part.indices):
-            self.waiting[list(part.indices)] = True
+            self.waiting[rows_at(part.indices)] = True
             self._parts.append(part)
         if failures:
             self._failures[part.source] = failures

@@ -482,7 +482,7 @@ class RemoteVectorEnv(VectorEnv[Any, Any, Any]):
                 raise first_failure(failures)
             if (ready := self._ready.rows) >= self.batch_size:
                 return
-            if (coming := ready + int(self._exchange.in_flight.sum())) < self.batch_size:
+            if (coming := ready + np.count_nonzero(self._exchange.in_flight)) < self.batch_size:
                 raise gymnasium.error.NoAsyncCallError(
                     f"`recv` would wait for ever: {coming} environments were started by `send` or `async_reset`, "
                     f"batch_size is {self.batch_size}", "recv"
