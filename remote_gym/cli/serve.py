@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import importlib.metadata
 import json
 import logging
 import os
@@ -26,11 +25,6 @@ WAKE_SECONDS = 0.2
 """How often the main thread looks up: the kernel may give a signal to another thread, which does not wake it."""
 
 READY_LINE = "remote-gym ready on {address}"
-
-GRPC_MEASURED = ("1.85.",)
-GRPC_EXPERIMENTS = "-event_engine_listener"
-"""The release of grpcio for which this switch was measured: one environment and 64 are 8 % faster, 256 are 4 %, 64 images
-2 % (medians of 15 interleaved rounds). In another release it may do something else."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -121,21 +115,9 @@ def _on_signals(handle: Callable[[int], object]) -> None:
         signal.signal(number, lambda received, _frame: handle(received))
 
 
-def _tune_grpc() -> None:
-    """Set gRPC's switches for this process alone; what the user has set stands."""
-    if "GRPC_EXPERIMENTS" in os.environ or not importlib.metadata.version("grpcio").startswith(GRPC_MEASURED):
-        return
-    os.environ["GRPC_EXPERIMENTS"] = GRPC_EXPERIMENTS
-    import grpc
-
-    grpc.insecure_channel("localhost:1").close()  # gRPC has read it now; workers must not
-    del os.environ["GRPC_EXPERIMENTS"]
-
-
 def _create_server(arguments: argparse.Namespace) -> RemoteEnvironmentServer:
     from remote_gym import create_remote_environment_server
 
-    _tune_grpc()
     grace = {} if arguments.grace is None else {"grace_seconds": arguments.grace}
     return create_remote_environment_server(
         {

@@ -73,28 +73,6 @@ def test_entrypoint_kwargs_reach_the_environment(serve_process: ServeFactory) ->
         assert env.observation_space.shape == (9,)
 
 
-@pytest.mark.parametrize("users", [None, "-event_engine_client"])
-def test_grpc_is_tuned_for_the_server_alone(
-    serve_process: ServeFactory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, users: str | None
-) -> None:
-    """Workers see the user's environment variables, and none of the server's."""
-    if users is not None:
-        monkeypatch.setenv("GRPC_EXPERIMENTS", users)
-    else:
-        monkeypatch.delenv("GRPC_EXPERIMENTS", raising=False)
-    file = tmp_path / "telling.py"
-    file.write_text(
-        "import os, gymnasium\n"
-        "def create_environment():\n"
-        "    env = gymnasium.make('CartPole-v1')\n"
-        "    env.unwrapped.seen = os.environ.get('GRPC_EXPERIMENTS')\n"
-        "    return env\n"
-    )
-    served = serve_process(str(file), "--num-workers", "1")
-    with RemoteEnvironment(served.address) as env:
-        assert env.get_wrapper_attr("seen") == users
-
-
 @pytest.mark.parametrize(
     ("arguments", "reason"),
     [
