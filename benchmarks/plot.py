@@ -56,7 +56,7 @@ def _draw_curves(axes: Axes, results: list[dict[str, Any]]) -> None:
     )  # fmt: skip
     axes.set_xticks([one["num_envs"] for one in results], [f"{one['num_envs']:,}" for one in results])
     axes.grid(alpha=0.3)
-    axes.legend(fontsize=7)
+    axes.legend(fontsize=7, loc="upper left", bbox_to_anchor=(1.0, 1.0))
 
 
 def _bars(result: dict[str, Any]) -> Any:
