@@ -11,7 +11,7 @@ from typing import Any
 
 import gymnasium
 import numpy as np
-from gymnasium.spaces import Box
+from gymnasium.spaces import Box, MultiBinary, MultiDiscrete
 from gymnasium.vector.utils import batch_space, iterate
 
 from remote_gym import values
@@ -117,6 +117,8 @@ class EnvironmentGroup:
         self._unflatten_actions = unflattener(env.action_space)
         # Only its structure is used, so any number of environments will do.
         self._action_space = batch_space(env.action_space, 1)
+        # What `iterate` does with these; it looks for that every time.
+        self._plain_actions = isinstance(self._action_space, (Box, MultiBinary, MultiDiscrete))
 
     def description(self) -> dict[str, Any]:
         """Return what opening tells the client: spaces, spec, metadata, render mode."""
@@ -245,6 +247,8 @@ class EnvironmentGroup:
             return self._exact_actions(indices, variable)
         where = rows_at(indices)
         leaves = [leaf[where].copy() if isinstance(where, slice) else leaf[where] for leaf in self._rows.actions]
+        if self._plain_actions:
+            return iter(leaves[0])
         columns = [tuple(row[at] for row in variable) for at in range(self._variable_actions)]
         return iterate(self._action_space, self._unflatten_actions(leaves, columns))
 
