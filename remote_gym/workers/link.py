@@ -18,9 +18,6 @@ HEADER_BYTES = 8
 RECEIVE_BYTES = 256 * 1024
 """One read of the socket; large enough that usual rounds come whole."""
 
-SMALL_BYTES = 64
-"""Frames up to this size are remembered: a step that has nothing special to say is the same bytes every time."""
-
 Command = list[Any]
 Result = Any
 
@@ -32,23 +29,16 @@ def encode(message: list[Any]) -> bytes:
 
 
 class Decoder:
-    """Bytes as they come -> messages, which are not to be changed: the next one may be the same object."""
+    """Bytes as they come -> messages."""
 
     def __init__(self) -> None:
         """Begin at a frame boundary."""
         self._buffer = bytearray()
-        self._last: tuple[bytes, list[Any]] = (b"", [])
 
     def feed(self, data: bytes) -> Iterator[list[Any]]:
         """Take in `data` and yield each message that is now whole."""
-        if not self._buffer and data == self._last[0]:
-            yield self._last[1]
-            return
         if not self._buffer and len(data) - HEADER_BYTES == int.from_bytes(data[:HEADER_BYTES], "little"):
-            message = self._unpack(memoryview(data)[HEADER_BYTES:])  # exactly one message: the usual case
-            if len(data) <= SMALL_BYTES:
-                self._last = (data, message)
-            yield message
+            yield self._unpack(memoryview(data)[HEADER_BYTES:])  # exactly one message: the usual case
             return
         self._buffer += data
         while len(self._buffer) >= HEADER_BYTES:
@@ -84,8 +74,4 @@ class ChildLink:
 
     def answer(self, results: list[Result]) -> None:
         """Send the results of the round just yielded."""
-        self._socket.sendall(_NOTHING_TO_SAY if results == [[b"", []]] else encode(results))
-
-
-_NOTHING_TO_SAY = encode([[b"", []]])
-"""The answer to a step, or reset, of which the rows say everything."""
+        self._socket.sendall(encode(results))

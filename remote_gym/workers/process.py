@@ -82,7 +82,6 @@ class WorkerProcess:
         self._waiting: deque[tuple[Command, Callback]] = deque()
         self._in_flight: list[Callback] = [lambda _started: None]  # the answer to the start message comes first
         self._decoder = Decoder()
-        self._last_round: tuple[list[Command], bytes] = ([], b"")  # of steps: usually the next one is the same
         self._unsent_descriptors: deque[int] = deque()
         self._unfinished_line = b""
         self._tail: deque[str] = deque(maxlen=TAIL_LINES)
@@ -188,14 +187,11 @@ class WorkerProcess:
             os.close(self._unsent_descriptors.popleft())
 
     def _send_round(self) -> None:
-        commands = [command for command, _ in self._waiting]
-        self._in_flight = [callback for _, callback in self._waiting]
+        commands, callbacks = zip(*self._waiting, strict=True)
         self._waiting.clear()
+        self._in_flight = list(callbacks)
         self._watched = ((-1, -1), 0.0)
-        if commands != self._last_round[0]:
-            # A step alone: equal lists of other commands may be different bytes, as True equals 1.
-            self._last_round = (commands if len(commands) == 1 and commands[0][0] == "step" else [], encode(commands))
-        self._transport.write(self._last_round[1])
+        self._transport.write(encode(list(commands)))
 
     def received(self, data: bytes) -> None:
         """Take in bytes from the worker."""
