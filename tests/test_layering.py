@@ -17,21 +17,22 @@ PACKAGE = ROOT / "remote_gym"
 
 BASE = {
     "errors", "failpoints", "addresses", "arguments", "autoreset", "batches", "infos", "leaves", "spaces", "values",
-    "vector_infos", "compression",
+    "vector_infos", "compression", "texts",
 }  # fmt: skip
 DATA = {"numpy", "gymnasium"}
 
 # part of the package -> (what of the package it may import, what of others). Nobody is in its own row: that is allowed.
 TABLE: dict[str, tuple[set[str], set[str]]] = {
     "errors": (set(), {"gymnasium"}),
+    "texts": (set(), set()),
     "failpoints": (set(), set()),
     "addresses": ({"errors"}, set()),
     "arguments": ({"errors"}, set()),
     "autoreset": ({"errors"}, DATA),
     "leaves": ({"errors"}, DATA),
-    "spaces": ({"errors", "leaves"}, DATA),
-    "values": ({"errors"}, DATA | {"msgpack"}),
-    "infos": ({"errors", "values"}, {"numpy"}),
+    "spaces": ({"errors", "leaves", "values"}, DATA),
+    "values": ({"errors", "texts"}, DATA | {"msgpack"}),
+    "infos": ({"errors", "values", "texts"}, {"numpy"}),
     "vector_infos": ({"errors", "values", "infos"}, {"numpy"}),
     "batches": ({"errors", "leaves", "spaces", "values"}, {"numpy"}),
     "compression": ({"errors", "leaves"}, {"lz4", "zstandard"}),
