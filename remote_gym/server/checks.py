@@ -1,6 +1,8 @@
 """No I/O: what a client asks for -> the command its workers get, or a refusal that says why not.
 
-Everything a request can get wrong is found here, before anything is executed.
+What a request can get wrong is found here, before anything is executed. Packed values are looked at by `survey` and
+forwarded as they came: nothing of a peer's bytes becomes a value in this process. What only building them shows, a
+dtype that does not exist for example, the worker finds, as a failure of the environments concerned.
 """
 
 from __future__ import annotations
@@ -10,13 +12,18 @@ from typing import Any
 
 from gymnasium import spaces
 
-from remote_gym import values
 from remote_gym.batches import Call, Failure, Indices, Render, Request, Reset, Step
-from remote_gym.errors import CodecError
 from remote_gym.leaves import leaves_of, variable_leaves_of
+from remote_gym.texts import MAX_NAME_BYTES, printable, shortened
+from remote_gym.values.scanning import Survey, survey
 
-_ATTRIBUTE_ACCESS = frozenset({"get_wrapper_attr", "set_wrapper_attr", "has_wrapper_attr"})
-"""Methods of every environment that would reach private names through their first argument."""
+_ACCESS = frozenset({"get_wrapper_attr", "set_wrapper_attr", "has_wrapper_attr"})
+_VECTOR_ACCESS = _ACCESS | {"call", "get_attr", "set_attr"}
+"""Methods of an environment, and of a hosted vector environment, whose argument `name` is the name of another."""
+
+_INTEGERS = frozenset({"int", "extension 16"})
+_DICTS = frozenset({"map", "tag 4", "tag 5"})
+"""Kinds of packed values, as `Survey` names them."""
 
 Command = Callable[[Sequence[int]], tuple[Any, ...]]
 """Positions within the request's indices, those of one worker -> the name and arguments of its command."""
@@ -29,7 +36,7 @@ class RefusalError(Exception):
         """State the limit or rule, what to do, and the failed environment if that is why."""
         self.limit = limit
         self.failure = failure
-        super().__init__(message)
+        super().__init__(shortened(message))  # a refusal does not repeat megabytes of what was refused
 
 
 class RequestChecker:
@@ -77,53 +84,47 @@ class RequestChecker:
                 )
         if not self._variable_leaves:
             return lambda _positions: ("step", b"")
-        rows = _unpacked(request.variable, "variable actions")
+        rows = _surveyed(request.variable, "variable actions")
         width = len(self._variable_leaves)
-        if (
-            not isinstance(rows, list)
-            or len(rows) != count
-            or any(type(r) is not list or len(r) != width for r in rows)
-        ):
+        if rows.kind != "list" or len(rows) != count or not rows.is_table(width):
             raise RefusalError("request", f"variable actions must be a list of {count} lists of {width} elements")
-        return lambda positions: ("step", values.pack([rows[position] for position in positions], "actions"))
+        return lambda positions: ("step", rows.select(positions))
 
     def _reset(self, request: Reset) -> Command:
-        count = self._count(request)
+        seeds, options = bytes(request.seeds), bytes(request.options)
         if self._is_vector:
-            return lambda _positions: ("reset", bytes(request.seeds), bytes(request.options))
-        seeds = _unpacked(request.seeds, "seeds") if request.seeds else [None] * count
-        if not isinstance(seeds, list) or len(seeds) != count or not all(map(_is_seed, seeds)):
-            raise RefusalError("request", f"seeds must be a list of {count} integers or nil")
-        if request.options and not isinstance(_unpacked(request.options, "options"), dict):
+            for packed, name in ((seeds, "seeds"), (options, "options")):
+                if packed:
+                    _surveyed(packed, name)
+            return lambda _positions: ("reset", seeds, options)
+        if options and _surveyed(options, "options").kind not in _DICTS:
             raise RefusalError("request", "options must be a map")
-        options = bytes(request.options)
-
-        def command(positions: Sequence[int]) -> tuple[Any, ...]:
-            own = values.pack([seeds[position] for position in positions]) if request.seeds else b""
-            return "reset", own, options
-
-        return command
+        if not seeds:
+            return lambda _positions: ("reset", b"", options)
+        count, rows = self._count(request), _surveyed(seeds, "seeds")
+        if rows.kind != "list" or len(rows) != count or not set(rows.kinds()) <= _INTEGERS | {"nil"}:
+            raise RefusalError("request", f"seeds must be a list of {count} integers or nil")
+        return lambda positions: ("reset", rows.select(positions), options)
 
     def _call(self, request: Call) -> Command:
-        if request.name.startswith("_") or not request.name:
-            raise RefusalError("request", f"the name {request.name!r} is private: it cannot be reached from outside")
+        _check_name(request.name)
         if request.values is not None:
             return self._set(request, request.values)
         if not request.arguments:  # look at the attribute, call nothing
             return lambda _positions: ("call", request.name, b"")
-        arguments = _unpacked(request.arguments, "arguments")
-        if not (isinstance(arguments, list) and list(map(type, arguments)) == [list, dict]):
-            raise RefusalError("request", "arguments must be an array [positional array, keyword map]")
-        if request.name in _ATTRIBUTE_ACCESS and str(next(iter(arguments[0]), "")).startswith("_"):
-            raise RefusalError("request", f"the name {arguments[0][0]!r} is private: it cannot be reached from outside")
         packed = bytes(request.arguments)
+        arguments = _surveyed(packed, "arguments")
+        if arguments.kind != "list" or arguments.kinds() != ["list", "map"]:
+            raise RefusalError("request", "arguments must be an array [positional array, keyword map]")
+        access = _VECTOR_ACCESS if self._is_vector else _ACCESS
+        _check_access(request.name, access, arguments.element(0), arguments.element(1))
         return lambda _positions: ("call", request.name, packed)
 
     def _set(self, request: Call, packed: bytes) -> Command:
-        new = _unpacked(packed, "values")
-        if not isinstance(new, list) or len(new) != self._count(request):
+        new = _surveyed(bytes(packed), "values")
+        if new.kind != "list" or len(new) != self._count(request):
             raise RefusalError("request", f"values must be a list of {self._count(request)}")
-        return lambda positions: ("set", request.name, values.pack([new[position] for position in positions]))
+        return lambda positions: ("set", request.name, new.select(positions))
 
     def _render(self, _request: Render) -> Command:
         return lambda _positions: ("render",)
@@ -137,12 +138,49 @@ _CHECKS: dict[type[Any], Callable[[RequestChecker, Any], Command]] = {
 }
 
 
-def _unpacked(data: bytes, name: str) -> Any:
+def _check_name(name: str) -> None:
+    if name.startswith("_") or not name:
+        raise RefusalError("request", f"the name {printable(name)!r} is private: it cannot be reached from outside")
+
+
+def _check_access(name: str, access: frozenset[str], positional: Survey, keywords: Survey) -> None:
+    """Refuse a method that would reach a private name by its own argument, directly or through others of its kind."""
+    for position in range(len(positional)):
+        if name not in access:
+            return
+        name = _name_in(positional, position)
+    if name in access:
+        for number in range(0, len(keywords), 2):
+            if keywords.text(number, MAX_NAME_BYTES) == "name":
+                _name_in(keywords, number + 1)
+
+
+def _name_in(arguments: Survey, number: int) -> str:
+    name = arguments.text(number, MAX_NAME_BYTES)
+    if name is None:
+        raise RefusalError("request", f"the name of an attribute must be text of at most {MAX_NAME_BYTES} bytes")
+    _check_name(name)
+    return name
+
+
+def surveyed_kwargs(packed: bytes) -> list[str]:
+    """Return the names of packed keyword arguments.
+
+    Raises:
+        RefusalError: They are no map whose keys are short text.
+    """
+    kwargs = _surveyed(packed, "remote_args['entrypoint_kwargs']")
+    names = [kwargs.text(number, MAX_NAME_BYTES) for number in range(0, len(kwargs), 2)]
+    if kwargs.kind != "map" or None in names:
+        raise RefusalError(
+            "request",
+            f"remote_args['entrypoint_kwargs'] must be a dict whose keys are strings of at most {MAX_NAME_BYTES} bytes",
+        )
+    return [name for name in names if name is not None]
+
+
+def _surveyed(data: bytes, name: str) -> Survey:
     try:
-        return values.unpack(data, name)
-    except CodecError as error:
-        raise RefusalError("request", str(error)) from error
-
-
-def _is_seed(seed: Any) -> bool:
-    return seed is None or type(seed) is int
+        return survey(bytes(data))
+    except ValueError as error:
+        raise RefusalError("request", f"{name}: malformed packed value: {error}") from error

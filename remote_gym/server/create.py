@@ -16,6 +16,9 @@ from remote_gym.workers.pool import Timeouts
 
 DEFAULT_GRACE_SECONDS = 10.0
 
+DEFAULT_MAX_WORKERS = 256
+"""A worker takes some 30 MB and ten descriptors before it hosts anything."""
+
 
 def default_num_workers() -> int:
     """Return the cores this process may use."""
@@ -32,8 +35,10 @@ def create_remote_environment_server(
     *,
     num_workers: int | None = None,
     max_envs_per_worker: int | None = None,
+    max_workers: int | None = None,
     max_envs: int = 16_384,
     max_sessions: int = 1_024,
+    max_held_bytes: int = 64 * 2**20,
     lease_seconds: float = 300.0,
     step_timeout_seconds: float | None = 60.0,
     reset_timeout_seconds: float | None = 300.0,
@@ -59,14 +64,19 @@ def create_remote_environment_server(
         num_workers: Worker processes; None: one per core.
         max_envs_per_worker: Environments that may share a worker and so its fate; None: no limit. Workers beyond
             `num_workers` are started when it asks for them.
+        max_workers: Worker processes at most; None: 256, or `num_workers` if that is more. A session that would need
+            more is refused at once.
         max_envs: Environments held at once, over all sessions.
         max_sessions: Sessions held at once.
+        max_held_bytes: Bytes held in memory for clients, of each kind: their keyword arguments; messages that have not
+            come whole; results of calls and renders, kept in case the connection breaks. What is over is refused, or
+            dropped once it was sent; a single larger one is held, up to four times as much, if there is little else.
         lease_seconds: How long the environments of a client that lost its connection are kept.
         step_timeout_seconds: Longest time of one environment's step, call or render; None: no limit.
         reset_timeout_seconds: Longest time of one environment's reset; None: no limit.
         build_timeout_seconds: Longest time to build one environment; None: no limit.
-        restart_budget: (count, seconds): a worker that dies more often than `count` times within `seconds` is not
-            rebuilt with its environments; None: always.
+        restart_budget: (count, seconds): environments of a session that end their worker more often than `count` times
+            within `seconds` are not rebuilt; those of others in that worker always are. None: always.
         grace_seconds: How long `stop` lets running requests take.
         allow_insecure: Permit plaintext on an address that other machines reach. Warns.
         allow_client_kwargs: Whether clients may send `entrypoint_kwargs`, merged over yours.
@@ -84,14 +94,17 @@ def create_remote_environment_server(
         OSError: The address or port cannot be used.
         RefusedError: With `probe`, the environment could not be built; holds its traceback.
     """
+    num_workers = default_num_workers() if num_workers is None else num_workers
     args = check_args(default_args, "default_args", ("entrypoint", "entrypoint_kwargs", "vectorization_mode"))
     settings = Settings(
         entrypoint=args.get("entrypoint", ""),
         entrypoint_kwargs=dict(args.get("entrypoint_kwargs") or {}),
-        num_workers=default_num_workers() if num_workers is None else num_workers,
+        num_workers=num_workers,
         max_envs_per_worker=max_envs_per_worker,
+        max_workers=max(num_workers, DEFAULT_MAX_WORKERS) if max_workers is None else max_workers,
         max_envs=max_envs,
         max_sessions=max_sessions,
+        max_held_bytes=max_held_bytes,
         lease_seconds=lease_seconds,
         timeouts=Timeouts(build_timeout_seconds, reset_timeout_seconds, step_timeout_seconds),
         restart_budget=restart_budget,

@@ -6,6 +6,7 @@ Knows nothing of numbers, streams or leases: what a request's answer is, and whe
 from __future__ import annotations
 
 import asyncio
+from bisect import bisect_right
 from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -32,8 +33,9 @@ from remote_gym.server.checks import Command, RefusalError
 from remote_gym.server.settings import Settings
 from remote_gym.spaces import build
 from remote_gym.wire.messages import pack_server
+from remote_gym.workers.board import NO_GROUP
 from remote_gym.workers.memory import SharedBlock
-from remote_gym.workers.pool import Block, Pool
+from remote_gym.workers.pool import Block, NoRoomError, Pool
 from remote_gym.workers.process import Callback, WorkerLost, WorkerProcess
 from remote_gym.workers.rows import Rows
 
@@ -41,8 +43,8 @@ CHUNK_SECONDS = 0.002
 """Work of one worker that is answered together, where the client wants early answers. Shorter costs more messages than
 it saves waiting; longer keeps environments that are ready from being stepped again."""
 
-OnAnswer = Callable[[int, Indices, bytes], None]
-"""Called with request number, env indices and the answer as a serialised message."""
+OnAnswer = Callable[[Request, Indices, bytes], None]
+"""Called with a request, the env indices answered and the answer as a serialised message."""
 
 
 _Part = tuple[Block, "list[int] | None", Sequence[int]]
@@ -78,8 +80,25 @@ class SessionEnvironments:
     workers. Relies on: the event loop's thread; no environment is given two requests at once.
     """
 
-    def __init__(self, message: Open, kwargs: bytes, settings: Settings, pool: Pool, on_answer: OnAnswer) -> None:
-        """Prepare; `open` builds them with the packed keyword arguments `kwargs`."""
+    def __init__(
+        self,
+        message: Open,
+        kwargs: bytes,
+        settings: Settings,
+        pool: Pool,
+        on_answer: OnAnswer,
+        on_error: Callable[[Exception], None],
+    ) -> None:
+        """Prepare; `open` builds them, with the client's packed keyword arguments `kwargs` over the owner's.
+
+        Args:
+            message: What the client asked for.
+            kwargs: Its packed keyword arguments; empty: none.
+            settings: The server's.
+            pool: Where they will live.
+            on_answer: Called with each answer.
+            on_error: Called with a bug of ours that keeps a request from being answered.
+        """
         self.num_envs = message.num_envs
         self.running = 0
         self._message = message
@@ -88,6 +107,7 @@ class SessionEnvironments:
         self._settings = settings
         self._pool = pool
         self._on_answer = on_answer
+        self._on_error = on_error
         self._blocks: list[Block] = []
         self._broken: dict[int, WorkerLost] = {}  # group -> why it will not be built again
         # Env indices whose worker died while they had no step or reset in flight: the next one tells.
@@ -113,6 +133,9 @@ class SessionEnvironments:
             )
         except (OSError, MemoryError) as error:
             raise RefusalError("num_workers", f"a worker process could not be started: {error}") from error
+        except NoRoomError as error:
+            raise RefusalError("max_workers", str(error)) from error
+        self._firsts = [block.first for block in self._blocks]
         described = await _in_order(map(self._build, self._blocks))
         self._compare(described)
         self._read_spaces(described[0])
@@ -140,7 +163,7 @@ class SessionEnvironments:
         if self._pool.hosts_vector is None:
             worker = min(self._pool.workers, key=lambda worker: worker.num_envs)
             result = await _ask(worker, ["is vector", self._settings.entrypoint, self._settings.vectorization_mode])
-            self._pool.hosts_vector = self._built(result, 0)["vector"]
+            self._pool.hosts_vector = self._built(result, 0, NO_GROUP)["vector"]
         self.is_vector = self._pool.hosts_vector
 
     @property
@@ -155,26 +178,28 @@ class SessionEnvironments:
             message.compression,
         ]  # fmt: skip
         return [
-            "build", block.group, self._settings.entrypoint, self._kwargs, self._render_mode, block.env_ids,
-            block.first, options, self._settings.vectorization_mode, self.is_vector,
+            "build", block.group, self._settings.entrypoint, self._settings.packed_kwargs, self._kwargs,
+            self._render_mode, block.env_ids, block.first, options, self._settings.vectorization_mode, self.is_vector,
             None if rebuilt else block.spare, rebuilt,
         ]  # fmt: skip
 
     async def _build(self, block: Block) -> dict[str, Any]:
-        return self._built(await _ask(block.worker, self._build_command(block, rebuilt=False)), block.first)
+        return self._built(await _ask(block.worker, self._build_command(block, False)), block.first, block.group)
 
     @staticmethod
-    def _built(result: Any, first: int) -> dict[str, Any]:
+    def _built(result: Any, first: int, group: int) -> dict[str, Any]:
         """Return what a worker tells of what it has built.
 
         Raises:
             RefusalError: It could not, or has died of it.
         """
         if isinstance(result, WorkerLost):
-            failure = Failure(first, FailureKind.LOST, result.reason, "", result.stderr_tail)
+            failure = Failure(first, FailureKind.LOST, result.reason, "", result.tail(group))
             raise RefusalError("build", f"the worker died while building environments: {result.reason}", failure)
         if (raw := result.get("failure")) is not None:
             failure = _failure(raw)
+            if failure.kind is FailureKind.INVALID:  # it was not even tried
+                raise RefusalError("request", failure.message)
             text = failure.message if failure.type.endswith("MisuseError") else f"{failure.type}: {failure.message}"
             raise RefusalError("build", f"environment {failure.index} could not be built: {text}", failure)
         return result  # type: ignore[no-any-return]
@@ -266,12 +291,12 @@ class SessionEnvironments:
         """Return for each worker concerned: its block, its own env indices, and their positions in the request."""
         if indices is None:
             return [(block, None, range(block.first, block.stop)) for block in self._blocks]
-        parts: list[_Part] = []
-        for block in self._blocks:
-            positions = [at for at, index in enumerate(indices) if block.first <= index < block.stop]
-            if positions:
-                parts.append((block, [indices[at] for at in positions], positions))
-        return parts
+        mine: dict[int, tuple[list[int], list[int]]] = {}  # position of a block -> its env indices, and their positions
+        for position, index in enumerate(indices):
+            own, positions = mine.setdefault(bisect_right(self._firsts, index) - 1, ([], []))
+            own.append(index)
+            positions.append(position)
+        return [(self._blocks[at], *mine[at]) for at in sorted(mine)]
 
     def _tell(self, operation: _Operation, parts: list[_Part]) -> list[_Part]:
         """Answer for environments whose loss is not known yet; return the parts for the others.
@@ -306,9 +331,15 @@ class SessionEnvironments:
 
     def _gather(self, operation: _Operation, block: Block, own: list[int] | None, result: Any) -> None:
         """Take in one worker's part; answer when it is the last, or at once where the client wants that."""
+        try:
+            self._take_in(operation, block, own, result)
+        except Exception as error:
+            self._on_error(error)  # nobody shall wait for an answer that will never come
+
+    def _take_in(self, operation: _Operation, block: Block, own: list[int] | None, result: Any) -> None:
         mine = range(block.first, block.stop) if own is None else own
         if result is None:
-            result = self._broken.get(block.group) or WorkerLost("not rebuilt", "", block.env_ids[0])
+            result = self._broken.get(block.group) or WorkerLost("not rebuilt", block.env_ids[0])
         if isinstance(result, WorkerLost):
             final = result is self._broken.get(block.group)
             operation.failures += [_lost(index, block, result, final) for index in mine]
@@ -342,7 +373,10 @@ class SessionEnvironments:
     def _answer_ready(self, operation: _Operation) -> None:
         if self._released:
             return
-        self._answer(operation, operation.ready)
+        try:
+            self._answer(operation, operation.ready)
+        except Exception as error:
+            self._on_error(error)
         operation.ready, operation.infos, operation.values, operation.failures = [], [], {}, []
         operation.pieces, operation.plain = {}, set()
 
@@ -353,7 +387,7 @@ class SessionEnvironments:
         else:
             packed = [operation.values.get(index, b"") for index in every(indices, self.num_envs)]
             frame = pack_server(Returned(request.number, indices, packed, operation.failures))
-        self._on_answer(request.number, indices, frame)
+        self._on_answer(request, indices, frame)
 
     def _transition(self, operation: _Operation, indices: Indices) -> Transition:
         rows, infos = self._rows, operation.infos
@@ -409,7 +443,7 @@ class SessionEnvironments:
             if isinstance(result, dict) and result.get("failure") is not None:
                 failure = _failure(result["failure"])
                 self._broken[block.group] = WorkerLost(
-                    f"not rebuilt: {failure.type}: {failure.message}", failure.detail, lost.env_id
+                    f"not rebuilt: {failure.type}: {failure.message}", lost.env_id, tails={block.group: failure.detail}
                 )
 
         if rebuild:
@@ -461,4 +495,4 @@ def _failure(raw: Sequence[Any]) -> Failure:
 def _lost(index: int, block: Block, lost: WorkerLost, final: bool = False) -> Failure:
     env_id = block.env_ids[index - block.first]
     message = f"environment {index} (env_id {env_id}) was lost: its worker was {lost.reason}"
-    return Failure(index, FailureKind.GONE if final else FailureKind.LOST, lost.reason, message, lost.stderr_tail)
+    return Failure(index, FailureKind.GONE if final else FailureKind.LOST, lost.reason, message, lost.tail(block.group))

@@ -9,21 +9,24 @@ import secrets
 from collections import OrderedDict
 
 import remote_gym
-from remote_gym import autoreset, failpoints, values
-from remote_gym.arguments import check_args
+from remote_gym import autoreset, failpoints
 from remote_gym.batches import Attach, Description, Lost, Open
 from remote_gym.compression import NAMES, codec
-from remote_gym.errors import CodecError, MisuseError, ProtocolError
-from remote_gym.server.checks import RefusalError
+from remote_gym.errors import MisuseError, ProtocolError
+from remote_gym.server.checks import RefusalError, surveyed_kwargs
 from remote_gym.server.counters import Counters
 from remote_gym.server.descriptors import check_descriptors
 from remote_gym.server.environments import SessionEnvironments
 from remote_gym.server.session import Outlet, Session
 from remote_gym.server.settings import Settings
+from remote_gym.texts import printable
 from remote_gym.wire.messages import MAX_MESSAGE_BYTES, PROTOCOL_MAX, PROTOCOL_MIN, common_protocol
 from remote_gym.workers.pool import Pool
 
 logger = logging.getLogger("remote_gym.server")
+
+MAX_KWARGS_BYTES = 1 << 20
+"""Of one client's packed keyword arguments; they are kept as long as the session, for rebuilding."""
 
 MAX_TOMBSTONES = 1_024
 """Ended sessions whose reason is remembered, so that a client that comes back late gets the exact one."""
@@ -56,7 +59,13 @@ class Registry:
         self.epoch = secrets.token_bytes(16)
         self.draining = False
         self.counters = Counters()
-        self.pool = Pool(settings.num_workers, settings.max_envs_per_worker, settings.timeouts, settings.restart_budget)
+        self.pool = Pool(
+            settings.num_workers,
+            settings.max_envs_per_worker,
+            settings.timeouts,
+            settings.restart_budget,
+            settings.max_workers,
+        )
         self.sessions: dict[bytes, Session] = {}
         self._by_nonce: dict[bytes, asyncio.Task[Session]] = {}
         self._tombstones: OrderedDict[bytes, Lost] = OrderedDict()
@@ -71,11 +80,10 @@ class Registry:
         """
         await self.pool.start()
         if probe:
-            kwargs = self.settings.merged_kwargs({})
             environments = SessionEnvironments(
-                Open(1, 1, b"", 1), kwargs, self.settings, self.pool, lambda _number, _indices, _frame: None
+                Open(1, 1, b"", 1), b"", self.settings, self.pool, lambda *_answer: None, lambda _error: None
             )
-            await self.pool.probe((kwargs, None), environments.probe)
+            await self.pool.probe((b"", None), environments.probe)
 
     async def open(self, message: Open, outlet: Outlet) -> Session:
         """Return the session for `message`, new or, for a nonce already seen, the same as before; sends Opened.
@@ -110,7 +118,7 @@ class Registry:
         failpoints.hit("server.open.built")
         self.sessions[session.id] = session
         self.counters.opened_sessions += 1
-        logger.info("opened %r for remote_gym %s", session, message.client_version)
+        logger.info("opened %r for remote_gym %s", session, printable(message.client_version))
         return session
 
     def _admit(self, message: Open) -> tuple[bytes, int]:
@@ -143,14 +151,18 @@ class Registry:
         return self._kwargs(message), protocol
 
     def _kwargs(self, message: Open) -> bytes:
-        try:
-            client_kwargs = values.unpack(message.entrypoint_kwargs) if message.entrypoint_kwargs else {}
-            check_args({"entrypoint_kwargs": client_kwargs}, "remote_args", ("entrypoint_kwargs",))
-        except (CodecError, ValueError) as error:
-            raise RefusalError("request", str(error)) from error
-        if client_kwargs and not self.settings.allow_client_kwargs:
+        """Return the client's packed keyword arguments after a look at their size and names; they are built elsewhere."""
+        packed = bytes(message.entrypoint_kwargs)
+        if len(packed) > MAX_KWARGS_BYTES:
+            raise RefusalError(
+                "request",
+                f"remote_args['entrypoint_kwargs'] take {len(packed):,} bytes, the limit is {MAX_KWARGS_BYTES:,}: put "
+                f"large values in a file that the entrypoint reads",
+            )
+        names = surveyed_kwargs(packed) if packed else []
+        if names and not self.settings.allow_client_kwargs:
             raise RefusalError("allow_client_kwargs", "the server's owner allows no entrypoint_kwargs from clients")
-        return self.settings.merged_kwargs(client_kwargs)
+        return packed if names else b""
 
     def attach(self, message: Attach, outlet: Outlet) -> Session | Lost:
         """Bind `outlet` to the session that `message` names, or return why there is none.

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from remote_gym import values
@@ -20,11 +20,14 @@ class Settings:
         entrypoint_kwargs: The owner's keyword arguments.
         num_workers: Worker processes to begin with.
         max_envs_per_worker: Environments one worker may hold; None: no limit.
+        max_workers: Worker processes at most; more than `num_workers` are started where `max_envs_per_worker` asks.
         max_envs: Environments the server holds at once.
         max_sessions: Sessions the server holds at once.
         lease_seconds: How long a session without a stream is kept.
         timeouts: Of one environment's operations.
-        restart_budget: (count, seconds): how often a worker is replaced within how long; None: without end.
+        max_held_bytes: Bytes of each kind that are held for clients, see `holdings`.
+        restart_budget: (count, seconds): how often the environments of one session in one worker are built again after
+            deaths of their own doing; None: without end.
         allow_client_kwargs: Whether clients may send `entrypoint_kwargs`.
         vectorization_mode: ``"vector_entry_point"`` to host vector environments; None: as the entrypoint is.
     """
@@ -33,8 +36,10 @@ class Settings:
     entrypoint_kwargs: dict[str, Any]
     num_workers: int
     max_envs_per_worker: int | None
+    max_workers: int
     max_envs: int
     max_sessions: int
+    max_held_bytes: int
     lease_seconds: float
     timeouts: Timeouts
     restart_budget: tuple[int, float] | None
@@ -54,12 +59,16 @@ class Settings:
                 f"default_args['vectorization_mode'] must be 'vector_entry_point' or left out, got "
                 f"{self.vectorization_mode!r}"
             )
-        for name in ("num_workers", "max_envs_per_worker", "max_envs", "max_sessions"):
+        for name in (
+            "num_workers", "max_envs_per_worker", "max_workers", "max_envs", "max_sessions", "max_held_bytes",
+        ):  # fmt: skip
             number = getattr(self, name)
             if number is None and name == "max_envs_per_worker":
                 continue
             if not isinstance(number, int) or isinstance(number, bool) or number < 1:
                 raise MisuseError(f"{name} must be a positive integer, got {number!r}")
+        if self.max_workers < self.num_workers:
+            raise MisuseError(f"max_workers={self.max_workers} is below num_workers={self.num_workers}")
         limits = {
             "lease_seconds": self.lease_seconds,
             "step_timeout_seconds": self.timeouts.step,
@@ -69,9 +78,10 @@ class Settings:
         for name, seconds in limits.items():
             if seconds is not None and not (isinstance(seconds, (int, float)) and seconds > 0):
                 raise MisuseError(f"{name} must be a positive number of seconds, got {seconds!r}")
-        values.pack(self.entrypoint_kwargs, "default_args['entrypoint_kwargs']")
+        _ = self.packed_kwargs
 
-    def merged_kwargs(self, client_kwargs: Mapping[str, Any]) -> bytes:
-        """Return the packed keyword arguments of one session: the client's over the owner's."""
-        merged = {**self.entrypoint_kwargs, **client_kwargs}
-        return values.pack(merged, "entrypoint_kwargs") if merged else b""
+    @cached_property
+    def packed_kwargs(self) -> bytes:
+        """The owner's keyword arguments, packed; a worker merges the client's over them."""
+        where = "default_args['entrypoint_kwargs']"
+        return values.pack(self.entrypoint_kwargs, where) if self.entrypoint_kwargs else b""

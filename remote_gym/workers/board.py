@@ -1,8 +1,9 @@
-"""Both sides: one page of shared memory on which a worker shows what it is doing.
+"""Both sides: shared memory on which a worker shows what it is doing, and on which it dies.
 
 The server reads it to tell a hung environment from a worker that has many to step: as long as the count or the env_id
 moves, no environment has hung. Words are written by the worker only, one at a time; a torn reading costs at most one
-more check.
+more check. Behind the first page the C library's last words are kept: what `faulthandler` writes when the worker
+crashes. On the common pipe nobody could say whose command they belong to.
 """
 
 from __future__ import annotations
@@ -10,13 +11,17 @@ from __future__ import annotations
 from typing import Any, Final
 
 OPERATIONS: Final = ("idle", "build", "reset", "step", "call", "render", "close")
-SIZE_BYTES: Final = 4_096
+REPORT_OFFSET: Final = 4_096
+SIZE_BYTES: Final = REPORT_OFFSET + 28_672
+"""A page of words, and room for the stacks of the threads of a crash; `faulthandler` stops where it ends."""
 
 IDLE, BUILD, RESET, STEP, CALL, RENDER, CLOSE = range(len(OPERATIONS))
 
 NO_ENV_ID: Final = 2**64 - 1
 
-COUNT, ENV_ID, OPERATION, STEP_NANOSECONDS = 0, 1, 2, 3
+NO_GROUP: Final = 0
+
+COUNT, ENV_ID, OPERATION, STEP_NANOSECONDS, GROUP = range(5)
 
 
 class Board:
@@ -29,7 +34,12 @@ class Board:
 
     def __init__(self, buffer: Any) -> None:
         """Look at the first words of `buffer`."""
-        self.words = memoryview(buffer).cast("Q")
+        self._whole = memoryview(buffer)
+        self.words = self._whole[:REPORT_OFFSET].cast("Q")
+
+    def turn_of(self, group: int) -> None:
+        """Child side: say that a command on `group` begins: what happens from here on is its owner's doing."""
+        self.words[GROUP] = group
 
     def clear(self) -> None:
         """Parent side: say, before the worker starts, that no environment has had its turn."""
@@ -45,6 +55,7 @@ class Board:
     def idle(self) -> None:
         """Child side: say that the round is over."""
         self.words[OPERATION] = 0
+        self.words[GROUP] = NO_GROUP
         self.words[COUNT] += 1
 
     def stepped(self, nanoseconds: int) -> None:
@@ -57,9 +68,19 @@ class Board:
         """Parent side: how long one environment's step takes here; 0 if that is not known yet."""
         return float(self.words[STEP_NANOSECONDS]) * 1e-9
 
-    def current_env_id(self) -> int | None:
-        """Child side: whose turn it is; None between rounds."""
-        return self.words[ENV_ID] if self.words[OPERATION] else None
+    def current(self) -> tuple[int, int] | None:
+        """Child side: whose turn it is, as (group, env_id); None between rounds."""
+        return (self.words[GROUP], self.words[ENV_ID]) if self.words[OPERATION] else None
+
+    @property
+    def group(self) -> int:
+        """Parent side: the group whose command runs, or ran when the worker died; `NO_GROUP` between rounds."""
+        return self.words[GROUP]
+
+    def report(self) -> str:
+        """Parent side: what the worker wrote when it crashed; empty if it did not."""
+        raw = self._whole[REPORT_OFFSET:].tobytes()
+        return raw.partition(b"\0")[0].decode("utf-8", "backslashreplace")
 
     def read(self) -> tuple[int, int, str]:
         """Parent side: return count, env_id and operation."""
@@ -69,3 +90,4 @@ class Board:
     def close(self) -> None:
         """Let go of the buffer."""
         self.words.release()
+        self._whole.release()

@@ -30,14 +30,21 @@ from remote_gym.workers.results import (
     HostingOptions,
     InvalidResult,
     Results,
+    failure,
     failure_of,
+    invalid,
     portable_metadata,
+    portable_render_mode,
     spec_json,
     spec_kwargs,
+    text_of,
 )
 from remote_gym.workers.rows import Rows
 
 ndarray = np.ndarray
+
+MAX_RESULTS_BYTES = 256 * 2**20
+"""Of one call or render over the environments here; frames of 256 CartPoles take 184 MB."""
 
 
 class EnvironmentGroup:
@@ -104,7 +111,7 @@ class EnvironmentGroup:
                         f"the {name} space of environment {index} differs from that of environment {self.first}: "
                         f"{ours} is not {first}; all environments of a batch must have equal spaces"
                     )
-        except (Exception, SystemExit) as error:
+        except BaseException as error:
             raise BuildError(failure_of(index, error)) from error
 
     def _set_spaces(self, env: gymnasium.Env[Any, Any], described: tuple[SpaceData, SpaceData]) -> None:
@@ -129,7 +136,7 @@ class EnvironmentGroup:
             "spec_kwargs": spec_kwargs(env),
             "spec_json": spec_json(env),
             "metadata": portable_metadata(dict(env.metadata)),
-            "render_mode": env.render_mode,
+            "render_mode": portable_render_mode(env),
             "hosted_vector": False,
         }
 
@@ -161,8 +168,8 @@ class EnvironmentGroup:
                 if collected.frames is not None:
                     collected.frames[index] = self.envs[position].env.render()
             except InvalidResult as error:
-                collected.failures.append([index, INVALID, "", str(error), ""])
-            except (Exception, SystemExit) as error:
+                collected.failures.append(invalid(index, error))
+            except BaseException as error:
                 collected.failures.append(failure_of(index, error))
         return collected.pack() if self._compressor is None else [*collected.pack(), self._compressor.pieces(everyone)]
 
@@ -202,8 +209,8 @@ class EnvironmentGroup:
                     collected.info(index, info)
             except InvalidResult as error:
                 reward, terminated, truncated = 0.0, False, False
-                collected.failures.append([index, INVALID, "", str(error), ""])
-            except (Exception, SystemExit) as error:
+                collected.failures.append(invalid(index, error))
+            except BaseException as error:
                 reward, terminated, truncated = 0.0, False, False
                 collected.failures.append(failure_of(index, error))
             rewards.append(reward)
@@ -228,15 +235,17 @@ class EnvironmentGroup:
             rows.terminations[where] = terminations
             rows.truncations[where] = truncations
             return
-        except (TypeError, ValueError):  # some environment returned something odd: find out which
+        except Exception:  # some environment returned something odd, an object of its own even: find out which
             pass
         for index, *scalars in zip(indices, rewards, terminations, truncations, strict=True):
             try:
                 reward, terminated, truncated = float(scalars[0]), bool(scalars[1]), bool(scalars[2])
-            except (TypeError, ValueError) as error:
+            except Exception as error:
                 reward, terminated, truncated = 0.0, False, False
-                message = f"environment {index} returned the reward {scalars[0]!r:.80}, terminated {scalars[1]!r:.80}, "
-                collected.failures.append([index, INVALID, "", f"{message}truncated {scalars[2]!r:.80}: {error}", ""])
+                said = [text_of(lambda value=value: f"{value!r:.80}", "its __repr__") for value in scalars]
+                message = f"environment {index} returned the reward {said[0]}, terminated {said[1]}, truncated {said[2]}"
+                why = text_of(lambda error=error: str(error), "no message: its __str__")
+                collected.failures.append(failure(index, INVALID, "", f"{message}: {why}"))
             rows.rewards[index], rows.terminations[index], rows.truncations[index] = reward, terminated, truncated
 
     def _actions(self, indices: range | Sequence[int], variable: Sequence[Sequence[Any]]) -> Iterator[Any]:
@@ -301,14 +310,19 @@ class EnvironmentGroup:
     ) -> list[Any]:
         packed: list[bytes] = []
         failures: list[Failure] = []
+        left = MAX_RESULTS_BYTES
         for position, index in enumerate(self._indices(indices)):
             self._board.begin(operation, self.env_ids[index - self.first])
             try:
-                packed.append(values.pack(run(self.envs[index - self.first].env, position), what))
+                result = values.pack(run(self.envs[index - self.first].env, position), what)
+                left -= len(result)
+                if left < 0:
+                    raise CodecError(f"more than {MAX_RESULTS_BYTES:,} bytes in one request: ask fewer at once", what)
+                packed.append(result)
             except CodecError as error:
                 packed.append(b"")
-                failures.append([index, INVALID, "", str(error), ""])
-            except (Exception, SystemExit) as error:
+                failures.append(invalid(index, error))
+            except BaseException as error:
                 packed.append(b"")
                 failures.append(failure_of(index, error))
         return [packed, failures]
@@ -319,7 +333,7 @@ class EnvironmentGroup:
             self._board.begin(boards.CLOSE, env_id)
             try:
                 env.env.close()
-            except (Exception, SystemExit):
+            except BaseException:
                 traceback.print_exc()
         self.envs = []
         self._rows = None

@@ -73,5 +73,5 @@ class ChildLink:
             yield from self._decoder.feed(data)
 
     def answer(self, results: list[Result]) -> None:
-        """Send the results of the round just yielded."""
+        """Send the results of the round just yielded; whatever cannot be encoded raises before anything is sent."""
         self._socket.sendall(encode(results))

@@ -13,10 +13,11 @@ import logging
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from remote_gym import failpoints
 from remote_gym.workers.ballast import Ballast
+from remote_gym.workers.board import NO_GROUP
 from remote_gym.workers.process import WorkerLost, WorkerProcess
 
 logger = logging.getLogger("remote_gym.pool")
@@ -68,6 +69,8 @@ class Block:
             died with the old one. `rebuild` is False when the restart budget is used up.
         on_died: Called with (block, why) at once, after the callbacks of the commands that died with the worker.
         spare: The group in the same worker whose environment was built by `probe` and is to be used as the first.
+        deaths: When its worker died of it, on the monotonic clock, as far back as the restart budget looks.
+        given_up: Whether it has used up its restart budget: it is not built again.
     """
 
     worker: WorkerProcess
@@ -77,11 +80,17 @@ class Block:
     on_lost: OnLost
     on_died: OnDied = lambda _block, _lost: None
     spare: int | None = None
+    deaths: deque[float] = field(default_factory=deque)
+    given_up: bool = False
 
     @property
     def stop(self) -> int:
         """The env index after the last."""
         return self.first + len(self.env_ids)
+
+
+class NoRoomError(Exception):
+    """Environments were asked for that need more workers than there may be; nothing was started."""
 
 
 class Pool:
@@ -93,12 +102,13 @@ class Pool:
         max_envs_per_worker: int | None,
         timeouts: Timeouts,
         restart_budget: tuple[int, float] | None,
+        max_workers: int,
     ) -> None:
         """Prepare; `start` starts the workers."""
+        self._max_workers = max_workers
         self._restart_budget = restart_budget
         self._ballast = Ballast()  # for workers in place of dead ones
         self.restarts = 0  # workers replaced since the start
-        self._deaths: dict[str, deque[float]] = {}  # worker name -> times, on the monotonic clock
         self._spare: tuple[Recipe, Block] | None = None
         self.num_workers = num_workers
         self._max_envs_per_worker = max_envs_per_worker
@@ -185,7 +195,8 @@ class Pool:
         all go into one worker: a hosted vector environment is never split.
 
         Raises:
-            OSError, MemoryError: A worker that was needed could not be started.
+            NoRoomError: It would take more than `max_workers` workers.
+            OSError, MemoryError: A worker that was needed could not be started; those that could are ended again.
         """
         while self._replacing and any(worker.lost is not None for worker in self.workers):
             await asyncio.wait(self._replacing, return_when=asyncio.FIRST_COMPLETED)
@@ -195,8 +206,7 @@ class Pool:
         if whole:
             shares = [(min(self.workers, key=lambda worker: worker.num_envs), num_envs)]
         else:
-            while sum(max(0, room - worker.num_envs) for worker in self.workers) < num_envs:
-                self.workers.append(await self._new_worker())
+            await self._make_room(num_envs, room)
             shares = self._shares(num_envs, room)
         blocks, first = [], 0
         for worker, count in shares:
@@ -213,6 +223,30 @@ class Pool:
             self.num_envs += 1
             self.release(spare)
         return blocks
+
+    async def _make_room(self, num_envs: int, room: int) -> None:
+        """Start workers until they have room for `num_envs` more, `room` being what one of them holds."""
+        added: list[WorkerProcess] = []
+        try:
+            while (missing := num_envs - sum(max(0, room - worker.num_envs) for worker in self.workers)) > 0:
+                needed = len(self.workers) + -(-missing // room)
+                if needed > self._max_workers:
+                    raise NoRoomError(
+                        f"{num_envs} environments, {room} in a worker, would take {needed} workers; the limit is "
+                        f"{self._max_workers}"
+                    )
+                added.append(await self._new_worker())
+                self.workers.append(added[-1])
+        except BaseException:
+            for worker in added:
+                self._retire(worker)
+            raise
+
+    def _retire(self, worker: WorkerProcess) -> None:
+        """End a worker that was added when it was needed and hosts nothing any more."""
+        if not worker.groups and len(self.workers) > self.num_workers and worker in self.workers:
+            self.workers.remove(worker)
+            self._spawn(worker.stop())
 
     async def _fill_up(self) -> None:
         """Start the workers that could not be started when others had died."""
@@ -232,8 +266,7 @@ class Pool:
             self.release(block)
             return None
         del self._blocks[block.group]
-        block.worker.groups.discard(block.group)
-        block.worker.num_envs -= 1
+        block.worker.leave(block.group, 1)
         self.num_envs -= 1
         return block
 
@@ -252,8 +285,7 @@ class Pool:
 
     def _adopt(self, block: Block, worker: WorkerProcess) -> None:
         block.worker = worker
-        worker.groups.add(block.group)
-        worker.num_envs += len(block.env_ids)
+        worker.enter(block.group, len(block.env_ids))
         self._blocks[block.group] = block
 
     def release(self, block: Block) -> None:
@@ -261,16 +293,13 @@ class Pool:
         if self._blocks.pop(block.group, None) is None:
             return
         worker = block.worker
-        worker.groups.discard(block.group)
-        worker.num_envs -= len(block.env_ids)
+        worker.leave(block.group, len(block.env_ids))
         self.num_envs -= len(block.env_ids)
 
         def closed(_result: object) -> None:
             for env_id in block.env_ids:
                 heapq.heappush(self._free_env_ids, env_id)
-            if not worker.groups and len(self.workers) > self.num_workers and worker in self.workers:
-                self.workers.remove(worker)
-                self._spawn(worker.stop())
+            self._retire(worker)
 
         worker.submit(["close", block.group], closed)
 
@@ -285,8 +314,8 @@ class Pool:
             return
         failpoints.hit("server.worker.lost")
         logger.error("%s (process %d) was lost: %s", worker.name, worker.pid, lost.reason)
-        for group in worker.groups:
-            self._blocks[group].on_died(self._blocks[group], lost)
+        for block in self._hosted_by(worker):
+            block.on_died(block, lost)
         task = self._spawn(self._replace(worker, lost))
         self._replacing.add(task)
         task.add_done_callback(self._replacing.discard)
@@ -296,10 +325,10 @@ class Pool:
         await self._back_off(worker)
         if self._stopping:
             return
-        blocks = [self._blocks[group] for group in worker.groups]
-        rebuild = self._within_budget(worker.name)
-        if not rebuild:
-            lost = replace(lost, reason=f"{lost.reason}; not rebuilt, the restart budget is used up")
+        blocks = self._hosted_by(worker)
+        guilty = self._guilty(blocks, lost)
+        if guilty is not None:
+            guilty.given_up = not self._within_budget(guilty)
         try:
             new = await self._start_again(worker.name)
         except (OSError, MemoryError) as error:
@@ -311,11 +340,25 @@ class Pool:
             return
         self.workers[self.workers.index(worker)] = new
         self.restarts += 1
+        for group in worker.groups - {block.group for block in blocks}:
+            self._adopt(self._blocks[group], new)  # given up; its places are still taken
         failpoints.hit("server.worker.replaced")
         for block in blocks:
             if block.group in self._blocks:  # not released meanwhile
                 self._adopt(block, new)
-                block.on_lost(block, lost, rebuild)
+                used_up = f"{lost.reason}; not rebuilt, the restart budget is used up"
+                block.on_lost(block, replace(lost, reason=used_up) if block.given_up else lost, not block.given_up)
+
+    def _hosted_by(self, worker: WorkerProcess) -> list[Block]:
+        """Return the blocks of `worker` that are still built again."""
+        return [block for group in worker.groups if not (block := self._blocks[group]).given_up]
+
+    @staticmethod
+    def _guilty(blocks: list[Block], lost: WorkerLost) -> Block | None:
+        """Return the block that a death counts against: whose command ran or, if none ran, the only one there is."""
+        if lost.group == NO_GROUP:
+            return blocks[0] if len(blocks) == 1 else None
+        return next((block for block in blocks if block.group == lost.group), None)
 
     async def _back_off(self, worker: WorkerProcess) -> None:
         """Wait if `worker` and those before it died without ever having had a result, as when building kills them."""
@@ -343,12 +386,12 @@ class Pool:
                 break
         return await self._new_worker(name)
 
-    def _within_budget(self, name: str) -> bool:
+    def _within_budget(self, block: Block) -> bool:
         if self._restart_budget is None:
             return True
         count, seconds = self._restart_budget
         now = time.monotonic()
-        deaths = self._deaths.setdefault(name, deque())
+        deaths = block.deaths
         deaths.append(now)
         while deaths[0] < now - seconds:
             deaths.popleft()

@@ -9,16 +9,18 @@ import asyncio
 import contextlib
 import logging
 import os
+import re
 import signal
 import socket
 import sys
 import time
 import weakref
 from collections import deque
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 
-from remote_gym.workers.board import NO_ENV_ID, SIZE_BYTES, Board
+from remote_gym.texts import printable
+from remote_gym.workers.board import NO_ENV_ID, NO_GROUP, SIZE_BYTES, Board
 from remote_gym.workers.link import RECEIVE_BYTES, Command, Decoder, Result, encode
 from remote_gym.workers.memory import SharedBlock
 
@@ -26,10 +28,19 @@ logger = logging.getLogger("remote_gym.worker")
 output_logger = logging.getLogger("remote_gym.env")
 
 TAIL_LINES = 30
-"""Lines of a worker's output kept for the error that reports its death."""
+"""Lines of a session's output in one worker, kept for the error that reports its death."""
+
+TAIL_CHARACTERS = 2_000
+"""Of each of those lines."""
+
+MINGLING_SECONDS = 1.0
+"""How long after another session's environments have left a worker what it prints unlabelled may still be theirs."""
 
 MAX_LINE_BYTES = 65_536
 """A longer line is cut: an environment that never ends its line must not fill our memory."""
+
+_LABEL = re.compile("\x1eenv ([0-9]{1,19}) of ([0-9]{1,19})\x1f")
+"""What a worker puts before the lines of its environments: env_id and group."""
 
 EXIT_GRACE_SECONDS = 2.0
 """How long environments may take to close before their worker is killed."""
@@ -43,8 +54,13 @@ class WorkerLost:
     """Why a command has no result: the worker is gone."""
 
     reason: str  # "killed by SIGKILL", "exit code 3", "hung in step"
-    stderr_tail: str
     env_id: int  # whose turn it was; the last one's if it was idle
+    group: int = NO_GROUP  # whose command ran; NO_GROUP if none did
+    tails: Mapping[int, str] = field(default_factory=dict)  # group -> the last lines of its own environments
+
+    def tail(self, group: int) -> str:
+        """Return the last lines that environments of `group` wrote, and nobody else."""
+        return self.tails.get(group, "")
 
 
 _running: weakref.WeakSet[WorkerProcess] = weakref.WeakSet()
@@ -84,7 +100,8 @@ class WorkerProcess:
         self._decoder = Decoder()
         self._unsent_descriptors: deque[int] = deque()
         self._unfinished_line = b""
-        self._tail: deque[str] = deque(maxlen=TAIL_LINES)
+        self._tails: dict[int, deque[str]] = {}  # by group
+        self._mingled_until = 0.0  # on the monotonic clock: until then unlabelled output may be of who has left
         self._hung: str | None = None
         self._has_started = False
         self._watched = ((0, 0), 0.0)  # progress when last seen to move, seconds it has stood still
@@ -138,6 +155,18 @@ class WorkerProcess:
         self._waiting.append((command, callback))
         if not self._in_flight and not self.stopping:
             self._send_round()
+
+    def enter(self, group: int, num_envs: int) -> None:
+        """Take note that `num_envs` environments of `group` live here from now on."""
+        self.groups.add(group)
+        self.num_envs += num_envs
+
+    def leave(self, group: int, num_envs: int) -> None:
+        """Take note that they do no longer; what they printed is forgotten."""
+        self.groups.discard(group)
+        self.num_envs -= num_envs
+        self._tails.pop(group, None)
+        self._mingled_until = time.monotonic() + MINGLING_SECONDS
 
     @property
     def step_seconds(self) -> float:
@@ -201,9 +230,15 @@ class WorkerProcess:
             # The results of a round may come in several messages.
             callbacks, self._in_flight = self._in_flight[: len(results)], self._in_flight[len(results) :]
             for callback, result in zip(callbacks, results, strict=True):
-                callback(result)
+                self._call(callback, result)
             if self._waiting and not self._in_flight and not self.stopping:
                 self._send_round()
+
+    def _call(self, callback: Callback, result: Result | WorkerLost) -> None:
+        try:
+            callback(result)
+        except Exception:  # of one session: the others' callbacks must be called
+            logger.exception("%s: an answer could not be dealt with", self.name)
 
     def check_deadline(self, limits: dict[str, float | None], elapsed_seconds: float) -> None:
         """Kill the worker if its current environment has made no progress for longer than its operation may take.
@@ -270,8 +305,12 @@ class WorkerProcess:
 
     def _gone(self, code: int) -> None:
         _, env_id, _ = self._board.read()
+        group = self._board.group
+        for line in self._board.report().splitlines():
+            self._note("worker", group, line)
         self._board.close()
-        self.lost = lost = WorkerLost(self._hung or describe_exit(code), "\n".join(self._tail), env_id)
+        tails = {group: "\n".join(lines) for group, lines in self._tails.items()}
+        self.lost = lost = WorkerLost(self._hung or describe_exit(code), env_id, group, tails)
         self._transport.abort()
         self._close_descriptors()
         _running.discard(self)
@@ -280,7 +319,7 @@ class WorkerProcess:
         callbacks = [*self._in_flight, *(callback for _, callback in self._waiting)]
         self._in_flight, self._waiting = [], deque()
         for callback in callbacks:
-            callback(lost)
+            self._call(callback, lost)
         self._on_exit(self, lost)
 
     def _log_output(self, data: bytes) -> None:
@@ -294,16 +333,30 @@ class WorkerProcess:
 
     def _log_line(self, raw: bytes) -> None:
         text = raw.decode("utf-8", "backslashreplace")
-        if text.startswith("\x1eenv "):
-            label, _, text = text[1:].partition("\x1f")
+        label, group = "worker", self._only_group()
+        if labelled := _LABEL.match(text):
+            env_id, group, text = int(labelled[1]), int(labelled[2]), text[labelled.end() :]
+            label = f"env {env_id}"
         elif self.lost is None and (env_id := self._board.read()[1]) != NO_ENV_ID:
             label = f"env {env_id}"
-        else:
-            label = "worker"
-        # Nothing an environment prints can forge a line of the log.
-        text = "".join(c if c.isprintable() or c == "\t" else c.encode("unicode_escape").decode() for c in text)
-        self._tail.append(text)
-        output_logger.info("%s, %s: %s", self.name, label, text)
+        self._note(label, group, text)
+
+    def _only_group(self) -> int:
+        """Return whose output without a label must be; `NO_GROUP` if it may be of several.
+
+        A hung worker has been silent for long: what it writes now is the stack of the command that hangs.
+        """
+        if self._hung is not None and self.lost is None:
+            return self._board.group
+        alone = len(self.groups) == 1 and time.monotonic() > self._mingled_until
+        return next(iter(self.groups)) if alone else NO_GROUP
+
+    def _note(self, label: str, group: int, line: str) -> None:
+        """Log a line, and keep it for the owner of `group`."""
+        line = printable(line, MAX_LINE_BYTES)  # nothing an environment prints can forge a line of the log
+        if group in self.groups:
+            self._tails.setdefault(group, deque(maxlen=TAIL_LINES)).append(line[:TAIL_CHARACTERS])
+        output_logger.info("%s, %s: %s", self.name, label, line)
 
     def __repr__(self) -> str:
         """Return name, process, load and state for an operator."""

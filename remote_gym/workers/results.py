@@ -6,12 +6,14 @@ A *failure* is a list [env index, kind, type, message, detail], with the kinds o
 from __future__ import annotations
 
 import traceback
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import gymnasium
 
 from remote_gym import infos, values
 from remote_gym.errors import CodecError
+from remote_gym.texts import MAX_DETAIL_CHARACTERS, MAX_NAME_BYTES, encodable, shortened
 
 RAISED, NEEDS_RESET, LOST, INVALID = 1, 2, 3, 4
 
@@ -36,6 +38,22 @@ class HostingOptions(NamedTuple):
     compression: str | None = None
 
 
+def failure(index: int, kind: int, name: str, message: str, detail: str = "") -> Failure:
+    """Return a failure whose text can travel and is not endless, whatever an environment has written into it."""
+    return [
+        index,
+        kind,
+        shortened(encodable(name), MAX_NAME_BYTES),
+        shortened(encodable(message)),
+        shortened(encodable(detail), MAX_DETAIL_CHARACTERS),
+    ]
+
+
+def invalid(index: int, error: Exception) -> Failure:
+    """Return what to tell about something that the environment at `index` returned, or was given, and that is none."""
+    return failure(index, INVALID, "", str(error))
+
+
 class BuildError(Exception):
     """An environment could not be built.
 
@@ -57,12 +75,17 @@ def failure_of(index: int, error: BaseException) -> Failure:
     """Return what to tell about `error`, which the environment at `index` raised."""
     kind = NEEDS_RESET if isinstance(error, gymnasium.error.ResetNeeded) else RAISED
     name = f"{type(error).__module__}.{type(error).__qualname__}"
+    message = text_of(lambda: str(error), "no message: its __str__")
+    lines = lambda: traceback.format_exception(type(error), error, error.__traceback__)  # noqa: E731
+    return failure(index, kind, name, message, text_of(lambda: "".join(lines()), "no traceback: formatting it"))
+
+
+def text_of(make: Callable[[], str], what: str) -> str:
+    """Return what `make` returns, which may be an environment's own code: whatever it raises must not hide a failure."""
     try:
-        message = str(error)
-    except Exception as broken:  # a __str__ that raises must not hide the failure
-        message = f"<no message: its __str__ raised {type(broken).__name__}>"
-    detail = "".join(traceback.format_exception(type(error), error, error.__traceback__))
-    return [index, kind, name, message, detail]
+        return make()
+    except BaseException as broken:
+        return f"<{what} raised {type(broken).__name__}>"
 
 
 class Results:
@@ -138,7 +161,7 @@ class Results:
                 try:
                     values.pack(collected[index], f"environment {index}: result")
                 except CodecError as error:
-                    self.failures.append([index, INVALID, "", str(error), ""])
+                    self.failures.append(invalid(index, error))
                     del collected[index]
 
     def _portable(self) -> tuple[list[int], list[dict[str, Any]]]:
@@ -154,13 +177,18 @@ class Results:
                     portable[index] = values.unpack(packed)
                     self.dropped += dropped
                 else:
-                    self.failures.append([index, INVALID, "", str(error), ""])
+                    self.failures.append(invalid(index, error))
         return list(portable), list(portable.values())
 
 
 def portable_metadata(metadata: dict[str, Any]) -> bytes:
     """Return what of `metadata` can travel, packed."""
     return values.pack_lossy(metadata, "metadata")[0]
+
+
+def portable_render_mode(env: Any) -> str | None:
+    """Return the environment's render mode; None where it is no text, which Gymnasium does not know either."""
+    return shortened(encodable(env.render_mode), MAX_NAME_BYTES) if isinstance(env.render_mode, str) else None
 
 
 def spec_json(env: Any) -> str:

@@ -23,12 +23,13 @@ from remote_gym.workers.board import Board
 from remote_gym.workers.compressing import RowCompressor
 from remote_gym.workers.entrypoint import Recipe
 from remote_gym.workers.results import (
-    INVALID,
     BuildError,
     Failure,
     HostingOptions,
     failure_of,
+    invalid,
     portable_metadata,
+    portable_render_mode,
     spec_json,
     spec_kwargs,
 )
@@ -60,7 +61,7 @@ class VectorGroup:
             self._observation_leaves = leaves_of(self.env.single_observation_space)
             self._action_leaves = leaves_of(self.env.single_action_space)
             self._variable_actions = len(variable_leaves_of(self.env.single_action_space))
-        except (Exception, SystemExit) as error:
+        except BaseException as error:
             raise BuildError(failure_of(0, error)) from error
         self._flatten = flattener(self.env.single_observation_space)
         self._unflatten = unflattener(self.env.single_action_space)
@@ -84,7 +85,7 @@ class VectorGroup:
             "spec_kwargs": spec_kwargs(self.env),
             "spec_json": spec_json(self.env),
             "metadata": portable_metadata(metadata),
-            "render_mode": self.env.render_mode,
+            "render_mode": portable_render_mode(self.env),
             "hosted_vector": True,
         }
 
@@ -102,7 +103,7 @@ class VectorGroup:
             observations, infos = self.env.reset(seed=seed, options=options)
             self._broken = False
             return self._results(observations, infos, None)
-        except (Exception, SystemExit) as error:
+        except BaseException as error:
             return [b"", self._failures(error)]
 
     def step(self, _indices: Sequence[int] | None, variable: Sequence[Sequence[Any]] = ()) -> list[Any]:
@@ -121,7 +122,7 @@ class VectorGroup:
             for row, values_ in zip((rows.rewards, rows.terminations, rows.truncations), scalars, strict=True):
                 row[:] = values_
             return self._results(observations, infos, np.asarray(scalars[0]).dtype.str)
-        except (Exception, SystemExit) as error:
+        except BaseException as error:
             return [b"", self._failures(error)]
 
     def _results(self, observations: Any, infos: dict[str, Any], rewards_dtype: str | None) -> list[Any]:
@@ -144,7 +145,7 @@ class VectorGroup:
         try:
             return [values.pack([None, None, elements, extras], "infos"), [], *self._pieces()]
         except CodecError as error:
-            return [b"", [[index, INVALID, "", str(error), ""] for index in range(len(self.env_ids))]]
+            return [b"", [invalid(index, error) for index in range(len(self.env_ids))]]
 
     def _pieces(self) -> list[dict[int, list[bytes]]]:
         return [] if self._compressor is None else [self._compressor.pieces(range(len(self.env_ids)))]
@@ -201,7 +202,7 @@ class VectorGroup:
             if len(results) != len(self.env_ids):
                 raise MisuseError(f"the {what} has {len(results)} items for {len(self.env_ids)} environments")
             return [[values.pack(result, what) for result in results], []]
-        except (Exception, SystemExit) as error:
+        except BaseException as error:
             return [[b""] * len(self.env_ids), self._failures(error)]
 
     def close(self) -> None:
@@ -209,5 +210,5 @@ class VectorGroup:
         self._board.begin(boards.CLOSE, self.env_ids[0])
         try:
             self.env.close()
-        except (Exception, SystemExit):
+        except BaseException:
             traceback.print_exc()

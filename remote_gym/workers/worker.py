@@ -17,16 +17,18 @@ from collections.abc import Callable
 from typing import Any
 
 from remote_gym import failpoints
-from remote_gym.workers.board import SIZE_BYTES, Board
+from remote_gym.workers import board as boards
+from remote_gym.workers.board import REPORT_OFFSET, SIZE_BYTES, Board
 from remote_gym.workers.guard import die_with_the_server
-from remote_gym.workers.link import ChildLink, Command, Result
+from remote_gym.workers.link import ChildLink, Command, Result, encode
 from remote_gym.workers.memory import SharedBlock
 from remote_gym.workers.output import LabelledOutput
 
 ANSWER_SECONDS = 0.001
 """Commands of one round whose results have waited for this long are answered before the next one runs."""
 
-_NEED_A_GROUP = frozenset({"reset", "step", "call", "set", "render"})
+_RETURN_VALUES = frozenset({"call", "set", "render"})
+_NEED_A_GROUP = _RETURN_VALUES | {"reset", "step"}
 
 
 class Worker:
@@ -63,21 +65,63 @@ class Worker:
         failpoints.hit("worker.received")
         results: list[Result] = []
         answered = time.perf_counter()
-        for command in commands:
+        for done, command in enumerate(commands):
             if results and time.perf_counter() - answered > ANSWER_SECONDS:
-                answer(results)
+                self._answer(commands[done - len(results) : done], results, answer)
                 results, answered = [], time.perf_counter()
             results.append(self._run_one(command))
         self._board.idle()
         failpoints.hit("worker.answer")
-        answer(results)
+        self._answer(commands[len(commands) - len(results) :], results, answer)
+
+    def _answer(self, commands: list[Command], results: list[Result], answer: Callable[[list[Result]], None]) -> None:
+        """Answer; a result that cannot be encoded fails alone. The link sends nothing before all is encoded."""
+        try:
+            answer(results)
+        except (ValueError, TypeError, OverflowError):
+            for number, (command, result) in enumerate(zip(commands, results, strict=True)):
+                try:
+                    encode([result])
+                except (ValueError, TypeError, OverflowError) as error:
+                    results[number] = self._failed(command, error)
+            answer(results)
 
     def _run_one(self, command: Command) -> Result:
-        """Run one command; None answers what concerns a group that could not be built (again)."""
+        """Run one command; None answers what concerns a group that could not be built (again).
+
+        Whatever it raises is an answer, and concerns the command's own environments: others live in this process.
+        """
         name, *arguments = command
         if name in _NEED_A_GROUP and arguments[0] not in self._groups:
             return None
-        return self._handlers[name](*arguments)
+        if name != "is vector":
+            self._board.turn_of(arguments[0])
+        try:
+            return self._handlers[name](*arguments)
+        except BaseException as error:
+            return self._failed(command, error)
+
+    def _failed(self, command: Command, error: BaseException) -> Result:
+        """Return the answer to a command that raised: as many failures as it has environments."""
+        name, group, *arguments = command
+        if name == "rows":
+            return {"refused": f"a worker could not lay out rows: {error}"}
+        if name in ("build", "is vector"):
+            return {"failure": self._failure(arguments[5] if name == "build" else 0, error)}
+        if name == "close":
+            return None
+        hosted, (indices, *_) = self._groups[group], arguments
+        everyone = range(hosted.first, hosted.first + len(hosted.env_ids)) if indices is None else indices
+        failures = [self._failure(index, error) for index in everyone]
+        return [[b""] * len(failures) if name in _RETURN_VALUES else b"", failures]
+
+    def _failure(self, index: int, error: BaseException) -> Any:
+        from remote_gym.errors import CodecError
+
+        # A CodecError is the client's: it packed what is no value, and nothing was called.
+        if isinstance(error, CodecError):
+            return self._results.invalid(index, error)
+        return self._results.failure_of(index, error)
 
     def close(self) -> None:
         """Close all environments."""
@@ -85,13 +129,17 @@ class Worker:
             self._close(group)
 
     def _build(
-        self, group: int, entrypoint: str, kwargs: bytes, render_mode: str | None, env_ids: list[int], first: int,
+        self, group: int, entrypoint: str, kwargs: bytes, of_client: bytes, render_mode: str | None,
+        env_ids: list[int], first: int,
         options: list[Any], vectorization_mode: str | None, vector: bool, spare: int | None, rebuilt: bool,
     ) -> Result:  # fmt: skip
         from remote_gym.workers.entrypoint import Recipe
         from remote_gym.workers.vector_hosting import VectorGroup
 
-        recipe = Recipe(entrypoint, self._unpack(kwargs) if kwargs else {}, render_mode, vectorization_mode)
+        self._board.begin(boards.BUILD, env_ids[0])
+        merged = self._kwargs(kwargs, "default_args['entrypoint_kwargs']")
+        merged.update(self._kwargs(of_client, "remote_args['entrypoint_kwargs']"))
+        recipe = Recipe(entrypoint, merged, render_mode, vectorization_mode)
         ready = None if spare is None else self._groups.pop(spare).envs[0].env
         wanted = self._results.HostingOptions(*options)
         built: Any
@@ -104,6 +152,9 @@ class Worker:
             return {"failure": error.failure}
         self._groups[group] = built
         return built.description()
+
+    def _kwargs(self, packed: bytes, where: str) -> dict[str, Any]:
+        return self._unpack(packed, where) if packed else {}
 
     def _is_vector(self, entrypoint: str, vectorization_mode: str | None) -> Result:
         from remote_gym.workers.entrypoint import Recipe
@@ -126,21 +177,23 @@ class Worker:
 
     def _reset(self, group: int, indices: list[int] | None, seeds: bytes, options: bytes) -> Result:
         hosted = self._groups[group]
-        return hosted.reset(indices, self._unpack(seeds) if seeds else None, self._unpack(options) if options else None)
+        return hosted.reset(
+            indices, self._unpack(seeds, "seeds") if seeds else None, self._unpack(options, "options") if options else None
+        )
 
     def _step(self, group: int, indices: list[int] | None, variable: bytes) -> Result:
         hosted = self._groups[group]
         began = time.perf_counter_ns()
-        result = hosted.step(indices, self._unpack(variable) if variable else ())
+        result = hosted.step(indices, self._unpack(variable, "actions") if variable else ())
         count = len(hosted.env_ids if indices is None else indices)
         self._board.stepped((time.perf_counter_ns() - began) // count)
         return result
 
     def _call(self, group: int, indices: list[int] | None, name: str, arguments: bytes) -> Result:
-        return self._groups[group].call(indices, name, self._unpack(arguments) if arguments else None)
+        return self._groups[group].call(indices, name, self._unpack(arguments, "arguments") if arguments else None)
 
     def _set(self, group: int, indices: list[int] | None, name: str, new: bytes) -> Result:
-        return self._groups[group].set_attribute(indices, name, self._unpack(new))
+        return self._groups[group].set_attribute(indices, name, self._unpack(new, "values"))
 
     def _render(self, group: int, indices: list[int] | None) -> Result:
         return self._groups[group].render(indices)
@@ -157,8 +210,9 @@ def main() -> None:
     die_with_the_server(guard_fd)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C in the server's terminal is the server's to handle
     board = Board(SharedBlock(board_fd, SIZE_BYTES).buffer)
-    sys.stdout, sys.stderr = (LabelledOutput(descriptor, board.current_env_id) for descriptor in (1, 2))
-    faulthandler.enable(file=2)
+    sys.stdout, sys.stderr = (LabelledOutput(descriptor, board.current) for descriptor in (1, 2))
+    os.lseek(board_fd, REPORT_OFFSET, os.SEEK_SET)
+    faulthandler.enable(file=board_fd)
     if hasattr(signal, "SIGUSR1"):
         faulthandler.register(signal.SIGUSR1, file=2)  # the server asks for the stack of a hung worker
     link = ChildLink(socket.socket(fileno=commands_fd))
