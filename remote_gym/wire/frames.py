@@ -12,13 +12,16 @@ that an array over the received bytes is aligned.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import repeat
 from typing import Any
 
 import numpy as np
 
-from remote_gym.batches import Step, Transition
+from remote_gym.batches import Failure, Step, Transition
 from remote_gym.errors import ProtocolError
+from remote_gym.texts import encodable
 from remote_gym.wire import session_pb2 as pb
+from remote_gym.wire.limits import max_fields
 
 ALIGNMENT_BYTES = 16
 
@@ -30,6 +33,9 @@ _HEADER_BYTES = 6  # outer tag and padded length
 _NUMBER_AT = 7  # after the number's own tag
 _ZEROS = bytes(2 * ALIGNMENT_BYTES)
 _VARINT_TYPE, _BYTES_TYPE = 0, 2
+_MAX_FIELD_NUMBER = (1 << 29) - 1  # protobuf's own
+_REWARD_BYTES = 8
+_FLAGS = b"\0\1"
 
 
 class UnusualEncoding(Exception):
@@ -186,15 +192,30 @@ def pack_transition(transition: Transition) -> bytes:
     for info in transition.infos:
         writer.field(_INFOS, info, len(info))
     for failure in transition.failures:
-        kind: Any = int(failure.kind)
-        message = pb.Failure(
-            index=failure.index, kind=kind, type=failure.type, message=failure.message, detail=failure.detail
-        ).SerializeToString()
+        message = pack_failure(failure).SerializeToString()
         writer.field(_FAILURES, message, len(message))
     return b"".join(writer.finish(_TRANSITION_TAG))
 
 
-def _read_varint(data: bytes, at: int) -> tuple[int, int]:
+def pack_failure(failure: Failure) -> pb.Failure:
+    """Return the message of `failure`."""
+    kind: Any = int(failure.kind)
+    return pb.Failure(
+        index=failure.index,
+        kind=kind,
+        type=encodable(failure.type),
+        message=encodable(failure.message),
+        detail=encodable(failure.detail),
+    )
+
+
+def read_varint(data: bytes, at: int) -> tuple[int, int]:
+    """Return the varint that begins at `at`, and where it ends.
+
+    Raises:
+        IndexError: The data ends within it.
+        ProtocolError: It is longer than any.
+    """
     byte = data[at]
     if byte < 0x80:
         return byte, at + 1
@@ -211,16 +232,21 @@ def _read_varint(data: bytes, at: int) -> tuple[int, int]:
 
 
 def _fields(data: bytes, tag: int) -> dict[int, list[Any]]:
-    """Return the fields of the one message inside `data`: integers, and (start, end) of everything else."""
+    """Return the fields of the one message inside `data`: integers, and (start, end) of everything else.
+
+    Counts before it makes: two bytes of a field become hundreds.
+    """
     end = len(data)
     try:
-        length, at = _read_varint(data, 1)
+        length, at = read_varint(data, 1)
         if at + length != end:
             raise UnusualEncoding
         found: dict[int, list[Any]] = {}
-        while at < end:
-            key, at = _read_varint(data, at)
-            value, at = _read_varint(data, at)
+        for _ in repeat(None, max_fields(end)):
+            if at >= end:
+                break
+            key, at = read_varint(data, at)
+            value, at = read_varint(data, at)
             if key & 7 == _BYTES_TYPE:
                 found.setdefault(key >> 3, []).append((at, at + value))
                 at += value
@@ -228,10 +254,15 @@ def _fields(data: bytes, tag: int) -> dict[int, list[Any]]:
                 found.setdefault(key >> 3, []).append(value)
             else:
                 raise UnusualEncoding
+        else:
+            if at < end:
+                raise ProtocolError(f"a message of {end:,} bytes has more than {max_fields(end):,} fields")
     except IndexError:
         raise ProtocolError("a message ends in the middle of a field") from None
     if at != end:
         raise ProtocolError("a field is longer than its message")
+    if found and (min(found) < 1 or max(found) > _MAX_FIELD_NUMBER):
+        raise ProtocolError("a field has a number that no field can have")
     return found
 
 
@@ -239,6 +270,8 @@ def _number_of(found: dict[int, list[Any]]) -> int:
     (number,) = found.pop(_NUMBER, (0,))[-1:]
     if not isinstance(number, int):
         raise UnusualEncoding
+    if number >> 64:
+        raise ProtocolError("a request number has more than 64 bits")
     return number
 
 
@@ -330,6 +363,12 @@ def read_step(data: bytes) -> Step:
     return Step(number, indices, [view[start:end] for start, end in leaves], bytes(variable))
 
 
+def _check_flags(terminations: memoryview, truncations: memoryview) -> None:
+    """Leave flags that are not one byte each, 0 or 1, to the generated class: NumPy takes bytes for what they are."""
+    if terminations.tobytes().strip(_FLAGS) or truncations.tobytes().strip(_FLAGS):
+        raise UnusualEncoding
+
+
 def read_transition(data: bytes) -> Transition:
     """Return the Transition in a serialised ServerMessage; its leaves look into `data`.
 
@@ -341,6 +380,7 @@ def read_transition(data: bytes) -> Transition:
     if (layout := _known(data, _TRANSITION_TAG)) is not None:
         number = _read_number(data[_NUMBER_AT : _NUMBER_AT + 5])
         rewards, terminations, truncations = [view[start:end] for start, end in layout.scalars]
+        _check_flags(terminations, truncations)
         leaves = [view[start:end] for start, end in layout.leaves]
         return Transition(number, None, leaves, rewards, terminations, truncations)
     found = _fields(data, _TRANSITION_TAG)
@@ -351,8 +391,11 @@ def read_transition(data: bytes) -> Transition:
     spans = _spans(found, _LEAVES)
     scalars = [_packed_span(found, field) for field in (_REWARDS, _TERMINATIONS, _TRUNCATIONS)]
     infos = [view[start:end] for start, end in _spans(found, _INFOS)]
+    rewards, terminations, truncations = (view[start:end] for start, end in scalars)
+    if len(rewards) % _REWARD_BYTES:
+        raise ProtocolError("rewards are not a whole number of float64")
+    _check_flags(terminations, truncations)
     if indices is None and not infos and all(start < end for start, end in scalars) and found.keys() <= {_PADDING}:
         _remember(data, _TRANSITION_TAG, spans, scalars)
-    rewards, terminations, truncations = (view[start:end] for start, end in scalars)
     observations = [view[start:end] for start, end in spans]
     return Transition(number, indices, observations, rewards, terminations, truncations, infos)
