@@ -89,7 +89,7 @@ def _read_failure(failure: pb.Failure) -> Failure:
 
 def _read_bundle(bundle: pb.Bundle) -> Bundle:
     messages = list(bundle.messages)
-    if any(message[:1] in _CONTAINERS for message in messages):
+    if not _CONTAINERS.isdisjoint([message[:1] for message in messages]):
         raise ProtocolError("a bundle holds fragments or bundles")
     return Bundle(messages)
 
