@@ -16,9 +16,6 @@ from remote_gym.workers.pool import Timeouts
 
 DEFAULT_GRACE_SECONDS = 10.0
 
-DEFAULT_MAX_WORKERS = 256
-"""A worker takes some 30 MB and ten descriptors before it hosts anything."""
-
 
 def default_num_workers() -> int:
     """Return the cores this process may use."""
@@ -94,14 +91,13 @@ def create_remote_environment_server(
         OSError: The address or port cannot be used.
         RefusedError: With `probe`, the environment could not be built; holds its traceback.
     """
-    num_workers = default_num_workers() if num_workers is None else num_workers
     args = check_args(default_args, "default_args", ("entrypoint", "entrypoint_kwargs", "vectorization_mode"))
     settings = Settings(
         entrypoint=args.get("entrypoint", ""),
         entrypoint_kwargs=dict(args.get("entrypoint_kwargs") or {}),
-        num_workers=num_workers,
+        num_workers=default_num_workers() if num_workers is None else num_workers,
         max_envs_per_worker=max_envs_per_worker,
-        max_workers=max(num_workers, DEFAULT_MAX_WORKERS) if max_workers is None else max_workers,
+        max_workers=max_workers,
         max_envs=max_envs,
         max_sessions=max_sessions,
         max_held_bytes=max_held_bytes,

@@ -39,7 +39,7 @@ class SessionEvent(Enum):
     ATTACH = "attach"  # also while attached: the older stream is fenced
     CLOSE = "close"
     EXPIRE = "expire"
-    BREAK = "break"  # the client broke the contract
+    BREAK = "break"  # the client broke the contract, or a bug of ours keeps it from an answer
 
 
 _S, _E = SessionState, SessionEvent
@@ -53,6 +53,7 @@ SESSION_TABLE: dict[tuple[SessionState, SessionEvent], SessionState] = {
     (_S.DETACHED, _E.ATTACH): _S.ATTACHED,
     (_S.DETACHED, _E.EXPIRE): _S.GONE,
     (_S.DETACHED, _E.CLOSE): _S.GONE,
+    (_S.DETACHED, _E.BREAK): _S.GONE,
 }
 """Every allowed change; anything else is a bug of the caller and raises `ProtocolError`."""
 
@@ -223,6 +224,14 @@ class Ledger:
         self._env_state[where] = EnvState.ANSWERED.value
         self._requests[number].frames.append((indices, frame))
 
+    def holds(self, number: int) -> bool:
+        """Return whether request `number` runs, or an answer to it is stored."""
+        return number in self._requests
+
+    def replace(self, number: int, frame: bytes) -> None:
+        """Store `frame` in the place of all answers to request `number`, which must be answered in whole."""
+        self._requests[number].frames = [(None, frame)]
+
     def refuse(self, number: int, frame: bytes) -> None:
         """Store the refusal of request `number`.
 
@@ -244,7 +253,11 @@ class Ledger:
         """
         frames: dict[int, bytes] = {}  # by identity: one frame answers many environments
         running: list[int] = []
+        seen: set[int] = set()
         for number, indices in missing:
+            if number < 1 or number in seen:  # each costs as much as it has environments
+                raise ProtocolError(f"request {number} is missed twice, or was never made")
+            seen.add(number)
             if number > self.highest:
                 continue
             if number in self._refusals:

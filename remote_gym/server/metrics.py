@@ -27,6 +27,7 @@ GAUGES = {
     "draining": "1 while the server drains, else 0",
     "stored_reply_bytes": "Answers kept until their client has proven to have read them",
     "event_loop_lag_last_seconds": "How late the event loop was when last measured",
+    "max_held_bytes": "Bytes of each kind that are held for clients at most",
 }
 """Name in the statistics, which is also the metric's without ``remote_gym_``, and its meaning."""
 
@@ -45,6 +46,8 @@ LABELLED = {
     "requests": ("kind", "Requests admitted"),
     "refusals": ("limit", "Sessions and requests refused, by the limit or rule"),
 }
+
+LABELLED_GAUGES = {"held_bytes": ("kind", "Bytes held for clients: kwargs, unfinished messages, results of calls")}
 
 HISTOGRAMS = {
     "step_seconds": "From a step request's arrival to its last answer",
@@ -108,11 +111,12 @@ class _Collector:
             yield core.GaugeMetricFamily(f"remote_gym_{name}", meaning, value=seen[name])
         for name, meaning in COUNTERS.items():
             yield core.CounterMetricFamily(f"remote_gym_{name}", meaning, value=seen[name])
-        for name, (label, meaning) in LABELLED.items():
-            family = core.CounterMetricFamily(f"remote_gym_{name}", meaning, labels=[label])
-            for value, count in seen[name].items():
-                family.add_metric([value], count)
-            yield family
+        for families, kind in ((LABELLED, core.CounterMetricFamily), (LABELLED_GAUGES, core.GaugeMetricFamily)):
+            for name, (label, meaning) in families.items():
+                family = kind(f"remote_gym_{name}", meaning, labels=[label])
+                for value, count in seen[name].items():
+                    family.add_metric([value], count)
+                yield family
         for name, meaning in HISTOGRAMS.items():
             buckets = [
                 ("+Inf" if bound == float("inf") else str(bound), count) for bound, count in seen[name]["buckets"]

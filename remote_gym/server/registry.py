@@ -17,16 +17,21 @@ from remote_gym.server.checks import RefusalError, surveyed_kwargs
 from remote_gym.server.counters import Counters
 from remote_gym.server.descriptors import check_descriptors
 from remote_gym.server.environments import SessionEnvironments
+from remote_gym.server.holdings import LIMIT, Holdings
 from remote_gym.server.session import Outlet, Session
 from remote_gym.server.settings import Settings
+from remote_gym.server.trimming import Trimmer
 from remote_gym.texts import printable
-from remote_gym.wire.messages import MAX_MESSAGE_BYTES, PROTOCOL_MAX, PROTOCOL_MIN, common_protocol
+from remote_gym.wire.messages import (
+    MAX_KWARGS_BYTES,
+    MAX_MESSAGE_BYTES,
+    PROTOCOL_MAX,
+    PROTOCOL_MIN,
+    common_protocol,
+)
 from remote_gym.workers.pool import Pool
 
 logger = logging.getLogger("remote_gym.server")
-
-MAX_KWARGS_BYTES = 1 << 20
-"""Of one client's packed keyword arguments; they are kept as long as the session, for rebuilding."""
 
 MAX_TOMBSTONES = 1_024
 """Ended sessions whose reason is remembered, so that a client that comes back late gets the exact one."""
@@ -59,12 +64,13 @@ class Registry:
         self.epoch = secrets.token_bytes(16)
         self.draining = False
         self.counters = Counters()
+        self.holdings = Holdings(settings.max_held_bytes, Trimmer().freed)
         self.pool = Pool(
             settings.num_workers,
             settings.max_envs_per_worker,
             settings.timeouts,
             settings.restart_budget,
-            settings.max_workers,
+            settings.worker_limit,
         )
         self.sessions: dict[bytes, Session] = {}
         self._by_nonce: dict[bytes, asyncio.Task[Session]] = {}
@@ -107,7 +113,7 @@ class Registry:
         return session
 
     async def _build(self, message: Open, kwargs: bytes, protocol: int) -> Session:
-        session = Session(message, kwargs, self.settings, self.pool, self.counters, self._gone)
+        session = Session(message, kwargs, self.settings, self.pool, self.counters, self.holdings, self._gone)
         try:
             await session.open(self.epoch, protocol)
         except BaseException:
@@ -147,11 +153,14 @@ class Registry:
             )
         if message.compression is not None:
             _check_compression(message.compression)
+        kwargs = self._kwargs(message)
         check_descriptors()
-        return self._kwargs(message), protocol
+        if not self.holdings.take("kwargs", len(kwargs)):  # the last to be asked: it must be given back
+            raise RefusalError(LIMIT, f"the server holds {self.holdings.limit_bytes:,} bytes of its clients' kwargs")
+        return kwargs, protocol
 
     def _kwargs(self, message: Open) -> bytes:
-        """Return the client's packed keyword arguments after a look at their size and names; they are built elsewhere."""
+        """Return the client's packed keyword arguments, after a look at their size and names."""
         packed = bytes(message.entrypoint_kwargs)
         if len(packed) > MAX_KWARGS_BYTES:
             raise RefusalError(
@@ -183,6 +192,7 @@ class Registry:
 
     def _gone(self, session: Session) -> None:
         self._by_nonce.pop(session.nonce, None)
+        self.holdings.give("kwargs", session.kwargs_bytes)
         if self.sessions.pop(session.id, None) is not None and session.reason is not None:
             logger.info("ended %r: %s", session, session.reason.reason)
             self._tombstones[session.id] = session.reason

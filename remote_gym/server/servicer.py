@@ -15,15 +15,20 @@ from remote_gym.batches import Attach, Bundle, Lost, Open, Refused
 from remote_gym.errors import ProtocolError
 from remote_gym.server.checks import RefusalError
 from remote_gym.server.counters import Counters
+from remote_gym.server.holdings import LIMIT
 from remote_gym.server.registry import Registry
 from remote_gym.server.session import Session
+from remote_gym.texts import shortened
 from remote_gym.wire.messages import (
     DESCRIBE_METHOD,
+    MAX_REQUEST_BYTES,
     SESSION_METHOD,
     Joiner,
+    OversizeError,
     pack_description,
     pack_server,
     read_client,
+    read_first,
     split,
 )
 
@@ -35,10 +40,17 @@ UNREAD_BYTES = 1 << 20
 Context = Any
 """grpc.aio.ServicerContext; its methods are not typed by the library."""
 
+Sent = Callable[[], None] | None
+"""To be called once a frame is written."""
+
 
 BUNDLE_BYTES = 1 << 18
 """Answers that wait while another is written travel as one message up to this size: with an environment per answer, a
 message costs more than what it carries. Larger ones gain nothing."""
+
+
+FRAGMENT_SECONDS = 60.0
+"""How long a message may take to come whole, from piece to piece: what has come of it is held meanwhile."""
 
 
 class StreamOutlet:
@@ -52,15 +64,15 @@ class StreamOutlet:
     def __init__(self, counters: Counters) -> None:
         """Begin with nothing to send; `counters` count what is written."""
         self._counters = counters
-        self._frames: deque[bytes] = deque()
+        self._frames: deque[tuple[bytes, Sent]] = deque()
         self._unread_bytes = 0
         self._written = asyncio.Event()
         self._wake = asyncio.Event()
         self._ended = False
 
-    def send(self, frame: bytes) -> None:
-        """Queue `frame`."""
-        self._frames.append(frame)
+    def send(self, frame: bytes, sent: Sent = None) -> None:
+        """Queue `frame`; `sent` is called once it is written."""
+        self._frames.append((frame, sent))
         self._unread_bytes += len(frame)
         self._wake.set()
 
@@ -79,7 +91,7 @@ class StreamOutlet:
         """Write frames as they come, until `end`."""
         while True:
             while self._frames:
-                frame, size = self._next()
+                frame, size, sent = self._next()
                 for message in split(frame, pack_server):
                     failpoints.hit("server.frame.write")
                     self._counters.sent_bytes += len(message)
@@ -87,20 +99,27 @@ class StreamOutlet:
                     failpoints.hit("server.frame.written")
                 self._unread_bytes -= size
                 self._written.set()
+                for call in sent:
+                    call()
                 del frame  # or it would live until the next one
             if self._ended:
                 return
             self._wake.clear()
             await self._wake.wait()
 
-    def _next(self) -> tuple[bytes, int]:
-        """Take the frame to be written next, or a bundle of small ones; return it and the bytes that waited."""
-        frames = [self._frames.popleft()]
-        size = len(frames[0])
-        while self._frames and size + len(self._frames[0]) <= BUNDLE_BYTES:
-            frames.append(self._frames.popleft())
-            size += len(frames[-1])
-        return (frames[0] if len(frames) == 1 else pack_server(Bundle(frames))), size
+    def _next(self) -> tuple[bytes, int, list[Callable[[], None]]]:
+        """Take the frame to be written next, or a bundle of small ones.
+
+        Returns:
+            It, the bytes that waited, and whom to call once it is written.
+        """
+        taken = [self._frames.popleft()]
+        size = len(taken[0][0])
+        while self._frames and size + len(self._frames[0][0]) <= BUNDLE_BYTES:
+            taken.append(self._frames.popleft())
+            size += len(taken[-1][0])
+        frame = taken[0][0] if len(taken) == 1 else pack_server(Bundle([frame for frame, _ in taken]))
+        return frame, size, [sent for _, sent in taken if sent is not None]
 
 
 class Servicer:
@@ -140,9 +159,9 @@ class Servicer:
         reader = asyncio.ensure_future(self._read(context, outlet))
         try:
             await asyncio.wait([reader, writer], return_when=asyncio.FIRST_COMPLETED)
-            if reader.done() and not reader.cancelled() and isinstance(reader.exception(), ProtocolError):
-                await context.abort(grpc.StatusCode.INVALID_ARGUMENT, str(reader.exception()))
-            if reader.done() and reader.exception() is None:  # the client will send no more
+            if reader.done() and (error := reader.exception()) is not None:
+                await context.abort(_status_of(error), shortened(str(error)))
+            if reader.done():  # the client will send no more
                 outlet.end()
                 await writer
         finally:
@@ -152,23 +171,26 @@ class Servicer:
             await asyncio.gather(reader, writer, return_exceptions=True)
 
     async def _read(self, context: Context, outlet: StreamOutlet) -> None:
-        joiner = Joiner(read_client)
-        counters = self._registry.counters
+        """Read the stream to its end, whatever comes.
+
+        Raises:
+            ProtocolError, RefusalError: The stream must end, and why.
+        """
         session: Session | None = None
         try:
-            while (data := await context.read()) is not grpc.aio.EOF:
-                counters.received_bytes += len(data)
-                message = joiner.feed(data)
-                if message is None:
-                    continue
-                if session is not None:
-                    session.receive(message, outlet)
-                    await outlet.wait_for_reader(session.stored_bytes)
-                elif (session := await self._begin(message, outlet)) is None:
-                    return
-        except ProtocolError:
-            raise
-        except asyncio.CancelledError:
+            data = await context.read()
+            if data is grpc.aio.EOF:
+                return
+            self._registry.counters.received_bytes += len(data)
+            try:
+                first = read_first(data)
+            except OversizeError as error:
+                outlet.send(pack_server(Refused(0, "request", str(error))))
+                return
+            session = await self._begin(first, outlet)
+            if session is not None:
+                await self._read_requests(context, outlet, session)
+        except (ProtocolError, RefusalError, asyncio.CancelledError):
             raise
         except Exception:
             logger.exception("a stream failed")
@@ -177,7 +199,43 @@ class Servicer:
             if session is not None:
                 session.detach(outlet)
 
-    async def _begin(self, message: Any, outlet: StreamOutlet) -> Session | None:
+    async def _read_requests(self, context: Context, outlet: StreamOutlet, session: Session) -> None:
+        counters, holdings = self._registry.counters, self._registry.holdings
+        joiner = Joiner(read_client, MAX_REQUEST_BYTES)
+        held = 0  # bytes of a message that has not come whole
+        try:
+            while (data := await self._next_piece(context, held > 0)) is not grpc.aio.EOF:
+                counters.received_bytes += len(data)
+                message = joiner.feed(data)
+                if joiner.held_bytes != held:
+                    self._hold(joiner.held_bytes - held, held)
+                    held = joiner.held_bytes
+                if message is not None:
+                    session.receive(message, outlet)
+                    await outlet.wait_for_reader(session.stored_bytes)
+        finally:
+            holdings.give("fragments", held)
+
+    def _hold(self, more: int, held: int) -> None:
+        holdings = self._registry.holdings
+        if more < 0:
+            holdings.give("fragments", -more)
+        elif not holdings.take("fragments", more, held):
+            self._registry.counters.refusals[LIMIT] += 1
+            raise RefusalError(
+                LIMIT, f"the server holds {holdings.limit_bytes:,} bytes of unfinished messages: try later"
+            )
+
+    @staticmethod
+    async def _next_piece(context: Context, within_a_message: bool) -> Any:
+        if not within_a_message:
+            return await context.read()
+        try:
+            return await asyncio.wait_for(context.read(), FRAGMENT_SECONDS)
+        except asyncio.TimeoutError:
+            raise ProtocolError(f"the rest of a message did not come within {FRAGMENT_SECONDS:g} s") from None
+
+    async def _begin(self, message: Open | Attach, outlet: StreamOutlet) -> Session | None:
         """Open or attach by the first message of a stream; None if there is no session to carry."""
         if isinstance(message, Open):
             failpoints.hit("server.open.received")
@@ -189,10 +247,16 @@ class Servicer:
                 return None
             outlet.send(pack_server(session.opened))
             return session
-        if isinstance(message, Attach):
-            found = self._registry.attach(message, outlet)
-            if isinstance(found, Lost):
-                outlet.send(pack_server(found))
-                return None
-            return found
-        raise ProtocolError("a stream begins with Open or Attach")
+        found = self._registry.attach(message, outlet)
+        if isinstance(found, Lost):
+            outlet.send(pack_server(found))
+            return None
+        return found
+
+
+def _status_of(error: BaseException) -> grpc.StatusCode:
+    if isinstance(error, ProtocolError):
+        return grpc.StatusCode.INVALID_ARGUMENT
+    if isinstance(error, RefusalError):
+        return grpc.StatusCode.RESOURCE_EXHAUSTED
+    return grpc.StatusCode.INTERNAL

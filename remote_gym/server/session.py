@@ -10,15 +10,33 @@ import asyncio
 import logging
 import secrets
 from collections.abc import Callable
+from functools import partial
 from typing import Protocol
 
 from remote_gym import failpoints
-from remote_gym.batches import Attach, Attached, Close, Closed, Indices, Lost, Open, Opened, Refused, Request
+from remote_gym.batches import (
+    Attach,
+    Attached,
+    Call,
+    ClientMessage,
+    Close,
+    Closed,
+    Indices,
+    Lost,
+    Open,
+    Opened,
+    Refused,
+    Render,
+    Request,
+)
+from remote_gym.errors import ProtocolError
 from remote_gym.server.checks import Command, RefusalError, RequestChecker
 from remote_gym.server.counters import Counters, RequestTimes
 from remote_gym.server.environments import SessionEnvironments
+from remote_gym.server.holdings import Holdings, StoredResults
 from remote_gym.server.ledger import BusyError, Ledger, OutOfOrderError, SessionEvent, SessionState
 from remote_gym.server.settings import Settings
+from remote_gym.texts import shortened
 from remote_gym.wire.messages import pack_server
 from remote_gym.workers.pool import Pool
 
@@ -28,8 +46,8 @@ logger = logging.getLogger("remote_gym.session")
 class Outlet(Protocol):
     """Where a session's frames go: one stream."""
 
-    def send(self, frame: bytes) -> None:
-        """Send `frame` after those before it; never blocks."""
+    def send(self, frame: bytes, sent: Callable[[], None] | None = None) -> None:
+        """Send `frame` after those before it and then call `sent`; never blocks."""
 
     def end(self) -> None:
         """End the stream after what was sent."""
@@ -45,17 +63,20 @@ class Session:
         settings: Settings,
         pool: Pool,
         counters: Counters,
+        holdings: Holdings,
         on_gone: Callable[[Session], None],
     ) -> None:
         """Prepare; `open` builds the environments. `on_gone` is called once, when the session has ended."""
         self.id, self.token = secrets.token_bytes(16), secrets.token_bytes(32)
         self.nonce = message.nonce
         self.num_envs = message.num_envs
+        self.kwargs_bytes = len(kwargs)
         self.ledger = Ledger(message.num_envs)
         self.reason: Lost | None = None
         self.draining = False
         self._lease_seconds = settings.lease_seconds
-        self._environments = SessionEnvironments(message, kwargs, settings, pool, self._answered)
+        self._environments = SessionEnvironments(message, kwargs, settings, pool, self._answered, self._failed)
+        self._results = StoredResults(self.ledger, holdings)
         self._counters = counters
         self._times = RequestTimes(counters, message.num_envs)
         self._on_gone = on_gone
@@ -110,7 +131,7 @@ class Session:
         self._counters.attaches += 1
         self._counters.replayed_answers += len(replay.frames)
         for frame in replay.frames:
-            outlet.send(frame)
+            self._send(frame)
 
     def detach(self, outlet: Outlet | None) -> None:
         """Begin the lease if `outlet` was the stream, or None if there was none, that carried this session."""
@@ -151,6 +172,7 @@ class Session:
 
     def _release(self) -> None:
         self._environments.release()
+        self._results.clear()
         self._on_gone(self)
 
     @property
@@ -164,8 +186,14 @@ class Session:
 
     # Requests and answers
 
-    def receive(self, message: Request | Close, outlet: Outlet) -> None:
-        """Take in one message of the stream of `outlet`."""
+    def receive(self, message: ClientMessage, outlet: Outlet) -> None:
+        """Take in one message of the stream of `outlet`.
+
+        Raises:
+            ProtocolError: It begins a session where one is.
+        """
+        if isinstance(message, (Open, Attach)):
+            raise ProtocolError(f"{type(message).__name__} within a session: a stream carries one session")
         if self.ledger.state is not SessionState.ATTACHED or self._outlet is not outlet:
             return  # it was in flight when the session ended, or was taken over: then the new stream brings it again
         if isinstance(message, Close):
@@ -189,6 +217,7 @@ class Session:
             self._refuse(message.number, error.limit, str(error))
         else:
             self._times.admitted(message)
+            self._results.prune()
             self._run(message, command)
 
     def _run(self, message: Request, command: Command) -> None:
@@ -196,12 +225,15 @@ class Session:
             failpoints.hit("server.request.admitted")
             self._environments.run(message, command)
         except Exception as error:
-            # A bug of ours. The request is admitted but will never be answered: better a lost session than a client
-            # that waits for ever.
-            logger.exception("request %d of %r failed", message.number, self)
-            self._break(f"internal error: {error!r}")
+            self._failed(error)
         else:
             failpoints.hit("server.request.dispatched")
+
+    def _failed(self, error: Exception) -> None:
+        """End the session by a bug of ours: what was admitted will never be answered, and nobody waits in vain."""
+        logger.error("a request of %r failed", self, exc_info=error)
+        if self.ledger.state is not SessionState.GONE:
+            self._break(f"internal error: {shortened(repr(error), 200)}")
 
     def _refuse(self, number: int, limit: str, message: str) -> None:
         self._counters.refusals[limit] += 1
@@ -209,8 +241,11 @@ class Session:
         self.ledger.refuse(number, frame)
         self._send(frame)
 
-    def _answered(self, number: int, indices: Indices, frame: bytes) -> None:
+    def _answered(self, request: Request, indices: Indices, frame: bytes) -> None:
         failpoints.hit("server.answer.ready")
+        number = request.number
+        if isinstance(request, (Call, Render)) and not self._results.keep(number, frame):
+            frame = self._results.refusal(number, f"the result of {len(frame):,} bytes was dropped")
         self._times.answered(number, indices)
         self.ledger.answer(number, indices, frame)  # stored first, then sent
         failpoints.hit("server.answer.stored")
@@ -218,7 +253,8 @@ class Session:
 
     def _send(self, frame: bytes) -> None:
         if self._outlet is not None:
-            self._outlet.send(frame)
+            number = self._results.number_of(frame)
+            self._outlet.send(frame, partial(self._results.sent, number) if number else None)
 
     def __repr__(self) -> str:
         """Return what an operator wants to know."""

@@ -10,6 +10,9 @@ from remote_gym import values
 from remote_gym.errors import MisuseError
 from remote_gym.workers.pool import Timeouts
 
+DEFAULT_MAX_WORKERS = 256
+"""A worker takes some 30 MB and ten descriptors before it hosts anything."""
+
 
 @dataclass(frozen=True)
 class Settings:
@@ -20,7 +23,8 @@ class Settings:
         entrypoint_kwargs: The owner's keyword arguments.
         num_workers: Worker processes to begin with.
         max_envs_per_worker: Environments one worker may hold; None: no limit.
-        max_workers: Worker processes at most; more than `num_workers` are started where `max_envs_per_worker` asks.
+        max_workers: Worker processes at most; more than `num_workers` are started where `max_envs_per_worker` asks;
+            None: `worker_limit` decides.
         max_envs: Environments the server holds at once.
         max_sessions: Sessions the server holds at once.
         lease_seconds: How long a session without a stream is kept.
@@ -36,7 +40,7 @@ class Settings:
     entrypoint_kwargs: dict[str, Any]
     num_workers: int
     max_envs_per_worker: int | None
-    max_workers: int
+    max_workers: int | None
     max_envs: int
     max_sessions: int
     max_held_bytes: int
@@ -63,11 +67,11 @@ class Settings:
             "num_workers", "max_envs_per_worker", "max_workers", "max_envs", "max_sessions", "max_held_bytes",
         ):  # fmt: skip
             number = getattr(self, name)
-            if number is None and name == "max_envs_per_worker":
+            if number is None and name in ("max_envs_per_worker", "max_workers"):
                 continue
             if not isinstance(number, int) or isinstance(number, bool) or number < 1:
                 raise MisuseError(f"{name} must be a positive integer, got {number!r}")
-        if self.max_workers < self.num_workers:
+        if self.worker_limit < self.num_workers:
             raise MisuseError(f"max_workers={self.max_workers} is below num_workers={self.num_workers}")
         limits = {
             "lease_seconds": self.lease_seconds,
@@ -79,6 +83,11 @@ class Settings:
             if seconds is not None and not (isinstance(seconds, (int, float)) and seconds > 0):
                 raise MisuseError(f"{name} must be a positive number of seconds, got {seconds!r}")
         _ = self.packed_kwargs
+
+    @property
+    def worker_limit(self) -> int:
+        """Worker processes at most."""
+        return max(self.num_workers, DEFAULT_MAX_WORKERS) if self.max_workers is None else self.max_workers
 
     @cached_property
     def packed_kwargs(self) -> bytes:

@@ -20,6 +20,8 @@ def collect(registry: Registry) -> dict[str, Any]:
         "draining": description.draining,
         "worker_processes": [worker.pid for worker in pool.workers],
         "stored_reply_bytes": sum(session.ledger.stored_bytes for session in registry.sessions.values()),
+        "held_bytes": dict(registry.holdings.bytes),
+        "max_held_bytes": registry.holdings.limit_bytes,
         "event_loop_lag_last_seconds": counters.last_loop_lag_seconds,
         "opened_sessions": counters.opened_sessions,
         "requests": dict(counters.requests),

@@ -313,19 +313,29 @@ def read_server(data: bytes) -> ServerMessage | Fragment | Bundle:
     return _read(pb.ServerMessage(), data, _READ_SERVER)  # type: ignore[no-any-return]
 
 
+class OversizeError(ProtocolError):
+    """A first message that is larger than one may be; it was not parsed."""
+
+
 def begins_session(data: bytes) -> bool:
-    """Return whether `data`, the first message of a stream, is an Open or an Attach of a size that is taken in."""
-    return data[:1] in _BEGINNINGS and len(data) <= MAX_FIRST_BYTES
+    """Return whether `data`, the first message of a stream, is an Open or an Attach."""
+    return data[:1] in _BEGINNINGS
 
 
 def read_first(data: bytes) -> Open | Attach:
     """Return the first message of a stream, looked at before anything is parsed.
 
     Raises:
-        ProtocolError: This is neither Open nor Attach, or larger than one may be.
+        ProtocolError: This is neither Open nor Attach.
+        OversizeError: It is larger than one may be.
     """
     if not begins_session(data):
-        raise ProtocolError(f"a stream begins with Open or Attach, of at most {MAX_FIRST_BYTES:,} bytes")
+        raise ProtocolError("a stream begins with Open or Attach")
+    if len(data) > MAX_FIRST_BYTES:
+        raise OversizeError(
+            f"the first message of a stream takes {len(data):,} bytes, the limit is {MAX_FIRST_BYTES:,}: put large "
+            f"keyword arguments in a file that the entrypoint reads"
+        )
     return _read(pb.ClientMessage(), data, _READ_CLIENT)  # type: ignore[no-any-return]
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import traceback
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import Any
 
 import gymnasium
@@ -242,9 +243,11 @@ class EnvironmentGroup:
                 reward, terminated, truncated = float(scalars[0]), bool(scalars[1]), bool(scalars[2])
             except Exception as error:
                 reward, terminated, truncated = 0.0, False, False
-                said = [text_of(lambda value=value: f"{value!r:.80}", "its __repr__") for value in scalars]
-                message = f"environment {index} returned the reward {said[0]}, terminated {said[1]}, truncated {said[2]}"
-                why = text_of(lambda error=error: str(error), "no message: its __str__")
+                said = [text_of(partial(_short_repr, value), "its __repr__") for value in scalars]
+                message = (
+                    f"environment {index} returned the reward {said[0]}, terminated {said[1]}, truncated {said[2]}"
+                )
+                why = text_of(partial(str, error), "no message: its __str__")
                 collected.failures.append(failure(index, INVALID, "", f"{message}: {why}"))
             rows.rewards[index], rows.terminations[index], rows.truncations[index] = reward, terminated, truncated
 
@@ -362,6 +365,10 @@ class EnvironmentGroup:
                 usual = False
         if collected.exact is not None and not usual:
             collected.exact.setdefault(index, {})["observation"] = observation
+
+
+def _short_repr(value: object) -> str:
+    return f"{value!r:.80}"
 
 
 def _write_converted(index: int, array: Array, field: str, value: Any) -> None:

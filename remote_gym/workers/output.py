@@ -26,7 +26,7 @@ class LabelledOutput(io.TextIOBase):
     """
 
     def __init__(self, descriptor: int, current: Callable[[], tuple[int, int] | None]) -> None:
-        """Write to `descriptor`; `current` tells whose turn it is, (group, env_id), None outside of any environment's."""
+        """Write to `descriptor`; `current` tells whose turn it is, as (group, env_id), or None: nobody's."""
         self._descriptor = descriptor
         self._current = current
         self._pending = ""

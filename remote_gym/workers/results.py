@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import traceback
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 import gymnasium
@@ -75,13 +76,16 @@ def failure_of(index: int, error: BaseException) -> Failure:
     """Return what to tell about `error`, which the environment at `index` raised."""
     kind = NEEDS_RESET if isinstance(error, gymnasium.error.ResetNeeded) else RAISED
     name = f"{type(error).__module__}.{type(error).__qualname__}"
-    message = text_of(lambda: str(error), "no message: its __str__")
-    lines = lambda: traceback.format_exception(type(error), error, error.__traceback__)  # noqa: E731
-    return failure(index, kind, name, message, text_of(lambda: "".join(lines()), "no traceback: formatting it"))
+    message = text_of(partial(str, error), "no message: its __str__")
+    return failure(index, kind, name, message, text_of(partial(_traceback, error), "no traceback: formatting it"))
+
+
+def _traceback(error: BaseException) -> str:
+    return "".join(traceback.format_exception(type(error), error, error.__traceback__))
 
 
 def text_of(make: Callable[[], str], what: str) -> str:
-    """Return what `make` returns, which may be an environment's own code: whatever it raises must not hide a failure."""
+    """Return what `make` returns; it may run an environment's code, and what that raises must not hide a failure."""
     try:
         return make()
     except BaseException as broken:

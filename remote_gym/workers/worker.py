@@ -178,7 +178,9 @@ class Worker:
     def _reset(self, group: int, indices: list[int] | None, seeds: bytes, options: bytes) -> Result:
         hosted = self._groups[group]
         return hosted.reset(
-            indices, self._unpack(seeds, "seeds") if seeds else None, self._unpack(options, "options") if options else None
+            indices,
+            self._unpack(seeds, "seeds") if seeds else None,
+            self._unpack(options, "options") if options else None,
         )
 
     def _step(self, group: int, indices: list[int] | None, variable: bytes) -> Result:

@@ -12,6 +12,7 @@ from remote_gym import failpoints
 from remote_gym.batches import Attach, Attached, Close, Closed, Lost, Open, Refused, Render
 from remote_gym.server.checks import RefusalError
 from remote_gym.server.counters import Counters
+from remote_gym.server.holdings import Holdings
 from remote_gym.server.ledger import SessionEvent
 from remote_gym.server.session import Session
 from remote_gym.wire.messages import pack_server, read_server
@@ -26,8 +27,10 @@ class Outlet:
         self.frames: list[bytes] = []
         self.ended = False
 
-    def send(self, frame: bytes) -> None:
+    def send(self, frame: bytes, sent: Callable[[], None] | None = None) -> None:
         self.frames.append(frame)
+        if sent is not None:
+            sent()
 
     def end(self) -> None:
         self.ended = True
@@ -70,7 +73,9 @@ def run() -> Iterator[Callable[[Callable[[Session, Environments], Any]], None]]:
         async def main() -> None:
             settings: Any = Settings()
             pool: Any = None
-            session = Session(Open(1, 1, b"n" * 16, 2), b"", settings, pool, Counters(), lambda _session: None)
+            opening = Open(1, 1, b"n" * 16, 2)
+            holdings = Holdings(1_000_000)
+            session = Session(opening, b"", settings, pool, Counters(), holdings, lambda _session: None)
             environments: Any = Environments()
             session._environments = session._checker = environments
             session.ledger.apply(SessionEvent.OPENED)
@@ -118,7 +123,7 @@ def test_the_end_of_an_old_stream_does_not_detach(run: Any) -> None:
         attach(session, new)
         session.detach(old)
         session.receive(Render(1), new)
-        session._answered(1, None, ANSWER)
+        session._answered(Render(1), None, ANSWER)
         assert new.frames[-1] == ANSWER
         await asyncio.sleep(2 * Settings.lease_seconds)
         assert not new.ended
@@ -150,7 +155,7 @@ def test_an_answer_is_stored_before_it_is_sent(run: Any) -> None:
         session.receive(Render(1), outlet)
         failpoints.arm("server.answer.ready", lambda: seen.append((session.ledger.stored_bytes, len(outlet.frames))))
         failpoints.arm("server.answer.stored", lambda: seen.append((session.ledger.stored_bytes, len(outlet.frames))))
-        session._answered(1, None, ANSWER)
+        session._answered(Render(1), None, ANSWER)
         assert seen == [(0, 1), (len(ANSWER), 1)]
         assert outlet.frames[1:] == [ANSWER]
 

@@ -55,18 +55,20 @@ def test_a_megabyte_is_cut_into_lines_and_delays_nothing(serve_process: Callable
 
 def test_lines_travel_whole_and_an_unfinished_one_when_the_turn_passes_on() -> None:
     read, write = os.pipe()
-    turn: list[int | None] = [4]
+    turn: list[tuple[int, int] | None] = [(1, 4)]
     output = LabelledOutput(write, lambda: turn[0])
     print("half", end="", file=output)
     print(" a line\nand", end="", file=output)
-    turn[0] = 5
+    turn[0] = (2, 5)
     print("next", file=output)
     turn[0] = None
     print("nobody's", end="", file=output)
     output.close()
     os.close(write)
     with os.fdopen(read, "rb") as pipe:
-        assert pipe.read() == b"\x1eenv 4\x1fhalf a line\n\x1eenv 4\x1fand\n\x1eenv 5\x1fnext\nnobody's\n"
+        assert pipe.read() == (
+            b"\x1eenv 4 of 1\x1fhalf a line\n\x1eenv 4 of 1\x1fand\n\x1eenv 5 of 2\x1fnext\nnobody's\n"
+        )
 
 
 def test_output_looks_like_a_file_to_libraries() -> None:

@@ -135,7 +135,7 @@ def test_a_probed_environment_whose_worker_dies_is_built_anew(serve: ServerFacto
 
 def test_nothing_is_placed_in_a_worker_that_is_being_replaced() -> None:
     async def run() -> None:
-        pool = Pool(2, None, Timeouts(), None)
+        pool = Pool(2, None, Timeouts(), None, 2)
         await pool.start()
         try:
             dying = pool.workers[0]
