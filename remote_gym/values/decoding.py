@@ -56,7 +56,7 @@ def load(data: bytes | memoryview, size: int) -> Any:
 
 
 def check_levels(value: object, max_depth: int) -> None:
-    """Refuse what is too deep, and tags that stand where none belongs. An iterator per level: no recursion, no lists."""
+    """Refuse what is too deep, and tags that stand where none belongs. An iterator per level: no recursion."""
     levels: list[Iterator[object]] = [iter((value,))]
     while levels:
         for child in levels[-1]:
