@@ -48,13 +48,14 @@ from remote_gym.texts import encodable, shortened
 from remote_gym.values import dtypes
 from remote_gym.values.decoding import check_levels, load
 from remote_gym.values.encoding import Writer, dump
-from remote_gym.values.limits import MAX_BYTES, MAX_DEPTH, MAX_ITEMS, UNSCANNED_BYTES
+from remote_gym.values.limits import MAX_AXES, MAX_BYTES, MAX_DEPTH, MAX_ITEMS, UNSCANNED_BYTES
 from remote_gym.values.refusals import CannotTravel
 from remote_gym.values.scalars import NUMBER_SCALARS
 from remote_gym.values.scanning import scan, skip
 from remote_gym.values.vetting import vet
 
 __all__ = [
+    "MAX_AXES",
     "MAX_BYTES",
     "MAX_DEPTH",
     "MAX_ITEMS",
