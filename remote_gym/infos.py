@@ -9,8 +9,12 @@ a matrix (columns, rows) for all columns of numbers of one type, `TABLE_KINDS`. 
 
 - a dict: key -> column; all rows are dicts with these str keys in this order,
 - an int: the next row of the table with this number, columns counted in the order in which they appear,
-- an array: axis 0 is the row; each value is an array of the same dtype and shape,
+- an array: axis 0 is the row; each value is an array of the same dtype and shape, not empty,
 - a list: one value per row, whatever it is.
+
+So each column but those of dicts has bytes of its own for each row, and no few bytes claim many values: dicts without
+keys, and arrays without elements, travel in lists. A block holds at most `MAX_ITEMS` values, not
+counting those in lists.
 
 An env with an empty info is in no group; a block without groups is no bytes at all.
 """
@@ -26,7 +30,8 @@ from typing import Any
 import numpy as np
 
 from remote_gym.errors import CodecError
-from remote_gym.values import MAX_DEPTH, NUMBER_SCALARS, pack, unpack
+from remote_gym.texts import shortened
+from remote_gym.values import MAX_DEPTH, MAX_ITEMS, NUMBER_SCALARS, pack, unpack
 
 TABLE_KINDS = ("float", "int", "bool", "scalar")
 """Python float, int within 64 bits, bool · NumPy scalar of the matrix's type."""
@@ -34,7 +39,10 @@ MIN_ROWS = 4
 """Rows from which columns are smaller and faster than packed dicts (measured with ten ``np.float64``)."""
 
 _FRAMES = 3  # levels of containers that a block puts around an info or the values in it
+MAX_ENVS = 2**31
+"""Env indices are below this, whatever the batch."""
 _NESTED = 4  # levels of dicts that become columns of columns; real infos have one or two, and a loop must end
+_STACKED_AXES = 16  # axes of arrays that become a column, which has one more; NumPy before 2 knows 32
 PYTHON_KINDS: dict[str, tuple[type, np.dtype[Any]]] = {
     "float": (float, np.dtype("<f8")),
     "int": (int, np.dtype("<i8")),
@@ -117,7 +125,11 @@ class InfoBlock:
 
         Args:
             places: (envs,) int64: by env index the new one, distinct; negative: left out.
+
+        Raises:
+            CodecError: The block names an env that does not exist.
         """
+        self.check(len(places))
         groups = []
         for group in self.groups:
             new = places[group.indices]
@@ -126,6 +138,12 @@ class InfoBlock:
             if len(order):
                 groups.append(InfoGroup(new[order], group.column.take(order)))
         return InfoBlock(tuple(sorted(groups, key=lambda group: int(group.indices[0]))))
+
+    def check(self, num_envs: int, where: str = "infos") -> None:
+        """Raise CodecError if the block names an env that does not exist."""
+        last = max((int(group.indices[-1]) for group in self.groups), default=-1)
+        if last >= num_envs:
+            raise CodecError(f"info for env {last}, but there are {num_envs} envs", where)
 
     @property
     def indices(self) -> list[int]:
@@ -160,7 +178,10 @@ def pack_infos(indices: Sequence[int], infos: Sequence[Info], where: str = "info
     if not groups:
         return b""
     try:
-        block = [_Group(rows).wire(indices) for indices, rows in groups]
+        columns = [_Group(rows) for _, rows in groups]
+        block = [group.wire(indices) for group, (indices, _) in zip(columns, groups, strict=True)]
+        if sum(group.cells for group in columns) > MAX_ITEMS:
+            raise CodecError(f"more than {MAX_ITEMS:,} values in one block; send numbers as arrays", where)
         return pack(block, where, MAX_DEPTH + _FRAMES)
     except CodecError as whole:
         for index, info in zip(indices, infos, strict=True):
@@ -189,12 +210,13 @@ class _Group:
 
     def __init__(self, rows: list[Info]) -> None:
         self.rows = rows
-        self.tables: dict[type, list[tuple[Any, ...]]] = {}
+        self.tables: dict[type, tuple[int, list[tuple[Any, ...]]]] = {}
+        self.cells = 0
 
     def wire(self, indices: list[int]) -> object:
         plain = len(self.rows) >= MIN_ROWS and set(map(type, self.rows)) == {dict}
         column = self.dicts(tuple(self.rows), 0) if plain else self.rows
-        tables = [(_TABLES[kind][0], self.matrix(kind, values)) for kind, values in self.tables.items()]
+        tables = [(_TABLES[kind][0], self.matrix(kind, values)) for kind, (_, values) in self.tables.items()]
         return np.array(indices, "<i8"), tables, column
 
     def matrix(self, kind: type, columns: list[tuple[Any, ...]]) -> np.ndarray[Any, Any]:
@@ -209,11 +231,14 @@ class _Group:
         if kinds:
             return [*values]
         if kind in _TABLES and (kind is not int or (min(values) >= -(2**63) and max(values) < 2**63)):
-            self.tables.setdefault(kind, []).append(values)
-            return [*self.tables].index(kind)
-        if kind is np.ndarray and _alike(values):
+            self.cells += len(values)
+            number, columns = self.tables.setdefault(kind, (len(self.tables), []))
+            columns.append(values)
+            return number
+        if kind is np.ndarray and values[0].size and _alike(values):
+            self.cells += len(values)
             return _stack(values)
-        if kind is dict and depth < _NESTED and len(set(map(tuple, values))) == 1:
+        if kind is dict and values[0] and depth < _NESTED and len(set(map(tuple, values))) == 1:
             return self.dicts(values, depth)
         return [*values]
 
@@ -221,6 +246,7 @@ class _Group:
         """A column of dicts with equal keys; equal keys that are not str may differ in type and are left alone."""
         if not _STR.issuperset(map(type, itertools.chain.from_iterable(rows))):
             return [*rows]
+        self.cells += len(rows)
         columns = zip(*map(dict.values, rows), strict=True)
         return {key: self.column(column, depth + 1) for key, column in zip(rows[0], columns, strict=True)}
 
@@ -228,7 +254,7 @@ class _Group:
 def _alike(arrays: tuple[np.ndarray[Any, Any], ...]) -> bool:
     """Whether arrays can be stacked and come back with their exact dtypes."""
     dtype, shape = arrays[0].dtype, arrays[0].shape
-    if dtype.hasobject or any(array.shape != shape for array in arrays):
+    if dtype.hasobject or len(shape) > _STACKED_AXES or any(array.shape != shape for array in arrays):
         return False
     if all(array.dtype is dtype for array in arrays):
         return True
@@ -245,58 +271,84 @@ def _stack(arrays: tuple[np.ndarray[Any, Any], ...]) -> np.ndarray[Any, Any]:
 # --- unpacking --------------------------------------------------------------------------------------------------------
 
 
-def unpack_infos(data: bytes | memoryview, where: str = "infos") -> InfoBlock:
+def unpack_infos(data: bytes | memoryview, where: str = "infos", num_envs: int = MAX_ENVS) -> InfoBlock:
     """Turn bytes made by `pack_infos` into a block.
 
+    Args:
+        data: What `pack_infos` returned.
+        where: Name of the infos in error messages.
+        num_envs: How many envs there are.
+
     Raises:
-        CodecError: The data is malformed or exceeds a limit.
+        CodecError: The data is malformed, exceeds a limit, or names an env that does not exist.
     """
     if not len(data):
         return InfoBlock()
     groups = unpack(data, where, MAX_DEPTH + _FRAMES)
     try:
-        block = InfoBlock(tuple(itertools.starmap(_read_group, groups)))
-        if len(block.groups) > 1 and not (_rising([g.indices[0] for g in block.groups]) and _rising(block.indices)):
-            raise ValueError("env indices out of order, or twice")
-    except (TypeError, ValueError) as error:
-        raise CodecError(f"malformed block of infos: {error}", where) from error
+        block = _read_block(groups)
+    except Exception as error:  # what a hostile message provokes, here or in NumPy, ends as this one error
+        raise CodecError(f"malformed block of infos: {shortened(str(error), 400)}", where) from error
+    block.check(num_envs, where)
     return block
 
 
-def _read_group(indices: Any, tables: Any, wire: Any) -> InfoGroup:
-    if type(indices) is not np.ndarray or indices.dtype != _INT64 or indices.ndim != 1 or not indices.size:
-        raise ValueError("env indices must be a non-empty array of int64")
-    if indices[0] < 0 or not _rising(indices.tolist()):
-        raise ValueError("env indices must rise from 0")
-    if not (type(wire) is dict or (type(wire) is list and all(isinstance(info, dict) for info in wire))):
-        raise ValueError("an info must be a dict")
-    rows = len(indices)
-    return InfoGroup(indices, _read_column(wire, rows, [_read_table(kind, matrix, rows) for kind, matrix in tables]))
+def _read_block(groups: Any) -> InfoBlock:
+    if type(groups) is not list or not all(type(group) is tuple and len(group) == 3 for group in groups):
+        raise ValueError("no list of (indices, tables, column)")
+    reader = _Reader()
+    block = InfoBlock(tuple(itertools.starmap(reader.group, groups)))
+    if len(block.groups) > 1 and not (_rising([g.indices[0] for g in block.groups]) and _rising(block.indices)):
+        raise ValueError("env indices out of order, or twice")
+    return block
 
 
 def _rising(indices: list[int]) -> bool:
     return all(map(operator.lt, indices, indices[1:]))
 
 
+class _Reader:
+    """Reads the groups of one block; counts the values that its columns stand for, which may outnumber its bytes."""
+
+    def __init__(self) -> None:
+        self.cells = MAX_ITEMS
+
+    def group(self, indices: Any, tables: Any, wire: Any) -> InfoGroup:
+        if type(indices) is not np.ndarray or indices.dtype != _INT64 or indices.ndim != 1 or not indices.size:
+            raise ValueError("env indices must be a non-empty array of int64")
+        if indices[0] < 0 or indices[-1] >= MAX_ENVS or not _rising(indices.tolist()):
+            raise ValueError(f"env indices must rise from 0, below {MAX_ENVS:,}")
+        if not (type(wire) is dict or (type(wire) is list and all(isinstance(info, dict) for info in wire))):
+            raise ValueError("an info must be a dict")
+        if type(tables) is not list or not all(type(table) is tuple and len(table) == 2 for table in tables):
+            raise ValueError("no list of tables (kind, matrix)")
+        rows = len(indices)
+        columns = [_read_table(kind, matrix, rows) for kind, matrix in tables]
+        return InfoGroup(indices, self.column(wire, rows, columns, 0))
+
+    def column(self, wire: Any, rows: int, tables: list[Iterator[Column]], depth: int) -> Column:
+        if type(wire) is list and len(wire) == rows:
+            return Column("list", wire)
+        self.cells -= rows
+        if self.cells < 0:
+            raise ValueError(f"more than {MAX_ITEMS:,} values")
+        if type(wire) is dict and wire and depth < _NESTED and _STR.issuperset(map(type, wire)):
+            below = {key: self.column(column, rows, tables, depth + 1) for key, column in wire.items()}
+            return Column("dict", below)
+        if type(wire) is int and 0 <= wire < len(tables):
+            if column := next(tables[wire], None):
+                return column
+        elif type(wire) is np.ndarray and wire.size and wire.ndim and len(wire) == rows and not wire.dtype.hasobject:
+            return Column("array", wire)
+        raise ValueError(f"no column of {rows} rows")
+
+
 def _read_table(kind: Any, matrix: Any, rows: int) -> Iterator[Column]:
     if type(kind) is not str or type(matrix) is not np.ndarray or matrix.ndim != 2 or matrix.shape[1] != rows:
         raise ValueError(f"no table of {rows} rows")
     if _TABLES.get(PYTHON_KINDS[kind][0] if kind in PYTHON_KINDS else matrix.dtype.type) != (kind, matrix.dtype):
-        raise ValueError(f"a table of kind {kind[:20]!r} cannot hold {matrix.dtype}")
+        raise ValueError(f"a table of kind {kind[:20]!r} cannot hold its numbers")
     return (Column(kind, values) for values in matrix)
-
-
-def _read_column(wire: Any, rows: int, tables: list[Iterator[Column]]) -> Column:
-    if type(wire) is dict and _STR.issuperset(map(type, wire)):
-        return Column("dict", {key: _read_column(column, rows, tables) for key, column in wire.items()})
-    if type(wire) is int and 0 <= wire < len(tables):
-        if column := next(tables[wire], None):
-            return column
-    elif type(wire) is list and len(wire) == rows:
-        return Column("list", wire)
-    elif type(wire) is np.ndarray and wire.ndim and len(wire) == rows and not wire.dtype.hasobject:
-        return Column("array", wire)
-    raise ValueError(f"no column of {rows} rows")
 
 
 _INT64 = np.dtype("<i8")

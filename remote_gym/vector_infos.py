@@ -7,7 +7,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from remote_gym.errors import CodecError
 from remote_gym.infos import PYTHON_KINDS, Column, Info, InfoBlock, InfoGroup
 
 
@@ -28,8 +27,7 @@ def add_infos(vector_infos: dict[str, Any], block: InfoBlock, num_envs: int) -> 
         CodecError: The block names an env that does not exist.
         ValueError, TypeError: What NumPy raises, as in Gymnasium, when envs disagree about the shape or type of a key.
     """
-    if any(group.indices[-1] >= num_envs for group in block.groups):
-        raise CodecError(f"info for env {block.indices[-1]}, but there are {num_envs} envs", "infos")
+    block.check(num_envs)
     # A key that holds a dict and now gets something else is replaced, which moves it in the order: row by row then.
     nested = any(isinstance(value, dict) for value in vector_infos.values())
     if len(block.groups) > 1 and (nested or any(map(_holds_loose_dicts, block.groups))):

@@ -17,7 +17,7 @@ PACKAGE = ROOT / "remote_gym"
 
 BASE = {
     "errors", "failpoints", "addresses", "arguments", "autoreset", "batches", "infos", "leaves", "spaces", "values",
-    "vector_infos", "compression", "texts",
+    "vector_infos", "compression", "texts", "space_checks",
 }  # fmt: skip
 DATA = {"numpy", "gymnasium"}
 
@@ -30,7 +30,8 @@ TABLE: dict[str, tuple[set[str], set[str]]] = {
     "arguments": ({"errors"}, set()),
     "autoreset": ({"errors"}, DATA),
     "leaves": ({"errors"}, DATA),
-    "spaces": ({"errors", "leaves", "values"}, DATA),
+    "spaces": ({"errors", "leaves", "space_checks", "texts", "values"}, DATA),
+    "space_checks": ({"errors", "leaves", "texts", "values"}, {"numpy"}),
     "values": ({"errors", "texts"}, DATA | {"msgpack"}),
     "infos": ({"errors", "values", "texts"}, {"numpy"}),
     "vector_infos": ({"errors", "values", "infos"}, {"numpy"}),

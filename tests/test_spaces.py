@@ -16,7 +16,8 @@ from sameness import assert_same
 from toys import SPACES, CustomSpace
 
 from remote_gym.errors import MisuseError
-from remote_gym.spaces import MAX_SPACE_NODES, build, describe
+from remote_gym.space_checks import MAX_SPACE_NODES
+from remote_gym.spaces import build, describe
 from remote_gym.wire import space_pb2
 from remote_gym.wire.spaces import pack_space, read_space
 

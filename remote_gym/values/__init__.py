@@ -41,16 +41,21 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+
 from remote_gym.errors import CodecError
+from remote_gym.texts import encodable, shortened
+from remote_gym.values import dtypes
 from remote_gym.values.decoding import check_levels, load
 from remote_gym.values.encoding import Writer, dump
-from remote_gym.values.limits import MAX_BYTES, MAX_DEPTH, MAX_ITEMS, UNSCANNED_BYTES
+from remote_gym.values.limits import MAX_AXES, MAX_BYTES, MAX_DEPTH, MAX_ITEMS, UNSCANNED_BYTES
 from remote_gym.values.refusals import CannotTravel
 from remote_gym.values.scalars import NUMBER_SCALARS
 from remote_gym.values.scanning import scan, skip
 from remote_gym.values.vetting import vet
 
 __all__ = [
+    "MAX_AXES",
     "MAX_BYTES",
     "MAX_DEPTH",
     "MAX_ITEMS",
@@ -58,6 +63,7 @@ __all__ = [
     "UNSCANNED_BYTES",
     "pack",
     "pack_lossy",
+    "simple_dtype",
     "unpack",
 ]
 
@@ -122,8 +128,33 @@ def unpack(data: bytes | memoryview, where: str = "value", max_depth: int = MAX_
             scan(memoryview(data).cast("B"))
         elif size > UNSCANNED_BYTES:
             skip(data, size)
-        value = load(data)
+        value = load(data, size)
         check_levels(value, max_depth)
     except Exception as error:  # whatever a hostile message provokes, in msgpack, NumPy or here, ends as this one error
-        raise CodecError(f"malformed packed value: {type(error).__name__}: {error}", where) from error
+        raise CodecError(f"malformed packed value: {_said_by(error)}", where) from error
     return value
+
+
+def simple_dtype(text: str, where: str = "dtype") -> np.dtype[Any]:
+    """Return the dtype of a text from a peer; never give one to ``np.dtype``, which some texts make end the process.
+
+    Args:
+        text: What ``np.dtype.str`` of numbers, dates, text or bytes is, e.g. ``"<f8"``.
+        where: Name of the text in error messages.
+
+    Raises:
+        CodecError: It is anything else, or items of that dtype have no size or more than `MAX_BYTES`.
+    """
+    try:
+        return dtypes.simple_dtype(text)
+    except Exception as error:
+        raise CodecError(_said_by(error), where) from error
+
+
+def _said_by(error: Exception) -> str:
+    """What an error says, in bounds: others' errors may repeat what the peer has sent."""
+    try:
+        said = str(error)
+    except Exception:  # a KeyError of an int with more digits than Python writes
+        said = ""
+    return shortened(encodable(f"{type(error).__name__}: {said}"), 400)

@@ -12,8 +12,9 @@ import msgpack
 import numpy as np
 from gymnasium.spaces import GraphInstance
 
-from remote_gym.values.dtypes import count_items, describe
-from remote_gym.values.limits import MAX_BYTES, MAX_ITEMS
+from remote_gym.values.dtypes import count_elements, count_items, describe
+from remote_gym.values.hashing import Tables
+from remote_gym.values.limits import MAX_AXES, MAX_BYTES, MAX_INT_BYTES, MAX_ITEMS
 from remote_gym.values.refusals import CannotTravel, why_not
 from remote_gym.values.scalars import BIG_INT, OTHER_SCALARS, PAYLOADS, PLAIN, STR
 
@@ -34,17 +35,20 @@ def _beyond_64_bits(value: object) -> Any:
     """The only thing `Writer` leaves to msgpack's hook: ints that overflow."""
     if type(value) is not int:
         raise CannotTravel("changed while it was packed; do not modify a value from another thread")
+    if value.bit_length() // 8 + 1 > MAX_INT_BYTES:
+        raise CannotTravel(f"is an int of more than {MAX_INT_BYTES:,} bytes; send it as text or bytes")
     return _ext((BIG_INT, value.to_bytes(value.bit_length() // 8 + 1, "little", signed=True)))
 
 
 class Writer:
-    """Rewrites one value into what msgpack carries, within the limits on depth and items."""
+    """Rewrites one value into what msgpack carries, within the limits on depth, items and hash tables."""
 
-    __slots__ = ("items", "max_depth")
+    __slots__ = ("items", "max_depth", "tables")
 
     def __init__(self, max_depth: int) -> None:
         self.max_depth = max_depth
         self.items = MAX_ITEMS - 1
+        self.tables = Tables()
 
     def encode(self, value: object, depth: int) -> object:
         """Rewrite a value that stands within `depth` containers; raises `CannotTravel`."""
@@ -78,6 +82,8 @@ def _encode_dict(writer: Writer, value: dict[Any, Any], depth: int) -> object:
     if not STR.issuperset(map(type, value)):
         return _encode_pairs(4, writer, value, depth)
     writer.enter(2 * len(value), depth)
+    if len(value) == 1 and "" in value:
+        writer.tables.admit_hollow()
     if PLAIN.issuperset(map(type, value.values())):
         return value
     encode, below = writer.encode, depth + 1
@@ -86,6 +92,7 @@ def _encode_dict(writer: Writer, value: dict[Any, Any], depth: int) -> object:
 
 def _encode_pairs(code: int, writer: Writer, value: dict[Any, Any], depth: int) -> object:
     writer.enter(2 * len(value) + 1, depth)
+    writer.tables.admit(value)
     return [_ext((code, b"")), *writer.each(itertools.chain.from_iterable(value.items()), depth)]
 
 
@@ -94,20 +101,37 @@ def _encode_elements(code: int, writer: Writer, value: Any, depth: int) -> objec
     return [_ext((code, b"")), *writer.each(value, depth)]
 
 
+def _encode_set(code: int, writer: Writer, value: Any, depth: int) -> object:
+    writer.enter(len(value) + 1, depth)
+    writer.tables.admit(value)
+    return [_ext((code, b"")), *writer.each(value, depth)]
+
+
 def _encode_array(writer: Writer, value: np.ndarray[Any, Any], depth: int) -> object:
     dtype, shape = value.dtype, value.shape
     if dtype.kind == "O":
+        _check_shape(shape, 0)
         writer.enter(2 + len(shape) + value.size, depth)
         return [_ext((8, b"")), len(shape), *shape, *writer.each(value.ravel().tolist(), depth)]
     if value.nbytes > MAX_BYTES:
         raise CannotTravel(f"takes {value.nbytes:,} bytes, the limit is {MAX_BYTES:,}; send less at once")
-    described = describe(dtype)
+    described, axes = describe(dtype)
+    _check_shape(shape, axes)
     writer.enter(3 + len(shape) + count_items(described), depth)
     return [_ext((7, b"")), described, value.tobytes(), *shape]
 
 
+def _check_shape(shape: tuple[int, ...], axes_of_fields: int) -> None:
+    try:
+        count_elements(shape)
+    except ValueError as error:
+        raise CannotTravel(f"has a shape that cannot travel: {error}; send it in parts") from None
+    if len(shape) + axes_of_fields > MAX_AXES:
+        raise CannotTravel(f"has more than {MAX_AXES} axes, those of its fields included; send its fields apart")
+
+
 def _encode_other_scalar(writer: Writer, value: np.generic, depth: int) -> object:
-    described = describe(value.dtype)
+    described, _ = describe(value.dtype)
     writer.enter(3 + count_items(described), depth)
     return [_ext((9, b"")), described, value.tobytes()]
 
@@ -122,8 +146,8 @@ ENCODERS: dict[type, _Encoder] = {
     list: _encode_list,
     dict: _encode_dict,
     tuple: functools.partial(_encode_elements, 1),
-    set: functools.partial(_encode_elements, 2),
-    frozenset: functools.partial(_encode_elements, 3),
+    set: functools.partial(_encode_set, 2),
+    frozenset: functools.partial(_encode_set, 3),
     OrderedDict: functools.partial(_encode_pairs, 5),
     GraphInstance: functools.partial(_encode_elements, 6),
     np.ndarray: _encode_array,

@@ -9,3 +9,29 @@ MAX_BYTES = 64 * 2**20
 UNSCANNED_BYTES = 4096
 """Bytes up to which a message is built without a look at its headers. A header makes msgpack reserve room for the items
 it claims, at most one per byte of the message, on each of at most 1,024 levels: 32 MiB here, freed at once."""
+MAX_INT_BYTES = 65_536
+"""Bytes of one int: 157,000 digits. Arithmetic on ints takes more than linear time."""
+
+# Arrays
+MAX_AXES = 64
+"""Axes of an array, those of the fields of its dtype included: NumPy's own limit (before NumPy 2: 32)."""
+MAX_FIELDS = 1_000
+"""Fields of one structured dtype."""
+MAX_DTYPE_LEVELS = 8
+"""Structured dtypes in structured dtypes."""
+MAX_OVERLAP = 4
+"""Bytes of all fields of a structured dtype, per byte of its size: NumPy copies field by field, so fields that lie over
+each other cost time that the bytes on the wire do not show. A colour that is also four channels needs 2."""
+
+# Hash tables. The hashes of str are secret; those of ints, tuples and others can be chosen by who writes a message.
+MAX_KEYS = 1_000
+"""Elements of one set, or keys of one dict, unless all are str. Ints that agree in their low bits probe each other's
+places: a thousand of them cost half a million probes, one millisecond."""
+MAX_SAME_HASH = 16
+"""Elements of one set, or keys of one dict, of the same hash. All tuples of -1 and -2 of one length have the same: this
+takes four coordinates."""
+MAX_COMPARISONS = 131_072
+"""Comparisons in one message because of equal hashes, counted per element inside what is compared: some 10 ms. A dict
+with 1,000 positions on a grid around the origin as keys takes about 400."""
+MAX_HOLLOW_DICTS = 8_192
+"""Dicts in one message whose only key is the empty str: 2 bytes on the wire, 184 to 232 in memory."""

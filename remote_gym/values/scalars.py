@@ -12,6 +12,8 @@ from typing import Any
 
 import numpy as np
 
+from remote_gym.values.limits import MAX_INT_BYTES
+
 PLAIN = frozenset({type(None), bool, int, float, str, bytes})
 """Types that msgpack carries as they are."""
 STR = frozenset({str})
@@ -45,6 +47,12 @@ def _read_scalar(kind: type[np.generic]) -> Callable[[bytes], Any]:
     return read
 
 
+def _read_big_int(data: bytes) -> int:
+    if len(data) > MAX_INT_BYTES:
+        raise ValueError(f"an int of more than {MAX_INT_BYTES:,} bytes")
+    return int.from_bytes(data, "little", signed=True)
+
+
 PAYLOADS: dict[type, tuple[int, Callable[[Any], bytes]]] = {
     **{kind: (32 + i, _scalar_bytes) for i, kind in enumerate(NUMBER_SCALARS)},
     np.float64: (_FLOAT64_CODE, _FLOAT64.pack),  # the commonest by far: six times faster
@@ -58,7 +66,7 @@ PAYLOADS: dict[type, tuple[int, Callable[[Any], bytes]]] = {
 PAYLOAD_READERS: dict[int, Callable[[bytes], Any]] = {
     **{32 + i: _read_scalar(kind) for i, kind in enumerate(NUMBER_SCALARS)},
     _FLOAT64_CODE: lambda data: np.float64(_FLOAT64.unpack(data)[0]),
-    BIG_INT: lambda data: int.from_bytes(data, "little", signed=True),
+    BIG_INT: _read_big_int,
     17: lambda data: complex(*_COMPLEX.unpack(data)),
     18: bytearray,
     19: lambda data: np.str_(data.decode("utf-8", "surrogatepass")),

@@ -11,7 +11,7 @@ import numpy as np
 from gymnasium.spaces import GraphInstance
 
 from remote_gym.errors import CodecError
-from remote_gym.values.encoding import ENCODERS, Writer
+from remote_gym.values.encoding import ENCODERS, Writer, dump
 from remote_gym.values.refusals import CannotTravel
 from remote_gym.values.scalars import PLAIN
 
@@ -31,9 +31,13 @@ def vet(value: Any, where: str, writer: Writer, above: tuple[int, ...], dropped:
     kind, above = type(value), (*above, id(value))
     try:
         if kind not in _PARTS or (kind is np.ndarray and value.dtype.kind != "O"):
-            writer.encode(value, len(above) - 1)
+            dump(writer.encode(value, len(above) - 1))  # an int may be too big: only dumping it tells
             return value
         writer.enter(value.size if kind is np.ndarray else len(value), len(above) - 1)
+        if kind in _TABLES:
+            writer.tables.admit(value)
+        if kind is dict and [*value] == [""]:
+            writer.tables.admit_hollow()
     except CannotTravel as refusal:
         raise CodecError(str(refusal), where) from None
     if kind in (dict, OrderedDict):
@@ -80,11 +84,16 @@ _PARTS: dict[type, Callable[[Any, str], Iterator[tuple[str, object]]]] = {
     GraphInstance: _graph_parts,
     np.ndarray: _array_parts,
 }
-
+_TABLES = (dict, OrderedDict, set, frozenset)
 
 _short = reprlib.Repr()
 _short.maxstring = _short.maxother = 120
 
 
 def _repr(key: object) -> str:
-    return _short.repr(key) if type(key) in ENCODERS or type(key) in PLAIN else f"<{type(key).__qualname__}>"
+    if type(key) not in ENCODERS and type(key) not in PLAIN:
+        return f"<{type(key).__qualname__}>"
+    try:
+        return _short.repr(key)
+    except ValueError:  # Python writes no int of more than 4,300 digits
+        return f"<a huge {type(key).__qualname__}>"
