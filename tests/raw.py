@@ -55,7 +55,7 @@ class RawClient:
         return self.receive()
 
     def ask(self, kind: str, **fields: Any) -> Any:
-        """Send a request with the next number; return what of the answer is set: Transition, Returned, Refused, Lost."""
+        """Send a request with the next number; return what the answer holds."""
         message = pb.ClientMessage(**{kind: {"number": next(self._numbers), **fields}})
         answer = self.send(message.SerializeToString()).receive()
         return getattr(answer, answer.WhichOneof("message") or "")

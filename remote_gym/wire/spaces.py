@@ -7,7 +7,8 @@ from typing import Any
 from google.protobuf.message import Message
 
 from remote_gym.errors import ProtocolError
-from remote_gym.spaces import MAX_SPACE_NODES, SpaceData
+from remote_gym.space_checks import MAX_SPACE_NODES
+from remote_gym.spaces import SpaceData
 from remote_gym.wire import space_pb2
 from remote_gym.wire.limits import MAX_DIMENSIONS, max_spaces
 

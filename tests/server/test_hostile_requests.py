@@ -35,7 +35,9 @@ def big(number: int) -> msgpack.ExtType:
 
 HOSTILE_VALUES: dict[str, bytes] = {
     "a dtype whose unit divides by zero": packed([tag(7), "<m8[s/0]", b"\0" * 8, 1]),
-    "a field far outside of its item": packed([tag(7), ["struct", 64, False, "b", 2**31 - 1, None, "|i1"], bytes(64), 1]),
+    "a field far outside of its item": packed(
+        [tag(7), ["struct", 64, False, "b", 2**31 - 1, None, "|i1"], bytes(64), 1]
+    ),
     "many elements without a size": packed([tag(7), "|V0", b"", *[7] * 20]),
     "keys that collide": packed([tag(2), *[big(n * P) for n in range(1, 3_000)]]),
     "a shape of huge integers": packed([tag(7), "<f8", b"", big(1 << 80_000), big(1 << 80_000)]),
