@@ -12,13 +12,17 @@ that an array over the received bytes is aligned.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import repeat
+from struct import Struct
 from typing import Any
 
 import numpy as np
 
-from remote_gym.batches import Step, Transition
+from remote_gym.batches import Failure, Step, Transition
 from remote_gym.errors import ProtocolError
+from remote_gym.texts import encodable
 from remote_gym.wire import session_pb2 as pb
+from remote_gym.wire.limits import max_fields
 
 ALIGNMENT_BYTES = 16
 
@@ -30,6 +34,9 @@ _HEADER_BYTES = 6  # outer tag and padded length
 _NUMBER_AT = 7  # after the number's own tag
 _ZEROS = bytes(2 * ALIGNMENT_BYTES)
 _VARINT_TYPE, _BYTES_TYPE = 0, 2
+_KEYS_END = 1 << 32  # a field's number has 29 bits and is not 0, its type has 3
+_REWARD_BYTES = 8
+_FLAGS = b"\0\1"  # others are left to the generated class: NumPy takes bytes for what they are
 
 
 class UnusualEncoding(Exception):
@@ -118,6 +125,7 @@ _PADDINGS = [b"" if n < 2 else _KEYS[_PADDING] + bytes((n - 2,)) + _ZEROS[: n - 
 # Steps of a session are alike but for their number and content, so what is constant is remembered by the sizes. Reading
 # remembers by the length of the message, and compares every constant byte.
 _MAX_REMEMBERED = 64
+_MAX_CONSTANT_BYTES = 65_536  # of a message that is remembered; our own have up to 32 for each leaf
 _templates: dict[tuple[int, ...], list[bytes]] = {}
 _layouts: dict[tuple[int, int], _Layout] = {}
 
@@ -186,15 +194,30 @@ def pack_transition(transition: Transition) -> bytes:
     for info in transition.infos:
         writer.field(_INFOS, info, len(info))
     for failure in transition.failures:
-        kind: Any = int(failure.kind)
-        message = pb.Failure(
-            index=failure.index, kind=kind, type=failure.type, message=failure.message, detail=failure.detail
-        ).SerializeToString()
+        message = pack_failure(failure).SerializeToString()
         writer.field(_FAILURES, message, len(message))
     return b"".join(writer.finish(_TRANSITION_TAG))
 
 
-def _read_varint(data: bytes, at: int) -> tuple[int, int]:
+def pack_failure(failure: Failure) -> pb.Failure:
+    """Return the message of `failure`."""
+    kind: Any = int(failure.kind)
+    return pb.Failure(
+        index=failure.index,
+        kind=kind,
+        type=encodable(failure.type),
+        message=encodable(failure.message),
+        detail=encodable(failure.detail),
+    )
+
+
+def read_varint(data: bytes, at: int) -> tuple[int, int]:
+    """Return the varint that begins at `at`, and where it ends.
+
+    Raises:
+        IndexError: The data ends within it.
+        ProtocolError: It is longer than any.
+    """
     byte = data[at]
     if byte < 0x80:
         return byte, at + 1
@@ -211,16 +234,32 @@ def _read_varint(data: bytes, at: int) -> tuple[int, int]:
 
 
 def _fields(data: bytes, tag: int) -> dict[int, list[Any]]:
-    """Return the fields of the one message inside `data`: integers, and (start, end) of everything else."""
+    """Return the fields of the one message inside `data`: integers, and (start, end) of everything else.
+
+    Counts before it makes: two bytes of a field become hundreds.
+    """
     end = len(data)
     try:
-        length, at = _read_varint(data, 1)
+        length, at = read_varint(data, 1)
         if at + length != end:
             raise UnusualEncoding
         found: dict[int, list[Any]] = {}
-        while at < end:
-            key, at = _read_varint(data, at)
-            value, at = _read_varint(data, at)
+        for _ in repeat(None, max_fields(end)):
+            if at >= end:
+                break
+            # Nearly always one byte each: without a call, a message costs half.
+            key, value = data[at], data[at + 1]
+            if key < 0x80:
+                at += 1
+            else:
+                key, at = read_varint(data, at)
+                value = data[at]
+            if value < 0x80:
+                at += 1
+            else:
+                value, at = read_varint(data, at)
+            if not 8 <= key < _KEYS_END:
+                raise ProtocolError("a field has a number that no field can have")
             if key & 7 == _BYTES_TYPE:
                 found.setdefault(key >> 3, []).append((at, at + value))
                 at += value
@@ -228,6 +267,9 @@ def _fields(data: bytes, tag: int) -> dict[int, list[Any]]:
                 found.setdefault(key >> 3, []).append(value)
             else:
                 raise UnusualEncoding
+        else:
+            if at < end:
+                raise ProtocolError(f"a message of {end:,} bytes has more than {max_fields(end):,} fields")
     except IndexError:
         raise ProtocolError("a message ends in the middle of a field") from None
     if at != end:
@@ -236,9 +278,11 @@ def _fields(data: bytes, tag: int) -> dict[int, list[Any]]:
 
 
 def _number_of(found: dict[int, list[Any]]) -> int:
-    (number,) = found.pop(_NUMBER, (0,))[-1:]
+    number = found[_NUMBER][-1] if _NUMBER in found else 0
     if not isinstance(number, int):
         raise UnusualEncoding
+    if number >> 64:
+        raise ProtocolError("a request number has more than 64 bits")
     return number
 
 
@@ -281,27 +325,44 @@ def is_transition(data: bytes) -> bool:
 class _Layout:
     """Where the parts of a message lie that is as long as this one was, if all bytes between them are the same."""
 
-    __slots__ = ("constants", "leaves", "scalars")
+    __slots__ = ("constants", "leaves", "scalars", "take")
 
     def __init__(self, data: bytes, leaves: list[tuple[int, int]], scalars: list[tuple[int, int]]) -> None:
         self.leaves, self.scalars = leaves, scalars
         holes = [(_NUMBER_AT, _NUMBER_AT + 5), *sorted([*leaves, *scalars])]
         starts = [0, *(end for _, end in holes)]
         ends = [*(start for start, _ in holes), len(data)]
-        self.constants = [(start, end, data[start:end]) for start, end in zip(starts, ends, strict=True) if start < end]
+        gaps = [*(end - start for start, end in holes), 0]
+        lengths = [end - start for start, end in zip(starts, ends, strict=True)]
+        # One call takes out all constants and skips the holes.
+        self.take = Struct("".join(f"{size}s{gap}x" for size, gap in zip(lengths, gaps, strict=True))).unpack
+        self.constants = self.take(data)
 
     def fits(self, data: bytes) -> bool:
         # The last byte of the number ends its varint, the others do not: else the number is of another width.
         if data[_NUMBER_AT + 4] > 0x7F or not data[_NUMBER_AT] & data[_NUMBER_AT + 3] & 0x80:
             return False
-        return all([data[start:end] == constant for start, end, constant in self.constants])  # noqa: C419 - quicker
+        return self.take(data) == self.constants
 
 
-def _remember(data: bytes, tag: int, leaves: list[tuple[int, int]], scalars: list[tuple[int, int]]) -> None:
-    five = data[_NUMBER_AT : _NUMBER_AT + 5]
-    padded = len(five) == 5 and data[_NUMBER_AT - 1] == _NUMBER << 3 and min(five[:4]) > 0x7F and five[4] < 0x80
-    if padded and len(_layouts) < _MAX_REMEMBERED and all(start >= _NUMBER_AT + 5 for start, _ in leaves + scalars):
-        _layouts[tag, len(data)] = _Layout(data, leaves, scalars)
+def _remember(
+    data: bytes, tag: int, numbers: list[Any], leaves: list[tuple[int, int]], scalars: list[tuple[int, int]]
+) -> None:
+    parts = leaves + scalars
+    constant_bytes = len(data) - sum(end - start for start, end in parts)
+    if len(numbers) != 1 or not _begins_padded(data) or constant_bytes > _MAX_CONSTANT_BYTES:
+        return
+    if len(_layouts) >= _MAX_REMEMBERED:
+        _layouts.clear()  # whoever sends many kinds must not take the place of others for good
+    _layouts[tag, len(data)] = _Layout(data, leaves, scalars)
+
+
+def _begins_padded(data: bytes) -> bool:
+    """Return whether the outer length and, as the first field, the number are varints of five bytes."""
+    if len(data) < _NUMBER_AT + 5 or data[_NUMBER_AT - 1] != _NUMBER << 3:
+        return False
+    length, number = data[1:_HEADER_BYTES], data[_NUMBER_AT : _NUMBER_AT + 5]
+    return all(min(five[:4]) > 0x7F and five[4] < 0x80 for five in (length, number))
 
 
 def _known(data: bytes, tag: int) -> _Layout | None:
@@ -325,8 +386,8 @@ def read_step(data: bytes) -> Step:
     indices = _read_indices(view, found)
     leaves = _spans(found, _LEAVES)
     variable = _packed(view, found, _VARIABLE)
-    if indices is None and not variable and found.keys() <= {_PADDING}:
-        _remember(data, _STEP_TAG, leaves, [])
+    if indices is None and not variable and found.keys() <= {_NUMBER, _PADDING}:
+        _remember(data, _STEP_TAG, found.get(_NUMBER, []), leaves, [])
     return Step(number, indices, [view[start:end] for start, end in leaves], bytes(variable))
 
 
@@ -340,6 +401,9 @@ def read_transition(data: bytes) -> Transition:
     view = memoryview(data)
     if (layout := _known(data, _TRANSITION_TAG)) is not None:
         number = _read_number(data[_NUMBER_AT : _NUMBER_AT + 5])
+        _, (start, end), (start2, end2) = layout.scalars
+        if data[start:end].translate(None, _FLAGS) or data[start2:end2].translate(None, _FLAGS):
+            raise UnusualEncoding
         rewards, terminations, truncations = [view[start:end] for start, end in layout.scalars]
         leaves = [view[start:end] for start, end in layout.leaves]
         return Transition(number, None, leaves, rewards, terminations, truncations)
@@ -351,8 +415,17 @@ def read_transition(data: bytes) -> Transition:
     spans = _spans(found, _LEAVES)
     scalars = [_packed_span(found, field) for field in (_REWARDS, _TERMINATIONS, _TRUNCATIONS)]
     infos = [view[start:end] for start, end in _spans(found, _INFOS)]
-    if indices is None and not infos and all(start < end for start, end in scalars) and found.keys() <= {_PADDING}:
-        _remember(data, _TRANSITION_TAG, spans, scalars)
     rewards, terminations, truncations = (view[start:end] for start, end in scalars)
+    if len(rewards) % _REWARD_BYTES:
+        raise ProtocolError("rewards are not a whole number of float64")
+    if terminations.tobytes().translate(None, _FLAGS) or truncations.tobytes().translate(None, _FLAGS):
+        raise UnusualEncoding
+    if (
+        indices is None
+        and not infos
+        and all(start < end for start, end in scalars)
+        and found.keys() <= {_NUMBER, _PADDING}
+    ):
+        _remember(data, _TRANSITION_TAG, found.get(_NUMBER, []), spans, scalars)
     observations = [view[start:end] for start, end in spans]
     return Transition(number, indices, observations, rewards, terminations, truncations, infos)

@@ -39,21 +39,21 @@ from remote_gym.batches import (
     Transition,
 )
 from remote_gym.errors import ProtocolError
+from remote_gym.texts import encodable
 from remote_gym.wire import frames
 from remote_gym.wire import session_pb2 as pb
+from remote_gym.wire.frames import pack_failure, read_varint
+from remote_gym.wire.limits import FRAGMENT_BYTES as FRAGMENT_BYTES
+from remote_gym.wire.limits import MAX_FIRST_BYTES as MAX_FIRST_BYTES
+from remote_gym.wire.limits import MAX_KWARGS_BYTES as MAX_KWARGS_BYTES
+from remote_gym.wire.limits import MAX_MESSAGE_BYTES as MAX_MESSAGE_BYTES
+from remote_gym.wire.limits import MAX_REQUEST_BYTES as MAX_REQUEST_BYTES
+from remote_gym.wire.limits import MAX_VERSION_CHARACTERS, few, lease, name
+from remote_gym.wire.limits import MAX_WHOLE_BYTES as MAX_WHOLE_BYTES
 from remote_gym.wire.spaces import pack_space, read_space
 
 PROTOCOL_MIN = PROTOCOL_MAX = 1
 """Versions of the contract this code speaks."""
-
-MAX_MESSAGE_BYTES = 64 * 1024 * 1024
-"""Of one gRPC message, on both sides."""
-
-FRAGMENT_BYTES = 16 * 1024 * 1024
-"""A larger message travels in pieces of this size, so that no message comes near the limit."""
-
-MAX_WHOLE_BYTES = 1024 * 1024 * 1024
-"""Of a message joined from fragments; bounds what a peer can make us hold."""
 
 DESCRIBE_METHOD = "/remote_gym.v1.RemoteGym/Describe"
 SESSION_METHOD = "/remote_gym.v1.RemoteGym/Session"
@@ -75,20 +75,23 @@ def _flag_bytes(flags: Any) -> bytes:
     return np.asarray(flags, np.bool_).tobytes()
 
 
-def _kind(kind: FailureKind) -> Any:
-    return int(kind)
-
-
-def _pack_failure(failure: Failure) -> pb.Failure:
-    return pb.Failure(
-        index=failure.index, kind=_kind(failure.kind), type=failure.type, message=failure.message, detail=failure.detail
-    )  # type: ignore[arg-type]
+def _read_failures(message: pb.Transition | pb.Returned) -> list[Failure]:
+    if not message.failures:  # the usual case; the size takes a walk over everything
+        return []
+    return [_read_failure(failure) for failure in few(message.failures, message.ByteSize())]
 
 
 def _read_failure(failure: pb.Failure) -> Failure:
     kinds = FailureKind._value2member_map_
     kind = FailureKind(failure.kind) if failure.kind in kinds else FailureKind.RAISED
     return Failure(failure.index, kind, failure.type, failure.message, failure.detail)
+
+
+def _read_bundle(bundle: pb.Bundle) -> Bundle:
+    messages = list(bundle.messages)
+    if not _CONTAINERS.isdisjoint([message[:1] for message in messages]):
+        raise ProtocolError("a bundle holds fragments or bundles")
+    return Bundle(messages)
 
 
 # Client messages: dataclass -> field name and message, message -> dataclass.
@@ -104,14 +107,14 @@ _PACK_CLIENT: dict[type[Any], _Pack] = {
             nonce=m.nonce,
             num_envs=m.num_envs,
             entrypoint_kwargs=m.entrypoint_kwargs,
-            render_mode=m.render_mode or "",
+            render_mode=encodable(m.render_mode or ""),
             autoreset_mode=_MODES[m.autoreset_mode],
             exact_types=m.exact_types,
             reply_early=m.reply_early,
-            client_version=m.client_version,
+            client_version=encodable(m.client_version),
             render_with_step=m.render_with_step,
             drop_unportable_infos=m.drop_unportable_infos,
-            compression=m.compression or "",
+            compression=encodable(m.compression or ""),
         )
     },
     Attach: lambda m: {
@@ -133,7 +136,7 @@ _PACK_CLIENT: dict[type[Any], _Pack] = {
         "call": pb.Call(
             number=m.number,
             indices=m.indices or (),
-            name=m.name,
+            name=encodable(m.name),
             arguments=m.arguments,
             set=m.values is not None,
             values=m.values or b"",
@@ -151,25 +154,27 @@ _READ_CLIENT: dict[str, _Read] = {
         m.nonce,
         m.num_envs,
         m.entrypoint_kwargs,
-        m.render_mode or None,
+        name(m.render_mode, "a render mode") or None,
         _MODE_NAMES.get(m.autoreset_mode, str(m.autoreset_mode)),
         m.exact_types,
         m.reply_early,
-        m.client_version,
+        m.client_version[:MAX_VERSION_CHARACTERS],
         m.render_with_step,
         m.drop_unportable_infos,
-        m.compression or None,
+        name(m.compression, "the name of a compression") or None,
     ),
     "attach": lambda m: Attach(
         m.session_id,
         m.token,
         m.server_epoch,
         m.protocol,
-        [(missing.number, _indices(missing.indices)) for missing in m.missing],
+        [(missing.number, _indices(missing.indices)) for missing in few(m.missing, m.ByteSize())],
     ),
     "reset": lambda m: Reset(m.number, _indices(m.indices), m.seeds, m.options),
     "step": lambda m: Step(m.number, _indices(m.indices), list(m.actions), m.variable),
-    "call": lambda m: Call(m.number, _indices(m.indices), m.name, m.arguments, m.values if m.set else None),
+    "call": lambda m: Call(
+        m.number, _indices(m.indices), name(m.name, "an attribute's name"), m.arguments, m.values if m.set else None
+    ),
     "render": lambda m: Render(m.number, _indices(m.indices)),
     "close": lambda m: Close(),
     "fragment": lambda m: Fragment(m.data, m.last, m.total_bytes),
@@ -185,9 +190,9 @@ _PACK_SERVER: dict[type[Any], _Pack] = {
             lease_seconds=m.lease_seconds,
             observation_space=pack_space(m.observation_space),
             action_space=pack_space(m.action_space),
-            spec_json=m.spec_json,
+            spec_json=encodable(m.spec_json),
             metadata=m.metadata,
-            render_mode=m.render_mode or "",
+            render_mode=encodable(m.render_mode or ""),
             env_ids=m.env_ids,
             hosted_vector=m.hosted_vector,
             spec_kwargs=m.spec_kwargs,
@@ -203,7 +208,7 @@ _PACK_SERVER: dict[type[Any], _Pack] = {
             terminations=np.frombuffer(m.terminations, np.bool_).tolist(),
             truncations=np.frombuffer(m.truncations, np.bool_).tolist(),
             infos=[bytes(info) for info in m.infos],
-            failures=[_pack_failure(failure) for failure in m.failures],
+            failures=[pack_failure(failure) for failure in m.failures],
         )
     },
     Returned: lambda m: {
@@ -211,18 +216,18 @@ _PACK_SERVER: dict[type[Any], _Pack] = {
             number=m.number,
             indices=m.indices or (),
             values=m.values,
-            failures=[_pack_failure(failure) for failure in m.failures],
+            failures=[pack_failure(failure) for failure in m.failures],
         )
     },
     Refused: lambda m: {
         "refused": pb.Refused(
             number=m.number,
-            limit=m.limit,
-            message=m.message,
-            failure=None if m.failure is None else _pack_failure(m.failure),
+            limit=encodable(m.limit),
+            message=encodable(m.message),
+            failure=None if m.failure is None else pack_failure(m.failure),
         )
     },
-    Lost: lambda m: {"lost": pb.Lost(reason=m.reason, detail=m.detail)},
+    Lost: lambda m: {"lost": pb.Lost(reason=encodable(m.reason), detail=encodable(m.detail))},
     Closed: lambda m: {"closed": pb.Closed()},
     Fragment: _PACK_CLIENT[Fragment],
     Bundle: lambda m: {"bundle": pb.Bundle(messages=m.messages)},
@@ -234,7 +239,7 @@ _READ_SERVER: dict[str, _Read] = {
         m.session_id,
         m.token,
         m.server_epoch,
-        m.lease_seconds,
+        lease(m.lease_seconds),
         read_space(m.observation_space),
         read_space(m.action_space),
         m.spec_json,
@@ -244,7 +249,7 @@ _READ_SERVER: dict[str, _Read] = {
         m.hosted_vector,
         m.spec_kwargs,
     ),
-    "attached": lambda m: Attached(m.highest, m.lease_seconds),
+    "attached": lambda m: Attached(m.highest, lease(m.lease_seconds)),
     "transition": lambda m: Transition(
         m.number,
         _indices(m.indices),
@@ -253,18 +258,16 @@ _READ_SERVER: dict[str, _Read] = {
         _flag_bytes(m.terminations),
         _flag_bytes(m.truncations),
         list(m.infos),
-        [_read_failure(failure) for failure in m.failures],
+        _read_failures(m),
     ),
-    "returned": lambda m: Returned(
-        m.number, _indices(m.indices), list(m.values), [_read_failure(failure) for failure in m.failures]
-    ),
+    "returned": lambda m: Returned(m.number, _indices(m.indices), list(m.values), _read_failures(m)),
     "refused": lambda m: Refused(
         m.number, m.limit, m.message, _read_failure(m.failure) if m.HasField("failure") else None
     ),
     "lost": lambda m: Lost(m.reason, m.detail),
     "closed": lambda m: Closed(),
     "fragment": lambda m: Fragment(m.data, m.last, m.total_bytes),
-    "bundle": lambda m: Bundle(list(m.messages)),
+    "bundle": lambda m: _read_bundle(m),
 }
 
 
@@ -310,15 +313,61 @@ def read_server(data: bytes) -> ServerMessage | Fragment | Bundle:
     return _read(pb.ServerMessage(), data, _READ_SERVER)  # type: ignore[no-any-return]
 
 
+def begins_session(data: bytes) -> bool:
+    """Return whether `data`, the first message of a stream, is an Open or an Attach of a size that is taken in."""
+    return data[:1] in _BEGINNINGS and len(data) <= MAX_FIRST_BYTES
+
+
+def read_first(data: bytes) -> Open | Attach:
+    """Return the first message of a stream, looked at before anything is parsed.
+
+    Raises:
+        ProtocolError: This is neither Open nor Attach, or larger than one may be.
+    """
+    if not begins_session(data):
+        raise ProtocolError(f"a stream begins with Open or Attach, of at most {MAX_FIRST_BYTES:,} bytes")
+    return _read(pb.ClientMessage(), data, _READ_CLIENT)  # type: ignore[no-any-return]
+
+
+def _tags(envelope: Any, *names: str) -> frozenset[bytes]:
+    """Return the first bytes of messages of these kinds, or of all: their field's number, length-delimited."""
+    fields = [field for field in envelope.DESCRIPTOR.fields if not names or field.name in names]
+    return frozenset(bytes((field.number << 3 | 2,)) for field in fields)
+
+
+_KINDS = {envelope: _tags(envelope) for envelope in (pb.ClientMessage, pb.ServerMessage)}
+_BEGINNINGS = _tags(pb.ClientMessage, "open", "attach")
+_CONTAINERS = _tags(pb.ServerMessage, "fragment", "bundle")
+
+
 def _read(envelope: Any, data: bytes, readers: dict[str, _Read]) -> Any:
+    _check_envelope(data, _KINDS[type(envelope)])
     try:
         envelope.ParseFromString(data)
     except DecodeError as error:
         raise ProtocolError(f"malformed message: {error}") from None
     kind = envelope.WhichOneof("message")
-    if kind is None:
-        raise ProtocolError("a message of an unknown kind: the peer is newer, upgrade this side")
     return readers[kind](getattr(envelope, kind))
+
+
+def _check_envelope(data: bytes, kinds: frozenset[bytes]) -> None:
+    """Check that `data` holds one field, of one of these kinds: its first byte then says what it is.
+
+    Protobuf would take the last of many, and keep memory for each of them.
+
+    Raises:
+        ProtocolError: It does not.
+    """
+    if data[:1] not in kinds:
+        raise ProtocolError(
+            "a message that is malformed or of an unknown kind: if the peer is newer, upgrade this side"
+        )
+    try:
+        length, at = read_varint(data, 1)
+    except IndexError:
+        raise ProtocolError("malformed message: it ends in the middle of a field") from None
+    if at + length != len(data):
+        raise ProtocolError("malformed message: its one field does not fill it")
 
 
 def split(data: bytes, pack: Callable[[Fragment], bytes]) -> Iterator[bytes]:
@@ -335,11 +384,17 @@ def split(data: bytes, pack: Callable[[Fragment], bytes]) -> Iterator[bytes]:
 class Joiner:
     """Fragments -> whole messages, for one direction of one stream."""
 
-    def __init__(self, read: Callable[[bytes], Any]) -> None:
-        """Join what `read` returns as `Fragment`."""
+    def __init__(self, read: Callable[[bytes], Any], max_bytes: int = MAX_WHOLE_BYTES) -> None:
+        """Join what `read` returns as `Fragment`, up to messages of `max_bytes`."""
         self._read = read
+        self._max_bytes = max_bytes
         self._pieces: list[bytes] = []
         self._size = 0
+
+    @property
+    def held_bytes(self) -> int:
+        """Bytes of a message whose last piece has not come yet."""
+        return self._size
 
     def feed(self, data: bytes) -> Any:
         """Return the message in `data`, or None if it was a fragment that is not the last.
@@ -352,10 +407,7 @@ class Joiner:
             if self._pieces:
                 raise ProtocolError("a message came in between the fragments of another")
             return message
-        self._size += len(message.data)
-        if message.total_bytes > MAX_WHOLE_BYTES or self._size > message.total_bytes:
-            raise ProtocolError(f"a fragmented message is larger than it says or than {MAX_WHOLE_BYTES} bytes")
-        self._pieces.append(bytes(message.data))
+        self._take(message)
         if not message.last:
             return None
         whole, self._pieces, self._size = b"".join(self._pieces), [], 0
@@ -364,10 +416,20 @@ class Joiner:
             raise ProtocolError("a fragment holds a fragment")
         return inner
 
+    def _take(self, fragment: Fragment) -> None:
+        size = self._size + len(fragment.data)
+        if not fragment.data and not fragment.last:
+            raise ProtocolError("a fragment is empty and not the last")
+        if fragment.total_bytes > self._max_bytes or size > fragment.total_bytes:
+            raise ProtocolError(f"a fragmented message is larger than it says or than {self._max_bytes} bytes")
+        self._pieces.append(bytes(fragment.data))
+        self._size = size
+
 
 def pack_description(description: Description) -> bytes:
     """Return a serialised DescribeReply."""
-    return pb.DescribeReply(**vars(description)).SerializeToString()
+    fields = {**vars(description), "version": encodable(description.version)}
+    return pb.DescribeReply(**fields).SerializeToString()
 
 
 def read_description(data: bytes) -> Description:
@@ -381,7 +443,8 @@ def read_description(data: bytes) -> Description:
         reply.ParseFromString(data)
     except DecodeError as error:
         raise ProtocolError(f"malformed message: {error}") from None
-    return Description(**{name: getattr(reply, name) for name in Description.__dataclass_fields__})
+    fields = {field: getattr(reply, field) for field in Description.__dataclass_fields__}
+    return Description(**{**fields, "version": reply.version[:MAX_VERSION_CHARACTERS]})
 
 
 def common_protocol(theirs: tuple[int, int], peer: str, ours: tuple[int, int] = (PROTOCOL_MIN, PROTOCOL_MAX)) -> int:

@@ -6,8 +6,10 @@ from typing import Any
 
 from google.protobuf.message import Message
 
-from remote_gym.spaces import SpaceData
+from remote_gym.errors import ProtocolError
+from remote_gym.spaces import MAX_SPACE_NODES, SpaceData
 from remote_gym.wire import space_pb2
+from remote_gym.wire.limits import MAX_DIMENSIONS, max_spaces
 
 
 def pack_space(data: SpaceData) -> space_pb2.Space:
@@ -16,22 +18,37 @@ def pack_space(data: SpaceData) -> space_pb2.Space:
 
 
 def read_space(message: space_pb2.Space) -> SpaceData:
-    """Return the fields of `message` as plain data; `remote_gym.spaces.build` checks what they say."""
+    """Return the fields of `message` as plain data; `remote_gym.spaces.build` checks what they say.
+
+    How deep it is nested is bounded by protobuf, which parses no more than 100 levels.
+
+    Raises:
+        ProtocolError: It holds more spaces than any may, or than its size allows; or a shape has too many dimensions.
+    """
+    return _space(message, [min(MAX_SPACE_NODES, max_spaces(message.ByteSize()))])
+
+
+def _space(message: space_pb2.Space, left: list[int]) -> SpaceData:
+    left[0] -= 1
+    if left[0] < 0:
+        raise ProtocolError("a space description holds too many spaces")
     kind = message.WhichOneof("kind")
-    return {kind: _fields(getattr(message, kind))} if kind else {"": {}}
+    return {kind: _fields(getattr(message, kind), left)} if kind else {"": {}}
 
 
-def _fields(message: Message) -> dict[str, Any]:
+def _fields(message: Message, left: list[int]) -> dict[str, Any]:
     return {
-        field.name: _plain(getattr(message, field.name))
+        field.name: _plain(field.name, getattr(message, field.name), left)
         for field in message.DESCRIPTOR.fields
         if not field.has_presence or message.HasField(field.name)
     }
 
 
-def _plain(value: Any) -> Any:
+def _plain(name: str, value: Any, left: list[int]) -> Any:
     if isinstance(value, space_pb2.Space):
-        return read_space(value)
+        return _space(value, left)
     if isinstance(value, (str, bytes, bool, int)):
         return value
-    return [_plain(item) for item in value]
+    if name == "shape" and len(value) > MAX_DIMENSIONS:
+        raise ProtocolError(f"a space of {len(value):,} dimensions")
+    return [_plain("", item, left) for item in value]

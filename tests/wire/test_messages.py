@@ -160,7 +160,7 @@ def joined(parts: list[bytes], read: Callable[[bytes], Any] = read_client) -> An
 
 @pytest.mark.parametrize("size", [0, 1, 9, 10, 11, 20, 35, 1000])
 def test_fragments(small_fragments: int, size: int) -> None:
-    message = Call(1, None, "n" * size, b"a")
+    message = Call(1, None, "name", b"a" * size)
     parts = list(split(pack_client(message), pack_client))
     assert len(parts) == max(1, -(-len(pack_client(message)) // small_fragments))
     assert joined(parts) == message
