@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -37,6 +38,42 @@ def add_infos(vector_infos: dict[str, Any], block: InfoBlock, num_envs: int) -> 
         for group in block.groups:
             _add_columns(vector_infos, group.column, _Rows.of(group.indices, num_envs))
     return vector_infos
+
+
+def room_for(blocks: Iterable[InfoBlock], num_envs: int) -> int:
+    """Return about how many bytes the arrays and masks take that `add_infos` makes of all these, at most."""
+    sizes: dict[tuple[Any, ...], int] = {}  # by the path of a key, bytes for one env
+    for block in blocks:
+        for group in block.groups:
+            _measure(sizes, (), group.column)
+    return sum(sizes.values()) * num_envs + _ARRAY_BYTES * len(sizes)
+
+
+_ARRAY_BYTES = 256
+"""What two arrays and two entries of a dict take besides their elements."""
+
+
+def _measure(sizes: dict[tuple[Any, ...], int], path: tuple[Any, ...], column: Column) -> None:
+    """Take note of a column under the key at `path`, and of what is nested in it."""
+    if column.kind == "dict":
+        sizes.setdefault(path, 1)  # its mask
+        for key, below in column.values.items():
+            _measure(sizes, (*path, key), below)
+    elif column.kind == "list":
+        for value in column.values:
+            _measure_value(sizes, path, value)
+    else:
+        sizes[path] = max(sizes.get(path, 0), 1 + column.values[:1].nbytes)
+
+
+def _measure_value(sizes: dict[tuple[Any, ...], int], path: tuple[Any, ...], value: Any) -> None:
+    if isinstance(value, dict):
+        sizes.setdefault(path, 1)
+        for key, below in value.items():
+            _measure_value(sizes, (*path, key), below)
+    else:
+        size = value.nbytes if isinstance(value, np.ndarray) else 8
+        sizes[path] = max(sizes.get(path, 0), 1 + size)
 
 
 def _holds_loose_dicts(group: InfoGroup) -> bool:

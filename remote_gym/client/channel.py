@@ -30,6 +30,13 @@ MAX_DIAGNOSIS_SECONDS = 3.0
 CLOSE_TIMEOUT_SECONDS = 2.0
 """How long `close` waits for gRPC's threads; they end within milliseconds of the connection."""
 
+MAX_UNREAD_BYTES = 256 * 2**20
+"""What a stream holds that nobody has taken yet; beyond it gRPC's flow control stops the server. Several of the largest
+messages: answers to what was asked never come near it, and a flood must not fill our memory."""
+
+_MESSAGE_BYTES = 128
+"""Counted for each message besides its own bytes: what Python needs for it."""
+
 _OPTIONS: list[tuple[str, int]] = [
     ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
     ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
@@ -107,6 +114,7 @@ class SharedChannel:
         streams = list(self._streams)
         for stream in streams:
             stream.requests.put(None)  # gRPC's thread waits for the next request, and for nothing else
+            stream.let_go()
         self.channel.close()
         deadline = time.monotonic() + CLOSE_TIMEOUT_SECONDS
         for stream in streams:
@@ -167,6 +175,10 @@ class Stream:
         self._method = method
         self._call: Any = None
         self._begun = threading.Event()
+        self._received = self._taken = 0  # bytes; each written by one thread only, the reader and the taker
+        self._room = threading.Event()
+        self._room.set()
+        self._ended = False
         self._threads = [threading.Thread(target=self._run, name="remote_gym reader", daemon=True)]
 
     def start(self) -> None:
@@ -184,9 +196,30 @@ class Stream:
                 self._begun.set()
             for answer in self._call:
                 self.answers.put(answer)
+                self._received += len(answer) + _MESSAGE_BYTES
+                if self._received - self._taken > MAX_UNREAD_BYTES:
+                    self._wait_for_room()
             raise EOFError("the server ended the stream")
         except Exception as error:
             self.answers.put(error)
+
+    def _wait_for_room(self) -> None:
+        while self._received - self._taken > MAX_UNREAD_BYTES and not self._ended:
+            self._room.clear()
+            # Looked at again after clearing: whoever takes counts first and sets then.
+            if self._received - self._taken > MAX_UNREAD_BYTES and not self._ended:
+                self._room.wait()
+
+    def took(self, answer: bytes) -> None:
+        """Take note that `answer`, got from `answers`, is not held here any more; one thread at a time."""
+        self._taken += len(answer) + _MESSAGE_BYTES
+        if not self._room.is_set():
+            self._room.set()
+
+    def let_go(self) -> None:
+        """Hold nothing back any more, as the RPC ends."""
+        self._ended = True
+        self._room.set()
 
     @property
     def is_alive(self) -> bool:
@@ -196,6 +229,7 @@ class Stream:
     def end(self) -> None:
         """End the RPC, soon."""
         self.requests.put(None)
+        self.let_go()
         try:
             thread = threading.Thread(target=self._cancel, name="remote_gym end", daemon=True)
             thread.start()

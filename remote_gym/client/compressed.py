@@ -59,7 +59,7 @@ class Filling:
             if not missing[rows].all() or len(set(rows)) != len(rows) or min(rows) < 0:
                 raise ValueError("rows that came before")
             size = len(rows) * leaf.row_bytes
-        except (TypeError, ValueError, KeyError, IndexError) as error:
+        except (TypeError, ValueError, KeyError, IndexError, OverflowError) as error:
             raise ProtocolError(f"compressed rows do not fit the answer: {error!r}") from None
         flat = np.frombuffer(grow(self._codec, data, size), leaf.dtype)
         array[rows_at(rows)] = flat.reshape(len(rows), *leaf.shape)

@@ -18,13 +18,13 @@ from remote_gym.arguments import RemoteArgs, check_args
 from remote_gym.batches import Call, Failure, Open, Refused, Render, Returned, every
 from remote_gym.client.channel import Address
 from remote_gym.client.describe import describe
-from remote_gym.client.failures import first_failure, refusal, relocated
+from remote_gym.client.failures import first_failure, refusal, relocated, unreadable
+from remote_gym.client.opened import Described, read_opened
 from remote_gym.client.outstanding import Answer
 from remote_gym.client.stream import SessionStream
 from remote_gym.compression import codec
 from remote_gym.credentials import load_client_pem
-from remote_gym.errors import MisuseError, ProtocolError, SessionLost
-from remote_gym.spaces import build
+from remote_gym.errors import CodecError, MisuseError, ProtocolError, SessionLost
 
 CredentialsPaths = Sequence["str | os.PathLike[str] | None"]
 Asked = TypeVar("Asked", Call, Render)
@@ -109,7 +109,7 @@ class Connection:
         self._stream: SessionStream | None = None
         self._finalizer: weakref.finalize[Any, Any] | None = None
         self._closed = False
-        self._described = False
+        self._described: Described | None = None
 
     @property
     def stream(self) -> SessionStream:
@@ -118,11 +118,13 @@ class Connection:
         Raises:
             gymnasium.error.ClosedEnvironmentError: It was closed.
             ConnectError, RefusedError, EnvironmentRaised, EnvironmentLost, MisuseError: It could not be opened.
+            ProtocolError: The server sent what the contract does not allow.
         """
         if self._stream is None:
             if self._closed:
                 raise gymnasium.error.ClosedEnvironmentError("the remote environment was closed")
-            self._adopt(self._dial())
+            stream = self._dial()
+            self._adopt(stream, self._told(stream))
         elif self._closed:
             raise gymnasium.error.ClosedEnvironmentError("the remote environment was closed")
         assert self._stream is not None
@@ -145,48 +147,49 @@ class Connection:
             SessionLost: The server now hosts environments with other spaces.
         """
         new = self._dial()  # until that has succeeded the old one stays, and says that it is lost
-        if (build(new.opened.observation_space), build(new.opened.action_space)) != (
-            self.observation_space, self.action_space
-        ):  # fmt: skip
+        told = self._told(new)
+        ours = self._described
+        assert ours is not None and self._finalizer is not None
+        if (told.observation_space, told.action_space) != (ours.observation_space, ours.action_space):
             new.close()
             raise SessionLost("SERVER_RESTARTED", f"{self.address} now hosts environments with other spaces")
-        assert self._finalizer is not None
         self._finalizer()
-        self._adopt(new)
+        self._adopt(new, told)
 
     def _dial(self) -> SessionStream:
         return SessionStream(self.address, self._open, self._connect_timeout, self._reconnect_timeout)
 
-    def _adopt(self, stream: SessionStream) -> None:
+    def _told(self, stream: SessionStream) -> Described:
+        """Return what the server tells of its environments; closes the session if that cannot be read."""
+        try:
+            return read_opened(stream.opened, self.num_envs)
+        except Exception as error:
+            stream.close()
+            raise unreadable(self.address, error) from error
+
+    def _adopt(self, stream: SessionStream, told: Described) -> None:
         self._stream = stream
         # Also when the user forgets to close: at garbage collection, or at the end of the interpreter.
         self._finalizer = weakref.finalize(self, stream.close)
-        self._describe(stream)
+        self._described = told
 
-    def _describe(self, stream: SessionStream) -> None:
-        opened = stream.opened
-        self._observation_space = build(opened.observation_space)
-        self._action_space = build(opened.action_space)
-        self._metadata = dict(values.unpack(opened.metadata, "metadata")) if opened.metadata else {}
-        self._spec = _spec(opened.spec_json, opened.spec_kwargs) if opened.spec_json else None
-        self._hosted_render_mode = opened.render_mode
-        self._described = True
-
-    def _ensure_described(self) -> None:
-        if not self._described:
+    @property
+    def described(self) -> Described:
+        """What the server told of its environments; dials if there is no session yet."""
+        if self._described is None:
             _ = self.stream
+        assert self._described is not None
+        return self._described
 
     @property
     def observation_space(self) -> spaces.Space[Any]:
         """The space of a single environment."""
-        self._ensure_described()
-        return self._observation_space
+        return self.described.observation_space
 
     @property
     def action_space(self) -> spaces.Space[Any]:
         """The space of a single environment."""
-        self._ensure_described()
-        return self._action_space
+        return self.described.action_space
 
     @property
     def hosts_vector(self) -> bool:
@@ -196,20 +199,17 @@ class Connection:
     @property
     def metadata(self) -> dict[str, Any]:
         """Of the hosted environment."""
-        self._ensure_described()
-        return self._metadata
+        return self.described.metadata
 
     @property
     def spec(self) -> EnvSpec | None:
         """Of the hosted environment, as data."""
-        self._ensure_described()
-        return self._spec
+        return self.described.spec
 
     @property
     def hosted_render_mode(self) -> str | None:
         """Of the hosted environment, which is not always the one asked for."""
-        self._ensure_described()
-        return self._hosted_render_mode
+        return self.described.render_mode
 
     def ask(self, request: Asked) -> list[Any]:
         """Send `request` and return the value of each environment, in order; raises like `gather`."""
@@ -234,14 +234,14 @@ class Connection:
             TimeoutError: Not all came in `timeout` seconds; those that did are kept for the next `gather`.
             EnvironmentRaised, EnvironmentLost: In the environment with the lowest index that failed.
             RefusedError, MisuseError: The server refused the request.
+            ProtocolError: The server sent what the contract does not allow; the session is lost.
         """
         indices = every(request.indices, self.num_envs)
         while len(self._results) < len(indices):
             try:
                 answer = self.stream.receive(timeout) if receive is None else receive(timeout)
                 if answer.number == request.number and isinstance(answer, Returned):
-                    self._results.update(zip(every(answer.indices, self.num_envs), answer.values, strict=True))
-                    self._failures.update((failure.index, failure) for failure in answer.failures)
+                    self._take(answer)
                 self.stream.took(answer)
             except KeyboardInterrupt:
                 self.stream.interrupted()
@@ -251,10 +251,20 @@ class Connection:
             if isinstance(answer, Refused):
                 raise refusal(answer)
             if not isinstance(answer, Returned) or answer.number != request.number:
-                raise ProtocolError(f"expected the result of request {request.number}, got {type(answer).__name__}")
+                raise self.stream.misread(ProtocolError(f"{type(answer).__name__} in answer to a call"))
         if self._failures:
             raise first_failure([relocated(failure, self.first) for failure in self._failures.values()])
-        return [values.unpack(self._results[index], "result") for index in indices]
+        try:
+            return [values.unpack(self._results[index], "result") for index in indices]
+        except CodecError as error:
+            raise self.stream.misread(error) from error
+
+    def _take(self, answer: Returned) -> None:
+        indices = every(answer.indices, self.num_envs)
+        if len(answer.values) != len(indices):
+            raise self.stream.misread(ProtocolError(f"{len(answer.values)} values for {len(indices)} environments"))
+        self._results.update(zip(indices, answer.values, strict=True))
+        self._failures.update((failure.index, failure) for failure in answer.failures)
 
     def call(self, name: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> list[Any]:
         """Call the method, or read the attribute, `name` of each environment; raises like `begin_call`, `gather`."""
@@ -273,7 +283,9 @@ class Connection:
     def look(self, name: str) -> dict[str, Any]:
         """Return ``{"value": ...}`` for an attribute of the first environment, ``{"callable": True}`` for a method."""
         check_name(name)
-        seen: dict[str, Any] = self.ask(Call(self.stream.next_number(), [0], name))[0]
+        (seen,) = self.ask(Call(self.stream.next_number(), [0], name))
+        if not isinstance(seen, dict) or not seen.keys() & {"value", "callable"}:
+            raise self.stream.misread(ProtocolError(f"a look at {name!r} that is neither a value nor a method"))
         return seen
 
     def begin_set(self, name: str, new: Sequence[Any]) -> Call:
@@ -320,18 +332,6 @@ def from_variables(url: str | None, paths: CredentialsPaths | None) -> tuple[str
         pair = [os.environ.get(f"REMOTE_GYM_CLIENT_{name}") for name in ("CERTIFICATE", "PRIVATE_KEY")]
         paths = (root, *(path for path in pair if path))
     return url, paths
-
-
-def _spec(text: str, packed_kwargs: bytes) -> EnvSpec:
-    """Return the spec in `text`, with keyword arguments of their own types where they could travel."""
-    spec = EnvSpec.from_json(text)
-    if packed_kwargs:
-        spec.kwargs, of_wrappers = values.unpack(packed_kwargs, "spec")
-        spec.additional_wrappers = tuple(
-            replace(wrapper, kwargs=kwargs)
-            for wrapper, kwargs in zip(spec.additional_wrappers, of_wrappers, strict=True)
-        )
-    return spec
 
 
 def check_name(name: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import grpc
@@ -9,7 +10,9 @@ import grpc
 from remote_gym.batches import Description
 from remote_gym.client import channel
 from remote_gym.client.channel import Address
+from remote_gym.client.failures import unreadable
 from remote_gym.errors import ConnectError
+from remote_gym.texts import MAX_NAME_BYTES, printable, shortened
 from remote_gym.wire.messages import DESCRIBE_METHOD, read_description
 
 
@@ -28,11 +31,19 @@ def describe(address: Address, timeout_seconds: float) -> Description:
     try:
         shared.wait_until_ready(timeout_seconds)
         ask: Any = shared.channel.unary_unary(DESCRIBE_METHOD)
-        return read_description(ask(b"", timeout=timeout_seconds))
+        return _read(str(address), ask(b"", timeout=timeout_seconds))
     except grpc.RpcError as error:
         raise _unanswered(str(address), error) from error
     finally:
         channel.release(shared)
+
+
+def _read(address: str, data: bytes) -> Description:
+    try:
+        said = read_description(data)
+        return replace(said, version=printable(said.version, MAX_NAME_BYTES))  # it ends in logs and on terminals
+    except Exception as error:
+        raise unreadable(address, error) from error
 
 
 def _unanswered(address: str, error: grpc.RpcError) -> ConnectError:
@@ -40,4 +51,5 @@ def _unanswered(address: str, error: grpc.RpcError) -> ConnectError:
     if code is grpc.StatusCode.UNIMPLEMENTED:
         causes = ["the server runs remote-gym 0.x: upgrade it", "another gRPC service listens on this port"]
         return ConnectError(address, "a gRPC server is there, but it is not remote-gym", causes)
-    return ConnectError(address, f"the server was reached but did not answer: {code.name}", [error.details() or ""])
+    cause = shortened(error.details() or "")
+    return ConnectError(address, f"the server was reached but did not answer: {code.name}", [cause])

@@ -89,6 +89,7 @@ class RemoteEnvironment(gymnasium.Env[Any, Any]):
         self._truncates, self._reopens = on_worker_failure == "truncate", on_session_lost == "truncate"
         self._losses = Losses(1)
         self._warned = False
+        self._last: Part | None = None  # what was returned last
         self._window: Window | None = None  # made with the first frame of render mode "human"
         self._connection = Connection(
             url, port, remote_args, client_credentials_paths, render_mode, num_envs=1, autoreset_mode=NONE,
@@ -101,8 +102,12 @@ class RemoteEnvironment(gymnasium.Env[Any, Any]):
 
     def _prepare(self) -> None:
         if "_reader" not in self.__dict__:
-            self._reader = TransitionReader(self._connection.observation_space, 1, self._arguments["compression"])
-            self._encoder = ActionEncoder(self._connection.action_space, self._validate_actions)
+            try:
+                self._encoder = ActionEncoder(self._connection.action_space, self._validate_actions)
+                reader = TransitionReader(self._connection.observation_space, 1, self._arguments["compression"])
+            except Exception as error:  # of the server's spaces
+                raise self._connection.stream.misread(error) from error
+            self._reader = reader
 
     @property
     def observation_space(self) -> Any:  # type: ignore[override]
@@ -196,6 +201,7 @@ class RemoteEnvironment(gymnasium.Env[Any, Any]):
         part = self._exchange(Step(stream.next_number(), None, rows, variable))
         if part is None:
             self._warn(self._note)
+            assert self._last is not None
             return deepcopy(self._observation(self._last)), 0.0, False, True, self._note
         assert part.rewards is not None and part.terminations is not None and part.truncations is not None
         self._remember(part)
@@ -215,7 +221,7 @@ class RemoteEnvironment(gymnasium.Env[Any, Any]):
         try:
             answer = self._ask(request)
         except SessionLost as error:
-            if not self._reopens or error.reason not in REOPENED:
+            if not self._reopens or error.reason not in REOPENED or not self._makes_up(request):
                 raise
             self._connection.reopen()
             self._note = self._losses.lost(0, str(error), False)
@@ -225,11 +231,21 @@ class RemoteEnvironment(gymnasium.Env[Any, Any]):
             if failure.kind is not FailureKind.LOST or not self._truncates:
                 self._losses.lost(0, failure.type, False)
                 raise first_failure(answer.failures)
-            if isinstance(request, Reset) and not self._losses.lost_in_reset(0):
+            if not self._makes_up(request):
                 raise first_failure(answer.failures)
             self._note = self._losses.lost(0, failure.type, False)
             return None
-        return self._reader.read(answer)
+        try:
+            part = self._reader.read(answer)
+            if isinstance(request, Step) is (part.rewards is None):
+                raise ProtocolError("a step without rewards, or a reset with some")
+        except Exception as error:
+            raise self._connection.stream.misread(error) from error
+        return part
+
+    def _makes_up(self, request: Reset | Step) -> bool:
+        """Whether the loss of `request` can be made up for: no reset is lost for ever, no step comes before one."""
+        return self._losses.lost_in_reset(0) if isinstance(request, Reset) else self._last is not None
 
     def _ask(self, request: Reset | Step) -> Transition:
         stream = self._connection.stream
@@ -247,7 +263,7 @@ class RemoteEnvironment(gymnasium.Env[Any, Any]):
         if isinstance(answer, Refused):
             raise refusal(answer)
         if not isinstance(answer, Transition):
-            raise ProtocolError(f"expected the answer to request {request.number}, got {answer!r:.80}")
+            raise stream.misread(ProtocolError(f"{type(answer).__name__} in answer to a reset or step"))
         return answer
 
     def _warn(self, notes: dict[str, Any]) -> None:

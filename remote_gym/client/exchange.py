@@ -155,6 +155,7 @@ class Exchange:
             TimeoutError: None came in time; nothing is lost.
             RefusedError, MisuseError: A server refused a request; its environments are free again.
             SessionLost: A server no longer holds the environments.
+            ProtocolError: A server sent what the contract does not allow; its session is lost.
         """
         if self._settled:
             self._hands_settled = True
@@ -171,9 +172,7 @@ class Exchange:
             return []
         if isinstance(answer, Refused):
             return self._refused(shard, answer, operation)
-        if not isinstance(answer, Transition):
-            raise ProtocolError(f"expected the answer to request {answer.number}, got {type(answer).__name__}")
-        return self._answered(shard, answer, operation)
+        return self._settle(self._read(shard, answer, operation), operation)
 
     def _refused(self, shard: Shard, answer: Refused, operation: _Operation) -> list[Part]:
         if answer.limit == "draining" and self._reopens:
@@ -215,13 +214,21 @@ class Exchange:
         if len(self._fleet.shards) == 1:  # it may have struck within gRPC: let the server send again
             self._fleet.shards[0].connection.stream.interrupted()
 
-    def _answered(self, shard: Shard, answer: Transition, operation: _Operation) -> list[Part]:
-        part = self._reader.read(answer, shard.first, shard.count)
+    def _read(self, shard: Shard, answer: Answer, operation: _Operation) -> Part:
+        stream = shard.connection.stream
+        try:
+            if not isinstance(answer, Transition):
+                raise ProtocolError(f"{type(answer).__name__} in answer to a reset or step")
+            part = self._reader.read(answer, shard.first, shard.count)
+            if operation.resets is not (part.rewards is None):
+                raise ProtocolError("a step without rewards, or a reset with some")
+        except Exception as error:
+            raise stream.misread(error) from error
         # Each env index is answered once per number of a session.
-        part.source = (shard.connection.stream, answer.number, every(part.indices, 1)[0])
+        part.source = (stream, answer.number, every(part.indices, 1)[0])
         if shard.first and part.failures:
             part.failures = [relocated(failure, shard.first) for failure in part.failures]
-        return self._settle(part, operation)
+        return part
 
     def _settle(self, part: Part, operation: _Operation) -> list[Part]:
         """Return what of `part` is ready; what was lost comes later or is made up for."""
@@ -317,12 +324,20 @@ class Exchange:
         for index in range(shard.first, shard.stop):
             if index not in at_work and index not in self.losses.due:
                 self.losses.untold[index] = str(error)
+        self._check_patience(shard, operations, error)
         parts: list[Part] = []
         for operation in operations:
             missing = [index for index in operation.indices if index not in operation.answered]
             notes = {index: self.losses.lost(index, str(error), True) for index in missing}
             parts += self._made_up(notes, operation)
         return parts
+
+    def _check_patience(self, shard: Shard, operations: Sequence[_Operation], error: SessionLost) -> None:
+        """Raise `error` if resets were lost so often that a server seems to lose each of them."""
+        lost = [index for operation in operations if operation.resets for index in operation.indices]
+        if not all([self.losses.lost_in_reset(index) for index in lost]):  # noqa: C419 - each is counted
+            self.in_flight[shard.first : shard.stop] = False
+            raise error
 
     @property
     def busy(self) -> bool:

@@ -1,4 +1,7 @@
-"""Trainer process: the one place where what the server reports becomes an exception."""
+"""Trainer process: the one place where what the server reports, or fails to, becomes an exception.
+
+Its text is a peer's: cut to a sane length here, whatever it claims to be.
+"""
 
 from __future__ import annotations
 
@@ -14,28 +17,37 @@ from remote_gym.errors import (
     ProtocolError,
     RefusedError,
     RemoteGymError,
+    SessionLost,
 )
+from remote_gym.texts import MAX_DETAIL_CHARACTERS, MAX_NAME_BYTES, printable, shortened
 
 _MISUSE_LIMITS = frozenset({"request", "space"})
 """Refusals of what the caller asked for, not of how much."""
 
 
+def unreadable(peer: object, error: Exception) -> Exception:
+    """Return the exception for an answer of `peer` that could not be read; `error` is what reading it has raised.
+
+    What a server sends may provoke anything in msgpack, NumPy or here. Whatever it was: the server broke the contract,
+    and it is a `ProtocolError`. Only a warning stays one: whoever turns those into errors wants to see them.
+    """
+    if isinstance(error, Warning):
+        return error
+    text = str(error) if isinstance(error, RemoteGymError) else f"{type(error).__name__}: {error}"
+    return ProtocolError(f"{peer} sent what the contract does not allow: {shortened(text)}")
+
+
 def failure_error(failure: Failure) -> RemoteGymError:
     """Return the exception for what went wrong in one environment."""
-    index = failure.index
+    index, kind = failure.index, shortened(failure.type, MAX_NAME_BYTES)
+    message, detail = shortened(failure.message), shortened(failure.detail, MAX_DETAIL_CHARACTERS)
     if failure.kind in (FailureKind.LOST, FailureKind.GONE):
-        return EnvironmentLost(
-            failure.message or f"environment {index} was lost: {failure.type}", index, failure.type, failure.detail
-        )
+        return EnvironmentLost(message or f"environment {index} was lost: {kind}", index, kind, detail)
     if failure.kind is FailureKind.NEEDS_RESET:
-        return EnvironmentNeedsReset(
-            f"environment {index} needs a reset: {failure.message}", index, failure.type, failure.detail
-        )
+        return EnvironmentNeedsReset(f"environment {index} needs a reset: {message}", index, kind, detail)
     if failure.kind is FailureKind.INVALID:
-        return EnvironmentRaised(failure.message, index)
-    return EnvironmentRaised(
-        f"environment {index} raised {failure.type}: {failure.message}", index, failure.type, failure.detail
-    )
+        return EnvironmentRaised(message, index)
+    return EnvironmentRaised(f"environment {index} raised {kind}: {message}", index, kind, detail)
 
 
 def relocated(failure: Failure, first: int) -> Failure:
@@ -56,13 +68,19 @@ def first_failure(failures: Sequence[Failure]) -> RemoteGymError:
 
 def refusal(refused: Refused) -> RemoteGymError:
     """Return the exception for a refused opening or request."""
-    if refused.failure is not None and refused.failure.kind is FailureKind.LOST:
-        return EnvironmentLost(refused.message, refused.failure.index, refused.failure.type, refused.failure.detail)
+    message, limit = shortened(refused.message), shortened(refused.limit, MAX_NAME_BYTES)
     if refused.failure is not None:
         failure = refused.failure
-        return EnvironmentRaised(refused.message, failure.index, failure.type, failure.detail)
-    if refused.limit == "protocol":
-        return ProtocolError(refused.message)
-    if refused.limit in _MISUSE_LIMITS:
-        return MisuseError(refused.message)
-    return RefusedError(refused.message, refused.limit)
+        kind, detail = shortened(failure.type, MAX_NAME_BYTES), shortened(failure.detail, MAX_DETAIL_CHARACTERS)
+        error = EnvironmentLost if failure.kind is FailureKind.LOST else EnvironmentRaised
+        return error(message, failure.index, kind, detail)
+    if limit == "protocol":
+        return ProtocolError(message)
+    if limit in _MISUSE_LIMITS:
+        return MisuseError(message)
+    return RefusedError(message, limit)
+
+
+def session_lost(reason: str, detail: str) -> SessionLost:
+    """Return the exception for a session of which the server says that it is gone."""
+    return SessionLost(printable(reason), shortened(detail))

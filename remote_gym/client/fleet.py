@@ -19,9 +19,13 @@ from remote_gym.batches import Indices
 from remote_gym.client.connection import Connection
 from remote_gym.client.outstanding import Answer
 from remote_gym.client.stream import SessionStream
-from remote_gym.errors import ConnectError, MisuseError, RemoteGymError
+from remote_gym.errors import ConnectError, MisuseError, ProtocolError, RemoteGymError
 
 MAX_DIALS_AT_ONCE = 16
+
+SPARE_ANSWERS = 64
+"""How many more answers than two for each environment may wait to be dealt with. An environment has one operation at a
+time, so an honest server is far from that; one that answers again and again must not fill our memory."""
 
 
 @dataclass(eq=False)
@@ -209,6 +213,8 @@ def _read(stream: SessionStream, shard: Shard, arrived: queue.SimpleQueue[None])
     while not isinstance(item, BaseException):
         try:
             item = stream.receive()
+            if len(shard.inbox) > 2 * shard.count + SPARE_ANSWERS:
+                item = stream.misread(ProtocolError("more answers than were asked for"))
         except BaseException as error:
             item = error
         shard.inbox.append((stream, item))

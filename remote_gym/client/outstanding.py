@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from remote_gym.batches import Indices, Refused, Returned, Transition
+from remote_gym.batches import Failure, Indices, Refused, Returned, Transition, every
+from remote_gym.errors import ProtocolError
 
 Answer = Transition | Returned | Refused
 
@@ -38,13 +39,38 @@ class Outstanding:
         return bool(self._sent)
 
     def expects(self, answer: Answer) -> bool:
-        """Return whether `answer` is waited for; False if it was taken before."""
+        """Return whether `answer` is waited for; False if it was taken before.
+
+        Raises:
+            ProtocolError: It answers what was never asked, or names env indices that its request did not.
+        """
         sent = self._sent.get(answer.number)
         if sent is None:
+            if answer.number > self.highest:
+                raise ProtocolError(f"an answer to request {answer.number}, the last one was {self.highest}")
             return False
-        if isinstance(answer, Refused) or sent.missing is None:
+        if isinstance(answer, Refused):
+            self._check_failures([] if answer.failure is None else [answer.failure], self._every)
+            return True
+        if answer.indices is not None or sent.indices is not None:
+            self._check_indices(answer.indices, sent)
+        if answer.failures:
+            self._check_failures(answer.failures, every(answer.indices, len(self._every)))
+        if sent.missing is None:
             return True
         return set(self._every if answer.indices is None else answer.indices) <= sent.missing
+
+    def _check_indices(self, indices: Indices, sent: _Sent) -> None:
+        named, asked = every(indices, len(self._every)), every(sent.indices, len(self._every))
+        distinct = set(named)
+        if len(distinct) != len(named) or not distinct.issubset(asked):
+            raise ProtocolError("an answer for environments that its request did not name, or for one twice")
+
+    @staticmethod
+    def _check_failures(failures: Sequence[Failure], indices: Sequence[int]) -> None:
+        # Not that they are distinct: two things may have gone wrong in one environment.
+        if not {failure.index for failure in failures}.issubset(indices):
+            raise ProtocolError("a failure of an environment that the answer is not for")
 
     def take(self, answer: Answer) -> None:
         """Take note that `answer` was dealt with; it will not come again."""

@@ -32,9 +32,11 @@ from remote_gym.batches import (
 from remote_gym.client import channel as channels
 from remote_gym.client.call import SessionCall
 from remote_gym.client.channel import Address
-from remote_gym.client.failures import refusal
+from remote_gym.client.failures import refusal, session_lost, unreadable
+from remote_gym.client.opened import check_lease, check_opened
 from remote_gym.client.outstanding import Answer, Outstanding
 from remote_gym.errors import ConnectError, ProtocolError, RefusedError, RemoteGymError, SessionLost
+from remote_gym.texts import printable, shortened
 from remote_gym.wire.messages import (
     PROTOCOL_MAX,
     PROTOCOL_MIN,
@@ -54,6 +56,10 @@ MAX_UNHEARD = 3
 """How often a session may be taken back from whoever has fenced it: two clients must not fight over it for ever."""
 
 
+STANDS_SECONDS = 1.0
+"""A stream that breaks sooner, without having brought an answer, counts as an attempt to attach that failed."""
+
+
 class _UnansweredError(Exception):
     """Attach was not answered in time."""
 
@@ -61,6 +67,11 @@ class _UnansweredError(Exception):
 def _back_off(attempt: int) -> float:
     """Return the seconds to wait before an attempt, counted from 0."""
     return BACK_OFF_SECONDS[min(attempt, len(BACK_OFF_SECONDS) - 1)] * random.uniform(0.5, 1.5)
+
+
+def _details(error: Exception) -> str:
+    """Return what a stream that ended so says of it."""
+    return shortened(str(error.details() if isinstance(error, grpc.Call) else error))
 
 
 def _is_transient(error: Exception) -> bool:
@@ -96,6 +107,8 @@ class SessionStream:
         self._shared = channels.acquire(address)
         self._stream: SessionCall | None = None
         self._attaching: SessionCall | None = None  # Attach was sent, the answer is still to come
+        self._attached_at = -math.inf  # on the monotonic clock
+        self._fruitless = 0  # streams in a row that broke at once
         self._unheard = 0  # attempts to open or attach without an answer, of which the server may hear late
         try:
             self._shared.wait_until_ready(connect_timeout)
@@ -107,20 +120,21 @@ class SessionStream:
 
     def _open(self, message: Open, timeout_seconds: float) -> Opened:
         """Open; when the stream breaks meanwhile, ask again with the same nonce, which opens nothing twice."""
-        data = pack_client(
-            replace(
-                message,
-                protocol_min=PROTOCOL_MIN,
-                protocol_max=PROTOCOL_MAX,
-                nonce=secrets.token_bytes(16),
-                client_version=remote_gym.__version__,
-            )
+        message = replace(
+            message,
+            protocol_min=PROTOCOL_MIN,
+            protocol_max=PROTOCOL_MAX,
+            nonce=secrets.token_bytes(16),
+            client_version=remote_gym.__version__,
         )
+        data = pack_client(message)
         attempt, deadline = 0, 0.0
         while True:
             began = time.monotonic()
             try:
-                return self._ask_to_open(data)
+                return self._ask_to_open(data, message)
+            except ProtocolError as error:
+                raise unreadable(self.address, error) from error
             except (grpc.RpcError, EOFError) as error:
                 now = time.monotonic()
                 if not attempt or now - began > timeout_seconds:  # the stream stood for long: this is another outage
@@ -132,7 +146,7 @@ class SessionStream:
             time.sleep(wait)
             attempt += 1
 
-    def _ask_to_open(self, data: bytes) -> Opened:
+    def _ask_to_open(self, data: bytes, message: Open) -> Opened:
         self._stream = self._new_stream()
         failpoints.hit("client.open.send")
         self._stream.send(data)
@@ -141,13 +155,14 @@ class SessionStream:
         if isinstance(answer, Refused):
             raise refusal(answer)
         if not isinstance(answer, Opened):
-            raise ProtocolError(f"the server answered Open with {type(answer).__name__}")
+            raise ProtocolError(f"{type(answer).__name__} in answer to Open")
+        check_opened(answer, message)
         failpoints.hit("client.open.received")
         return answer
 
     def _not_opened(self, error: Exception) -> RemoteGymError:
         code = error.code() if isinstance(error, grpc.Call) else None
-        detail = error.details() if isinstance(error, grpc.Call) else str(error)
+        detail = _details(error)
         if code is grpc.StatusCode.UNIMPLEMENTED:
             return ProtocolError(f"{self.address} is a gRPC server, but not one of remote_gym: {detail}")
         if code is grpc.StatusCode.INVALID_ARGUMENT:
@@ -188,6 +203,7 @@ class SessionStream:
             TimeoutError: None came in time; nothing is lost, the next call gets it.
             gymnasium.error.ClosedEnvironmentError: The session was closed, before or in another thread meanwhile.
             SessionLost: The server no longer holds the session, or was unreachable for too long.
+            ProtocolError: The server sent what the contract does not allow; the session is of no use any more.
         """
         deadline = None if timeout_seconds is None else time.monotonic() + timeout_seconds
         while True:
@@ -202,7 +218,10 @@ class SessionStream:
                 answer = stream.receive(left)
                 failpoints.hit("client.answer.received")
                 if isinstance(answer, (Transition, Returned, Refused)) and self._outstanding.expects(answer):
+                    self._fruitless = 0
                     return answer
+            except ProtocolError as error:
+                raise self.misread(error) from error
             except (grpc.RpcError, EOFError) as error:
                 self._stream_broke(error)
                 continue
@@ -214,9 +233,10 @@ class SessionStream:
                 if answer.reason == "FENCED" and self._unheard:
                     # Maybe by an attempt of our own that has arrived late. If it was someone else, they are told now.
                     self._unheard -= 1
+                    self._count_fruitless()
                     self._drop_stream()
                     continue
-                raise self._lose(SessionLost(answer.reason, answer.detail))
+                raise self._lose(session_lost(answer.reason, answer.detail))
 
     def took(self, answer: Answer) -> None:
         """Take note that `answer` was dealt with; until then it comes again after `interrupted`."""
@@ -249,10 +269,16 @@ class SessionStream:
 
     # Broken streams
 
+    def _count_fruitless(self) -> None:
+        """Take note that the stream is over: one that breaks again and again must not be attached without a pause."""
+        stood = time.monotonic() - self._attached_at > STANDS_SECONDS
+        self._fruitless = 0 if stood else self._fruitless + 1
+
     def _stream_broke(self, error: Exception) -> None:
         code = error.code() if isinstance(error, grpc.Call) else None
-        detail = error.details() if isinstance(error, grpc.Call) else str(error)
+        detail = _details(error)
         failpoints.hit("client.stream.broken")
+        self._count_fruitless()
         self._drop_stream()
         if code is grpc.StatusCode.INVALID_ARGUMENT:
             raise self._lose(ProtocolError(f"{self.address} did not understand us: {detail}")) from error
@@ -260,8 +286,18 @@ class SessionStream:
             raise self._lose(
                 RefusedError(f"{self.address} refused a message: {detail}", "max_message_bytes")
             ) from error
-        level = logging.DEBUG if self._shared.closed else logging.WARNING  # closed: by a fork of this process
-        logger.log(level, "the stream to %s broke (%s); attaching again", self.address, detail)
+        expected = self._shared.closed or self._lost is not None  # closed: by a fork of this process
+        level = logging.DEBUG if expected else logging.WARNING
+        logger.log(level, "the stream to %s broke (%s); attaching again", self.address, printable(detail))
+
+    def misread(self, error: Exception) -> Exception:
+        """End the session, whose server does not keep to the contract; return the exception to raise.
+
+        The one point through which everything goes that reading an answer provokes: from here on, whatever uses the
+        session raises the same, and nothing waits for what will not come.
+        """
+        failure = unreadable(self.address, error)
+        return self._lose(failure) if isinstance(failure, RemoteGymError) else failure
 
     def _drop_stream(self) -> None:
         for stream in (self._stream, self._attaching):
@@ -294,10 +330,13 @@ class SessionStream:
         except TimeoutError:
             self._patience -= time.monotonic() - began
             raise
-        self._patience = self._reconnect_timeout
+        # A server that takes us back only to break the stream again wears our patience out, too.
+        spent = time.monotonic() - began
+        self._patience = self._patience - spent if self._fruitless > 1 else self._reconnect_timeout
+        self._attached_at = time.monotonic()
 
     def _attach_until(self, limit: float, deadline: float) -> None:
-        attempt, last = 0, "no answer"
+        attempt, last = max(0, self._fruitless - 1), "no answer"
         while self._stream is None:
             if self._attaching is None:
                 wait = _back_off(attempt)
@@ -315,8 +354,10 @@ class SessionStream:
                 self._attach(max(limit, time.monotonic() + 0.1), deadline)
             except (grpc.RpcError, EOFError, ValueError, _UnansweredError) as error:
                 # ValueError: the channel was closed just now, by a fork in another thread
-                last = str(error.details() if isinstance(error, grpc.Call) else error)
+                last = _details(error)
                 self._give_up_attempt()
+            except ProtocolError as error:
+                raise self.misread(error) from error
         logger.info("attached to %s again after %d attempts", self.address, attempt)
 
     def _new_stream(self) -> SessionCall:
@@ -345,9 +386,14 @@ class SessionStream:
             self._drop_stream()  # gRPC may have swallowed the answer
             raise
         if isinstance(answer, Lost):
-            raise self._lose(SessionLost(answer.reason, answer.detail))
+            raise self._lose(session_lost(answer.reason, answer.detail))
         if not isinstance(answer, Attached):
-            raise self._lose(ProtocolError(f"the server answered Attach with {type(answer).__name__}"))
+            raise ProtocolError(f"{type(answer).__name__} in answer to Attach")
+        check_lease(answer.lease_seconds)
+        if answer.highest > self._outstanding.highest:
+            raise ProtocolError(
+                f"the server has got request {answer.highest}, the last was {self._outstanding.highest}"
+            )
         failpoints.hit("client.attach.received")
         with self._sending:
             for data in self._outstanding.above(answer.highest):
@@ -378,7 +424,8 @@ class SessionStream:
         stream.half_close()
         failpoints.hit("client.close.sent")
         try:
-            while not isinstance(stream.receive(max(0.0, deadline - time.monotonic())), (Closed, Lost)):
+            # Both bounds: answers that are here already come in no time, however many there are.
+            while (left := deadline - time.monotonic()) > 0 and not isinstance(stream.receive(left), (Closed, Lost)):
                 pass
         except (grpc.RpcError, EOFError, TimeoutError, RemoteGymError):
             pass  # the lease will end it

@@ -1,7 +1,11 @@
-"""Trainer process: answers -> arrays. One copy at most; none where the caller takes views."""
+"""Trainer process: answers -> arrays. One copy at most; none where the caller takes views.
+
+`TransitionReader.read` checks whatever a server says; what comes after it relies on that.
+"""
 
 from __future__ import annotations
 
+import re
 import warnings
 from collections.abc import Iterable, Sequence
 from copy import deepcopy
@@ -17,7 +21,8 @@ from remote_gym.client.compressed import CompressedRows, Filling
 from remote_gym.errors import ProtocolError
 from remote_gym.infos import InfoBlock, unpack_infos
 from remote_gym.leaves import Array, leaves_of, rows_at, unflattener, variable_leaves_of
-from remote_gym.vector_infos import add_infos
+from remote_gym.texts import printable
+from remote_gym.vector_infos import add_infos, room_for
 
 
 @dataclass
@@ -31,11 +36,12 @@ class Part:
         terminations: (rows,) bool.
         truncations: (rows,) bool.
         blocks: Infos.
+        info_bytes: What `blocks` took on the wire.
         notes: What the client adds to infos: env index -> info.
         failures: What went wrong; the rows of these env indices hold no meaning.
         exact: By env index, what a single environment returned with its own types.
         variable: By env index, the elements of the observation's variable leaves.
-        whole: What a hosted vector environment says, see Transition.infos in the contract.
+        whole: What a hosted vector environment says: its infos, and the dtype of its rewards if that is not float64.
         unpacked: Whether some leaves were compressed, and so are arrays of our own.
         source: What it came from: a part that comes again after an interrupt is known by that.
     """
@@ -46,11 +52,12 @@ class Part:
     terminations: Array | None = None
     truncations: Array | None = None
     blocks: list[InfoBlock] = field(default_factory=list)
+    info_bytes: int = 0
     notes: dict[int, dict[str, Any]] = field(default_factory=dict)
     failures: list[Failure] = field(default_factory=list)
     exact: dict[int, dict[str, Any]] = field(default_factory=dict)
     variable: dict[int, list[Any]] = field(default_factory=dict)
-    whole: dict[str, Any] | None = None
+    whole: tuple[dict[Any, Any], np.dtype[Any] | None] | None = None
     unpacked: bool = False
     source: tuple[Any, ...] = field(default_factory=lambda: (object(),))
 
@@ -121,6 +128,11 @@ class Batch:
         """Of all parts."""
         return [failure for part in self.parts.values() for failure in part.failures]
 
+    @property
+    def notes(self) -> dict[int, dict[str, Any]]:
+        """Of all parts."""
+        return {index: note for part in self.parts.values() for index, note in part.notes.items()}
+
 
 class TransitionReader:
     """Turns answers into parts and parts into batches, and remembers the last observation of each environment.
@@ -131,6 +143,7 @@ class TransitionReader:
     def __init__(self, space: spaces.Space[Any], num_envs: int, compression: str | None = None) -> None:
         """Prepare for environments with this (single) observation space, and what the session was opened with."""
         self._leaves = leaves_of(space)
+        self._flags = [at for at, leaf in enumerate(self._leaves) if leaf.dtype.kind == "b"]
         self._compressed = None if compression is None else CompressedRows(self._leaves, compression)
         self._unflatten = unflattener(space)
         self._num_envs = num_envs
@@ -150,61 +163,113 @@ class TransitionReader:
             count: Environments of that session; None: all there are.
 
         Raises:
-            ProtocolError: Its size does not fit the spaces.
+            ProtocolError, CodecError: It does not fit the spaces, or is malformed.
+            Exception: The same; whatever else hostile bytes provoke. `SessionStream.misread` makes one error of all.
         """
+        share = _Share(answer.indices, self._num_envs if count is None else count, first)
         indices: Indices = answer.indices
         if count is not None and count != self._num_envs:  # one server of several
-            indices = range(first, first + count) if indices is None else [first + index for index in indices]
-        rows = self._num_envs if indices is None else len(indices)
+            indices = [first + index for index in share.indices]
+        rows = len(share.indices)
         part = Part(indices, self._arrays(answer, rows), failures=list(answer.failures))
         if len(answer.rewards) > 0:
             part.rewards = _flat(answer.rewards, np.float64, rows)
+            # Bytes of 0 and 1: the readers of the wire see to that.
             part.terminations = _flat(answer.terminations, np.bool_, rows)
             part.truncations = _flat(answer.truncations, np.bool_, rows)
+        elif len(answer.terminations) or len(answer.truncations):
+            raise ProtocolError("flags without rewards")
         filling = None if self._compressed is None else self._compressed.begin(part.leaves, answer)
         part.unpacked = filling is not None
         for said in answer.infos:
-            self._take(part, values.unpack(said, "infos"), first, filling)
+            self._take(part, values.unpack(said, "infos"), share, filling)
+        failed = [failure.index for failure in answer.failures]
+        if failed:
+            share.check(failed, "a failure")
         if filling is not None:
-            filling.finish([failure.index for failure in answer.failures])
+            filling.finish(failed)
+        for at in self._flags:
+            _check_flags(part.leaves[at])
+        if self._last_variable:
+            self._check_variable(part, share, failed)
         return part
 
-    def _take(self, part: Part, said: Any, first: int, filling: Filling | None) -> None:
+    def _take(self, part: Part, said: Any, share: _Share, filling: Filling | None) -> None:
         block, exact, variable, extras = said
         if block is not None:
-            infos = unpack_infos(block)
-            part.blocks.append(infos.select(np.arange(first, first + self._num_envs)) if first else infos)
-        part.exact.update(exact or {})
+            part.blocks.append(self._block(block, share))
+            part.info_bytes += len(block)
+        if exact is not None:
+            share.check(exact, "an exact value")
+            if not {dict}.issuperset(map(type, exact.values())):
+                raise ProtocolError("exact values must be dicts")
+            part.exact.update(exact)
         if variable is not None:
-            part.variable.update((first + index, row) for index, row in zip(*variable, strict=True))
-        if extras is not None and filling is not None and "compressed" in extras:
+            self._take_variable(part, variable, share)
+        if extras is None:
+            return
+        if type(extras) is not dict:
+            raise ProtocolError(f"extras of type {type(extras).__name__}")
+        if filling is not None and "compressed" in extras:
             filling.take(extras["compressed"])
-        elif extras is not None:
-            self._take_extras(part, extras, first)
+        else:
+            self._take_extras(part, extras, share)
 
-    def _take_extras(self, part: Part, extras: dict[str, Any], first: int) -> None:
-        self.frames.update((first + index, frame) for index, frame in extras.get("frames", {}).items())
+    def _block(self, data: Any, share: _Share) -> InfoBlock:
+        if type(data) is not bytes:
+            raise ProtocolError(f"an info block of type {type(data).__name__}")
+        infos = unpack_infos(data)
+        if share.said is not None:
+            share.check(infos.indices, "an info")
+        elif any(group.indices[-1] >= share.count for group in infos.groups):  # they rise
+            raise ProtocolError(f"an info of an environment beyond the {share.count} of its session")
+        return infos.select(np.arange(share.first, share.first + share.count)) if share.first else infos
+
+    def _take_variable(self, part: Part, said: Any, share: _Share) -> None:
+        indices, rows = said
+        if type(indices) is not list or type(rows) is not list or len(indices) != len(rows):
+            raise ProtocolError("variable elements must be two lists of one length")
+        share.check(indices, "a variable element")
+        columns = len(self._last_variable)
+        if any(type(row) is not list or len(row) != columns for row in rows):
+            raise ProtocolError(f"variable elements must come in lists of {columns}")
+        part.variable.update((share.first + index, row) for index, row in zip(indices, rows, strict=True))
+
+    @staticmethod
+    def _check_variable(part: Part, share: _Share, failed: Sequence[int]) -> None:
+        lacking = set(share.indices).difference(failed, (index - share.first for index in part.variable))
+        if lacking:
+            raise ProtocolError(f"the variable elements of environment {min(lacking)} are missing")
+
+    def _take_extras(self, part: Part, extras: dict[Any, Any], share: _Share) -> None:
+        frames = extras.get("frames")
+        if frames is not None:
+            share.check(frames, "a frame")
+            self.frames.update((share.first + index, frame) for index, frame in frames.items())
         if "infos" in extras:
-            part.whole = extras
-        if extras.get("dropped") and not self._warned:
+            if not isinstance(extras["infos"], dict):
+                raise ProtocolError(f"infos of type {type(extras['infos']).__name__}")
+            part.whole = extras["infos"], _rewards_dtype(extras.get("rewards_dtype"))
+        dropped = extras.get("dropped")
+        if dropped is not None and (type(dropped) is not list or not {str}.issuperset(map(type, dropped))):
+            raise ProtocolError("what was dropped must be a list of paths")
+        if dropped and not self._warned:
             self._warned = True
-            warnings.warn(
-                f"infos hold what cannot travel; left out, here and from now on: {', '.join(extras['dropped'][:8])}",
-                stacklevel=6,
-            )
+            paths = ", ".join(map(printable, dropped[:8]))
+            warnings.warn(f"infos hold what cannot travel; left out, here and from now on: {paths}", stacklevel=6)
 
     def _arrays(self, part: Transition, rows: int) -> list[Array]:
         if len(part.observations) != len(self._leaves):
             raise ProtocolError(f"{len(part.observations)} observation leaves, expected {len(self._leaves)}")
         compressed = () if self._compressed is None else self._compressed.numbers
-        try:
-            return [
-                # Without a buffer: room, to be filled.
-                np.ndarray((rows, *leaf.shape), leaf.dtype, None if at in compressed and not len(data) else data)
-                for at, (leaf, data) in enumerate(zip(self._leaves, part.observations, strict=True))
-            ]
-        except (TypeError, ValueError) as error:
-            raise ProtocolError(f"observations do not fit their space: {error}") from None
+        arrays = []
+        for at, (leaf, data) in enumerate(zip(self._leaves, part.observations, strict=True)):
+            room = at in compressed and not len(data)  # without a buffer: room, to be filled
+            if not room and len(data) != rows * leaf.row_bytes:
+                said = f"observation leaf {at} has {len(data)} bytes"
+                raise ProtocolError(f"{said}, its space says {rows} rows of {leaf.row_bytes}")
+            arrays.append(np.ndarray((rows, *leaf.shape), leaf.dtype, None if room else data))
+        return arrays
 
     # Whole batches: one row per environment
 
@@ -282,22 +347,28 @@ class TransitionReader:
         for part in batch.parts.values():
             self._remember_variable(part)
             if part.whole is not None:
-                batch.infos = part.whole["infos"]
-                if part.whole["rewards_dtype"] is not None:
-                    batch.rewards = batch.rewards.astype(part.whole["rewards_dtype"])
+                batch.infos, dtype = part.whole
+                if dtype is not None:
+                    with np.errstate(all="ignore"):  # of the very dtype that the environment has returned
+                        batch.rewards = batch.rewards.astype(dtype)
         blocks = [block for part in batch.parts.values() for block in part.blocks]
         self._aggregate(batch, blocks, range(self._num_envs))
 
     @staticmethod
     def _aggregate(batch: Batch, blocks: list[InfoBlock], everyone: Sequence[int]) -> None:
-        """Add infos, and notes of the environments `everyone`, whose rows are in this order."""
+        """Add infos, and notes of the environments `everyone`, whose rows are in this order.
+
+        Raises:
+            ProtocolError: They would take far more memory than any honest ones.
+            Exception: What Gymnasium raises, when environments disagree about the shape or type of a key.
+        """
         # In the order of rows: the first one that has a key decides the type of its array, as locally.
+        if sum(part.info_bytes for part in batch.parts.values()) * len(everyone) > _LARGE_INFOS:
+            _check_room(blocks, len(everyone))
         for block in sorted(blocks, key=lambda block: min(block.indices, default=0)):
             batch.infos = add_infos(batch.infos, block, len(everyone))
-        notes = {index: note for part in batch.parts.values() for index, note in part.notes.items()}
-        for row, index in enumerate(everyone) if notes else ():
-            if index in notes:
-                batch.infos = add_infos(batch.infos, InfoBlock.of(row, notes[index]), len(everyone))
+        if notes := batch.notes:
+            _add_notes(batch, notes, everyone)
 
     def observations(self, copy: bool) -> Any:
         """Return the last observations: writable copies, or read-only views."""
@@ -362,8 +433,73 @@ _NOTHING = np.zeros(0), np.zeros(0, np.bool_), np.zeros(0, np.bool_)
 """Rewards and flags of a batch without parts."""
 
 
+_LARGE_INFOS = 2**28
+"""Bytes of info blocks times environments, up to which nobody looks how much aggregating them takes: a key takes three
+bytes at least, and becomes about nine for each environment, so it is less than a GiB."""
+
+MAX_INFO_BYTES = 8 * 2**30
+"""Of all arrays that the infos of one batch become. A key of one environment becomes an array for all of them, so that
+64 MiB of keys could otherwise take hundreds of GiB."""
+
+
+def _check_room(blocks: Iterable[InfoBlock], num_envs: int) -> None:
+    if (size := room_for(blocks, num_envs)) > MAX_INFO_BYTES:
+        raise ProtocolError(f"infos that would take {size:,} bytes for {num_envs} environments")
+
+
+def _add_notes(batch: Batch, notes: dict[int, dict[str, Any]], everyone: Sequence[int]) -> None:
+    for key in ("remote_gym", "_remote_gym"):  # the client's own word, whatever a server may call so
+        batch.infos.pop(key, None)
+    try:
+        for row, index in enumerate(everyone):
+            if index in notes:
+                batch.infos = add_infos(batch.infos, InfoBlock.of(row, notes[index]), len(everyone))
+    except Exception as error:
+        raise ProtocolError(f"infos in which the end of an episode has no place: {error}") from error
+
+
+class _Share:
+    """Whom an answer is for, as its server counts."""
+
+    __slots__ = ("count", "first", "indices", "said")
+
+    def __init__(self, said: Indices, count: int, first: int) -> None:
+        self.said, self.count, self.first = said, count, first
+        self.indices: Sequence[int] = range(count) if said is None else said
+        if said is None:
+            return
+        if len(set(said)) != len(said) or not said or min(said) < 0 or max(said) >= count:
+            raise ProtocolError(f"an answer that names an environment twice, or beyond the {count} of its session")
+
+    def check(self, indices: Any, what: str) -> None:
+        """Refuse `indices`, a list or the keys of a dict, that are not all among those of the answer."""
+        if type(indices) not in (list, dict) or not {int}.issuperset(map(type, indices)):
+            raise ProtocolError(f"{what} without an env index")
+        if not set(indices).issubset(self.indices):
+            raise ProtocolError(f"{what} of an environment that the answer is not for")
+
+
 def _flat(data: Buffer, dtype: Any, rows: int) -> Array:
     array = np.frombuffer(bytearray(data), dtype)  # the bytearray is the copy: it is quicker than NumPy's
     if len(array) != rows:
         raise ProtocolError(f"{len(array)} rewards or flags for {rows} environments")
     return array
+
+
+def _check_flags(flags: Array) -> None:
+    """Refuse a bool that is neither 0 nor 1: NumPy relies on that, for one when it sizes what a mask selects."""
+    if flags.size and flags.view(np.uint8).max() > 1:
+        raise ProtocolError("a bool that is neither 0 nor 1")
+
+
+def _rewards_dtype(text: Any) -> np.dtype[Any] | None:
+    """Return the dtype of rewards, of which there are few: others' names make NumPy do more than look them up."""
+    if text is None:
+        return None
+    if type(text) is not str or not _REWARDS_DTYPE.fullmatch(text):
+        raise ProtocolError(f"rewards of dtype {str(text)[:40]!r}")
+    return np.dtype(text)
+
+
+_REWARDS_DTYPE = re.compile(r"[<>|][biufc]\d{1,2}|\|O")
+"""Numbers, and objects: Python's floats then, out of the float64 that travel."""

@@ -150,16 +150,21 @@ class RemoteVectorEnv(VectorEnv[Any, Any, Any]):
     def _spaces(self) -> tuple[Any, Any, Any, Any]:
         if "_batched" not in self.__dict__:
             self._fleet.dial()
-            observation, action = self._connection.observation_space, self._connection.action_space
-            self._reader = TransitionReader(observation, self.num_envs, self._arguments["compression"])
-            self._encoder = ActionEncoder(action, self._validate_actions)
-            self._exchange = Exchange(self._fleet, self._reader, self.autoreset_mode, *self._policies)
-            self._calls = Calls(self._fleet, self._exchange)
-            self._ready = Ready(self.num_envs)
-            self._batched = (
-                observation, action, batch_space(observation, self.num_envs), batch_space(action, self.num_envs)
-            )  # fmt: skip
+            try:
+                batched = self._prepare(self._connection.observation_space, self._connection.action_space)
+            except Exception as error:  # of the server's spaces, which Gymnasium cannot batch
+                raise self._connection.stream.misread(error) from error
+            self._batched = batched
         return self._batched
+
+    def _prepare(self, observation: Any, action: Any) -> tuple[Any, Any, Any, Any]:
+        """Make what depends on the spaces of a single environment, and return these and the batched ones."""
+        self._reader = TransitionReader(observation, self.num_envs, self._arguments["compression"])
+        self._encoder = ActionEncoder(action, self._validate_actions)
+        self._exchange = Exchange(self._fleet, self._reader, self.autoreset_mode, *self._policies)
+        self._calls = Calls(self._fleet, self._exchange)
+        self._ready = Ready(self.num_envs)
+        return observation, action, batch_space(observation, self.num_envs), batch_space(action, self.num_envs)
 
     @property
     def single_observation_space(self) -> Any:  # type: ignore[override]
@@ -376,11 +381,11 @@ class RemoteVectorEnv(VectorEnv[Any, Any, Any]):
         self._awaited(name)
         batch = self._batch
         assert batch is not None
-        if batch.missing and not self._exchange.busy:
+        if batch.missing > 0 and not self._exchange.busy:
             self._pending = None
             raise gymnasium.error.NoAsyncCallError(f"the {name} was interrupted before it was sent", name)
         try:
-            while batch.missing:
+            while batch.missing > 0:  # less, if a part came twice after a loss
                 for part in self._exchange.receive(timeout):
                     self._reader.add(batch, part)
                 self._exchange.took()
@@ -392,7 +397,11 @@ class RemoteVectorEnv(VectorEnv[Any, Any, Any]):
         except Exception:
             self._pending = None
             raise
-        self._reader.commit(batch)
+        try:
+            self._reader.commit(batch)
+        except Exception:  # infos that do not aggregate, as locally: the step is done, and the next one may begin
+            self._pending = None
+            raise
         if failures := batch.failures:
             self._pending = None
             raise first_failure(failures)
@@ -401,11 +410,10 @@ class RemoteVectorEnv(VectorEnv[Any, Any, Any]):
         return batch
 
     def _warn(self, batch: Batch) -> None:
-        if not self._warned and "remote_gym" in batch.infos:
-            lost = np.flatnonzero(batch.infos["_remote_gym"])
-            rows = batch.infos.get("env_id", self._everyone)
+        if not self._warned and (notes := batch.notes):
             self._warned = True
-            warn_of_losses([int(rows[row]) for row in lost], batch.infos["remote_gym"]["reason"][lost[0]])
+            lost = sorted(notes)
+            warn_of_losses(lost, notes[lost[0]]["remote_gym"]["reason"])
 
     # Batches of whoever is ready first
 

@@ -1,0 +1,149 @@
+"""Trainer process, no I/O: what a server tells when it opens a session, checked, and built into what users read."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from functools import singledispatch
+from typing import Any
+
+from gymnasium import spaces
+from gymnasium.envs.registration import EnvSpec
+
+from remote_gym import values
+from remote_gym.batches import Open, Opened
+from remote_gym.client.specs import read_spec
+from remote_gym.errors import ProtocolError
+from remote_gym.leaves import leaves_of
+from remote_gym.spaces import SpaceData, build
+from remote_gym.texts import MAX_NAME_BYTES
+
+SESSION_ID_BYTES, TOKEN_BYTES = 16, 32
+MAX_EPOCH_BYTES = 64
+
+MAX_BATCH_BYTES = 8 * 2**30
+"""Memory of the batched space of one session. `batch_space` repeats the bounds for every environment: a few bytes from
+a server would otherwise take all there is. Bounds are about 2.5 to 4 times as large as a batch of observations, and one
+message holds 1 GiB of these."""
+
+
+@dataclass(frozen=True)
+class Described:
+    """What a server tells of its environments.
+
+    Attributes:
+        observation_space: Of a single environment.
+        action_space: Of a single environment.
+        metadata: Of the hosted environment.
+        spec: Of the hosted environment; see `specs`.
+        render_mode: Of the hosted environment.
+    """
+
+    observation_space: spaces.Space[Any]
+    action_space: spaces.Space[Any]
+    metadata: dict[str, Any]
+    spec: EnvSpec | None
+    render_mode: str | None
+
+
+def check_opened(opened: Opened, asked: Open) -> None:
+    """Check what `opened` says about the session itself.
+
+    Raises:
+        ProtocolError: It does not fit what was `asked`.
+    """
+    if not asked.protocol_min <= opened.protocol <= asked.protocol_max:
+        raise ProtocolError(f"opened a session of protocol version {opened.protocol}, which was not offered")
+    for name, data, size in (("session id", opened.session_id, SESSION_ID_BYTES), ("token", opened.token, TOKEN_BYTES)):
+        if len(data) != size:
+            raise ProtocolError(f"opened a session whose {name} has {len(data)} bytes, not {size}")
+    if len(opened.server_epoch) > MAX_EPOCH_BYTES:
+        raise ProtocolError(f"opened a session whose server epoch has {len(opened.server_epoch)} bytes")
+    if len(opened.env_ids) != asked.num_envs:
+        raise ProtocolError(f"opened a session of {len(opened.env_ids)} environments, {asked.num_envs} were asked for")
+    if opened.render_mode is not None and len(opened.render_mode) > MAX_NAME_BYTES:
+        raise ProtocolError(f"opened a session whose render mode has {len(opened.render_mode):,} characters")
+    check_lease(opened.lease_seconds)
+
+
+def check_lease(seconds: float) -> None:
+    """Check a promise to keep a session.
+
+    Raises:
+        ProtocolError: It is no number of seconds.
+    """
+    if not (math.isfinite(seconds) and seconds >= 0):
+        raise ProtocolError(f"a lease of {seconds} seconds")
+
+
+def read_opened(opened: Opened, num_envs: int) -> Described:
+    """Return what `opened` tells of the environments.
+
+    Raises:
+        ProtocolError, MisuseError: It is malformed, or too large for `num_envs` environments.
+    """
+    metadata = values.unpack(opened.metadata, "metadata") if opened.metadata else {}
+    if not isinstance(metadata, dict):
+        raise ProtocolError(f"metadata of type {type(metadata).__name__}")
+    return Described(
+        _read_space(opened.observation_space, num_envs),
+        _read_space(opened.action_space, num_envs),
+        dict(metadata),
+        read_spec(opened.spec_json, opened.spec_kwargs) if opened.spec_json else None,
+        opened.render_mode,
+    )
+
+
+def _read_space(data: SpaceData, num_envs: int) -> spaces.Space[Any]:
+    space = build(data)
+    leaves_of(space)  # nested too deeply: raises
+    if (size := footprint(space) * num_envs) > MAX_BATCH_BYTES:
+        raise ProtocolError(f"a space that takes {size:,} bytes for {num_envs} environments")
+    return space
+
+
+@singledispatch
+def footprint(space: spaces.Space[Any]) -> int:
+    """Return about how many bytes `space` takes in memory, nested ones included."""
+    return 1_000
+
+
+@footprint.register(spaces.Box)
+def _(space: spaces.Box[Any]) -> int:
+    return 1_000 + space.low.nbytes + space.high.nbytes + 2 * space.low.size  # and which are bounded
+
+
+@footprint.register(spaces.MultiDiscrete)
+def _(space: spaces.MultiDiscrete[Any]) -> int:
+    return 1_000 + 2 * space.nvec.nbytes
+
+
+@footprint.register(spaces.MultiBinary)
+def _(space: spaces.MultiBinary) -> int:
+    return 1_000 + 4 * math.prod(space.shape)  # none of it now; a Box of int8 once it is batched
+
+
+@footprint.register(spaces.Text)
+def _(space: spaces.Text) -> int:
+    return 1_000 + 400 * len(space.character_list)  # in a tuple, a set, a dict and an array
+
+
+@footprint.register(spaces.Sequence)
+def _(space: spaces.Sequence) -> int:
+    return 1_000 + footprint(space.feature_space)
+
+
+@footprint.register(spaces.Graph)
+def _(space: spaces.Graph) -> int:
+    return 1_000 + footprint(space.node_space) + (0 if space.edge_space is None else footprint(space.edge_space))
+
+
+@footprint.register(spaces.OneOf)
+@footprint.register(spaces.Tuple)
+def _(space: spaces.OneOf[Any] | spaces.Tuple[Any]) -> int:
+    return 1_000 + sum(map(footprint, space.spaces))
+
+
+@footprint.register(spaces.Dict)
+def _(space: spaces.Dict) -> int:
+    return 1_000 + sum(map(footprint, space.spaces.values()))
