@@ -211,8 +211,8 @@ def pack_failure(failure: Failure) -> pb.Failure:
     )
 
 
-def read_varint(data: bytes, at: int) -> tuple[int, int]:
-    """Return the varint that begins at `at`, and where it ends.
+def read_varint(data: bytes, at: int, max_bytes: int = 5) -> tuple[int, int]:
+    """Return the varint that begins at `at`, and where it ends; lengths and keys take no more than five bytes.
 
     Raises:
         IndexError: The data ends within it.
@@ -229,8 +229,8 @@ def read_varint(data: bytes, at: int) -> tuple[int, int]:
         if byte < 0x80:
             return value, at + 1
         shift += 7
-        if shift > 63:
-            raise ProtocolError("a varint is longer than ten bytes")
+        if shift == 7 * max_bytes:
+            raise ProtocolError(f"a varint is longer than {max_bytes} bytes")
 
 
 def _fields(data: bytes, tag: int) -> dict[int, list[Any]]:
@@ -257,7 +257,7 @@ def _fields(data: bytes, tag: int) -> dict[int, list[Any]]:
             if value < 0x80:
                 at += 1
             else:
-                value, at = read_varint(data, at)
+                value, at = read_varint(data, at, 5 if key & 7 == _BYTES_TYPE else 10)
             if not 8 <= key < _KEYS_END:
                 raise ProtocolError("a field has a number that no field can have")
             if key & 7 == _BYTES_TYPE:
@@ -340,7 +340,8 @@ class _Layout:
 
     def fits(self, data: bytes) -> bool:
         # The last byte of the number ends its varint, the others do not: else the number is of another width.
-        if data[_NUMBER_AT + 4] > 0x7F or not data[_NUMBER_AT] & data[_NUMBER_AT + 3] & 0x80:
+        a, b, c, d, e = data[_NUMBER_AT : _NUMBER_AT + 5]
+        if e > 0x7F or not a & b & c & d & 0x80:
             return False
         return self.take(data) == self.constants
 

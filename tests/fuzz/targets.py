@@ -1,0 +1,239 @@
+"""Every reader of bytes that a peer has sent: what it may raise, what it may cost, and what else must hold.
+
+A new reader is a new line in `TARGETS`; everything that fuzzes takes its targets from there.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import warnings
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, fields, is_dataclass
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import numpy as np
+from fuzz import makers
+from fuzz.bounds import too_dear
+from google.protobuf.message import DecodeError
+
+from remote_gym import infos, spaces, values
+from remote_gym.batches import Bundle, Fragment, Open, Opened, Transition
+from remote_gym.errors import CodecError, MisuseError, ProtocolError
+from remote_gym.wire import frames, messages, space_pb2
+from remote_gym.wire import session_pb2 as pb
+from remote_gym.wire.spaces import read_space
+
+HERE = Path(__file__).parent
+
+
+class Finding(Exception):
+    """An input that shows a fault."""
+
+
+@dataclass(frozen=True)
+class Target:
+    """A reader.
+
+    Attributes:
+        read: From bytes to anything.
+        errors: What it may raise.
+        make: Valid input at random.
+        check: What must hold of (input, result) besides.
+    """
+
+    name: str
+    read: Callable[[bytes], Any]
+    errors: tuple[type[Exception], ...]
+    make: Callable[[Random], bytes]
+    check: Callable[[bytes, Any], None] = lambda _data, _result: None
+
+    def run(self, data: bytes) -> None:
+        """Read and check.
+
+        Raises:
+            Finding: It raised what it may not, or what must hold does not.
+        """
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("error")
+                result = self.read(data)
+        except self.errors:
+            return
+        except Exception as error:
+            raise Finding(f"{self.name}: {type(error).__name__}: {str(error)[:200]}") from error
+        self.check(data, result)
+
+    def weigh(self, data: bytes) -> None:
+        """Read for what it costs.
+
+        Raises:
+            Finding: More than its size allows.
+        """
+        if (cost := too_dear(self._quietly, data)) is not None:
+            raise Finding(f"{self.name}: {cost}")
+
+    def _quietly(self, data: bytes) -> None:
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                self.read(data)
+        except Exception:  # `run` judges them
+            return
+
+    def saved(self, folder: str) -> list[Path]:
+        """Return the committed inputs: ``corpus`` or ``findings``."""
+        return sorted(path for path in (HERE / folder / self.name).glob("*") if path.is_file())
+
+
+# What must hold besides
+
+
+def plain(message: Any) -> Any:
+    """Return `message` with every buffer as bytes, comparable."""
+    if is_dataclass(message):
+        return type(message), {f.name: plain(getattr(message, f.name)) for f in fields(message)}
+    if isinstance(message, (memoryview, bytearray, np.ndarray)):
+        return bytes(message)
+    if isinstance(message, (list, tuple)):
+        return [plain(item) for item in message]
+    return message
+
+
+def _same(data: bytes, ours: Any, theirs: Any) -> None:
+    if plain(ours) != plain(theirs):
+        raise Finding(f"{data[:100].hex()} is read as {plain(ours)}, and then as {plain(theirs)}"[:2_000])
+
+
+def _comes_back(pack: Callable[[Any], bytes], read: Callable[[bytes], Any]) -> Callable[[bytes, Any], None]:
+    """What was read is written, and read again as the same: so every field is of its type and within its range."""
+
+    def check(data: bytes, message: Any) -> None:
+        if isinstance(message, Open) and message.autoreset_mode.lstrip("-").isdigit():
+            return  # of a newer peer: read as its number, never written
+        if isinstance(message, Opened) and "{'': " in f"{message.observation_space}{message.action_space}":
+            return  # a space of an unknown kind, likewise
+        if isinstance(message, Transition) and not len(message.rewards):
+            return  # flags without rewards are never written; the client compares the numbers of rows
+        _same(data, message, read(pack(message)))
+
+    return check
+
+
+def _generated(envelope: type[Any], readers: Any) -> Callable[[bytes, Any], None]:
+    """The short way reads what the generated class reads."""
+
+    def check(data: bytes, message: Any) -> None:
+        try:
+            theirs = messages._read(envelope(), data, readers)
+        except ProtocolError as error:
+            raise Finding(f"{data[:100].hex()} is read as {plain(message)}, and then not: {error}") from None
+        _same(data, message, theirs)
+
+    return check
+
+
+# Readers that are not one function
+
+
+def _join_requests(data: bytes) -> None:
+    joiner = messages.Joiner(messages.read_client, messages.MAX_REQUEST_BYTES)
+    for frame in makers.split_frames(data):
+        joiner.feed(frame)
+        if not 0 <= joiner.held_bytes <= len(data):
+            raise Finding(f"holds {joiner.held_bytes} bytes of {len(data)}")
+
+
+def _join_answers(data: bytes) -> None:
+    """As a client does: what a bundle holds is fed as well."""
+    joiner = messages.Joiner(messages.read_server)
+    waiting = deque(makers.split_frames(data))
+    while waiting:
+        message = joiner.feed(waiting.popleft())
+        if isinstance(message, Bundle):
+            waiting.extendleft(reversed(message.messages))
+        if isinstance(message, Fragment):
+            raise Finding("a fragment came out")
+
+
+def _read_step(data: bytes) -> Any:
+    if not frames.is_step(data):
+        raise ProtocolError("nobody would read it here")
+    return frames.read_step(data)
+
+
+def _read_transition(data: bytes) -> Any:
+    if not frames.is_transition(data):
+        raise ProtocolError("nobody would read it here")
+    return frames.read_transition(data)
+
+
+def _read_space(data: bytes) -> Any:
+    message = space_pb2.Space()
+    try:
+        message.ParseFromString(data)
+    except DecodeError as error:
+        raise ProtocolError(str(error)) from None
+    return read_space(message)
+
+
+def _build_space(data: bytes) -> Any:
+    return spaces.build(_read_space(data))
+
+
+def _repack(data: bytes) -> None:
+    values.pack(values.unpack(data))
+
+
+def _survey() -> list[Target]:
+    """The server's scanner of packed values, where there is one."""
+    if not hasattr(values.scanning if importlib.util.find_spec("remote_gym.values.scanning") else None, "survey"):
+        return []
+    return [Target("survey", values.scanning.survey, (CodecError, ValueError), makers.value)]
+
+
+TARGETS = {
+    target.name: target
+    for target in (
+        Target(
+            "client",
+            messages.read_client,
+            (ProtocolError,),
+            makers.client,
+            _comes_back(messages.pack_client, messages.read_client),
+        ),
+        Target(
+            "server",
+            messages.read_server,
+            (ProtocolError,),
+            makers.server,
+            _comes_back(messages.pack_server, messages.read_server),
+        ),
+        Target("first", messages.read_first, (ProtocolError,), makers.first),
+        Target("description", messages.read_description, (ProtocolError,), makers.description),
+        Target("requests", _join_requests, (ProtocolError,), makers.requests),
+        Target("answers", _join_answers, (ProtocolError,), makers.answers),
+        Target(
+            "step",
+            _read_step,
+            (ProtocolError, frames.UnusualEncoding),
+            makers.step,
+            _generated(pb.ClientMessage, messages._READ_CLIENT),
+        ),
+        Target(
+            "transition",
+            _read_transition,
+            (ProtocolError, frames.UnusualEncoding),
+            makers.transition,
+            _generated(pb.ServerMessage, messages._READ_SERVER),
+        ),
+        Target("space", _read_space, (ProtocolError,), makers.space),
+        Target("build", _build_space, (ProtocolError, MisuseError), makers.space),
+        Target("values", values.unpack, (CodecError,), makers.value),
+        Target("repack", _repack, (CodecError,), makers.value),
+        Target("infos", infos.unpack_infos, (CodecError,), makers.info_block),
+        *_survey(),
+    )
+}
