@@ -30,8 +30,8 @@ places: a thousand of them cost half a million probes, one millisecond."""
 MAX_SAME_HASH = 16
 """Elements of one set, or keys of one dict, of the same hash. All tuples of -1 and -2 of one length have the same: this
 takes four coordinates."""
-MAX_COMPARISONS = 131_072
-"""Comparisons in one message because of equal hashes, counted per element inside what is compared: some 10 ms. A dict
-with 1,000 positions on a grid around the origin as keys takes about 400."""
+MAX_COMPARISONS = 65_536
+"""Comparisons in one message because of equal hashes, counted per element inside what is compared: at most 16 ms (two
+kinds of NumPy scalars; ints take 1 ms). A dict with 1,000 positions on a grid around the origin as keys takes some 400."""
 MAX_HOLLOW_DICTS = 8_192
 """Dicts in one message whose only key is the empty str: 2 bytes on the wire, 184 to 232 in memory."""
