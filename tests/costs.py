@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import gc
 import time
 import tracemalloc
 from collections.abc import Callable
@@ -27,7 +26,6 @@ def measure_seconds(read: Read, data: bytes, enough: float = 0.0, times: int = 5
     """Return the thread's processor time, best of `times`; of fewer once it is `enough`."""
     best = float("inf")
     for _ in range(times):
-        gc.collect()  # what others left behind is not this reader's cost
         start = time.thread_time()
         attempt(read, data)
         best = min(best, time.thread_time() - start)
@@ -38,7 +36,6 @@ def measure_seconds(read: Read, data: bytes, enough: float = 0.0, times: int = 5
 
 def measure_peak(read: Read, data: bytes) -> int:
     """Return the most bytes that Python and NumPy had allocated at once, above what they had before."""
-    gc.collect()
     tracemalloc.start()
     try:
         attempt(read, data)
