@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import collections
 import enum
+import itertools
 import math
 import struct
 import threading
@@ -563,7 +564,7 @@ def test_threads_share_the_codec() -> None:
     assert not failures
 
 
-# --- bytes that hurt ----------------------------------------------------------------------------------------------------
+# --- bytes that hurt --------------------------------------------------------------------------------------------------
 
 
 UNITS = ["", "[Y]", "[M]", "[W]", "[D]", "[h]", "[m]", "[s]", "[ms]", "[us]", "[ns]", "[ps]", "[fs]", "[as]", "[25s]"]
@@ -621,6 +622,10 @@ def _struct(*fields: Any, itemsize: Any = 64, aligned: Any = False) -> list[Any]
     return ["struct", itemsize, aligned, *fields]
 
 
+def _fields(count: int, first: int, step: int, dtype: str, itemsize: int) -> list[Any]:
+    return _struct(*[part for i in range(count) for part in (str(i), first + i * step, None, dtype)], itemsize=itemsize)
+
+
 def _nested(levels: int) -> list[Any]:
     described: Any = "|i1"
     for _ in range(levels):
@@ -628,41 +633,31 @@ def _nested(levels: int) -> list[Any]:
     return cast("list[Any]", described)
 
 
-BEYOND = [
-    -(2**63),
-    -64,
-    -1,
-    57,
-    63,
-    64,
-    65,
-    2**31 - 1,
-    2**31,
-    2**32 - 8,
-    2**63 - 1,
-    2**64 - 1,
-    2**64,
-    True,
-    0.0,
-    None,
-    "0",
-]
-HURTFUL_STRUCTS = {
+BEYOND: list[Any] = [-(2**63), -64, -1, 57, 63, 64, 65, 2**31 - 1, 2**31, 2**32 - 8, 2**63 - 1, 2**64 - 1, 2**64]
+BEYOND += [True, 0.0, None, "0"]
+SHAPELESS: list[Any] = [[], [0], [2, 0], [65], [-1], [2**63, 2], [True], [1.0], [1] * 65, [2**13] * 3]
+HURTFUL_STRUCTS: dict[str, Any] = {
     **{f"offset {offset!r}": _struct("b", offset, None, "<f8") for offset in BEYOND},
     **{f"offset {offset!r} of a subarray": _struct("b", offset, None, ["sub", "|i1", 2, 4]) for offset in BEYOND},
-    **{f"offset {offset!r} of a struct": _struct("b", offset, None, _struct("c", 0, None, "|i1", itemsize=8)) for offset in BEYOND},
-    **{f"size {size!r}": _struct("b", 0, None, "|i1", itemsize=size) for size in (0, -1, 2**26 + 1, 2**31, 2**63, True, 8.0, None)},
+    **{
+        f"offset {offset!r} of a struct": _struct("b", offset, None, _struct("c", 0, None, "|i1", itemsize=8))
+        for offset in BEYOND
+    },
+    **{
+        f"size {size!r}": _struct("b", 0, None, "|i1", itemsize=size)
+        for size in (0, -1, 2**26 + 1, 2**31, 2**63, True, 8.0, None)
+    },
     **{f"aligned {aligned!r}": _struct("b", 0, None, "|i1", aligned=aligned) for aligned in (0, 1, 2, None, "x", [])},
     **{f"name {name!r}": _struct(name, 0, None, "|i1") for name in (b"a", 3, None, ["a"], {"a": 1})},
     **{f"title {title!r}": _struct("a", 0, title, "|i1") for title in (b"a", 3, ["a"], "a", True)},
-    **{f"subarray {shape}": _struct("a", 0, None, ["sub", "|i1", *shape]) for shape in ([], [0], [2, 0], [65], [-1], [2**63, 2], [True], [1.0], [1] * 65, [2**13] * 3)},
+    **{f"subarray {shape}": _struct("a", 0, None, ["sub", "|i1", *shape]) for shape in SHAPELESS},
     "two of one name": _struct("a", 0, None, "|i1", "a", 1, None, "|i1"),
     "a title that is a name": _struct("a", 0, "b", "|i1", "b", 1, None, "|i1"),
     "over each other": _struct(*[part for i in range(5) for part in (str(i), 0, None, "|S64")]),
     "over each other below": _struct(
         *[part for i in range(3) for part in (str(i), 0, None, _struct("x", 0, None, "|S64", "y", 0, None, "|S64"))]
     ),
-    "1,001 fields": _struct(*[part for i in range(1001) for part in (str(i), 0, None, "|i1")], itemsize=4096),
+    "1,001 fields": _fields(1001, 0, 1, "|i1", 4096),
     "nested": _nested(9),
     "nested without end": _nested(300),
     "no fields, no size": _struct(itemsize=0),
@@ -670,7 +665,7 @@ HURTFUL_STRUCTS = {
     "empty": [],
     "unknown": ["union", "<f8"],
     "a list of kinds": [["struct"], 8, False],
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("described", HURTFUL_STRUCTS.values(), ids=HURTFUL_STRUCTS.keys())
@@ -740,7 +735,7 @@ def test_large_ints() -> None:
             unpack(_array("<f8", b"", *shape))
 
 
-# --- hash tables --------------------------------------------------------------------------------------------------------
+# --- hash tables ------------------------------------------------------------------------------------------------------
 
 
 def _tagged(code: int, items: list[Any]) -> bytes:
@@ -769,7 +764,7 @@ COLLIDING: dict[str, list[Any]] = {
     "frozensets": [frozenset({_signs(i, 7)}) for i in range(100)],
     "too many": [*range(1_001)],
     "too many, mixed": [*map(str, range(1_000)), 1],
-    "long": [(*range(10_000), *_signs(i, 3)) for i in range(8)],
+    "long": [(*range(2_000), *_signs(i, 3)) for i in range(8)],
     "nested frozensets": [
         frozenset(frozenset({_signs(j if j != i else 15 - j, 4), i}) for j in range(15)) for i in range(7)
     ],
@@ -803,7 +798,7 @@ LEGITIMATE: list[Any] = [
     dict.fromkeys(GRID, 1.5),
     {(x, y, z) for x in range(-5, 5) for y in range(-5, 5) for z in range(-5, 5)},
     {_signs(i, 4) for i in range(16)},
-    {frozenset({a, b}): 1 for a, b in zip(GRID, GRID[1:], strict=False)},
+    {frozenset({a, b}): 1 for a, b in itertools.pairwise(GRID)},
     {((x, y), (y, x)) for x, y in GRID},
     frozenset(np.int64(i) for i in range(1_000)),
     {-1, -2, -1.5, None, "a", b"a", True},
@@ -846,7 +841,7 @@ def test_dicts_with_nothing_but_an_empty_key() -> None:
             unpack(b"\xdd" + times.to_bytes(4, "big") + item * times)
 
 
-# --- what reading costs -------------------------------------------------------------------------------------------------
+# --- what reading costs -----------------------------------------------------------------------------------------------
 
 
 def _many(item: bytes, nbytes: int = 60_000) -> bytes:
@@ -866,8 +861,15 @@ DEARER = {
     **{f"empty {name}": _many(item) for name, item in (("dict", b"\x80"), ("list", b"\x90"), ("str", b"\xa0"))},
     **{f"empty extension {code}": _many(_tag(code)) for code in (16, 18, 19, 20, 99)},
     **{f"nothing but tag {code}": _many(b"\x91" + _tag(code)) for code in range(1, 10)},
-    **{f"scalar {32 + i}": _many(msgpack.packb(msgpack.ExtType(32 + i, bytes(np.dtype(kind).itemsize)))) for i, kind in enumerate(values.NUMBER_SCALARS)},
-    **{f"{kind} of {n}": _many(bytes([0x91 + n]) + _tag(code) + bytes(range(n))) for n in (1, 5, 8, 14) for kind, code in (("tuple", 1), ("set", 2), ("frozenset", 3))},
+    **{
+        f"scalar {32 + i}": _many(msgpack.packb(msgpack.ExtType(32 + i, bytes(np.dtype(kind).itemsize))))
+        for i, kind in enumerate(values.NUMBER_SCALARS)
+    },
+    **{
+        f"{kind} of {n}": _many(bytes([0x91 + n]) + _tag(code) + bytes(range(n)))
+        for n in (1, 5, 8, 14)
+        for kind, code in (("tuple", 1), ("set", 2), ("frozenset", 3))
+    },
     "small dicts": _many(b"\x81\xa1a\x80"),
     "small dicts with an int as key": _many(b"\x93" + _tag(4) + b"\x01\x80"),
     "small ordered dicts": _many(b"\x93" + _tag(5) + b"\xa0\x80"),
@@ -877,21 +879,31 @@ DEARER = {
     "arrays of text": _many(_array("<U1", bytes(4), 1)),
     "arrays of structs": _many(_array(["struct", 1, False, "a", 0, None, "|i1"], bytes(1), 1)),
     "arrays of nested structs": _many(_array(_nested(8), bytes(64), 1)),
-    "arrays of 900 fields": _many(_array(_struct(*[part for i in range(900) for part in (str(i), i, None, "|i1")], itemsize=1000), bytes(1000), 1)),
-    "arrays of 900 fields outside": _many(_array(_struct(*[part for i in range(900) for part in (str(i), i + 101, None, "|i1")], itemsize=1000), bytes(1000), 1)),
+    "arrays of 900 fields": _many(_array(_fields(900, 0, 1, "|i1", 1000), bytes(1000), 1)),
+    "arrays of 900 fields outside": _many(_array(_fields(900, 101, 1, "|i1", 1000), bytes(1000), 1)),
     "dates": _many(msgpack.packb([msgpack.ExtType(9, b""), "<M8[s]", bytes(8)])),
     "object arrays of one": _many(b"\x93" + _tag(8) + b"\x00\xc0"),
     "an object array of dicts": _all_in_one(_tag(8) + b"\x01\xcd\xea\x60", 60_003, b"\x80" * 60_000),
     "a tuple of dicts": _all_in_one(_tag(1), 60_001, b"\x80" * 60_000),
     "an array of 60,000 axes": _all_in_one(_tag(7) + b"\xa2<l\xc4\x00", 60_003, b"\x00" * 60_000),
-    **{f"{name}, {levels} levels": _many(item * levels + b"\xc0") for levels in (31, 1_000) for name, item in (
-        ("lists", b"\x91"), ("dicts", b"\x81\xa1a"), ("hollow dicts", b"\x81\xa0"), ("tuples", b"\x92" + _tag(1)), ("frozensets", b"\x92" + _tag(3)),
-        ("ordered dicts", b"\x93" + _tag(5) + b"\xc0"), ("object arrays", b"\x93" + _tag(8) + b"\x00"))},
+    **{
+        f"{name}, {levels} levels": _many(item * levels + b"\xc0")
+        for levels in (31, 1_000)
+        for name, item in (
+            ("lists", b"\x91"),
+            ("dicts", b"\x81\xa1a"),
+            ("hollow dicts", b"\x81\xa0"),
+            ("tuples", b"\x92" + _tag(1)),
+            ("frozensets", b"\x92" + _tag(3)),
+            ("ordered dicts", b"\x93" + _tag(5) + b"\xc0"),
+            ("object arrays", b"\x93" + _tag(8) + b"\x00"),
+        )
+    },
     "keys that share their low bits": _tagged(2, [i << 32 for i in range(1_000)]),
     "surrogates": _many(b"\xa3\xed\xa0\x80"),
-    "overlapping fields": _array(_struct(*[part for i in range(900) for part in (str(i), 0, None, "|S25000")], itemsize=25_000), bytes(25_000), 1),
+    "overlapping fields": _array(_fields(900, 0, 0, "|S25000", 25_000), bytes(25_000), 1),
     "twenty axes of no bytes": _array("|V0", b"", *[7] * 20),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("message", DEARER.values(), ids=DEARER.keys())

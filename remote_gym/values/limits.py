@@ -29,7 +29,7 @@ MAX_KEYS = 1_000
 places: a thousand of them cost half a million probes, one millisecond."""
 MAX_COMPARISONS = 65_536
 """Comparisons in one message because of equal hashes, counted per element inside what is compared: 1 ms of ints, 16 ms
-of the dearest pair of NumPy scalars. All tuples of -1 and -2 have one hash: a dict whose 1,000 keys are positions around
-the origin takes some 400 comparisons, one whose keys are frozensets of two neighbours some 13,000."""
+of the dearest pair of NumPy scalars. All tuples of -1 and -2 have one hash: a dict with 1,000 positions around
+the origin as keys takes some 400 comparisons, one with frozensets of two neighbours some 13,000."""
 MAX_HOLLOW_DICTS = 8_192
 """Dicts in one message whose only key is the empty str: 2 bytes on the wire, 184 to 232 in memory."""
