@@ -1,6 +1,6 @@
 """No I/O: what a description of spaces (`remote_gym.spaces`) may ask for; decided before anything is built.
 
-A description comes from a peer: a server that a client meets for the first time, or a worker that runs anybody's code. It
+A description comes from a peer: a server that a client meets for the first time, a worker that runs anybody's code. It
 is examined in Python's ints, so that no number in it overflows, and in sum, so that many spaces below a limit do not
 exceed it together.
 """

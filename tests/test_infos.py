@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import collections
+import contextlib
 from typing import Any
 
 import numpy as np
 import pytest
+from costs import assert_cheap
 from gymnasium.vector import VectorEnv
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -312,6 +314,30 @@ MALFORMED: list[Any] = [
     [(INDICES.reshape(1, 2), [], {})],
     [([0, 1], [], {})],
     [(INDICES, [], {}), (INDICES, [], {})],
+    [(INDICES, [], {})],
+    [(INDICES, [], {"a": {}})],
+    [(INDICES, [], {"a": [1, 2], "b": {"c": {}}})],
+    [(INDICES, [], {"a": np.zeros((2, 0))})],
+    [(INDICES, [], {"a": {"b": {"c": {"d": {"e": [1, 2]}}}}})],
+    [(INDICES + 2**31, [], [{}, {}])],
+    [(INDICES + 2**31 - 1, [], [{}, {}])],
+    [(np.array([0, 2**63 - 1]), [], [{}, {}])],
+    [(np.array([0, -1]), [], [{}, {}])],
+    [(INDICES, (), [{}, {}])],
+    [(INDICES, {}, [{}, {}])],
+    [(INDICES, "ab", [{}, {}])],
+    [(INDICES, np.zeros((2, 2)), [{}, {}])],
+    [(INDICES, [(1, 2, 3)], [{}, {}])],
+    [(INDICES, [("scalar", MATRIX.astype("U1"))], {"a": 0})],
+    [(INDICES, [("scalar", np.zeros((1, 2), "i4,f4"))], {"a": 0})],
+    [[INDICES, [], [{}, {}]]],
+    ((INDICES, [], [{}, {}]),),
+    {0: (INDICES, [], [{}, {}])},
+    np.zeros((2, 3)),
+    np.zeros((2**20, 0)),
+    {"a", "b", "c"},
+    None,
+    b"abc",
     [(INDICES + 5, [], {}), (INDICES, [], {})],
 ]
 
@@ -347,3 +373,95 @@ def test_every_truncated_block_is_refused() -> None:
     for end in range(1, len(SEED)):
         with pytest.raises(CodecError):
             unpack_infos(SEED[:end])
+
+
+# --- blocks that hurt -------------------------------------------------------------------------------------------------
+
+
+def test_dicts_and_arrays_of_nothing_come_back() -> None:
+    rows: Rows = [(env, {"a": {}, "b": np.zeros((0, 2)), "c": {"d": {}}, "e": env}) for env in range(20)]
+    assert same(list(travel(rows).rows()), rows)
+    assert same(add_infos({}, travel(rows), 20), gymnasium_infos(rows, 20))
+
+
+def test_deeply_nested_dicts_come_back() -> None:
+    def nested(env: int, levels: int) -> Any:
+        return {"k": nested(env, levels - 1), "n": float(env)} if levels else env
+
+    for levels in range(1, 9):
+        rows: Rows = [(env, nested(env, levels)) for env in range(8)]
+        assert same(list(travel(rows).rows()), rows)
+
+
+def test_arrays_of_many_axes_come_back() -> None:
+    for axes in (15, 16, 17, 31):
+        rows: Rows = [(env, {"a": np.full((1,) * axes, env)}) for env in range(8)]
+        assert same(list(travel(rows).rows()), rows)
+
+
+KEYS_3 = [f"{i:03x}" for i in range(4_000)]
+MANY = np.arange(1_000)
+HURTFUL = {
+    "dicts of nothing": [(MANY, [], {key: {} for key in KEYS_3})],
+    "arrays of nothing": [(MANY, [], {key: np.zeros((1_000, 0)) for key in KEYS_3[:1_000]})],
+    "more values than a message may have items": [
+        (MANY, [("bool", np.zeros((1_001, 1_000), bool))], dict.fromkeys(KEYS_3[:1_001], 0))
+    ],
+    "the same in two groups": [
+        (MANY[half], [("bool", np.zeros((1_100, 500), bool))], dict.fromkeys(KEYS_3[:1_100], 0))
+        for half in (slice(0, 1_000, 2), slice(1, 1_000, 2))
+    ],
+}
+COSTLY = {
+    **HURTFUL,
+    "columns of one row": [(MANY[:1], [("bool", np.zeros((4_000, 1), bool))], dict.fromkeys(KEYS_3, 0))],
+    "columns of four rows": [(MANY[:4], [("int", np.zeros((4_000, 4), "<i8"))], dict.fromkeys(KEYS_3, 0))],
+    "arrays": [(MANY[:2], [], {key: np.zeros(2, "i1") for key in KEYS_3})],
+    "lists": [(MANY[:2], [], {key: [1, 2] for key in KEYS_3})],
+    "rows": [(np.arange(20_000), [("bool", np.zeros((1, 20_000), bool))], {"a": {"b": {"c": 0}}})],
+    "packed rows": [(np.arange(20_000), [], [{}] * 20_000)],
+    "tables": [(MANY[:1], [("bool", np.zeros((1, 1), bool))] * 4_000, {"a": 0})],
+    "groups": [(np.array([env]), [], [{}]) for env in range(4_000)],
+    "an odd table at the end": [(MANY[:1], [("bool", np.zeros((1, 1), bool))] * 4_000 + [None], {"a": 0})],
+}
+
+
+@pytest.mark.parametrize("wire", HURTFUL.values(), ids=HURTFUL.keys())
+def test_few_bytes_do_not_claim_many_values(wire: Any) -> None:
+    with pytest.raises(CodecError):
+        unpack_infos(pack(wire))
+
+
+@pytest.mark.parametrize("wire", COSTLY.values(), ids=COSTLY.keys())
+def test_no_block_costs_more_than_its_bytes(wire: Any) -> None:
+    assert_cheap(unpack_infos, pack(wire))
+    assert_cheap(lambda data: [*unpack_infos(data).rows()], pack(wire))
+
+
+def test_no_more_values_are_packed_than_are_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(infos, "MAX_ITEMS", 100)
+    fits = [{"a": env, "b": np.ones(2), "c": {"d": 1.0}} for env in range(20)]  # five values each, dicts among them
+    assert len(list(unpack_infos(pack_infos(range(20), fits)).rows())) == 20
+    for much in ([*fits, fits[0]], [*fits, *({"z": 1} for _ in range(4))]):
+        with pytest.raises(CodecError, match="more than 100 values in one block; send"):
+            pack_infos(range(len(much)), much)
+
+
+def test_readers_can_say_how_many_envs_there_are() -> None:
+    data = pack_infos([0, 5], [{"a": 1}, {"b": 2}])
+    assert unpack_infos(data, num_envs=6).indices == [0, 5]
+    with pytest.raises(CodecError, match="infos of step: info for env 5, but there are 5 envs"):
+        unpack_infos(data, "infos of step", num_envs=5)
+    assert unpack_infos(b"", num_envs=0).groups == ()
+    with pytest.raises(CodecError, match="env 5, but there are 3"):
+        unpack_infos(data).select(np.arange(3))
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.data())
+def test_only_codec_errors_leave(data: st.DataObject) -> None:
+    anything = st.sampled_from([INDICES, MATRIX, [], {}, (), 0, "float", None, b"", {"a": 0}, [{}, {}], np.zeros(())])
+    group = st.tuples(anything, anything, anything) | st.lists(anything).map(tuple) | anything
+    wire = data.draw(st.lists(group, max_size=3) | anything)
+    with contextlib.suppress(CodecError):
+        list(unpack_infos(pack(wire)).rows())

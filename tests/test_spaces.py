@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import re
+import time
+import tracemalloc
 from collections import OrderedDict
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import pytest
+from costs import assert_cheap
 from gymnasium import spaces
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -16,7 +20,8 @@ from sameness import assert_same
 from toys import SPACES, CustomSpace
 
 from remote_gym.errors import MisuseError
-from remote_gym.space_checks import MAX_SPACE_NODES
+from remote_gym.leaves import MAX_SPACE_DEPTH
+from remote_gym.space_checks import MAX_SPACE_BYTES, MAX_SPACE_NODES, MAX_TEXT_CHARACTERS, MAX_TEXT_LENGTH
 from remote_gym.spaces import build, describe
 from remote_gym.wire import space_pb2
 from remote_gym.wire.spaces import pack_space, read_space
@@ -162,9 +167,9 @@ BOX = {"dtype": "<f4", "shape": [2], "low": b"\0" * 4, "high": b"\0" * 4}
         ({"box": {**BOX, "low": b"\0" * 3}}, "malformed"),
         ({"box": {**BOX, "low": b""}}, "0 values"),
         ({"box": {**BOX, "dtype": "O"}}, "the dtype 'O' is not allowed"),
-        ({"box": {**BOX, "dtype": "nonsense"}}, "malformed"),
+        ({"box": {**BOX, "dtype": "nonsense"}}, "the dtype 'nonsense' is not allowed"),
         ({"box": {**BOX, "dtype": "<U4"}}, "not allowed"),
-        ({"discrete": {"dtype": "<i8", "n": b"", "start": b""}}, "malformed"),
+        ({"discrete": {"dtype": "<i8", "n": b"", "start": b""}}, "0 values"),
         ({"discrete": {"dtype": "<i8", "n": b"\0" * 8, "start": b"\0" * 8}}, "malformed"),
         ({"discrete": {"dtype": "<f8", "n": b"\0" * 8, "start": b"\0" * 8}}, "not allowed"),
         ({"multi_binary": {"shape": [], "flat": True}}, "malformed"),
@@ -187,3 +192,214 @@ def test_random_bytes_build_a_space_or_raise_misuse(data: bytes) -> None:
         return
     with contextlib.suppress(MisuseError):
         build(read_space(message))
+
+
+# --- descriptions that hurt -------------------------------------------------------------------------------------------
+
+
+DISCRETE = {"discrete": {"dtype": "<i8", "n": b"\3" + bytes(7), "start": bytes(8)}}
+TEXT = {"min_length": 0, "max_length": 5, "characters": "abc"}
+UNSIGNED = {"dtype": "|u1", "shape": [2], "low": b"\0", "high": b"\1"}
+
+
+def box(*shape: Any, **fields: Any) -> dict[str, Any]:
+    return {"box": {**UNSIGNED, "shape": list(shape), **fields}}
+
+
+def multi(*shape: Any, **fields: Any) -> dict[str, Any]:
+    return {
+        "multi_discrete": {
+            "dtype": "<i8",
+            "shape": list(shape),
+            "nvec": DISCRETE["discrete"]["n"],
+            "start": bytes(8),
+            **fields,
+        }
+    }
+
+
+def nested(wrap: Callable[[Any], Any], levels: int, inner: Any = DISCRETE) -> Any:
+    data = inner
+    for _ in range(levels):
+        data = wrap(data)
+    return data
+
+
+WRAPS: dict[str, Callable[[Any], Any]] = {
+    "tuple": lambda data: {"tuple": {"spaces": [data]}},
+    "dict": lambda data: {"dict": {"keys": ["k"], "spaces": [data], "sort_keys": True}},
+    "one of": lambda data: {"one_of": {"spaces": [data]}},
+    "sequence": lambda data: {"sequence": {"feature": data, "stack": False}},
+}
+TEXTS_FOR_NUMPY = [
+    "m8[s/0]",
+    "<m8[s/0]",
+    "f8,f8",
+    "<f8,<f8",
+    "(9,)f8",
+    "<M8[s]",
+    "|V8",
+    "|S1",
+    "<c8",
+    ">f4",
+    "f4",
+    "O",
+    "",
+    "a" * 9_999,
+]
+
+HURTFUL: dict[str, Any] = {
+    **{
+        f"dtype {text[:9]}": data
+        for text in TEXTS_FOR_NUMPY
+        for data in (box(1, dtype=text, low=bytes(8), high=bytes(8)),)
+    },
+    **{f"multi dtype {text[:9]}": multi(1, dtype=text) for text in [*TEXTS_FOR_NUMPY, "<f8", "|b1"]},
+    **{
+        f"discrete dtype {str(text)[:9]}": {"discrete": {**DISCRETE["discrete"], "dtype": text}}
+        for text in [*TEXTS_FOR_NUMPY, None, 3]
+    },
+    **{f"length {length!r}": box(length) for length in (-1, 2**63, 2**64, 2**70, 1.0, True, None, "3", [3])},
+    **{f"multi length {length!r}": multi(length) for length in (-1, 2**63, 2**64, 1.0, True, None)},
+    **{
+        f"binary length {length!r}": {"multi_binary": {"shape": [length], "flat": flat}}
+        for length in (-1, 0, 2**40, 1.0, True)
+        for flat in (True, False)
+    },
+    "many axes": box(*[1] * 65),
+    "many axes of two": box(*[2] * 64),
+    "no bytes and large": box(0, 2**40),
+    "one box": box(MAX_SPACE_BYTES // 4),
+    "boxes": {"tuple": {"spaces": [box(64 << 20)] * 4}},
+    "many boxes": {"tuple": {"spaces": [box(1 << 20)] * 64}},
+    "many boxes, deep": nested(WRAPS["dict"], 5, {"tuple": {"spaces": [box(1 << 20)] * 64}}),
+    "multi discretes": {"tuple": {"spaces": [multi(1 << 20)] * 16}},
+    "multi binaries": {"tuple": {"spaces": [{"multi_binary": {"shape": [1 << 26], "flat": True}}] * 5}},
+    "texts": {"tuple": {"spaces": [{"text": {**TEXT, "characters": "x" * MAX_TEXT_CHARACTERS}}] * 11}},
+    "one text": {"text": {**TEXT, "characters": "x" * (MAX_TEXT_CHARACTERS + 1)}},
+    **{
+        f"text {low!r}..{high!r}": {"text": {**TEXT, "min_length": low, "max_length": high}}
+        for low, high in ((6, 5), (-1, 5), (0, MAX_TEXT_LENGTH + 1), (0, 2**64), (True, 5), (0, 5.0), (None, 5))
+    },
+    "text of a lone surrogate": {"text": {**TEXT, "characters": "a\ud800"}},
+    "text of no str": {"text": {**TEXT, "characters": 5}},
+    "stacks of a box": nested(lambda data: {"sequence": {"feature": data, "stack": True}}, 6, box(1 << 18)),
+    "stacks": nested(lambda data: {"sequence": {"feature": data, "stack": True}}, 16),
+    **{
+        f"nested {name}": nested(wrap, levels)
+        for name, wrap in WRAPS.items()
+        for levels in (MAX_SPACE_DEPTH + 1, 100, 5_000)
+    },
+    "two keys": {"dict": {"keys": ["a", "a"], "spaces": [DISCRETE] * 2}},
+    "a key too many": {"dict": {"keys": ["a", "b"], "spaces": [DISCRETE]}},
+    "a key that is no str": {"dict": {"keys": [1], "spaces": [DISCRETE]}},
+    "a key of a lone surrogate": {"dict": {"keys": ["\udcff"], "spaces": [DISCRETE]}},
+    "keys of megabytes": {"dict": {"keys": [str(i) + "x" * 2**20 for i in range(65)], "spaces": [DISCRETE] * 65}},
+    "graph of texts": {"graph": {"node": {"text": TEXT}}},
+    "graph of graphs": {"graph": {"node": {"graph": {"node": DISCRETE}}}},
+    "one of none": {"one_of": {"spaces": []}},
+    "discrete of none": {"discrete": {**DISCRETE["discrete"], "n": bytes(8)}},
+    "discrete of less than none": {"discrete": {**DISCRETE["discrete"], "n": b"\xff" * 8}},
+    "discrete of two": {"discrete": {**DISCRETE["discrete"], "n": b"\1" * 16}},
+    "multi discrete of none": multi(3, nvec=bytes(8)),
+    "upside down": box(2, low=b"\2", high=b"\1"),
+    "upside down, many short axes": box(*[2] * 22, low=b"\2", high=b"\1"),
+    "nan": box(*[2] * 20, dtype="<f4", low=np.float32("nan").tobytes(), high=np.float32(1).tobytes()),
+    "inf below": box(*[2] * 20, dtype="<f4", low=np.float32("inf").tobytes(), high=np.float32("inf").tobytes()),
+    "inf above": box(*[2] * 20, dtype="<f4", low=np.float32("-inf").tobytes(), high=np.float32("-inf").tobytes()),
+    "bools of two": box(2, dtype="|b1", high=b"\2"),
+    "text as bytes": box(1, low="\0"),
+    "a list": [],
+    "nothing": None,
+    "an int": 7,
+    "two kinds": {**DISCRETE, "text": TEXT},
+    "no kind": {None: {}},
+    "a huge kind": {"x" * 10_000_000: {}},
+    "no fields": {"box": {}},
+    "fields that are none": {"box": None},
+}
+
+
+@pytest.mark.parametrize("data", HURTFUL.values(), ids=HURTFUL.keys())
+def test_descriptions_that_hurt_are_misuse_and_cost_nothing(data: Any) -> None:
+    tracemalloc.start()
+    started = time.thread_time()
+    try:
+        with pytest.raises(MisuseError) as caught:
+            build(data)
+        assert time.thread_time() - started < 1
+        assert tracemalloc.get_traced_memory()[1] < 64 * 2**20
+    finally:
+        tracemalloc.stop()
+    assert len(str(caught.value)) < 2_000
+
+
+@pytest.mark.parametrize("text", TEXTS_FOR_NUMPY, ids=lambda text: text[:9])
+def test_numpy_sees_no_dtype_of_a_peer(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(np, "dtype", lambda *_args, **_kwargs: pytest.fail("NumPy saw it"))
+    with pytest.raises(MisuseError, match="not allowed"):
+        build(multi(1, dtype=text))
+
+
+@pytest.mark.parametrize("wrap", WRAPS.values(), ids=WRAPS.keys())
+def test_spaces_at_the_limit_of_depth_are_built(wrap: Callable[[Any], Any]) -> None:
+    data = nested(wrap, MAX_SPACE_DEPTH)
+    assert describe(build(data)) == data
+
+
+def test_spaces_at_the_other_limits_are_built() -> None:
+    assert build(box(16 << 20)).shape == (16 << 20,)
+    assert build({"text": {**TEXT, "max_length": MAX_TEXT_LENGTH}}) == spaces.Text(
+        MAX_TEXT_LENGTH, min_length=0, charset="abc"
+    )
+    assert len(build({"tuple": {"spaces": [DISCRETE] * (MAX_SPACE_NODES - 1)}}).spaces) == MAX_SPACE_NODES - 1  # type: ignore[attr-defined]
+    assert build(nested(lambda data: {"sequence": {"feature": data, "stack": True}}, 4)).stack  # type: ignore[attr-defined]
+
+
+def test_a_description_is_as_cheap_as_its_bytes() -> None:
+    def read(data: bytes) -> Any:
+        message = space_pb2.Space()
+        message.ParseFromString(data)
+        return build(read_space(message))
+
+    for data in ({"tuple": {"spaces": [box(1 << 26)] * 2_000}}, {"tuple": {"spaces": [multi(*[1 << 20] * 9)] * 500}}):
+        assert_cheap(read, pack_space(data).SerializeToString())
+
+
+def _deep_space(levels: int) -> spaces.Space[Any]:
+    space: spaces.Space[Any] = spaces.Discrete(2)
+    for level in range(levels):
+        space = (spaces.Tuple((space,)), spaces.Sequence(space), spaces.OneOf((space,)))[level % 3]
+    return space
+
+
+@pytest.mark.parametrize(
+    "make, message",
+    [
+        (lambda: spaces.Dict({"\ud800": spaces.Discrete(2)}), "Dict space cannot travel.*surrogate"),
+        (
+            lambda: spaces.Tuple((spaces.Text(3, charset="a\udcff"),)),
+            r"Tuple space cannot travel.*surrogate.* at \[0\]",
+        ),
+        (
+            lambda: spaces.Text(3, charset="".join(map(chr, range(0x10000, 0x10000 + MAX_TEXT_CHARACTERS + 1)))),
+            "65,536 characters",
+        ),
+        (lambda: spaces.Text(2**31), "lengths of a Text"),
+        (lambda: spaces.Dict({"a": spaces.Dict({"b": spaces.MultiBinary(2**30)})}), r"too large.* at \['a'\]\['b'\]"),
+        (lambda: _deep_space(MAX_SPACE_DEPTH + 1), "deeper than 16"),
+        (lambda: spaces.Dict({3 * "x" * 2**26: spaces.Discrete(2)}), "too large"),
+        (lambda: spaces.Tuple([spaces.Discrete(2)] * MAX_SPACE_NODES), "more than 4,096 spaces"),
+    ],
+)
+def test_spaces_that_cannot_travel_are_refused_where_they_are_described(make: Any, message: str) -> None:
+    with pytest.raises(MisuseError, match=message) as caught:
+        describe(make())
+    assert len(str(caught.value)) < 2_000
+    str(caught.value).encode()
+
+
+def test_big_endian_spaces_arrive_with_the_same_numbers() -> None:
+    space = spaces.Box(np.array([1, 2], ">f4"), np.array([3, 4], ">f4"), dtype=np.dtype(">f4"))  # type: ignore[arg-type]
+    rebuilt: Any = build(describe(space))
+    assert rebuilt.low.tolist() == [1, 2] and rebuilt.high.tolist() == [3, 4]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import collections
 import enum
+import itertools
 import math
 import struct
 import threading
@@ -13,13 +14,14 @@ from typing import Any, cast
 import msgpack
 import numpy as np
 import pytest
+from costs import assert_cheap
 from gymnasium.spaces import GraphInstance
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from remote_gym import values
 from remote_gym.errors import CodecError
-from remote_gym.values import MAX_BYTES, MAX_DEPTH, encoding, pack, pack_lossy, scanning, unpack
+from remote_gym.values import MAX_BYTES, MAX_DEPTH, encoding, pack, pack_lossy, scanning, simple_dtype, unpack
 from remote_gym.values.scanning import scan, skip
 
 
@@ -439,6 +441,16 @@ MALFORMED = {
     "array of structs beyond their size": _array(["struct", 8, False, "a", 4, None, "<f8"], bytes(8), 1),
     "array of structs before their start": _array(["struct", 8, False, "a", -4, None, "<f8"], bytes(8), 1),
     "array of unfinished structs": _array(["struct", 8, False, "a"], bytes(8), 1),
+    "array of no bytes": _array("<f8", [], 0),
+    "array of text as bytes": _array("|S1", "a", 1),
+    "array in sub form": _array(["sub", "<f8", 2], bytes(16), 1),
+    "array of structs of subarrays of subarrays": _array(
+        ["struct", 8, False, "a", 0, None, ["sub", ["sub", "|i1", 2], 4]], bytes(8), 1
+    ),
+    "object array whose axes are no int": msgpack.packb([msgpack.ExtType(8, b""), "1", 1, None]),
+    "object array with too many axes": msgpack.packb([msgpack.ExtType(8, b""), 65, *[1] * 65, None]),
+    "set of one element, 300 times": msgpack.packb([msgpack.ExtType(2, b""), *[7] * 300]),
+    "int of too many bytes": msgpack.packb(msgpack.ExtType(16, bytes(65_537))),
     "array of huge subarrays": _array(["sub", "<f8", 2**40], bytes(8), 1),
     "array of subarrays of negative size": _array(["sub", "<f8", -1], bytes(8), 1),
     "object array with too few elements": msgpack.packb([msgpack.ExtType(8, b""), 1, 2, None]),
@@ -550,3 +562,367 @@ def test_threads_share_the_codec() -> None:
     for thread in threads:
         thread.join()
     assert not failures
+
+
+# --- bytes that hurt --------------------------------------------------------------------------------------------------
+
+
+UNITS = ["", "[Y]", "[M]", "[W]", "[D]", "[h]", "[m]", "[s]", "[ms]", "[us]", "[ns]", "[ps]", "[fs]", "[as]", "[25s]"]
+
+
+@pytest.mark.parametrize("unit", [*UNITS, "[2147483647Y]"])
+@pytest.mark.parametrize("kind", ["m8", "M8"])
+def test_every_unit_travels(kind: str, unit: str) -> None:
+    if kind == "m8" or unit:
+        array = np.zeros(2, np.dtype(f"<{kind}{unit}"))
+        assert identical(array, unpack(pack(array)))
+
+
+HURTFUL_TEXTS = [
+    *(
+        f"<{kind}[{unit}]"
+        for kind in ("m8", "M8")
+        for unit in ("s/0", "s/1", "7s/3", "0D", "007s", "-1s", "2147483648s")
+    ),
+    *(f"<{kind}[{unit}]" for kind in ("m8", "M8") for unit in ("99999999999s", "B", "x", "μs", "generic", "S", "")),
+    *("|V0", "|S0", "<U0", "|S", "<U", "|V", "<U16777217", "|S67108865", "|V999999999", "<U00000001"),
+    *("f8", "=f8", "<f3", "<i16", "<u0", "<b1,", "f8,f8", "(9,)f8", "<f8,<f8", "<f٨", "", "<", "O", "|O", "object"),
+    *("<f8\n", " <f8", "i4[", "a" * 100_000),
+]
+
+
+@pytest.mark.parametrize("text", HURTFUL_TEXTS, ids=lambda text: text[:20])
+def test_texts_that_numpy_must_not_see(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    messages = [
+        _array(text, bytes(8), 1),
+        _array(text, b"", *[7] * 20),
+        _array(text, b"", 0),
+        _array(["struct", 8, False, "a", 0, None, text], bytes(8), 1),
+        _array(["struct", 8, False, "a", 0, None, ["sub", text, 1]], bytes(8), 1),
+        msgpack.packb([msgpack.ExtType(9, b""), text, bytes(8)]),
+    ]
+    monkeypatch.setattr(np, "dtype", lambda *_args, **_kwargs: pytest.fail("NumPy saw it"))
+    for message in messages:
+        with pytest.raises(CodecError):
+            unpack(message)
+    with pytest.raises(CodecError):
+        simple_dtype(text)
+
+
+def test_simple_dtypes() -> None:
+    for dtype in DTYPES:
+        if dtype.names is None and dtype.itemsize:
+            assert simple_dtype(dtype.str) == dtype
+    for wrong in (None, 3, ["<f8"], b"<f8", {}):
+        with pytest.raises(CodecError, match="rewards_dtype"):
+            simple_dtype(cast("Any", wrong), "rewards_dtype")
+
+
+def _struct(*fields: Any, itemsize: Any = 64, aligned: Any = False) -> list[Any]:
+    return ["struct", itemsize, aligned, *fields]
+
+
+def _fields(count: int, first: int, step: int, dtype: str, itemsize: int) -> list[Any]:
+    return _struct(*[part for i in range(count) for part in (str(i), first + i * step, None, dtype)], itemsize=itemsize)
+
+
+def _nested(levels: int) -> list[Any]:
+    described: Any = "|i1"
+    for _ in range(levels):
+        described = _struct("a", 0, None, described)
+    return cast("list[Any]", described)
+
+
+BEYOND: list[Any] = [-(2**63), -64, -1, 57, 63, 64, 65, 2**31 - 1, 2**31, 2**32 - 8, 2**63 - 1, 2**64 - 1, 2**64]
+BEYOND += [True, 0.0, None, "0"]
+SHAPELESS: list[Any] = [[], [0], [2, 0], [65], [-1], [2**63, 2], [True], [1.0], [1] * 65, [2**13] * 3]
+HURTFUL_STRUCTS: dict[str, Any] = {
+    **{f"offset {offset!r}": _struct("b", offset, None, "<f8") for offset in BEYOND},
+    **{f"offset {offset!r} of a subarray": _struct("b", offset, None, ["sub", "|i1", 2, 4]) for offset in BEYOND},
+    **{
+        f"offset {offset!r} of a struct": _struct("b", offset, None, _struct("c", 0, None, "|i1", itemsize=8))
+        for offset in BEYOND
+    },
+    **{
+        f"size {size!r}": _struct("b", 0, None, "|i1", itemsize=size)
+        for size in (0, -1, 2**26 + 1, 2**31, 2**63, True, 8.0, None)
+    },
+    **{f"aligned {aligned!r}": _struct("b", 0, None, "|i1", aligned=aligned) for aligned in (0, 1, 2, None, "x", [])},
+    **{f"name {name!r}": _struct(name, 0, None, "|i1") for name in (b"a", 3, None, ["a"], {"a": 1})},
+    **{f"title {title!r}": _struct("a", 0, title, "|i1") for title in (b"a", 3, ["a"], "a", True)},
+    **{f"subarray {shape}": _struct("a", 0, None, ["sub", "|i1", *shape]) for shape in SHAPELESS},
+    "two of one name": _struct("a", 0, None, "|i1", "a", 1, None, "|i1"),
+    "a title that is a name": _struct("a", 0, "b", "|i1", "b", 1, None, "|i1"),
+    "over each other": _struct(*[part for i in range(5) for part in (str(i), 0, None, "|S64")]),
+    "over each other below": _struct(
+        *[part for i in range(3) for part in (str(i), 0, None, _struct("x", 0, None, "|S64", "y", 0, None, "|S64"))]
+    ),
+    "1,001 fields": _fields(1001, 0, 1, "|i1", 4096),
+    "nested": _nested(9),
+    "nested without end": _nested(300),
+    "no fields, no size": _struct(itemsize=0),
+    "unfinished": _struct("a", 0, None),
+    "empty": [],
+    "unknown": ["union", "<f8"],
+    "a list of kinds": [["struct"], 8, False],
+}
+
+
+@pytest.mark.parametrize("described", HURTFUL_STRUCTS.values(), ids=HURTFUL_STRUCTS.keys())
+def test_structs_that_reach_outside_or_have_no_end(described: Any) -> None:
+    # Python's int beyond 64 bits travels as an extension, here as everywhere
+    described = msgpack.unpackb(msgpack.packb(described, default=_big), ext_hook=msgpack.ExtType)
+    for shape in ([1], [0], [], [3]):
+        with pytest.raises(CodecError):
+            unpack(_array(described, bytes(64 * math.prod(shape)), *shape))
+    with pytest.raises(CodecError):
+        unpack(msgpack.packb([msgpack.ExtType(9, b""), described, bytes(64)]))
+
+
+def _big(value: int) -> msgpack.ExtType:
+    return msgpack.ExtType(16, value.to_bytes(16, "little", signed=True))
+
+
+def test_structs_at_the_edge_travel() -> None:
+    for dtype in (
+        np.dtype({"names": ["a", "b"], "formats": ["u1", "<f8"], "offsets": [0, 56], "itemsize": 64}),
+        np.dtype({"names": ["all", "r", "g"], "formats": ["<u4", "u1", "u1"], "offsets": [0, 0, 1]}),
+        np.dtype({"names": [], "formats": [], "offsets": [], "itemsize": 3}),
+        np.dtype([(f"f{i}", "u1") for i in range(1000)]),
+        np.dtype([("a", "f4", (2, 1, 3)), ("b", [("c", "U2", 4)])]),
+        np.dtype([("", "f4"), ("é", "m8[ns]"), ("\ud800", "?")]),
+    ):
+        for shape in ((), (3,), (0, 2), (2, 1, 2)):
+            array = np.frombuffer(bytes(math.prod(shape) * dtype.itemsize), np.uint8).copy().view(dtype)
+            array = array.reshape(shape) if array.size else np.zeros(shape, dtype)
+            back = unpack(pack(array))
+            assert identical(array, back)
+            assert (back.tobytes(), back.flags.owndata, back.flags.writeable) == (array.tobytes(), True, True)
+
+
+@pytest.mark.parametrize(
+    "array",
+    [
+        np.zeros(3, "V0"),
+        np.zeros(3, np.dtype([])),
+        np.zeros((2, 2), np.dtype([("a", "i1", (0,))])),
+        np.zeros(2, np.dtype([("a", "u1"), ("b", "S0")])),
+        np.void(b""),
+        np.zeros(1, [(f"f{i}", "u1") for i in range(1001)]),
+        np.zeros(1, {"names": list("abcde"), "formats": ["S9"] * 5, "offsets": [0] * 5}),
+        np.zeros((0, 2**27)),
+        np.zeros((0, 2**14, 2**14), "u1"),
+        np.empty((0, 2**27), object),
+        2 ** (8 * 65_536),
+    ],
+    ids=lambda value: str(getattr(value, "dtype", "int"))[:20],
+)
+def test_what_no_reader_takes_is_not_sent(array: Any) -> None:
+    with pytest.raises(CodecError, match="; send") as caught:
+        pack({"ok": 1, "bad": [array]}, "info")
+    assert caught.value.path == "info['bad'][0]"
+    assert pack_lossy({"ok": 1, "bad": [array]}, "info")[1] == ["info['bad']"]
+
+
+def test_large_ints() -> None:
+    for value in (2 ** (8 * 65_536 - 1) - 1, -(2 ** (8 * 65_536 - 2)), 10**4300):
+        assert unpack(pack(value)) == value
+    with pytest.raises(CodecError, match="a huge int"):
+        pack({10**5000: Custom()})
+    big = msgpack.ExtType(16, b"\1" * 65_536)
+    for shape in ([big], [big, big], [msgpack.ExtType(16, b"\1" * 9)] * 64):
+        with pytest.raises(CodecError):
+            unpack(_array("<f8", b"", *shape))
+
+
+# --- hash tables ------------------------------------------------------------------------------------------------------
+
+
+def _tagged(code: int, items: list[Any]) -> bytes:
+    def encode(value: Any) -> Any:
+        if isinstance(value, tuple):
+            return [msgpack.ExtType(1, b""), *map(encode, value)]
+        if isinstance(value, frozenset):
+            return [msgpack.ExtType(3, b""), *map(encode, value)]
+        return value
+
+    packed: bytes = msgpack.packb([msgpack.ExtType(code, b""), *map(encode, items)], default=_big)
+    return packed
+
+
+def _signs(number: int, length: int) -> tuple[int, ...]:
+    return tuple(-1 - (number >> bit & 1) for bit in range(length))
+
+
+MODULUS = 2**61 - 1
+COLLIDING: dict[str, list[Any]] = {
+    "ints": [(i + 1) * MODULUS for i in range(2_000)],
+    "fewer ints": [(i + 1) * MODULUS for i in range(300)],
+    "tuples": [_signs(i, 10) for i in range(1_000)],
+    "fewer tuples": [_signs(i, 8) for i in range(100)],
+    "nested tuples": [((_signs(i, 7),),) for i in range(100)],
+    "frozensets": [frozenset({_signs(i, 7)}) for i in range(100)],
+    "too many": [*range(1_001)],
+    "too many, mixed": [*map(str, range(1_000)), 1],
+    "long": [(*range(2_000), *_signs(i, 3)) for i in range(8)],
+    "nested frozensets": [
+        frozenset(frozenset({_signs(j if j != i else 15 - j, 4), i}) for j in range(15)) for i in range(7)
+    ],
+}
+
+
+@pytest.mark.parametrize("name", [name for name in COLLIDING if name != "nested frozensets"])
+def test_keys_that_collide(name: str) -> None:
+    items = COLLIDING[name]
+    pairs = [part for item in items for part in (item, None)]
+    for code, wire in ((2, items), (3, items), (4, pairs), (5, pairs)):
+        with pytest.raises(CodecError):
+            unpack(_tagged(code, wire))
+    for value in (set(items), frozenset(items), dict.fromkeys(items), collections.OrderedDict.fromkeys(items)):
+        with pytest.raises(CodecError, match="; send") as caught:
+            pack({"a": [value]}, "info")
+        assert caught.value.path == "info['a'][0]"
+
+
+@pytest.mark.parametrize("name", list(COLLIDING))
+def test_collisions_cost_little(name: str) -> None:
+    for items in (COLLIDING[name], COLLIDING[name][:8], COLLIDING[name][:16]):
+        message = _tagged(2, items)
+        assert_cheap(unpack, message)
+        assert_cheap(unpack, b"\x98" + message * 8)
+
+
+GRID = [(x, y) for x in range(-16, 16) for y in range(-15, 16)]
+LEGITIMATE: list[Any] = [
+    set(range(-500, 500)),
+    dict.fromkeys(GRID, 1.5),
+    {(x, y, z) for x in range(-5, 5) for y in range(-5, 5) for z in range(-5, 5)},
+    {_signs(i, 4) for i in range(16)},
+    {frozenset({a, b}): 1 for a, b in itertools.pairwise(GRID)},
+    {((x, y), (y, x)) for x, y in GRID},
+    frozenset(np.int64(i) for i in range(1_000)),
+    {-1, -2, -1.5, None, "a", b"a", True},
+    {float("nan") for _ in range(50)},
+    [{-1, -2} for _ in range(5_000)],
+    [dict.fromkeys(GRID) for _ in range(64)],
+    set(map(str, range(5_000))),
+    collections.OrderedDict((str(i), {}) for i in range(5_000)),
+    [{"": 1}] * 8_192,
+    {"": {}, "a": {"": {}}},
+]
+
+
+@pytest.mark.parametrize("value", LEGITIMATE, ids=lambda value: f"{type(value).__name__} of {len(value)}")
+def test_tables_of_real_programs_travel(value: Any) -> None:
+    packed = pack(value)
+    back = unpack(packed)
+    assert type(back) is type(value) and len(back) == len(value)
+    assert back == value or value != value or isinstance(next(iter(value)), float)
+    assert_cheap(unpack, packed)
+
+
+def test_the_budget_of_comparisons_is_one_for_the_whole_message() -> None:
+    table = {_signs(i, 4) for i in range(16)}  # 16 * 15 comparisons of 5 things each
+    fits = 65_536 // (16 * 15 * 5)
+    assert unpack(pack([table] * fits)) == [table] * fits
+    with pytest.raises(CodecError, match="comparisons") as caught:
+        pack([table] * (fits + 1), "v")
+    assert caught.value.path == f"v[{fits}]"
+    with pytest.raises(CodecError, match="comparisons"):
+        unpack(b"\xdc" + (fits + 1).to_bytes(2, "big") + pack(table) * (fits + 1))
+
+
+def test_dicts_with_nothing_but_an_empty_key() -> None:
+    with pytest.raises(CodecError, match="empty string") as caught:
+        pack([{"": 1}] * 8_193, "v")
+    assert caught.value.path == "v[8192]"
+    for item, times in ((b"\x81\xa0\x80", 10_000), (b"\x81\xa0" * 29 + b"\x80", 1_000)):
+        with pytest.raises(CodecError, match="empty string"):
+            unpack(b"\xdd" + times.to_bytes(4, "big") + item * times)
+
+
+# --- what reading costs -----------------------------------------------------------------------------------------------
+
+
+def _many(item: bytes, nbytes: int = 60_000) -> bytes:
+    count = nbytes // len(item)
+    return b"\xdd" + count.to_bytes(4, "big") + item * count
+
+
+def _tag(code: int) -> bytes:
+    return bytes([0xC7, 0, code])
+
+
+def _all_in_one(head: bytes, items: int, item: bytes) -> bytes:
+    return b"\xdd" + items.to_bytes(4, "big") + head + item
+
+
+DEARER = {
+    **{f"empty {name}": _many(item) for name, item in (("dict", b"\x80"), ("list", b"\x90"), ("str", b"\xa0"))},
+    **{f"empty extension {code}": _many(_tag(code)) for code in (16, 18, 19, 20, 99)},
+    **{f"nothing but tag {code}": _many(b"\x91" + _tag(code)) for code in range(1, 10)},
+    **{
+        f"scalar {32 + i}": _many(msgpack.packb(msgpack.ExtType(32 + i, bytes(np.dtype(kind).itemsize))))
+        for i, kind in enumerate(values.NUMBER_SCALARS)
+    },
+    **{
+        f"{kind} of {n}": _many(bytes([0x91 + n]) + _tag(code) + bytes(range(n)))
+        for n in (1, 5, 8, 14)
+        for kind, code in (("tuple", 1), ("set", 2), ("frozenset", 3))
+    },
+    "small dicts": _many(b"\x81\xa1a\x80"),
+    "small dicts with an int as key": _many(b"\x93" + _tag(4) + b"\x01\x80"),
+    "small ordered dicts": _many(b"\x93" + _tag(5) + b"\xa0\x80"),
+    "six keys": _many(b"\x86" + b"".join(b"\xa1" + bytes([97 + i, 0x80]) for i in range(6))),
+    "empty arrays": _many(b"\x94" + _tag(7) + b"\xa2<l\xc4\x00\x00"),
+    "arrays without axes": _many(b"\x93" + _tag(7) + b"\xa3|b1\xc4\x01\x00"),
+    "arrays of text": _many(_array("<U1", bytes(4), 1)),
+    "arrays of structs": _many(_array(["struct", 1, False, "a", 0, None, "|i1"], bytes(1), 1)),
+    "arrays of nested structs": _many(_array(_nested(8), bytes(64), 1)),
+    "arrays of 900 fields": _many(_array(_fields(900, 0, 1, "|i1", 1000), bytes(1000), 1)),
+    "arrays of 900 fields outside": _many(_array(_fields(900, 101, 1, "|i1", 1000), bytes(1000), 1)),
+    "dates": _many(msgpack.packb([msgpack.ExtType(9, b""), "<M8[s]", bytes(8)])),
+    "object arrays of one": _many(b"\x93" + _tag(8) + b"\x00\xc0"),
+    "an object array of dicts": _all_in_one(_tag(8) + b"\x01\xcd\xea\x60", 60_003, b"\x80" * 60_000),
+    "a tuple of dicts": _all_in_one(_tag(1), 60_001, b"\x80" * 60_000),
+    "an array of 60,000 axes": _all_in_one(_tag(7) + b"\xa2<l\xc4\x00", 60_003, b"\x00" * 60_000),
+    **{
+        f"{name}, {levels} levels": _many(item * levels + b"\xc0")
+        for levels in (31, 1_000)
+        for name, item in (
+            ("lists", b"\x91"),
+            ("dicts", b"\x81\xa1a"),
+            ("hollow dicts", b"\x81\xa0"),
+            ("tuples", b"\x92" + _tag(1)),
+            ("frozensets", b"\x92" + _tag(3)),
+            ("ordered dicts", b"\x93" + _tag(5) + b"\xc0"),
+            ("object arrays", b"\x93" + _tag(8) + b"\x00"),
+        )
+    },
+    "keys that share their low bits": _tagged(2, [i << 32 for i in range(1_000)]),
+    "surrogates": _many(b"\xa3\xed\xa0\x80"),
+    "overlapping fields": _array(_fields(900, 0, 0, "|S25000", 25_000), bytes(25_000), 1),
+    "twenty axes of no bytes": _array("|V0", b"", *[7] * 20),
+}
+
+
+@pytest.mark.parametrize("message", DEARER.values(), ids=DEARER.keys())
+def test_no_bytes_cost_more_than_their_number(message: bytes) -> None:
+    assert_cheap(unpack, message)
+    try:
+        value = unpack(message)
+    except CodecError:
+        return
+    packed = pack(value)  # what was read can be sent on
+    assert identical(unpack(packed), value) if len(packed) < 2_000 else packed
+
+
+@pytest.mark.parametrize("error", [RecursionError, MemoryError, OverflowError, SyntaxError, ZeroDivisionError, Warning])
+def test_whatever_is_raised_ends_as_codec_error(error: type[Exception], monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(_message: Any, _size: int) -> Any:
+        raise error("\ud800" + "x" * 1_000_000)
+
+    monkeypatch.setattr(values, "load", fail)
+    with pytest.raises(CodecError) as caught:
+        unpack(b"\x01")
+    assert len(str(caught.value).encode()) < 1_000

@@ -10,7 +10,7 @@ An extension with a payload is a whole value:
 ====== ============================================================================================================
 code   payload
 ====== ============================================================================================================
-16     int beyond 64 bits: two's complement, little-endian
+16     int beyond 64 bits: two's complement, little-endian, at most `MAX_INT_BYTES`
 17     complex: real and imaginary part, float64 little-endian
 18     bytearray: its bytes
 19, 20 ``np.str_``: UTF-8 · ``np.bytes_``: its bytes
@@ -33,8 +33,12 @@ code   elements after the tag
 ====== ============================================================================================================
 
 A dtype is its ``np.dtype.str`` (``"<f8"``, or byte order and ``dtype.char`` where two C types share a size), or
-``["sub", dtype, *shape]``, or ``["struct", itemsize, aligned, name, offset, title, dtype, name, offset, ...]``. dtype
-metadata is not kept.
+``["struct", itemsize, aligned, name, offset, title, dtype, name, offset, ...]``, the dtype of a field also ``["sub",
+dtype, *shape]``. dtype metadata is not kept. Items of every dtype have a size, and fields lie within their item.
+
+All that a message may make Python or NumPy do is bounded (`limits`) before they do it; `pack` refuses what `unpack`
+would, by the same rules. Elements of sets and keys of dicts, unless all are str, are few and of different hashes
+(`hashing`), because whoever writes a message can choose elements that all collide.
 """
 
 from __future__ import annotations

@@ -79,12 +79,12 @@ def _misplaced(_stray: object) -> NoReturn:
 
 def _read_set(tables: Tables, items: list[Any]) -> set[Any]:
     tables.admit(items)
-    return set(items)
+    return set(frozenset(items))  # a table filled one by one grows to twice the places it needs, a copied one does not
 
 
 def _read_frozenset(tables: Tables, items: list[Any]) -> frozenset[Any]:
     tables.admit(items)
-    return frozenset(items)
+    return frozenset(set(items))
 
 
 def _read_dict(tables: Tables, items: list[Any]) -> dict[Any, Any]:

@@ -110,18 +110,19 @@ def _encode_set(code: int, writer: Writer, value: Any, depth: int) -> object:
 def _encode_array(writer: Writer, value: np.ndarray[Any, Any], depth: int) -> object:
     dtype, shape = value.dtype, value.shape
     if dtype.kind == "O":
-        _check_shape(shape, 0)
+        check_shape(shape)
         writer.enter(2 + len(shape) + value.size, depth)
         return [_ext((8, b"")), len(shape), *shape, *writer.each(value.ravel().tolist(), depth)]
     if value.nbytes > MAX_BYTES:
         raise CannotTravel(f"takes {value.nbytes:,} bytes, the limit is {MAX_BYTES:,}; send less at once")
     described, axes = describe(dtype)
-    _check_shape(shape, axes)
+    check_shape(shape, axes)
     writer.enter(3 + len(shape) + count_items(described), depth)
     return [_ext((7, b"")), described, value.tobytes(), *shape]
 
 
-def _check_shape(shape: tuple[int, ...], axes_of_fields: int) -> None:
+def check_shape(shape: tuple[int, ...], axes_of_fields: int = 0) -> None:
+    """Raise `CannotTravel` if no reader would take an array of this shape."""
     try:
         count_elements(shape)
     except ValueError as error:

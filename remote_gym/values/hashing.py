@@ -13,7 +13,7 @@ from typing import Any
 
 from gymnasium.spaces import GraphInstance
 
-from remote_gym.values.limits import MAX_COMPARISONS, MAX_HOLLOW_DICTS, MAX_KEYS, MAX_SAME_HASH
+from remote_gym.values.limits import MAX_COMPARISONS, MAX_HOLLOW_DICTS, MAX_KEYS
 from remote_gym.values.refusals import CannotTravel
 from remote_gym.values.scalars import STR
 
@@ -43,8 +43,6 @@ class Tables:
             return
         for element in elements:
             same = counts[hash(element)]
-            if same > MAX_SAME_HASH:
-                raise CannotTravel(f"has more than {MAX_SAME_HASH} elements or keys of the same hash; send a list")
             if same > 1:
                 self._compare(element, same - 1)
 
@@ -59,8 +57,8 @@ class Tables:
     def _compare(self, element: object, times: int) -> None:
         """Account for `times` comparisons of an element with another of its hash: each may go through all its parts.
 
-        Of two frozensets, each part of one is looked up in the other, where it may meet several of its own hash. Both
-        are accounted for, each with its own worst number, and twice the number on one side covers any two.
+        Of two frozensets, each part of one is looked up in the other, where it may meet all those of its own hash. With
+        a of them here and b there, these are a * b comparisons: no more than a * a here and b * b there, for both pay.
         """
         todo = [(element, times)]
         while todo:

@@ -11,7 +11,7 @@ import numpy as np
 from gymnasium.spaces import GraphInstance
 
 from remote_gym.errors import CodecError
-from remote_gym.values.encoding import ENCODERS, Writer, dump
+from remote_gym.values.encoding import ENCODERS, Writer, check_shape, dump
 from remote_gym.values.refusals import CannotTravel
 from remote_gym.values.scalars import PLAIN
 
@@ -33,6 +33,8 @@ def vet(value: Any, where: str, writer: Writer, above: tuple[int, ...], dropped:
         if kind not in _PARTS or (kind is np.ndarray and value.dtype.kind != "O"):
             dump(writer.encode(value, len(above) - 1))  # an int may be too big: only dumping it tells
             return value
+        if kind is np.ndarray:
+            check_shape(value.shape)
         writer.enter(value.size if kind is np.ndarray else len(value), len(above) - 1)
         if kind in _TABLES:
             writer.tables.admit(value)
