@@ -237,6 +237,8 @@ class SessionStream:
                     self._drop_stream()
                     continue
                 raise self._lose(session_lost(answer.reason, answer.detail))
+            if isinstance(answer, (Opened, Attached, Closed)) and not self._closed:
+                raise self.misread(ProtocolError(f"{type(answer).__name__} in the middle of a session"))
 
     def took(self, answer: Answer) -> None:
         """Take note that `answer` was dealt with; until then it comes again after `interrupted`."""
