@@ -857,6 +857,9 @@ ODD = (None, True, -1, 0, 1, 99, 2**31, 2**40, 2**70, 0.5, "", "x", b"", b"\xc1"
 
 def odd(value: Any, random_: random.Random) -> Any:
     """`value` with something in it, at any level, replaced, left out or doubled."""
+    if isinstance(value, tuple):
+        changed = odd(list(value), random_)
+        return tuple(changed) if isinstance(changed, list) else changed
     if isinstance(value, (list, dict)) and value and random_.random() < 0.85:
         copy: Any = list(value.items()) if isinstance(value, dict) else list(value)
         at = random_.randrange(len(copy))
