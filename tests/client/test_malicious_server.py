@@ -593,6 +593,24 @@ def test_a_refusal_of_a_failure_beyond(malicious: MaliciousServer, make: Any) ->
     refuses(make(malicious), play)
 
 
+def test_long_reasons_of_losses_are_cut(malicious: MaliciousServer) -> None:
+    malicious.answers[Step] = lambda step, num_envs: [
+        transition(step.number, num_envs, failures=[Failure(0, FailureKind.LOST, LONG)])
+    ]
+    with vector(malicious) as envs:
+        envs.reset()
+        with pytest.warns(UserWarning, match="were lost") as warned:
+            *_, infos = envs.step([0] * NUM_ENVS)
+        assert len(infos["remote_gym"]["reason"][0]) < 5_000
+        assert str(warned[0].message).isprintable() and len(str(warned[0].message)) < 1_000
+
+
+def test_a_server_without_a_common_version_says_so_itself(malicious: MaliciousServer) -> None:
+    malicious.answers[Open] = lambda *_: [Refused(0, "protocol", "no common version: upgrade")]
+    with single(malicious) as env, pytest.raises(ProtocolError, match="^no common version"):
+        env.reset()
+
+
 @both
 def test_what_is_logged_is_one_printable_line(malicious: MaliciousServer, make: Any, caplog: Any) -> None:
     ends = iter([(grpc.StatusCode.UNAVAILABLE, "\x1b[2J" + "long " * 200)])
