@@ -200,7 +200,7 @@ class RemoteVectorEnv(VectorEnv[Any, Any, Any]):
 
     @property
     def spec(self) -> EnvSpec | None:  # type: ignore[override]
-        """Of the hosted environment, as data: ``spec.make()`` builds a local one if the id is registered here. Settable."""
+        """Of the hosted environment, as data: ``spec.make()`` builds a local one if it is registered here. Settable."""
         if "_spec" not in self.__dict__:
             self._spaces()
             self._spec = self._connection.spec

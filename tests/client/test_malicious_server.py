@@ -607,7 +607,7 @@ def test_long_reasons_of_losses_are_cut(malicious: MaliciousServer) -> None:
 
 def test_a_server_without_a_common_version_says_so_itself(malicious: MaliciousServer) -> None:
     malicious.answers[Open] = lambda *_: [Refused(0, "protocol", "no common version: upgrade")]
-    with single(malicious) as env, pytest.raises(ProtocolError, match="^no common version"):
+    with single(malicious) as env, pytest.raises(ProtocolError, match=r"^no common version"):
         env.reset()
 
 
