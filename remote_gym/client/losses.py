@@ -35,8 +35,8 @@ def check_policies(on_worker_failure: str, on_session_lost: str) -> None:
 def warn_of_losses(indices: Sequence[int], reason: str) -> None:
     """Warn that episodes were cut short; once per client is enough."""
     warnings.warn(
-        f"environments {list(indices)[:8]} were lost: {printable(reason, 400)}. Their episodes ended truncated, flagged "
-        f"in infos['remote_gym']; later losses are flagged only",
+        f"environments {list(indices)[:8]} were lost: {printable(reason, 400)}. Their episodes ended truncated, "
+        f"flagged in infos['remote_gym']; later losses are flagged only",
         stacklevel=4,
     )
 
