@@ -476,7 +476,11 @@ class RemoteVectorEnv(VectorEnv[Any, Any, Any]):
             self._exchange.interrupted()
             raise
         first, rest = self._ready.first(self.batch_size)
-        observations, batch = self._reader.join(first, self._copy)
+        try:
+            observations, batch = self._reader.join(first, self._copy)
+        except Exception:  # infos that do not aggregate: these environments are received, and others may follow
+            self._ready.keep(rest)
+            raise
         self._show()
         result = observations, batch.rewards, batch.terminations, batch.truncations, batch.infos
         self._ready.keep(rest)

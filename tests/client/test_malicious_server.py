@@ -17,7 +17,7 @@ import pytest
 from gymnasium import spaces
 from gymnasium.envs.registration import EnvSpec, WrapperSpec
 from helpers import wait_until
-from malicious import ACTION, DESCRIPTION, END, OBSERVATION, MaliciousServer, opened, said, transition
+from malicious import ACTION, DESCRIPTION, END, HONEST, OBSERVATION, MaliciousServer, opened, said, transition
 
 from remote_gym import (
     EnvironmentLost,
@@ -419,9 +419,22 @@ def test_infos_that_do_not_aggregate_raise_as_locally_and_the_next_step_works(ma
         malicious.answers[Step] = lambda step, num_envs: [transition(step.number, num_envs, infos=[said(odd)])]
         with pytest.raises(ValueError, match="broadcast"):
             envs.step([0] * NUM_ENVS)
-        del malicious.answers[Step]
-        malicious.answers = {**malicious.answers, Step: lambda step, num_envs: [transition(step.number, num_envs)]}
+        malicious.answers[Step] = HONEST[Step]
         envs.step([0] * NUM_ENVS)
+
+
+def test_batches_whose_infos_do_not_aggregate(malicious: MaliciousServer) -> None:
+    odd = pack_infos([0, 1], [{"a": np.zeros(2)}, {"a": np.zeros(3)}])
+    with RemoteVectorEnv(malicious.address, num_envs=2, batch_size=2) as envs:
+        envs.async_reset()
+        envs.recv()
+        malicious.answers[Step] = lambda step, _: [transition(step.number, 2, infos=[said(odd)])]
+        envs.send([0, 0])
+        with pytest.raises(ValueError, match="broadcast"):
+            envs.recv()
+        malicious.answers[Step] = HONEST[Step]
+        envs.send([0, 0])
+        envs.recv()
 
 
 def test_keys_that_would_take_all_memory(malicious: MaliciousServer, monkeypatch: pytest.MonkeyPatch) -> None:
