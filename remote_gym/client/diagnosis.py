@@ -209,7 +209,7 @@ class _Examination:
         names = certificate_names(certificate)
         if not any(covers(self.probe.host, kind, name) for kind, name in names):
             raise findings.wrong_name(self.address, self.probe.host, names)
-        self._good("certificate name", f"the certificate is for {', '.join(name for _, name in names)}")
+        self._good("certificate name", f"the certificate is for {findings.names_in_words(names)}")
 
     def _check_accepted(self, tls: ssl.SSLSocket, pem: ClientPem) -> None:
         # With TLS 1.3 the client's side of the handshake ends before the server has looked at our certificate; its

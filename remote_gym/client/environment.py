@@ -132,7 +132,7 @@ class RemoteEnvironment(gymnasium.Env[Any, Any]):
 
     @property
     def spec(self) -> EnvSpec | None:  # type: ignore[override]
-        """Of the hosted environment, as data: ``spec.make()`` builds a local one. Settable."""
+        """Of the hosted environment, as data: ``spec.make()`` builds a local one if it is registered here. Settable."""
         if "_spec" not in self.__dict__:
             self._spec = self._connection.spec
         return self._spec

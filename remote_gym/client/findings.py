@@ -12,6 +12,7 @@ from typing import Any
 
 from remote_gym.addresses import is_loopback, unix_path
 from remote_gym.client.certificate_names import common_name, ip_of
+from remote_gym.texts import printable
 
 _NOT_YET_VALID, _EXPIRED, _INVALID_PURPOSE = 9, 10, 26  # X509_verify_cert_error codes of OpenSSL, unnamed in `ssl`
 
@@ -154,7 +155,7 @@ def untrusted(address: str, error: ssl.SSLCertVerificationError, certificate: Ma
     if error.verify_code == _INVALID_PURPOSE:
         summary = f"the certificate of {address} is not made for a server"
         return Finding("tls", summary, ["the server was started with client.pem in place of server.pem"], True)
-    issuer = common_name(certificate.get("issuer", ()))
+    issuer = printable(common_name(certificate.get("issuer", ())))
     return Finding(
         "tls",
         f"the certificate of {address} is not signed by the given CA ({error.verify_message})",
@@ -180,7 +181,7 @@ def outside_validity(address: str, code: int, certificate: Mapping[str, Any]) ->
 
 def wrong_name(address: str, host: str, names: Sequence[tuple[str, str]]) -> Finding:
     """The server's certificate is for other hosts."""
-    listed = ", ".join(name for _, name in names) or "no name at all"
+    listed = names_in_words(names) or "no name at all"
     kind = "IP" if ip_of(host) else "name"
     return Finding(
         "certificate name",
@@ -213,6 +214,11 @@ def client_refused(address: str, given: bool, reason: str) -> Finding:
         summary = f"{address} requires a client certificate, and none was given{alert}"
         causes = ["give client_credentials_paths=(ca.pem, client.pem, client-key.pem), signed by the server's CA"]
     return Finding("client certificate", summary, causes, permanent=True)
+
+
+def names_in_words(names: Sequence[tuple[str, str]]) -> str:
+    """Return the names of a peer's certificate, which may hold anything, for people; the first of many."""
+    return ", ".join(printable(name) for _, name in names[:16]) + (", ..." if len(names) > 16 else "")
 
 
 def _text(error: Exception) -> str:

@@ -15,6 +15,7 @@ import numpy as np
 
 from remote_gym.client.batch_arguments import each_seed
 from remote_gym.errors import MisuseError
+from remote_gym.texts import printable, shortened
 
 MAX_RESETS = 3
 """Resets of one environment that may be lost in a row; an environment that dies of every reset must not be hidden."""
@@ -34,8 +35,8 @@ def check_policies(on_worker_failure: str, on_session_lost: str) -> None:
 def warn_of_losses(indices: Sequence[int], reason: str) -> None:
     """Warn that episodes were cut short; once per client is enough."""
     warnings.warn(
-        f"environments {list(indices)[:8]} were lost: {reason}. Their episodes ended truncated, flagged in "
-        f"infos['remote_gym']; later losses are flagged only",
+        f"environments {list(indices)[:8]} were lost: {printable(reason, 400)}. Their episodes ended truncated, "
+        f"flagged in infos['remote_gym']; later losses are flagged only",
         stacklevel=4,
     )
 
@@ -96,6 +97,7 @@ class Losses:
         self._lost.add(index)
         if due:
             self.due.add(index)
+        reason = shortened(reason)  # a server's words
         return {"remote_gym": {"lost": True, "reason": reason, "generation": self.generations[index]}}
 
     def lost_in_reset(self, index: int) -> bool:

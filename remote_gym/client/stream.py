@@ -133,8 +133,6 @@ class SessionStream:
             began = time.monotonic()
             try:
                 return self._ask_to_open(data, message)
-            except ProtocolError as error:
-                raise unreadable(self.address, error) from error
             except (grpc.RpcError, EOFError) as error:
                 now = time.monotonic()
                 if not attempt or now - began > timeout_seconds:  # the stream stood for long: this is another outage
@@ -151,12 +149,16 @@ class SessionStream:
         failpoints.hit("client.open.send")
         self._stream.send(data)
         failpoints.hit("client.open.sent")
-        answer = self._stream.receive()
+        try:
+            answer = self._stream.receive()
+            if isinstance(answer, Opened):
+                check_opened(answer, message)
+            elif not isinstance(answer, Refused):
+                raise ProtocolError(f"{type(answer).__name__} in answer to Open")
+        except ProtocolError as error:
+            raise unreadable(self.address, error) from error
         if isinstance(answer, Refused):
             raise refusal(answer)
-        if not isinstance(answer, Opened):
-            raise ProtocolError(f"{type(answer).__name__} in answer to Open")
-        check_opened(answer, message)
         failpoints.hit("client.open.received")
         return answer
 
@@ -237,6 +239,8 @@ class SessionStream:
                     self._drop_stream()
                     continue
                 raise self._lose(session_lost(answer.reason, answer.detail))
+            if isinstance(answer, (Opened, Attached, Closed)) and not self._closed:
+                raise self.misread(ProtocolError(f"{type(answer).__name__} in the middle of a session"))
 
     def took(self, answer: Answer) -> None:
         """Take note that `answer` was dealt with; until then it comes again after `interrupted`."""

@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import re
 import warnings
 from collections.abc import Iterable, Sequence
 from copy import deepcopy
@@ -17,12 +16,13 @@ from gymnasium import spaces
 
 from remote_gym import values
 from remote_gym.batches import Buffer, Failure, Indices, Transition
+from remote_gym.client.checks import LARGE_INFOS, Share, check_flags, check_room, rewards_dtype
 from remote_gym.client.compressed import CompressedRows, Filling
 from remote_gym.errors import ProtocolError
 from remote_gym.infos import InfoBlock, unpack_infos
 from remote_gym.leaves import Array, leaves_of, rows_at, unflattener, variable_leaves_of
 from remote_gym.texts import printable
-from remote_gym.vector_infos import add_infos, room_for
+from remote_gym.vector_infos import add_infos
 
 
 @dataclass
@@ -166,7 +166,7 @@ class TransitionReader:
             ProtocolError, CodecError: It does not fit the spaces, or is malformed.
             Exception: The same; whatever else hostile bytes provoke. `SessionStream.misread` makes one error of all.
         """
-        share = _Share(answer.indices, self._num_envs if count is None else count, first)
+        share = Share(answer.indices, self._num_envs if count is None else count, first)
         indices: Indices = answer.indices
         if count is not None and count != self._num_envs:  # one server of several
             indices = [first + index for index in share.indices]
@@ -189,12 +189,12 @@ class TransitionReader:
         if filling is not None:
             filling.finish(failed)
         for at in self._flags:
-            _check_flags(part.leaves[at])
+            check_flags(part.leaves[at])
         if self._last_variable:
             self._check_variable(part, share, failed)
         return part
 
-    def _take(self, part: Part, said: Any, share: _Share, filling: Filling | None) -> None:
+    def _take(self, part: Part, said: Any, share: Share, filling: Filling | None) -> None:
         block, exact, variable, extras = said
         if block is not None:
             part.blocks.append(self._block(block, share))
@@ -215,7 +215,7 @@ class TransitionReader:
         else:
             self._take_extras(part, extras, share)
 
-    def _block(self, data: Any, share: _Share) -> InfoBlock:
+    def _block(self, data: Any, share: Share) -> InfoBlock:
         if type(data) is not bytes:
             raise ProtocolError(f"an info block of type {type(data).__name__}")
         infos = unpack_infos(data)
@@ -225,7 +225,7 @@ class TransitionReader:
             raise ProtocolError(f"an info of an environment beyond the {share.count} of its session")
         return infos.select(np.arange(share.first, share.first + share.count)) if share.first else infos
 
-    def _take_variable(self, part: Part, said: Any, share: _Share) -> None:
+    def _take_variable(self, part: Part, said: Any, share: Share) -> None:
         indices, rows = said
         if type(indices) is not list or type(rows) is not list or len(indices) != len(rows):
             raise ProtocolError("variable elements must be two lists of one length")
@@ -236,12 +236,12 @@ class TransitionReader:
         part.variable.update((share.first + index, row) for index, row in zip(indices, rows, strict=True))
 
     @staticmethod
-    def _check_variable(part: Part, share: _Share, failed: Sequence[int]) -> None:
+    def _check_variable(part: Part, share: Share, failed: Sequence[int]) -> None:
         lacking = set(share.indices).difference(failed, (index - share.first for index in part.variable))
         if lacking:
             raise ProtocolError(f"the variable elements of environment {min(lacking)} are missing")
 
-    def _take_extras(self, part: Part, extras: dict[Any, Any], share: _Share) -> None:
+    def _take_extras(self, part: Part, extras: dict[Any, Any], share: Share) -> None:
         frames = extras.get("frames")
         if frames is not None:
             share.check(frames, "a frame")
@@ -249,7 +249,7 @@ class TransitionReader:
         if "infos" in extras:
             if not isinstance(extras["infos"], dict):
                 raise ProtocolError(f"infos of type {type(extras['infos']).__name__}")
-            part.whole = extras["infos"], _rewards_dtype(extras.get("rewards_dtype"))
+            part.whole = extras["infos"], rewards_dtype(extras.get("rewards_dtype"))
         dropped = extras.get("dropped")
         if dropped is not None and (type(dropped) is not list or not {str}.issuperset(map(type, dropped))):
             raise ProtocolError("what was dropped must be a list of paths")
@@ -363,8 +363,8 @@ class TransitionReader:
             Exception: What Gymnasium raises, when environments disagree about the shape or type of a key.
         """
         # In the order of rows: the first one that has a key decides the type of its array, as locally.
-        if sum(part.info_bytes for part in batch.parts.values()) * len(everyone) > _LARGE_INFOS:
-            _check_room(blocks, len(everyone))
+        if sum(part.info_bytes for part in batch.parts.values()) * len(everyone) > LARGE_INFOS:
+            check_room(blocks, len(everyone))
         for block in sorted(blocks, key=lambda block: min(block.indices, default=0)):
             batch.infos = add_infos(batch.infos, block, len(everyone))
         if notes := batch.notes:
@@ -433,20 +433,6 @@ _NOTHING = np.zeros(0), np.zeros(0, np.bool_), np.zeros(0, np.bool_)
 """Rewards and flags of a batch without parts."""
 
 
-_LARGE_INFOS = 2**28
-"""Bytes of info blocks times environments, up to which nobody looks how much aggregating them takes: a key takes three
-bytes at least, and becomes about nine for each environment, so it is less than a GiB."""
-
-MAX_INFO_BYTES = 8 * 2**30
-"""Of all arrays that the infos of one batch become. A key of one environment becomes an array for all of them, so that
-64 MiB of keys could otherwise take hundreds of GiB."""
-
-
-def _check_room(blocks: Iterable[InfoBlock], num_envs: int) -> None:
-    if (size := room_for(blocks, num_envs)) > MAX_INFO_BYTES:
-        raise ProtocolError(f"infos that would take {size:,} bytes for {num_envs} environments")
-
-
 def _add_notes(batch: Batch, notes: dict[int, dict[str, Any]], everyone: Sequence[int]) -> None:
     for key in ("remote_gym", "_remote_gym"):  # the client's own word, whatever a server may call so
         batch.infos.pop(key, None)
@@ -458,48 +444,8 @@ def _add_notes(batch: Batch, notes: dict[int, dict[str, Any]], everyone: Sequenc
         raise ProtocolError(f"infos in which the end of an episode has no place: {error}") from error
 
 
-class _Share:
-    """Whom an answer is for, as its server counts."""
-
-    __slots__ = ("count", "first", "indices", "said")
-
-    def __init__(self, said: Indices, count: int, first: int) -> None:
-        self.said, self.count, self.first = said, count, first
-        self.indices: Sequence[int] = range(count) if said is None else said
-        if said is None:
-            return
-        if len(set(said)) != len(said) or not said or min(said) < 0 or max(said) >= count:
-            raise ProtocolError(f"an answer that names an environment twice, or beyond the {count} of its session")
-
-    def check(self, indices: Any, what: str) -> None:
-        """Refuse `indices`, a list or the keys of a dict, that are not all among those of the answer."""
-        if type(indices) not in (list, dict) or not {int}.issuperset(map(type, indices)):
-            raise ProtocolError(f"{what} without an env index")
-        if not set(indices).issubset(self.indices):
-            raise ProtocolError(f"{what} of an environment that the answer is not for")
-
-
 def _flat(data: Buffer, dtype: Any, rows: int) -> Array:
     array = np.frombuffer(bytearray(data), dtype)  # the bytearray is the copy: it is quicker than NumPy's
     if len(array) != rows:
         raise ProtocolError(f"{len(array)} rewards or flags for {rows} environments")
     return array
-
-
-def _check_flags(flags: Array) -> None:
-    """Refuse a bool that is neither 0 nor 1: NumPy relies on that, for one when it sizes what a mask selects."""
-    if flags.size and flags.view(np.uint8).max() > 1:
-        raise ProtocolError("a bool that is neither 0 nor 1")
-
-
-def _rewards_dtype(text: Any) -> np.dtype[Any] | None:
-    """Return the dtype of rewards, of which there are few: others' names make NumPy do more than look them up."""
-    if text is None:
-        return None
-    if type(text) is not str or not _REWARDS_DTYPE.fullmatch(text):
-        raise ProtocolError(f"rewards of dtype {str(text)[:40]!r}")
-    return np.dtype(text)
-
-
-_REWARDS_DTYPE = re.compile(r"[<>|][biufc]\d{1,2}|\|O")
-"""Numbers, and objects: Python's floats then, out of the float64 that travel."""

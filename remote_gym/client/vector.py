@@ -200,7 +200,7 @@ class RemoteVectorEnv(VectorEnv[Any, Any, Any]):
 
     @property
     def spec(self) -> EnvSpec | None:  # type: ignore[override]
-        """Of the hosted environment, as data: ``spec.make()`` builds a local one. Settable."""
+        """Of the hosted environment, as data: ``spec.make()`` builds a local one if it is registered here. Settable."""
         if "_spec" not in self.__dict__:
             self._spaces()
             self._spec = self._connection.spec
@@ -476,7 +476,11 @@ class RemoteVectorEnv(VectorEnv[Any, Any, Any]):
             self._exchange.interrupted()
             raise
         first, rest = self._ready.first(self.batch_size)
-        observations, batch = self._reader.join(first, self._copy)
+        try:
+            observations, batch = self._reader.join(first, self._copy)
+        except Exception:  # infos that do not aggregate: these environments are received, and others may follow
+            self._ready.keep(rest)
+            raise
         self._show()
         result = observations, batch.rewards, batch.terminations, batch.truncations, batch.infos
         self._ready.keep(rest)

@@ -1,6 +1,9 @@
 from __future__ import annotations
 
-from remote_gym.batches import Refused, Returned
+import pytest
+
+from remote_gym import ProtocolError
+from remote_gym.batches import Failure, FailureKind, Refused, Returned
 from remote_gym.client.outstanding import Answer, Outstanding
 
 
@@ -38,3 +41,32 @@ def test_only_what_the_server_never_got_is_sent_again() -> None:
         outstanding.add(number, [number % 2], b"%d" % number)
     assert list(outstanding.above(1)) == [b"2", b"3"]
     assert list(outstanding.above(3)) == []
+
+
+@pytest.mark.parametrize("indices", [None, [0], [0, 1], [1, 3], [1, 1], [-1], [2**32 - 1], [1, 2, 1]])
+def test_only_who_was_asked_for_may_be_answered(indices: list[int] | None) -> None:
+    outstanding = Outstanding(3)
+    outstanding.add(1, [1, 2], b"")
+    with pytest.raises(ProtocolError, match="did not name"):
+        outstanding.expects(Returned(1, indices, []))
+    take(outstanding, Returned(1, [2, 1], []))
+
+
+def test_what_was_never_asked_has_no_answer() -> None:
+    outstanding = Outstanding(3)
+    outstanding.add(1, None, b"")
+    with pytest.raises(ProtocolError, match="request 2"):
+        outstanding.expects(Returned(2, None, []))
+    assert not outstanding.expects(Refused(0, "", "")), "an answer to something older is none to this"
+
+
+@pytest.mark.parametrize("answer", [
+    Returned(1, [0], [], [Failure(1, FailureKind.RAISED)]),
+    Returned(1, None, [], [Failure(3, FailureKind.RAISED)]),
+    Refused(1, "", "", Failure(3, FailureKind.RAISED)),
+])  # fmt: skip
+def test_a_failure_is_of_an_environment_of_the_answer(answer: Answer) -> None:
+    outstanding = Outstanding(3)
+    outstanding.add(1, None, b"")
+    with pytest.raises(ProtocolError, match="a failure"):
+        outstanding.expects(answer)
