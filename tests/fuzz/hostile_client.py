@@ -67,6 +67,10 @@ class Server:
         self.log.seek(0)
         return self.log.read()
 
+    def tail(self) -> str:
+        """Return the end of its log."""
+        return self.text()[-3_000:]
+
     def stop(self) -> None:
         """End it."""
         self.process.kill()
@@ -80,9 +84,9 @@ class Victim(threading.Thread):
     def __init__(self, address: str) -> None:
         """Open a session."""
         super().__init__(daemon=True)
-        self._remote = RemoteVectorEnv(address, num_envs=VICTIMS, reconnect_timeout=30.0)
+        self._remote = RemoteVectorEnv(address, num_envs=VICTIMS)
         self._local = gymnasium.make_vec("CartPole-v1", VICTIMS, vectorization_mode="sync")
-        self._stop = threading.Event()
+        self._halt = threading.Event()
         self.steps = 0
         self.error: BaseException | None = None
 
@@ -96,7 +100,7 @@ class Victim(threading.Thread):
     def _step_on(self) -> None:
         self._compare(self._remote.reset(seed=7), self._local.reset(seed=7))
         actions = np.random.default_rng(7)
-        while not self._stop.is_set():
+        while not self._halt.is_set():
             action = actions.integers(0, 2, VICTIMS)
             self._compare(self._remote.step(action), self._local.step(action))
             self.steps += 1
@@ -109,7 +113,7 @@ class Victim(threading.Thread):
 
     def stop(self) -> None:
         """Stop and close."""
-        self._stop.set()
+        self._halt.set()
         self.join(60.0)
         with contextlib.suppress(RemoteGymError):
             self._remote.close()
@@ -216,7 +220,8 @@ class Attacker:
             )
         first = pack_client(opening)
         if kind > 0.85 and self._sessions:
-            first = pack_client(self._attach(chance.choice(self._sessions)))
+            stream.session = chance.choice(self._sessions)
+            first = pack_client(self._attach(stream.session))
         elif kind > 0.75:
             first = mutating.mutate(first, chance)
         elif kind > 0.73:
@@ -294,6 +299,18 @@ def besieged() -> Iterator[tuple[Server, Victim]]:
         server.stop()
 
 
+def check(server: Server, victim: Victim) -> None:
+    """Check that the server lives and that the victim has noticed nothing.
+
+    Raises:
+        HarmDone: It does not, or it has.
+    """
+    if (status := server.process.poll()) is not None:
+        raise HarmDone(f"the server ended with {status}:\n{server.tail()}")
+    if victim.error is not None:
+        raise HarmDone(f"the victim: {victim.error!r}\n{server.tail()}") from victim.error
+
+
 def attack_for(requests: int, seed: int, seconds: float = float("inf")) -> str:
     """Attack and return what happened.
 
@@ -307,12 +324,7 @@ def attack_for(requests: int, seed: int, seconds: float = float("inf")) -> str:
             while sent < requests and time.monotonic() - began < seconds:
                 attacker.attack_once()
                 sent += 1
-                if server.process.poll() is not None:
-                    raise HarmDone(
-                        f"request {sent}: the server ended with {server.process.returncode}:\n{server.text()[-3_000:]}"
-                    )
-                if victim.error is not None:
-                    raise HarmDone(f"request {sent}: {victim.error!r}\n{server.text()[-3_000:]}") from victim.error
+                check(server, victim)
                 if sent % 20 == 0:
                     time.sleep(0.002)
         finally:
@@ -320,8 +332,9 @@ def attack_for(requests: int, seed: int, seconds: float = float("inf")) -> str:
         steps = victim.steps
         deadline = time.monotonic() + 30.0
         while victim.steps < steps + 10:  # it still works
-            if victim.error is not None or time.monotonic() > deadline:
-                raise HarmDone(f"afterwards: {victim.error!r}; {victim.steps - steps} steps\n{server.text()[-3_000:]}")
+            check(server, victim)
+            if time.monotonic() > deadline:
+                raise HarmDone(f"the victim made {victim.steps - steps} steps after the attack\n{server.tail()}")
             time.sleep(0.01)
         text = server.text()
         took = time.monotonic() - began

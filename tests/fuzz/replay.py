@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from random import Random
 
 from fuzz import makers, mutating
@@ -24,17 +24,16 @@ def inputs(target: Target, seed: int) -> Iterator[bytes]:
 
 def run(
     target: Target, seed: int, count: int | None = None, seconds: float = float("inf")
-) -> Iterator[tuple[bytes, Finding]]:
+) -> Generator[tuple[bytes, Finding], None, int]:
     """Read `count` inputs, or for so long; yield what shows a fault. Returns how many it were."""
     deadline = time.monotonic() + seconds
-    done = 0
-    for data in inputs(target, seed):
+    for done, data in enumerate(inputs(target, seed)):
         if done == count or time.monotonic() > deadline:
             return done
-        done += 1
         try:
             target.run(data)
             if done % WEIGHED == 0:
                 target.weigh(data)
         except Finding as finding:
             yield data, finding
+    raise AssertionError("inputs never end")

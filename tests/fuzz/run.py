@@ -1,7 +1,7 @@
 """Fuzz every reader: ``tox run -e fuzz -- --minutes 30 [--target NAME] [--inputs N] [--requests N]``.
 
-The corpus grows in ``.fuzz/corpus``, from the committed one, and is taken up again by the next run. What is found lies in
-``.fuzz/findings/TARGET``: copy it to ``tests/fuzz/findings/TARGET``, mend the fault, and it stays a test.
+The corpus grows in ``.fuzz/corpus``, from the committed one, and is taken up again by the next run. What is found lies
+in ``.fuzz/findings/TARGET``: copy it to ``tests/fuzz/findings/TARGET``, mend the fault, and it stays a test.
 """
 
 from __future__ import annotations
