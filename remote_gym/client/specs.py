@@ -26,16 +26,16 @@ RELAYS = frozenset({"GymV21Environment-v0", "GymV26Environment-v0", "remote_gym/
 """Registered ids whose keyword arguments name what is run: another id, with a module to import before its colon (the
 first two, of shimmy), or a server to dial. A peer's arguments must not reach them."""
 
-_number = (int, float, type(None))
+_scalar = (int, float, bool, str, type(None))  # nobody checks these where a spec is registered: they are data
 _FIELDS: dict[str, tuple[type, ...]] = {
     "id": (str,),
     "entry_point": (str, type(None)),
     "vector_entry_point": (str, type(None)),
-    "reward_threshold": _number,
-    "nondeterministic": (bool,),
-    "max_episode_steps": (int, type(None)),
-    "order_enforce": (bool,),
-    "disable_env_checker": (bool,),
+    "reward_threshold": _scalar,
+    "nondeterministic": _scalar,
+    "max_episode_steps": _scalar,
+    "order_enforce": _scalar,
+    "disable_env_checker": _scalar,
     "kwargs": (dict,),
 }
 """What a spec is made of; what a newer Gymnasium adds to it is left out."""

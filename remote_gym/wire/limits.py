@@ -33,6 +33,9 @@ MAX_KWARGS_BYTES = MAX_FIRST_BYTES - 16 * 1024
 MAX_VERSION_CHARACTERS = 64
 """Of a peer's version, which is for logs only; the rest is cut off."""
 
+MAX_SPACES = 4_096
+"""In one description, nested ones included: as many as a session's space may have."""
+
 MAX_DIMENSIONS = 64
 """Of a space's shape: NumPy's own limit."""
 

@@ -7,10 +7,9 @@ from typing import Any
 from google.protobuf.message import Message
 
 from remote_gym.errors import ProtocolError
-from remote_gym.space_checks import MAX_SPACE_NODES
 from remote_gym.spaces import SpaceData
 from remote_gym.wire import space_pb2
-from remote_gym.wire.limits import MAX_DIMENSIONS, max_spaces
+from remote_gym.wire.limits import MAX_DIMENSIONS, MAX_SPACES, max_spaces
 
 
 def pack_space(data: SpaceData) -> space_pb2.Space:
@@ -26,7 +25,7 @@ def read_space(message: space_pb2.Space) -> SpaceData:
     Raises:
         ProtocolError: It holds more spaces than any may, or than its size allows; or a shape has too many dimensions.
     """
-    return _space(message, [min(MAX_SPACE_NODES, max_spaces(message.ByteSize()))])
+    return _space(message, [min(MAX_SPACES, max_spaces(message.ByteSize()))])
 
 
 def _space(message: space_pb2.Space, left: list[int]) -> SpaceData:

@@ -72,10 +72,10 @@ class Target:
         Raises:
             Finding: More than its size allows.
         """
-        if (cost := too_dear(self._quietly, data)) is not None:
+        if (cost := too_dear(self.read_quietly, data)) is not None:
             raise Finding(f"{self.name}: {cost}")
 
-    def _quietly(self, data: bytes) -> None:
+    def read_quietly(self, data: bytes) -> None:
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")

@@ -32,10 +32,10 @@ from remote_gym.batches import (
     Transition,
 )
 from remote_gym.errors import ProtocolError
-from remote_gym.spaces import MAX_SPACE_NODES
 from remote_gym.texts import MAX_NAME_BYTES
 from remote_gym.wire import frames, space_pb2
 from remote_gym.wire import session_pb2 as pb
+from remote_gym.wire.limits import MAX_SPACES
 from remote_gym.wire.messages import (
     MAX_FIRST_BYTES,
     MAX_KWARGS_BYTES,
@@ -164,9 +164,9 @@ def wide(count: int) -> space_pb2.Space:
 
 
 def test_spaces_are_counted_while_they_are_read() -> None:
-    assert len(read_space(wide(MAX_SPACE_NODES - 1))["tuple"]["spaces"]) == MAX_SPACE_NODES - 1
+    assert len(read_space(wide(MAX_SPACES - 1))["tuple"]["spaces"]) == MAX_SPACES - 1
     with pytest.raises(ProtocolError, match="too many spaces"):
-        read_space(wide(MAX_SPACE_NODES))
+        read_space(wide(MAX_SPACES))
 
 
 def test_a_deeply_nested_space() -> None:
