@@ -25,7 +25,7 @@ from remote_gym.errors import MisuseError
 Array = npt.NDArray[Any]
 
 MAX_SPACE_DEPTH = 16
-"""Nested `Dict`/`Tuple` levels. Real spaces use two or three; bounds recursion on spaces from the network."""
+"""Nested levels of any kind. Real spaces use two or three; bounds recursion on spaces from the network."""
 
 
 @dataclass(frozen=True)
