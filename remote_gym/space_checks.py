@@ -29,7 +29,7 @@ MAX_SPACE_BYTES = 256 * 1024 * 1024
 MAX_TEXT_CHARACTERS = 65_536
 """Characters to choose from in one Text space; Gymnasium keeps them in a table of some 400 bytes each."""
 
-MAX_TEXT_LENGTH = 2**31 - 1
+MAX_TEXT_LENGTH = 2**63 - 1
 """Characters of one text: far beyond any message, and within every integer that counts them."""
 
 _NODE_BYTES = 2_048  # of a space without its arrays

@@ -42,6 +42,7 @@ from remote_gym.wire.messages import (
     MAX_REQUEST_BYTES,
     MAX_WHOLE_BYTES,
     Joiner,
+    OversizeError,
     begins_session,
     pack_client,
     pack_description,
@@ -353,7 +354,6 @@ def test_a_stream_begins(message: Any) -> None:
         b"",
         *(pack_client(message) for message in (Reset(1), Step(1, None, []), Call(1, None, "a"), Render(1), Close())),
         pack_client(Fragment(pack_client(ATTACH), True, len(pack_client(ATTACH)))),
-        pack_client(Open(1, 1, b"n" * 16, 1, bytes(MAX_FIRST_BYTES))),
     ],
     ids=lambda data: data[:1].hex(),
 )
@@ -361,6 +361,13 @@ def test_a_stream_does_not_begin(data: bytes, monkeypatch: pytest.MonkeyPatch) -
     assert not begins_session(data)
     monkeypatch.setattr(pb.ClientMessage, "ParseFromString", None)  # it is looked at before anything is parsed
     with pytest.raises(ProtocolError, match="begins with Open or Attach"):
+        read_first(data)
+
+
+def test_a_first_message_that_is_too_large_is_not_parsed(monkeypatch: pytest.MonkeyPatch) -> None:
+    data = pack_client(Open(1, 1, b"n" * 16, 1, bytes(MAX_FIRST_BYTES)))
+    monkeypatch.setattr(pb.ClientMessage, "ParseFromString", None)
+    with pytest.raises(OversizeError, match="the limit is 1,048,576"):
         read_first(data)
 
 
