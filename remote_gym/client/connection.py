@@ -25,6 +25,7 @@ from remote_gym.client.stream import SessionStream
 from remote_gym.compression import codec
 from remote_gym.credentials import load_client_pem
 from remote_gym.errors import CodecError, MisuseError, ProtocolError, SessionLost
+from remote_gym.wire.messages import MAX_KWARGS_BYTES
 
 CredentialsPaths = Sequence["str | os.PathLike[str] | None"]
 Asked = TypeVar("Asked", Call, Render)
@@ -94,7 +95,7 @@ class Connection:
             protocol_max=0,
             nonce=b"",
             num_envs=num_envs,
-            entrypoint_kwargs=values.pack(dict(kwargs), "remote_args['entrypoint_kwargs']") if kwargs else b"",
+            entrypoint_kwargs=_packed_kwargs(kwargs) if kwargs else b"",
             render_mode=render_mode,
             autoreset_mode=autoreset_mode,
             exact_types=exact_types,
@@ -312,6 +313,17 @@ class Connection:
     def closed(self) -> bool:
         """Whether `close` was called."""
         return self._closed
+
+
+def _packed_kwargs(kwargs: Mapping[str, Any]) -> bytes:
+    where = "remote_args['entrypoint_kwargs']"
+    packed = values.pack(dict(kwargs), where)
+    if len(packed) > MAX_KWARGS_BYTES:
+        raise MisuseError(
+            f"{where} take {len(packed):,} bytes, the limit is {MAX_KWARGS_BYTES:,}: put large values in a file that "
+            f"the entrypoint reads"
+        )
+    return packed
 
 
 def from_variables(url: str | None, paths: CredentialsPaths | None) -> tuple[str, CredentialsPaths | None]:

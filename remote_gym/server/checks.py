@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import numpy as np
 from gymnasium import spaces
 
 from remote_gym.batches import Call, Failure, Indices, Render, Request, Reset, Step
@@ -51,6 +52,7 @@ class RequestChecker:
         self._num_envs = num_envs
         self._action_leaves = leaves_of(action_space)
         self._variable_leaves = variable_leaves_of(action_space)
+        self._bools = [number for number, leaf in enumerate(self._action_leaves) if leaf.dtype == np.bool_]
 
     def command(self, request: Request) -> Command:
         """Return what to tell the workers.
@@ -82,6 +84,9 @@ class RequestChecker:
                 raise RefusalError(
                     "request", f"action{leaf} has {len(data)} bytes for {count} environments, expected {expected}"
                 )
+        for number in self._bools:  # of which NumPy relies on being 0 or 1
+            if np.frombuffer(request.actions[number], np.uint8).max(initial=0) > 1:
+                raise RefusalError("request", f"action{self._action_leaves[number]} holds a bool that is not 0 or 1")
         if not self._variable_leaves:
             return lambda _positions: ("step", b"")
         rows = _surveyed(request.variable, "variable actions")

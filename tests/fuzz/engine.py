@@ -22,8 +22,8 @@ with atheris.instrument_imports(include=["remote_gym"]):
     import remote_gym.values
     import remote_gym.wire.messages  # noqa: F401 - all of them are to be instrumented
 
+from costs import allowed_bytes, allowed_seconds, cpu_seconds
 from fuzz import makers, mutating
-from fuzz.bounds import allowed_bytes, allowed_seconds, cpu_seconds
 from fuzz.targets import TARGETS, Finding
 
 WEIGHED = 64

@@ -5,7 +5,6 @@ A new reader is a new line in `TARGETS`; everything that fuzzes takes its target
 
 from __future__ import annotations
 
-import importlib.util
 import warnings
 from collections import deque
 from collections.abc import Callable
@@ -15,13 +14,14 @@ from random import Random
 from typing import Any
 
 import numpy as np
+from costs import too_dear
 from fuzz import makers
-from fuzz.bounds import too_dear
 from google.protobuf.message import DecodeError
 
 from remote_gym import infos, spaces, values
 from remote_gym.batches import Bundle, Fragment, Open, Opened, Transition
 from remote_gym.errors import CodecError, MisuseError, ProtocolError
+from remote_gym.values.scanning import Survey, survey
 from remote_gym.wire import frames, messages, space_pb2
 from remote_gym.wire import session_pb2 as pb
 from remote_gym.wire.spaces import read_space
@@ -187,11 +187,30 @@ def _repack(data: bytes) -> None:
     values.pack(values.unpack(data))
 
 
-def _survey() -> list[Target]:
-    """The server's scanner of packed values, where there is one."""
-    if not hasattr(values.scanning if importlib.util.find_spec("remote_gym.values.scanning") else None, "survey"):
-        return []
-    return [Target("survey", values.scanning.survey, (CodecError, ValueError), makers.value)]
+def _survey(data: bytes) -> Survey:
+    """As the server looks at a packed value: at the whole, its elements and theirs."""
+    whole = survey(data)
+    for number, _ in zip(range(len(whole)), range(100), strict=False):
+        element = whole.element(number)
+        element.kinds()
+        whole.text(number, 256)
+    whole.is_table(2)
+    return whole
+
+
+def _selects_itself(data: bytes, whole: Survey) -> None:
+    """All elements of a list, taken out and put together, are that list; and what `unpack` takes in, `survey` does."""
+    if whole.kind == "list" and survey(whole.select(range(len(whole)))).kinds() != whole.kinds():
+        raise Finding(f"{data[:100].hex()}: selecting every element makes another list")
+
+
+def _unpack(data: bytes) -> Any:
+    value = values.unpack(data)
+    try:
+        survey(data)
+    except ValueError as error:
+        raise Finding(f"{data[:100].hex()} is a value, and the server's scanner refuses it: {error}") from None
+    return value
 
 
 TARGETS = {
@@ -231,9 +250,9 @@ TARGETS = {
         ),
         Target("space", _read_space, (ProtocolError,), makers.space),
         Target("build", _build_space, (ProtocolError, MisuseError), makers.space),
-        Target("values", values.unpack, (CodecError,), makers.value),
+        Target("values", _unpack, (CodecError,), makers.value),
+        Target("survey", _survey, (ValueError,), makers.value, _selects_itself),
         Target("repack", _repack, (CodecError,), makers.value),
         Target("infos", infos.unpack_infos, (CodecError,), makers.info_block),
-        *_survey(),
     )
 }

@@ -11,7 +11,7 @@ import pytest
 from conftest import ServerFactory
 from raw import RawClient
 
-from remote_gym import RefusedError, RemoteEnvironmentServer, RemoteVectorEnv, values
+from remote_gym import MisuseError, RefusedError, RemoteEnvironmentServer, RemoteVectorEnv, values
 from remote_gym.batches import Refused
 from remote_gym.server.holdings import COUNTED_BYTES, LARGEST, Holdings, StoredResults
 from remote_gym.server.ledger import Ledger
@@ -174,6 +174,5 @@ def test_keyword_arguments_count_as_long_as_their_session(serve: ServerFactory, 
         first.send(pb.ClientMessage(close=pb.Close()).SerializeToString())
         assert first.ended_with() is None
         assert third.open(entrypoint_kwargs=kwargs).WhichOneof("message") == "opened"
-    large = {"entrypoint_kwargs": {"text": "x" * 2_000_000}}
-    with RemoteVectorEnv(server.address, remote_args=large) as envs, pytest.raises(ValueError, match="takes 2,000,0"):
-        envs.reset()
+    with pytest.raises(MisuseError, match="take 2,000,0"):
+        RemoteVectorEnv(server.address, remote_args={"entrypoint_kwargs": {"text": "x" * 2_000_000}})

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from fuzz.bounds import allowed_bytes, assert_cheap, peak_resident_bytes
+from costs import allowed_bytes, assert_cheap, peak_resident_bytes
 
 from remote_gym.batches import (
     Attach,
