@@ -926,3 +926,9 @@ def test_whatever_is_raised_ends_as_codec_error(error: type[Exception], monkeypa
     with pytest.raises(CodecError) as caught:
         unpack(b"\x01")
     assert len(str(caught.value).encode()) < 1_000
+
+
+def test_a_tag_has_no_payload() -> None:
+    assert unpack(b"\x92\xc7\x00\x01\x07") == (7,)
+    with pytest.raises(CodecError, match="a tag with a payload"):
+        unpack(b"\x92\xc7\x01\x01x\x07")

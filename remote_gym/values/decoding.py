@@ -145,7 +145,12 @@ def _read_other_scalar(tables: Tables, items: list[Any]) -> Any:
 
 
 def _read_tag(tag: _Tag) -> Callable[[bytes], _Tag]:
-    return lambda _data: tag
+    def read(data: bytes) -> _Tag:
+        if data:
+            raise ValueError("a tag with a payload")
+        return tag
+
+    return read
 
 
 _BUILDERS: dict[int, Callable[[Tables, list[Any]], Any]] = {  # tag -> the elements after it -> value
