@@ -25,6 +25,7 @@ from remote_gym.client.stream import SessionStream
 from remote_gym.compression import codec
 from remote_gym.credentials import load_client_pem
 from remote_gym.errors import CodecError, MisuseError, ProtocolError, SessionLost
+from remote_gym.texts import MAX_NAME_BYTES
 from remote_gym.wire.messages import MAX_KWARGS_BYTES
 
 CredentialsPaths = Sequence["str | os.PathLike[str] | None"]
@@ -350,7 +351,9 @@ def check_name(name: str) -> None:
     """Refuse what is private.
 
     Raises:
-        MisuseError: The name is no string or begins with an underscore.
+        MisuseError: The name is no string, begins with an underscore or is too long.
     """
     if not isinstance(name, str) or not name or name.startswith("_"):
         raise MisuseError(f"{name!r} cannot be reached on a remote environment: names beginning with '_' are private")
+    if len(name.encode("utf-8", "surrogatepass")) > MAX_NAME_BYTES:
+        raise MisuseError(f"{name[:40]!r}... cannot be reached: a name has {MAX_NAME_BYTES} bytes at most")

@@ -166,3 +166,11 @@ def test_the_specs_arguments_keep_their_types(serve: ServerFactory) -> None:
         assert env.spec == local.spec
         assert env.spec is not None
         assert type(env.spec.kwargs["reward_schedule"]) is tuple
+
+
+def test_a_name_that_is_too_long_is_not_sent(toys: ToyServer) -> None:
+    with toys.single("naughty") as env:
+        env.reset()
+        with pytest.raises(MisuseError, match="a name has 256 bytes at most"):
+            env.get_wrapper_attr("x" * 300)
+        env.step(0)
