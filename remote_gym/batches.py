@@ -1,6 +1,6 @@
 """No I/O: the data that travels. Requests and answers as plain dataclasses, the same on both sides of the wire.
 
-They mirror the messages of `protos/remote_gym/wire/session.proto`, where order and meaning are told; `wire.messages`
+They mirror the messages of `protos/remote_gym/wire/session.proto`, where order and meaning are told; `wire.codec`
 and `wire.frames` turn them into bytes and back. Leaves are buffers in packed rows: little-endian, C order, shape
 (rows, *leaf shape).
 """

@@ -36,7 +36,7 @@ from remote_gym.batches import (
     every,
 )
 from remote_gym.spaces import describe
-from remote_gym.wire.messages import pack_description, pack_server, read_client
+from remote_gym.wire.codec import pack_description, pack_server, read_client
 
 END = object()
 OBSERVATION, ACTION = spaces.Box(-1, 1, (2,), np.float32), spaces.Discrete(2)

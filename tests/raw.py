@@ -12,7 +12,7 @@ from typing import Any
 import grpc
 
 from remote_gym.wire import session_pb2 as pb
-from remote_gym.wire.messages import DESCRIBE_METHOD, SESSION_METHOD
+from remote_gym.wire.codec import DESCRIBE_METHOD, SESSION_METHOD
 
 TIMEOUT_SECONDS = 30.0
 

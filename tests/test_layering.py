@@ -121,8 +121,8 @@ def test_base_modules_import_each_other_only_downward() -> None:
 @pytest.mark.parametrize(
     ("file", "source"),
     [
-        ("wire/messages.py", "import grpc"),
-        ("workers/pool.py", "def f():\n    from remote_gym.wire import messages"),
+        ("wire/codec.py", "import grpc"),
+        ("workers/pool.py", "def f():\n    from remote_gym.wire import codec"),
         ("workers/pool.py", "import msgpack"),
         ("client/vector.py", "from remote_gym import RemoteEnvironmentServer"),
         ("client/vector.py", "from remote_gym.server.serve import x"),

@@ -11,7 +11,7 @@ from remote_gym.client.describe import describe
 from remote_gym.client.diagnosis import Diagnosis, Step, diagnose
 from remote_gym.credentials import load_client_pem
 from remote_gym.errors import ConnectError, MisuseError, ProtocolError
-from remote_gym.wire.messages import common_protocol
+from remote_gym.wire.codec import common_protocol
 
 DESCRIPTION = (
     "Dial a server step by step: address, tcp, tls, certificate name, client certificate, server version. "

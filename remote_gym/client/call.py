@@ -15,7 +15,7 @@ from collections import deque
 from remote_gym.batches import Bundle, ServerMessage
 from remote_gym.client.channel import SharedChannel
 from remote_gym.errors import ProtocolError
-from remote_gym.wire.messages import SESSION_METHOD, Joiner, pack_client, read_server, split
+from remote_gym.wire.codec import SESSION_METHOD, Joiner, pack_client, read_server, split
 
 MAX_BUNDLED = 65_536
 """Messages in one bundle: four for each environment of the largest session. An empty one takes 2 bytes there."""

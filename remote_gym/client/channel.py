@@ -20,7 +20,7 @@ from remote_gym.addresses import grpc_target, is_loopback, join_address, unix_pa
 from remote_gym.client.diagnosis import Diagnosis, diagnose
 from remote_gym.credentials import ClientPem, channel_credentials
 from remote_gym.errors import ConnectError, MisuseError
-from remote_gym.wire.messages import DESCRIBE_METHOD, MAX_MESSAGE_BYTES
+from remote_gym.wire.codec import DESCRIBE_METHOD, MAX_MESSAGE_BYTES
 
 FIRST_LOOK_SECONDS = 1.0
 """How long to wait before asking why: a connection that works is usually up within a few round trips."""

@@ -26,7 +26,7 @@ from remote_gym.compression import codec
 from remote_gym.credentials import load_client_pem
 from remote_gym.errors import CodecError, MisuseError, ProtocolError, SessionLost
 from remote_gym.texts import MAX_NAME_BYTES
-from remote_gym.wire.messages import MAX_KWARGS_BYTES
+from remote_gym.wire.codec import MAX_KWARGS_BYTES
 
 CredentialsPaths = Sequence["str | os.PathLike[str] | None"]
 Asked = TypeVar("Asked", Call, Render)

@@ -13,7 +13,7 @@ from remote_gym.client.channel import Address
 from remote_gym.client.failures import unreadable
 from remote_gym.errors import ConnectError
 from remote_gym.texts import MAX_NAME_BYTES, printable, shortened
-from remote_gym.wire.messages import DESCRIBE_METHOD, read_description
+from remote_gym.wire.codec import DESCRIBE_METHOD, read_description
 
 
 def describe(address: Address, timeout_seconds: float) -> Description:

@@ -37,11 +37,7 @@ from remote_gym.client.opened import check_lease, check_opened
 from remote_gym.client.outstanding import Answer, Outstanding
 from remote_gym.errors import ConnectError, ProtocolError, RefusedError, RemoteGymError, SessionLost
 from remote_gym.texts import printable, shortened
-from remote_gym.wire.messages import (
-    PROTOCOL_MAX,
-    PROTOCOL_MIN,
-    pack_client,
-)
+from remote_gym.wire.codec import PROTOCOL_MAX, PROTOCOL_MIN, pack_client
 
 logger = logging.getLogger("remote_gym.client")
 

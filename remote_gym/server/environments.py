@@ -32,7 +32,7 @@ from remote_gym.leaves import leaves_of, rows_at
 from remote_gym.server.checks import Command, RefusalError
 from remote_gym.server.settings import Settings
 from remote_gym.spaces import build
-from remote_gym.wire.messages import pack_server
+from remote_gym.wire.codec import pack_server
 from remote_gym.workers.board import NO_GROUP
 from remote_gym.workers.memory import SharedBlock
 from remote_gym.workers.pool import Block, NoRoomError, Pool

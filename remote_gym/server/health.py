@@ -11,7 +11,7 @@ import contextlib
 import logging
 from typing import Any
 
-from remote_gym.wire.messages import SESSION_METHOD
+from remote_gym.wire.codec import SESSION_METHOD
 
 logger = logging.getLogger("remote_gym.server")
 

@@ -26,7 +26,7 @@ from typing import Literal
 
 from remote_gym.batches import Refused
 from remote_gym.server.ledger import Ledger
-from remote_gym.wire.messages import pack_server
+from remote_gym.wire.codec import pack_server
 
 Kind = Literal["kwargs", "fragments", "results"]
 

@@ -15,7 +15,7 @@ from remote_gym.addresses import grpc_target, is_loopback, join_address, unix_pa
 from remote_gym.credentials import ServerPem, server_credentials
 from remote_gym.errors import MisuseError
 from remote_gym.server.descriptors import connection_limit
-from remote_gym.wire.messages import MAX_MESSAGE_BYTES
+from remote_gym.wire.codec import MAX_MESSAGE_BYTES
 
 _OPTIONS: list[tuple[str, int]] = [
     ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),

@@ -22,13 +22,7 @@ from remote_gym.server.session import Outlet, Session
 from remote_gym.server.settings import Settings
 from remote_gym.server.trimming import Trimmer
 from remote_gym.texts import printable
-from remote_gym.wire.messages import (
-    MAX_KWARGS_BYTES,
-    MAX_MESSAGE_BYTES,
-    PROTOCOL_MAX,
-    PROTOCOL_MIN,
-    common_protocol,
-)
+from remote_gym.wire.codec import MAX_KWARGS_BYTES, MAX_MESSAGE_BYTES, PROTOCOL_MAX, PROTOCOL_MIN, common_protocol
 from remote_gym.workers.pool import Pool
 
 logger = logging.getLogger("remote_gym.server")

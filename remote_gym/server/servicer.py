@@ -19,7 +19,7 @@ from remote_gym.server.holdings import LIMIT
 from remote_gym.server.registry import Registry
 from remote_gym.server.session import Session
 from remote_gym.texts import shortened
-from remote_gym.wire.messages import (
+from remote_gym.wire.codec import (
     DESCRIBE_METHOD,
     MAX_REQUEST_BYTES,
     SESSION_METHOD,

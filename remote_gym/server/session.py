@@ -37,7 +37,7 @@ from remote_gym.server.holdings import Holdings, StoredResults
 from remote_gym.server.ledger import BusyError, Ledger, OutOfOrderError, SessionEvent, SessionState
 from remote_gym.server.settings import Settings
 from remote_gym.texts import shortened
-from remote_gym.wire.messages import pack_server
+from remote_gym.wire.codec import pack_server
 from remote_gym.workers.pool import Pool
 
 logger = logging.getLogger("remote_gym.session")

@@ -2,7 +2,7 @@
 
 Written by joining tag, length and memory; read by finding each field's offset. The bytes are ordinary protobuf: any
 generated class reads them, and what a generated class writes is read here (a field encoded in a way this reader does
-not know makes the caller fall back to the generated class, see `messages`).
+not know makes the caller fall back to the generated class, see `codec`).
 
 Two liberties that protobuf allows: the length of the outer field and the request number are varints padded to five
 bytes, so that offsets do not depend on them; and ignored `padding` fields put each leaf at a multiple of 16 bytes, so

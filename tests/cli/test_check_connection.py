@@ -16,7 +16,7 @@ import remote_gym
 from remote_gym.cli import main
 from remote_gym.cli.certificates import write_certificates
 from remote_gym.client.diagnosis import STEP_NAMES
-from remote_gym.wire import messages
+from remote_gym.wire import codec
 
 MARKS = {"ok": True, "FAILED": False, "-": None}
 
@@ -136,7 +136,7 @@ def test_server_version_fails_without_a_common_protocol(
     serve: ServerFactory, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     server = serve()
-    too_new = lambda theirs, peer: messages.common_protocol(theirs, peer, ours=(7, 9))  # noqa: E731
+    too_new = lambda theirs, peer: codec.common_protocol(theirs, peer, ours=(7, 9))  # noqa: E731
     monkeypatch.setattr("remote_gym.cli.check_connection.common_protocol", too_new)
     checked = Checked(capsys, server.address)
     assert (checked.code, checked.failed) == (1, ["server version"])

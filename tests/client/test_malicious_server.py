@@ -56,7 +56,7 @@ from remote_gym.client.describe import describe as ask
 from remote_gym.client.specs import read_spec
 from remote_gym.infos import pack_infos
 from remote_gym.spaces import describe
-from remote_gym.wire.messages import PROTOCOL_MAX, pack_description, pack_server
+from remote_gym.wire.codec import PROTOCOL_MAX, pack_description, pack_server
 
 SOON_SECONDS = 10.0
 NUM_ENVS = 3

@@ -39,7 +39,7 @@ from remote_gym.client.opened import check_opened, read_opened
 from remote_gym.client.transitions import TransitionReader
 from remote_gym.infos import pack_infos
 from remote_gym.spaces import describe
-from remote_gym.wire.messages import pack_description, pack_server, read_description, read_server
+from remote_gym.wire.codec import pack_description, pack_server, read_description, read_server
 
 NUM_ENVS = 3
 BLOCK = pack_infos([0], [{"a": 1}])

@@ -22,7 +22,7 @@ import pytest
 
 import remote_gym
 from remote_gym.batches import Open, Refused
-from remote_gym.wire.messages import PROTOCOL_MAX, PROTOCOL_MIN, SESSION_METHOD, pack_client, read_server
+from remote_gym.wire.codec import PROTOCOL_MAX, PROTOCOL_MIN, SESSION_METHOD, pack_client, read_server
 
 HERE = Path(__file__).parent
 PLAYED = HERE / "played.py"

@@ -35,7 +35,7 @@ from remote_gym import (
 from remote_gym.batches import Attach, Attached
 from remote_gym.client import channel as channels
 from remote_gym.client.call import SessionCall
-from remote_gym.wire.messages import pack_client
+from remote_gym.wire.codec import pack_client
 
 OPERATIONS = ("reset", "step", "call", "close")
 

@@ -14,7 +14,7 @@ from remote_gym import RemoteVectorEnv, SessionLost
 from remote_gym.batches import Attach, Attached, Lost, Opened
 from remote_gym.client import channel as channels
 from remote_gym.client.call import SessionCall
-from remote_gym.wire.messages import pack_client
+from remote_gym.wire.codec import pack_client
 
 
 def ask(envs: RemoteVectorEnv, change: Callable[[Attach], Attach]) -> Any:

@@ -20,7 +20,7 @@ with atheris.instrument_imports(include=["remote_gym"]):
     import remote_gym.infos
     import remote_gym.spaces
     import remote_gym.values
-    import remote_gym.wire.messages  # noqa: F401 - all of them are to be instrumented
+    import remote_gym.wire.codec  # noqa: F401 - all of them are to be instrumented
 
 from costs import allowed_bytes, allowed_seconds, cpu_seconds
 from fuzz import makers, mutating

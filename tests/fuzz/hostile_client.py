@@ -28,7 +28,7 @@ from fuzz import makers, mutating
 from remote_gym import RemoteVectorEnv
 from remote_gym.batches import Attach, Call, Close, Fragment, Open, Opened, Render, Reset, Step
 from remote_gym.errors import RemoteGymError
-from remote_gym.wire.messages import SESSION_METHOD, pack_client, read_server
+from remote_gym.wire.codec import SESSION_METHOD, pack_client, read_server
 
 SERVE = """
 import sys

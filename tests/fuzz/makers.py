@@ -36,7 +36,7 @@ from remote_gym.batches import (
     Transition,
 )
 from remote_gym.errors import RemoteGymError
-from remote_gym.wire import messages
+from remote_gym.wire import codec
 from remote_gym.wire.spaces import pack_space
 
 Chance = Random
@@ -258,32 +258,32 @@ _SERVER: tuple[Callable[[Chance], Any], ...] = (
 
 def client(chance: Chance) -> bytes:
     """A serialised ClientMessage."""
-    return messages.pack_client(chance.choice(_CLIENT)(chance))
+    return codec.pack_client(chance.choice(_CLIENT)(chance))
 
 
 def server(chance: Chance) -> bytes:
     """A serialised ServerMessage."""
-    return messages.pack_server(chance.choice(_SERVER)(chance))
+    return codec.pack_server(chance.choice(_SERVER)(chance))
 
 
 def first(chance: Chance) -> bytes:
     """The first message of a stream."""
-    return messages.pack_client(chance.choice([_open, _attach])(chance))
+    return codec.pack_client(chance.choice([_open, _attach])(chance))
 
 
 def step(chance: Chance) -> bytes:
     """A serialised ClientMessage with a Step."""
-    return messages.pack_client(_step(chance))
+    return codec.pack_client(_step(chance))
 
 
 def transition(chance: Chance) -> bytes:
     """A serialised ServerMessage with a Transition."""
-    return messages.pack_server(_transition(chance))
+    return codec.pack_server(_transition(chance))
 
 
 def description(chance: Chance) -> bytes:
     """A serialised DescribeReply."""
-    return messages.pack_description(Description(1, chance.choice([1, 7]), "1.0", 2, 100, 3, 10, 1, 2**26, True, b"e"))
+    return codec.pack_description(Description(1, chance.choice([1, 7]), "1.0", 2, 100, 3, 10, 1, 2**26, True, b"e"))
 
 
 # Streams: each frame with its length before it.
@@ -317,12 +317,12 @@ def _stream(chance: Chance, make: Callable[[Chance], bytes], pack: Callable[[Any
 
 def requests(chance: Chance) -> bytes:
     """What one stream brings to a server, partly in fragments."""
-    return _stream(chance, client, messages.pack_client)
+    return _stream(chance, client, codec.pack_client)
 
 
 def answers(chance: Chance) -> bytes:
     """What one stream brings to a client, partly in fragments and bundles."""
-    return _stream(chance, server, messages.pack_server)
+    return _stream(chance, server, codec.pack_server)
 
 
 def made(make: Callable[[Chance], bytes], chance: Chance) -> bytes:

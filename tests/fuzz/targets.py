@@ -22,7 +22,7 @@ from remote_gym import infos, spaces, values
 from remote_gym.batches import Bundle, Fragment, Open, Opened, Transition
 from remote_gym.errors import CodecError, MisuseError, ProtocolError
 from remote_gym.values.scanning import Survey, survey
-from remote_gym.wire import frames, messages, space_pb2
+from remote_gym.wire import codec, frames, space_pb2
 from remote_gym.wire import session_pb2 as pb
 from remote_gym.wire.spaces import read_space
 
@@ -127,7 +127,7 @@ def _generated(envelope: type[Any], readers: Any) -> Callable[[bytes, Any], None
 
     def check(data: bytes, message: Any) -> None:
         try:
-            theirs = messages._read(envelope(), data, readers)
+            theirs = codec._read(envelope(), data, readers)
         except ProtocolError as error:
             raise Finding(f"{data[:100].hex()} is read as {plain(message)}, and then not: {error}") from None
         _same(data, message, theirs)
@@ -139,7 +139,7 @@ def _generated(envelope: type[Any], readers: Any) -> Callable[[bytes, Any], None
 
 
 def _join_requests(data: bytes) -> None:
-    joiner = messages.Joiner(messages.read_client, messages.MAX_REQUEST_BYTES)
+    joiner = codec.Joiner(codec.read_client, codec.MAX_REQUEST_BYTES)
     for frame in makers.split_frames(data):
         joiner.feed(frame)
         if not 0 <= joiner.held_bytes <= len(data):
@@ -148,7 +148,7 @@ def _join_requests(data: bytes) -> None:
 
 def _join_answers(data: bytes) -> None:
     """As a client does: what a bundle holds is fed as well."""
-    joiner = messages.Joiner(messages.read_server)
+    joiner = codec.Joiner(codec.read_server)
     waiting = deque(makers.split_frames(data))
     while waiting:
         message = joiner.feed(waiting.popleft())
@@ -218,20 +218,20 @@ TARGETS = {
     for target in (
         Target(
             "client",
-            messages.read_client,
+            codec.read_client,
             (ProtocolError,),
             makers.client,
-            _comes_back(messages.pack_client, messages.read_client),
+            _comes_back(codec.pack_client, codec.read_client),
         ),
         Target(
             "server",
-            messages.read_server,
+            codec.read_server,
             (ProtocolError,),
             makers.server,
-            _comes_back(messages.pack_server, messages.read_server),
+            _comes_back(codec.pack_server, codec.read_server),
         ),
-        Target("first", messages.read_first, (ProtocolError,), makers.first),
-        Target("description", messages.read_description, (ProtocolError,), makers.description),
+        Target("first", codec.read_first, (ProtocolError,), makers.first),
+        Target("description", codec.read_description, (ProtocolError,), makers.description),
         Target("requests", _join_requests, (ProtocolError,), makers.requests),
         Target("answers", _join_answers, (ProtocolError,), makers.answers),
         Target(
@@ -239,14 +239,14 @@ TARGETS = {
             _read_step,
             (ProtocolError, frames.UnusualEncoding),
             makers.step,
-            _generated(pb.ClientMessage, messages._READ_CLIENT),
+            _generated(pb.ClientMessage, codec._READ_CLIENT),
         ),
         Target(
             "transition",
             _read_transition,
             (ProtocolError, frames.UnusualEncoding),
             makers.transition,
-            _generated(pb.ServerMessage, messages._READ_SERVER),
+            _generated(pb.ServerMessage, codec._READ_SERVER),
         ),
         Target("space", _read_space, (ProtocolError,), makers.space),
         Target("build", _build_space, (ProtocolError, MisuseError), makers.space),

@@ -16,7 +16,7 @@ from remote_gym.batches import Refused
 from remote_gym.server.holdings import COUNTED_BYTES, LARGEST, Holdings, StoredResults
 from remote_gym.server.ledger import Ledger
 from remote_gym.wire import session_pb2 as pb
-from remote_gym.wire.messages import read_server
+from remote_gym.wire.codec import read_server
 
 LIMIT = 1_000_000
 

@@ -25,7 +25,7 @@ from remote_gym import RefusedError, RemoteVectorEnv, values
 from remote_gym.batches import Open, Opened, Reset, Step
 from remote_gym.server import listening
 from remote_gym.server.servicer import UNREAD_BYTES
-from remote_gym.wire.messages import PROTOCOL_MAX, PROTOCOL_MIN, SESSION_METHOD, pack_client, read_server
+from remote_gym.wire.codec import PROTOCOL_MAX, PROTOCOL_MIN, SESSION_METHOD, pack_client, read_server
 
 ServeFactory = Callable[..., ServeProcess]
 

@@ -15,7 +15,7 @@ from remote_gym.server.counters import Counters
 from remote_gym.server.holdings import Holdings
 from remote_gym.server.ledger import SessionEvent
 from remote_gym.server.session import Session
-from remote_gym.wire.messages import pack_server, read_server
+from remote_gym.wire.codec import pack_server, read_server
 
 ANSWER = pack_server(Closed())  # any bytes will do
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from remote_gym.batches import Failure, FailureKind, Step, Transition
 from remote_gym.errors import ProtocolError
-from remote_gym.wire import frames, messages
+from remote_gym.wire import codec, frames
 from remote_gym.wire import session_pb2 as pb
 
 NUMBERS = st.integers(0, 300) | st.sampled_from([2**32, 2**63, 2**64 - 1])
@@ -54,11 +54,11 @@ def plain(message: Any) -> dict[str, Any]:
 
 
 def generated_step(step: Step) -> bytes:
-    return pb.ClientMessage(**messages._PACK_CLIENT[Step](step)).SerializeToString()
+    return pb.ClientMessage(**codec._PACK_CLIENT[Step](step)).SerializeToString()
 
 
 def generated_transition(transition: Transition) -> bytes:
-    return pb.ServerMessage(**messages._PACK_SERVER[Transition](transition)).SerializeToString()
+    return pb.ServerMessage(**codec._PACK_SERVER[Transition](transition)).SerializeToString()
 
 
 @settings(deadline=None)
@@ -66,19 +66,19 @@ def generated_transition(transition: Transition) -> bytes:
 @example(Step(1, None, []))
 def test_steps(step: Step) -> None:
     ours, theirs = frames.pack_step(step), generated_step(step)
-    assert plain(messages._read(pb.ClientMessage(), ours, messages._READ_CLIENT)) == plain(step)
+    assert plain(codec._read(pb.ClientMessage(), ours, codec._READ_CLIENT)) == plain(step)
     assert plain(frames.read_step(ours)) == plain(step)
     for data in (ours, theirs):
-        assert plain(messages.read_client(data)) == plain(step)
+        assert plain(codec.read_client(data)) == plain(step)
 
 
 @settings(deadline=None)
 @given(transitions())
 def test_transitions(transition: Transition) -> None:
     ours, theirs = frames.pack_transition(transition), generated_transition(transition)
-    assert plain(messages._read(pb.ServerMessage(), ours, messages._READ_SERVER)) == plain(transition)
+    assert plain(codec._read(pb.ServerMessage(), ours, codec._READ_SERVER)) == plain(transition)
     for data in (ours, theirs):
-        assert plain(messages.read_server(data)) == plain(transition)
+        assert plain(codec.read_server(data)) == plain(transition)
 
 
 @settings(deadline=None)
@@ -129,7 +129,7 @@ def test_other_encodings_fall_back_to_the_generated_class() -> None:
     data = b"\x1a" + bytes((len(unpacked),)) + unpacked
     with pytest.raises(frames.UnusualEncoding):
         frames.read_transition(data)
-    read = messages.read_server(data)
+    read = codec.read_server(data)
     assert np.frombuffer(read.rewards).tolist() == [1.5]
     assert plain(read)["terminations"] == b"\x01"
 
@@ -137,18 +137,18 @@ def test_other_encodings_fall_back_to_the_generated_class() -> None:
 def test_two_packed_pieces_are_joined() -> None:
     piece = b"\x22\x08" + np.array([1.5]).tobytes()
     data = b"\x1a" + bytes((2 * len(piece),)) + piece * 2
-    assert np.frombuffer(messages.read_server(data).rewards).tolist() == [1.5, 1.5]
+    assert np.frombuffer(codec.read_server(data).rewards).tolist() == [1.5, 1.5]
 
 
 def test_unknown_fields_are_ignored() -> None:
     body = b"\x08\x05" + b"\xf2\x01\x03abc"  # field 30
-    assert messages.read_client(b"\x22" + bytes((len(body),)) + body).number == 5
+    assert codec.read_client(b"\x22" + bytes((len(body),)) + body).number == 5
 
 
 @settings(max_examples=400, deadline=None)
 @given(st.binary(max_size=40), st.sampled_from([b"", b"\x22", b"\x1a", b"\x0a"]))
 def test_random_bytes_raise_nothing_but_protocol_error(data: bytes, start: bytes) -> None:
-    for read in (messages.read_client, messages.read_server):
+    for read in (codec.read_client, codec.read_server):
         with contextlib.suppress(ProtocolError):
             read(start + data)
 
@@ -162,4 +162,4 @@ def test_damaged_messages_raise_nothing_but_protocol_error(data: st.DataObject) 
     if damaged and data.draw(st.booleans()):
         damaged[data.draw(st.integers(0, len(damaged) - 1))] ^= data.draw(st.integers(1, 255))
     with contextlib.suppress(ProtocolError):
-        (messages.read_client if step else messages.read_server)(bytes(damaged))
+        (codec.read_client if step else codec.read_server)(bytes(damaged))

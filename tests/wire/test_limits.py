@@ -35,8 +35,7 @@ from remote_gym.errors import ProtocolError
 from remote_gym.texts import MAX_NAME_BYTES
 from remote_gym.wire import frames, space_pb2
 from remote_gym.wire import session_pb2 as pb
-from remote_gym.wire.limits import MAX_SPACES
-from remote_gym.wire.messages import (
+from remote_gym.wire.codec import (
     MAX_FIRST_BYTES,
     MAX_KWARGS_BYTES,
     MAX_REQUEST_BYTES,
@@ -52,6 +51,7 @@ from remote_gym.wire.messages import (
     read_first,
     read_server,
 )
+from remote_gym.wire.limits import MAX_SPACES
 from remote_gym.wire.spaces import read_space
 
 MEGABYTE = 1 << 20

@@ -31,8 +31,8 @@ from remote_gym.batches import (
 )
 from remote_gym.errors import ProtocolError
 from remote_gym.spaces import build, describe
-from remote_gym.wire import messages
-from remote_gym.wire.messages import (
+from remote_gym.wire import codec
+from remote_gym.wire.codec import (
     FRAGMENT_BYTES,
     MAX_MESSAGE_BYTES,
     MAX_WHOLE_BYTES,
@@ -147,7 +147,7 @@ def test_a_message_of_a_newer_peer() -> None:
 
 @pytest.fixture
 def small_fragments(monkeypatch: pytest.MonkeyPatch) -> int:
-    monkeypatch.setattr(messages, "FRAGMENT_BYTES", 10)
+    monkeypatch.setattr(codec, "FRAGMENT_BYTES", 10)
     return 10
 
 
