@@ -19,7 +19,7 @@ import numpy as np
 from gymnasium import spaces
 
 from remote_gym import values
-from remote_gym.batches import (
+from remote_gym.messages import (
     Attach,
     Attached,
     Call,

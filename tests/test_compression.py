@@ -33,11 +33,11 @@ from remote_gym import (
     create_remote_environment_server,
     values,
 )
-from remote_gym.batches import Transition
 from remote_gym.client import compressed
 from remote_gym.client.compressed import CompressedRows
 from remote_gym.compression import MAX_ROW_BYTES, MIN_ROW_BYTES, NAMES, codec, compressed_leaves, grow, shrink
 from remote_gym.leaves import Leaf
+from remote_gym.messages import Transition
 from remote_gym.workers import compressing
 from remote_gym.workers.compressing import RowCompressor
 

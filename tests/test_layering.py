@@ -16,7 +16,7 @@ ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "remote_gym"
 
 BASE = {
-    "errors", "failpoints", "addresses", "arguments", "autoreset", "batches", "infos", "leaves", "spaces", "values",
+    "errors", "failpoints", "addresses", "arguments", "autoreset", "messages", "infos", "leaves", "spaces", "values",
     "vector_infos", "compression", "texts", "space_checks",
 }  # fmt: skip
 DATA = {"numpy", "gymnasium"}
@@ -35,7 +35,7 @@ TABLE: dict[str, tuple[set[str], set[str]]] = {
     "values": ({"errors", "texts"}, DATA | {"msgpack"}),
     "infos": ({"errors", "values", "texts"}, {"numpy"}),
     "vector_infos": ({"errors", "values", "infos"}, {"numpy"}),
-    "batches": ({"errors", "leaves", "spaces", "values"}, {"numpy"}),
+    "messages": ({"errors", "leaves", "spaces", "values"}, {"numpy"}),
     "compression": ({"errors", "leaves"}, {"lz4", "zstandard"}),
     "credentials": ({"errors", "addresses"}, {"grpc"}),
     "wire": (BASE, DATA | {"google.protobuf"}),
@@ -129,7 +129,7 @@ def test_base_modules_import_each_other_only_downward() -> None:
         ("server/session.py", "if True:\n    import remote_gym.client.vector"),
         ("errors.py", "import numpy"),
         ("values/encoding.py", "import google.protobuf"),
-        ("testing/toys.py", "from remote_gym.batches import Open"),
+        ("testing/toys.py", "from remote_gym.messages import Open"),
         ("infos.py", "from remote_gym import vector_infos"),
     ],
 )

@@ -6,10 +6,10 @@ import contextlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
-from remote_gym.batches import Call, Render
 from remote_gym.client.exchange import Exchange
 from remote_gym.client.fleet import Fleet, Shard, ShardFailed
 from remote_gym.errors import RemoteGymError, SessionLost
+from remote_gym.messages import Call, Render
 
 Begun = list["tuple[Shard, Call | Render]"]
 

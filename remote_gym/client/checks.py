@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from remote_gym.batches import Indices
 from remote_gym.errors import ProtocolError
 from remote_gym.infos import InfoBlock
 from remote_gym.leaves import Array
+from remote_gym.messages import Indices
 from remote_gym.vector_infos import room_for
 
 LARGE_INFOS = 2**28

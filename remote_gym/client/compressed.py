@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from remote_gym.batches import Indices, Transition
 from remote_gym.compression import Codec, codec, compressed_leaves, grow
 from remote_gym.errors import ProtocolError
 from remote_gym.leaves import Array, Leaf, rows_at
+from remote_gym.messages import Indices, Transition
 
 
 class CompressedRows:

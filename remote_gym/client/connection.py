@@ -15,7 +15,6 @@ from gymnasium.envs.registration import EnvSpec
 from remote_gym import values
 from remote_gym.addresses import DEFAULT_PORT, UNIX, is_loopback, split_address
 from remote_gym.arguments import RemoteArgs, check_args
-from remote_gym.batches import Call, Failure, Open, Refused, Render, Returned, every
 from remote_gym.client.channel import Address
 from remote_gym.client.describe import describe
 from remote_gym.client.failures import first_failure, refusal, relocated, unreadable
@@ -25,6 +24,7 @@ from remote_gym.client.stream import SessionStream
 from remote_gym.compression import codec
 from remote_gym.credentials import load_client_pem
 from remote_gym.errors import CodecError, MisuseError, ProtocolError, SessionLost
+from remote_gym.messages import Call, Failure, Open, Refused, Render, Returned, every
 from remote_gym.texts import MAX_NAME_BYTES
 from remote_gym.wire.codec import MAX_KWARGS_BYTES
 

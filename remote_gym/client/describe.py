@@ -7,11 +7,11 @@ from typing import Any
 
 import grpc
 
-from remote_gym.batches import Description
 from remote_gym.client import channel
 from remote_gym.client.channel import Address
 from remote_gym.client.failures import unreadable
 from remote_gym.errors import ConnectError
+from remote_gym.messages import Description
 from remote_gym.texts import MAX_NAME_BYTES, printable, shortened
 from remote_gym.wire.codec import DESCRIBE_METHOD, read_description
 

@@ -13,7 +13,6 @@ from gymnasium.envs.registration import EnvSpec
 from remote_gym import values
 from remote_gym.arguments import RemoteArgs
 from remote_gym.autoreset import NONE
-from remote_gym.batches import FailureKind, Refused, Render, Reset, Step, Transition
 from remote_gym.client.actions import ActionEncoder
 from remote_gym.client.connection import Connection, CredentialsPaths
 from remote_gym.client.exchange import REOPENED
@@ -22,6 +21,7 @@ from remote_gym.client.losses import Losses, check_policies, warn_of_losses
 from remote_gym.client.rendering import Window
 from remote_gym.client.transitions import Part, TransitionReader
 from remote_gym.errors import EnvironmentRaised, MisuseError, ProtocolError, SessionLost
+from remote_gym.messages import FailureKind, Refused, Render, Reset, Step, Transition
 
 
 class RemoteEnvironment(gymnasium.Env[Any, Any]):

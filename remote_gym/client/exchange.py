@@ -16,7 +16,6 @@ import numpy as np
 from gymnasium.vector import AutoresetMode
 
 from remote_gym import values
-from remote_gym.batches import FailureKind, Indices, Refused, Reset, Returned, Step, Transition, every
 from remote_gym.client.failures import refusal, relocated
 from remote_gym.client.fleet import Fleet, Shard, ShardFailed
 from remote_gym.client.losses import Losses
@@ -24,6 +23,7 @@ from remote_gym.client.outstanding import Answer
 from remote_gym.client.transitions import Part, TransitionReader
 from remote_gym.errors import ProtocolError, RemoteGymError, SessionLost
 from remote_gym.leaves import Array, rows_at
+from remote_gym.messages import FailureKind, Indices, Refused, Reset, Returned, Step, Transition, every
 
 REOPENED = frozenset({"SERVER_RESTARTED", "EXPIRED"})
 """Reasons of a lost session that a new one mends. FENCED is another client's doing, BROKEN a bug: these are raised."""

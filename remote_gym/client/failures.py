@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from remote_gym.batches import Failure, FailureKind, Refused
 from remote_gym.errors import (
     EnvironmentLost,
     EnvironmentNeedsReset,
@@ -19,6 +18,7 @@ from remote_gym.errors import (
     RemoteGymError,
     SessionLost,
 )
+from remote_gym.messages import Failure, FailureKind, Refused
 from remote_gym.texts import MAX_DETAIL_CHARACTERS, MAX_NAME_BYTES, printable, shortened
 
 _MISUSE_LIMITS = frozenset({"request", "space"})

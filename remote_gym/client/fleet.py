@@ -15,11 +15,11 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
 
-from remote_gym.batches import Indices
 from remote_gym.client.connection import Connection
 from remote_gym.client.outstanding import Answer
 from remote_gym.client.stream import SessionStream
 from remote_gym.errors import ConnectError, MisuseError, ProtocolError, RemoteGymError
+from remote_gym.messages import Indices
 
 MAX_DIALS_AT_ONCE = 16
 

@@ -11,10 +11,10 @@ from gymnasium import spaces
 from gymnasium.envs.registration import EnvSpec
 
 from remote_gym import values
-from remote_gym.batches import Open, Opened
 from remote_gym.client.specs import read_spec
 from remote_gym.errors import ProtocolError
 from remote_gym.leaves import leaves_of
+from remote_gym.messages import Open, Opened
 from remote_gym.spaces import SpaceData, build
 from remote_gym.texts import MAX_NAME_BYTES
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from remote_gym.batches import Failure, Indices, Refused, Returned, Transition, every
 from remote_gym.errors import ProtocolError
+from remote_gym.messages import Failure, Indices, Refused, Returned, Transition, every
 
 Answer = Transition | Returned | Refused
 

@@ -16,7 +16,14 @@ import gymnasium
 
 import remote_gym
 from remote_gym import failpoints
-from remote_gym.batches import (
+from remote_gym.client import channel as channels
+from remote_gym.client.call import SessionCall
+from remote_gym.client.channel import Address
+from remote_gym.client.failures import refusal, session_lost, unreadable
+from remote_gym.client.opened import check_lease, check_opened
+from remote_gym.client.outstanding import Answer, Outstanding
+from remote_gym.errors import ConnectError, ProtocolError, RefusedError, RemoteGymError, SessionLost
+from remote_gym.messages import (
     Attach,
     Attached,
     Close,
@@ -29,13 +36,6 @@ from remote_gym.batches import (
     Returned,
     Transition,
 )
-from remote_gym.client import channel as channels
-from remote_gym.client.call import SessionCall
-from remote_gym.client.channel import Address
-from remote_gym.client.failures import refusal, session_lost, unreadable
-from remote_gym.client.opened import check_lease, check_opened
-from remote_gym.client.outstanding import Answer, Outstanding
-from remote_gym.errors import ConnectError, ProtocolError, RefusedError, RemoteGymError, SessionLost
 from remote_gym.texts import printable, shortened
 from remote_gym.wire.codec import PROTOCOL_MAX, PROTOCOL_MIN, pack_client
 

@@ -14,7 +14,6 @@ from gymnasium.vector.utils import batch_space
 from remote_gym import values
 from remote_gym.arguments import RemoteArgs
 from remote_gym.autoreset import parse_mode
-from remote_gym.batches import Indices, every
 from remote_gym.client.actions import ActionEncoder
 from remote_gym.client.batch_arguments import each_seed, each_url, env_indices, masked, verbatim
 from remote_gym.client.calls import Begun, Calls
@@ -27,6 +26,7 @@ from remote_gym.client.ready import Ready
 from remote_gym.client.rendering import Window
 from remote_gym.client.transitions import Batch, TransitionReader
 from remote_gym.errors import MisuseError
+from remote_gym.messages import Indices, every
 
 RESET_MASK = "reset_mask"
 

@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 from gymnasium import spaces
 
-from remote_gym.batches import Call, Failure, Indices, Render, Request, Reset, Step
 from remote_gym.leaves import leaves_of, variable_leaves_of
+from remote_gym.messages import Call, Failure, Indices, Render, Request, Reset, Step
 from remote_gym.texts import MAX_NAME_BYTES, printable, shortened
 from remote_gym.values.scanning import Survey, survey
 

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from time import perf_counter
 
-from remote_gym.batches import Call, Indices, Render, Request, Reset, Step
+from remote_gym.messages import Call, Indices, Render, Request, Reset, Step
 
 STEP_BOUNDS_SECONDS = (
     0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0

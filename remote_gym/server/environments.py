@@ -14,21 +14,10 @@ from typing import Any
 
 import numpy as np
 
-from remote_gym.batches import (
-    Failure,
-    FailureKind,
-    Indices,
-    Open,
-    Request,
-    Reset,
-    Returned,
-    Step,
-    Transition,
-    every,
-)
 from remote_gym.compression import compressed_leaves
 from remote_gym.errors import MisuseError
 from remote_gym.leaves import leaves_of, rows_at
+from remote_gym.messages import Failure, FailureKind, Indices, Open, Request, Reset, Returned, Step, Transition, every
 from remote_gym.server.checks import Command, RefusalError
 from remote_gym.server.settings import Settings
 from remote_gym.spaces import build

@@ -24,7 +24,7 @@ from collections import OrderedDict
 from collections.abc import Callable
 from typing import Literal
 
-from remote_gym.batches import Refused
+from remote_gym.messages import Refused
 from remote_gym.server.ledger import Ledger
 from remote_gym.wire.codec import pack_server
 

@@ -10,9 +10,9 @@ from collections import OrderedDict
 
 import remote_gym
 from remote_gym import autoreset, failpoints
-from remote_gym.batches import Attach, Description, Lost, Open
 from remote_gym.compression import NAMES, codec
 from remote_gym.errors import MisuseError, ProtocolError
+from remote_gym.messages import Attach, Description, Lost, Open
 from remote_gym.server.checks import RefusalError, surveyed_kwargs
 from remote_gym.server.counters import Counters
 from remote_gym.server.descriptors import check_descriptors

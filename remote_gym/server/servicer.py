@@ -11,8 +11,8 @@ from typing import Any
 import grpc
 
 from remote_gym import failpoints
-from remote_gym.batches import Attach, Bundle, Lost, Open, Refused
 from remote_gym.errors import ProtocolError
+from remote_gym.messages import Attach, Bundle, Lost, Open, Refused
 from remote_gym.server.checks import RefusalError
 from remote_gym.server.counters import Counters
 from remote_gym.server.holdings import LIMIT

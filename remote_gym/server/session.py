@@ -14,7 +14,8 @@ from functools import partial
 from typing import Protocol
 
 from remote_gym import failpoints
-from remote_gym.batches import (
+from remote_gym.errors import ProtocolError
+from remote_gym.messages import (
     Attach,
     Attached,
     Call,
@@ -29,7 +30,6 @@ from remote_gym.batches import (
     Render,
     Request,
 )
-from remote_gym.errors import ProtocolError
 from remote_gym.server.checks import Command, RefusalError, RequestChecker
 from remote_gym.server.counters import Counters, RequestTimes
 from remote_gym.server.environments import SessionEnvironments

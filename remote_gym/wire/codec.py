@@ -1,4 +1,4 @@
-"""No I/O: serialised messages <-> the dataclasses of `batches`.
+"""No I/O: serialised messages <-> the dataclasses of `messages`.
 
 The only module that touches generated classes, but for failures in `frames`.
 
@@ -14,7 +14,8 @@ from typing import Any
 import numpy as np
 from google.protobuf.message import DecodeError
 
-from remote_gym.batches import (
+from remote_gym.errors import ProtocolError
+from remote_gym.messages import (
     Attach,
     Attached,
     Bundle,
@@ -38,7 +39,6 @@ from remote_gym.batches import (
     Step,
     Transition,
 )
-from remote_gym.errors import ProtocolError
 from remote_gym.texts import encodable
 from remote_gym.wire import frames
 from remote_gym.wire import session_pb2 as pb

@@ -18,8 +18,8 @@ from typing import Any
 
 import numpy as np
 
-from remote_gym.batches import Failure, Step, Transition
 from remote_gym.errors import ProtocolError
+from remote_gym.messages import Failure, Step, Transition
 from remote_gym.texts import encodable
 from remote_gym.wire import session_pb2 as pb
 from remote_gym.wire.limits import max_fields

@@ -29,7 +29,14 @@ from remote_gym import (
     SessionLost,
     values,
 )
-from remote_gym.batches import (
+from remote_gym.client import call as calls
+from remote_gym.client import channel as channels
+from remote_gym.client import checks, rendering, stream, transitions
+from remote_gym.client.channel import Address
+from remote_gym.client.describe import describe as ask
+from remote_gym.client.specs import read_spec
+from remote_gym.infos import pack_infos
+from remote_gym.messages import (
     Attach,
     Attached,
     Bundle,
@@ -48,13 +55,6 @@ from remote_gym.batches import (
     Step,
     every,
 )
-from remote_gym.client import call as calls
-from remote_gym.client import channel as channels
-from remote_gym.client import checks, rendering, stream, transitions
-from remote_gym.client.channel import Address
-from remote_gym.client.describe import describe as ask
-from remote_gym.client.specs import read_spec
-from remote_gym.infos import pack_infos
 from remote_gym.spaces import describe
 from remote_gym.wire.codec import PROTOCOL_MAX, pack_description, pack_server
 

@@ -21,7 +21,11 @@ from remote_gym import (
     RemoteVectorEnv,
     values,
 )
-from remote_gym.batches import (
+from remote_gym.client.failures import unreadable
+from remote_gym.client.opened import check_opened, read_opened
+from remote_gym.client.transitions import TransitionReader
+from remote_gym.infos import pack_infos
+from remote_gym.messages import (
     Attach,
     Attached,
     Call,
@@ -34,10 +38,6 @@ from remote_gym.batches import (
     Step,
     Transition,
 )
-from remote_gym.client.failures import unreadable
-from remote_gym.client.opened import check_opened, read_opened
-from remote_gym.client.transitions import TransitionReader
-from remote_gym.infos import pack_infos
 from remote_gym.spaces import describe
 from remote_gym.wire.codec import pack_description, pack_server, read_description, read_server
 

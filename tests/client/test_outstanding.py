@@ -3,8 +3,8 @@ from __future__ import annotations
 import pytest
 
 from remote_gym import ProtocolError
-from remote_gym.batches import Failure, FailureKind, Refused, Returned
 from remote_gym.client.outstanding import Answer, Outstanding
+from remote_gym.messages import Failure, FailureKind, Refused, Returned
 
 
 def take(outstanding: Outstanding, answer: Answer) -> None:

@@ -21,7 +21,7 @@ import grpc
 import pytest
 
 import remote_gym
-from remote_gym.batches import Open, Refused
+from remote_gym.messages import Open, Refused
 from remote_gym.wire.codec import PROTOCOL_MAX, PROTOCOL_MIN, SESSION_METHOD, pack_client, read_server
 
 HERE = Path(__file__).parent

@@ -32,9 +32,9 @@ from remote_gym import (
     create_remote_environment_server,
     failpoints,
 )
-from remote_gym.batches import Attach, Attached
 from remote_gym.client import channel as channels
 from remote_gym.client.call import SessionCall
+from remote_gym.messages import Attach, Attached
 from remote_gym.wire.codec import pack_client
 
 OPERATIONS = ("reset", "step", "call", "close")

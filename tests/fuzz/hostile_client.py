@@ -26,8 +26,8 @@ import numpy as np
 from fuzz import makers, mutating
 
 from remote_gym import RemoteVectorEnv
-from remote_gym.batches import Attach, Call, Close, Fragment, Open, Opened, Render, Reset, Step
 from remote_gym.errors import RemoteGymError
+from remote_gym.messages import Attach, Call, Close, Fragment, Open, Opened, Render, Reset, Step
 from remote_gym.wire.codec import SESSION_METHOD, pack_client, read_server
 
 SERVE = """

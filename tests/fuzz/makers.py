@@ -14,7 +14,8 @@ from gymnasium import spaces
 
 from remote_gym import infos, values
 from remote_gym import spaces as descriptions
-from remote_gym.batches import (
+from remote_gym.errors import RemoteGymError
+from remote_gym.messages import (
     Attach,
     Attached,
     Bundle,
@@ -35,7 +36,6 @@ from remote_gym.batches import (
     Step,
     Transition,
 )
-from remote_gym.errors import RemoteGymError
 from remote_gym.wire import codec
 from remote_gym.wire.spaces import pack_space
 

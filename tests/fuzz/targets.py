@@ -19,8 +19,8 @@ from fuzz import makers
 from google.protobuf.message import DecodeError
 
 from remote_gym import infos, spaces, values
-from remote_gym.batches import Bundle, Fragment, Open, Opened, Transition
 from remote_gym.errors import CodecError, MisuseError, ProtocolError
+from remote_gym.messages import Bundle, Fragment, Open, Opened, Transition
 from remote_gym.values.scanning import Survey, survey
 from remote_gym.wire import codec, frames, space_pb2
 from remote_gym.wire import session_pb2 as pb

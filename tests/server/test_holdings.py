@@ -12,7 +12,7 @@ from conftest import ServerFactory
 from raw import RawClient
 
 from remote_gym import MisuseError, RefusedError, RemoteEnvironmentServer, RemoteVectorEnv, values
-from remote_gym.batches import Refused
+from remote_gym.messages import Refused
 from remote_gym.server.holdings import COUNTED_BYTES, LARGEST, Holdings, StoredResults
 from remote_gym.server.ledger import Ledger
 from remote_gym.wire import session_pb2 as pb

@@ -22,7 +22,7 @@ from conftest import Certificates, ServeProcess, ServerFactory
 from helpers import HOSTILE, wait_until
 
 from remote_gym import RefusedError, RemoteVectorEnv, values
-from remote_gym.batches import Open, Opened, Reset, Step
+from remote_gym.messages import Open, Opened, Reset, Step
 from remote_gym.server import listening
 from remote_gym.server.servicer import UNREAD_BYTES
 from remote_gym.wire.codec import PROTOCOL_MAX, PROTOCOL_MIN, SESSION_METHOD, pack_client, read_server

@@ -28,7 +28,7 @@ from remote_gym import (
     RemoteGymError,
     RemoteVectorEnv,
 )
-from remote_gym.batches import Reset, Step
+from remote_gym.messages import Reset, Step
 from remote_gym.server.counters import Counters, Histogram, RequestTimes
 
 OPERATIONS = Path(__file__).parents[2] / "docs" / "operations.md"

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from remote_gym import failpoints
-from remote_gym.batches import Attach, Attached, Close, Closed, Lost, Open, Refused, Render
+from remote_gym.messages import Attach, Attached, Close, Closed, Lost, Open, Refused, Render
 from remote_gym.server.checks import RefusalError
 from remote_gym.server.counters import Counters
 from remote_gym.server.holdings import Holdings

@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from remote_gym import batches
-from remote_gym.batches import (
+from remote_gym import messages
+from remote_gym.errors import ProtocolError
+from remote_gym.messages import (
     Attach,
     Attached,
     Call,
@@ -29,7 +30,6 @@ from remote_gym.batches import (
     Step,
     Transition,
 )
-from remote_gym.errors import ProtocolError
 from remote_gym.spaces import build, describe
 from remote_gym.wire import codec
 from remote_gym.wire.codec import (
@@ -132,8 +132,8 @@ def test_description() -> None:
 
 
 def test_no_message_is_left_out() -> None:
-    assert {type(message) for message in CLIENT} == {*batches.ClientMessage.__args__, Fragment}
-    assert {type(message) for message in SERVER} | {Opened, Transition} == {*batches.ServerMessage.__args__, Fragment}
+    assert {type(message) for message in CLIENT} == {*messages.ClientMessage.__args__, Fragment}
+    assert {type(message) for message in SERVER} | {Opened, Transition} == {*messages.ServerMessage.__args__, Fragment}
 
 
 def test_a_message_of_a_newer_peer() -> None:

@@ -11,8 +11,8 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from remote_gym.batches import Failure, FailureKind, Step, Transition
 from remote_gym.errors import ProtocolError
+from remote_gym.messages import Failure, FailureKind, Step, Transition
 from remote_gym.wire import codec, frames
 from remote_gym.wire import session_pb2 as pb
 

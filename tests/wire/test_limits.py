@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 from costs import allowed_bytes, assert_cheap, peak_resident_bytes
 
-from remote_gym.batches import (
+from remote_gym.errors import ProtocolError
+from remote_gym.messages import (
     Attach,
     Attached,
     Bundle,
@@ -31,7 +32,6 @@ from remote_gym.batches import (
     Step,
     Transition,
 )
-from remote_gym.errors import ProtocolError
 from remote_gym.texts import MAX_NAME_BYTES
 from remote_gym.wire import frames, space_pb2
 from remote_gym.wire import session_pb2 as pb
