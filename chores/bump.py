@@ -11,7 +11,7 @@ from pathlib import Path
 
 HOLDERS = {
     "pyproject.toml": re.compile(r'^version = "(.+)"$', re.MULTILINE),
-    "remote_gym/__init__.py": re.compile(r'^__version__ = "(.+)"$', re.MULTILINE),
+    "remote_gym/version.py": re.compile(r'^__version__ = "(.+)"$', re.MULTILINE),
 }
 CHANGELOG = "CHANGELOG.md"
 VERSION = re.compile(r"(\d+)\.(\d+)\.(\d+)((?:a|b|rc|\.dev)\d+)?")

@@ -12,6 +12,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 from remote_gym.registration import register as _register
+from remote_gym.version import __version__
 
 if TYPE_CHECKING:
     from remote_gym.arguments import RemoteArgs
@@ -31,8 +32,6 @@ if TYPE_CHECKING:
     )
     from remote_gym.server.create import create_remote_environment_server
     from remote_gym.server.serve import RemoteEnvironmentServer
-
-__version__ = "1.0.0.dev0"
 
 __all__ = [
     "CodecError",

@@ -10,8 +10,8 @@ import importlib
 import sys
 from collections.abc import Sequence
 
-import remote_gym
 from remote_gym.errors import RemoteGymError
+from remote_gym.version import __version__
 
 COMMANDS = {
     "serve": "host environments until stopped",
@@ -26,7 +26,7 @@ COMMANDS = {
 def build_parser() -> argparse.ArgumentParser:
     """Return the parser of all commands."""
     parser = argparse.ArgumentParser(prog="remote-gym", description="Gymnasium environments that run somewhere else.")
-    parser.add_argument("--version", action="version", version=f"remote-gym {remote_gym.__version__}")
+    parser.add_argument("--version", action="version", version=f"remote-gym {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for name, summary in COMMANDS.items():
         module = importlib.import_module(f"remote_gym.cli.{name.replace('-', '_')}")

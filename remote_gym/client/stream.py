@@ -14,7 +14,6 @@ from dataclasses import replace
 import grpc
 import gymnasium
 
-import remote_gym
 from remote_gym import failpoints
 from remote_gym.client import channel as channels
 from remote_gym.client.call import SessionCall
@@ -37,6 +36,7 @@ from remote_gym.messages import (
     Transition,
 )
 from remote_gym.texts import printable, shortened
+from remote_gym.version import __version__
 from remote_gym.wire.codec import PROTOCOL_MAX, PROTOCOL_MIN, pack_client
 
 logger = logging.getLogger("remote_gym.client")
@@ -121,7 +121,7 @@ class SessionStream:
             protocol_min=PROTOCOL_MIN,
             protocol_max=PROTOCOL_MAX,
             nonce=secrets.token_bytes(16),
-            client_version=remote_gym.__version__,
+            client_version=__version__,
         )
         data = pack_client(message)
         attempt, deadline = 0, 0.0

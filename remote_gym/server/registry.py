@@ -8,7 +8,6 @@ import logging
 import secrets
 from collections import OrderedDict
 
-import remote_gym
 from remote_gym import autoreset, failpoints
 from remote_gym.compression import NAMES, codec
 from remote_gym.errors import MisuseError, ProtocolError
@@ -22,6 +21,7 @@ from remote_gym.server.session import Outlet, Session
 from remote_gym.server.settings import Settings
 from remote_gym.server.trimming import Trimmer
 from remote_gym.texts import printable
+from remote_gym.version import __version__
 from remote_gym.wire.codec import MAX_KWARGS_BYTES, MAX_MESSAGE_BYTES, PROTOCOL_MAX, PROTOCOL_MIN, common_protocol
 from remote_gym.workers.pool import Pool
 
@@ -214,7 +214,7 @@ class Registry:
         return Description(
             protocol_min=PROTOCOL_MIN,
             protocol_max=PROTOCOL_MAX,
-            version=remote_gym.__version__,
+            version=__version__,
             num_workers=self.settings.num_workers,
             max_envs=self.settings.max_envs,
             envs=sum(session.num_envs for session in self.sessions.values()),

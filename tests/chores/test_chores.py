@@ -25,7 +25,7 @@ def checkout(tmp_path: Path) -> Path:
     """Return a repository with the files that hold a version."""
     (tmp_path / "remote_gym").mkdir()
     (tmp_path / "pyproject.toml").write_text('[project]\nname = "x"\nversion = "1.2.3"\n')
-    (tmp_path / "remote_gym" / "__init__.py").write_text('__version__ = "1.2.3"\n')
+    (tmp_path / "remote_gym" / "version.py").write_text('__version__ = "1.2.3"\n')
     (tmp_path / "CHANGELOG.md").write_text("# Changelog\n\n## Unreleased\n\n- News.\n")
     for command in ("init -q", "config user.name T", "config user.email t@example.org", "add -A", "commit -qm first"):
         subprocess.run(["git", *command.split()], cwd=tmp_path, check=True)

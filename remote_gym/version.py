@@ -1,0 +1,3 @@
+"""No I/O: the version, where whoever needs it loads nothing else."""
+
+__version__ = "1.0.0.dev0"
