@@ -14,10 +14,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from remote_gym import infos
+from remote_gym.client.vector_infos import add_infos
 from remote_gym.errors import CodecError
 from remote_gym.infos import MIN_ROWS, pack_infos, unpack_infos
 from remote_gym.values import MAX_DEPTH, pack
-from remote_gym.vector_infos import add_infos
 
 Rows = list[tuple[int, dict[Any, Any]]]
 

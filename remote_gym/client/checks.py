@@ -8,11 +8,11 @@ from typing import Any
 
 import numpy as np
 
+from remote_gym.client.vector_infos import room_for
 from remote_gym.errors import ProtocolError
 from remote_gym.infos import InfoBlock
 from remote_gym.leaves import Array
 from remote_gym.messages import Indices
-from remote_gym.vector_infos import room_for
 
 LARGE_INFOS = 2**28
 """Bytes of info blocks times environments, up to which nobody looks how much aggregating them takes: a key takes three

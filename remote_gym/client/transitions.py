@@ -17,12 +17,12 @@ from gymnasium import spaces
 from remote_gym import values
 from remote_gym.client.checks import LARGE_INFOS, Share, check_flags, check_room, rewards_dtype
 from remote_gym.client.compressed import CompressedRows, Filling
+from remote_gym.client.vector_infos import add_infos
 from remote_gym.errors import ProtocolError
 from remote_gym.infos import InfoBlock, unpack_infos
 from remote_gym.leaves import Array, leaves_of, rows_at, unflattener, variable_leaves_of
 from remote_gym.messages import Buffer, Failure, Indices, Transition
 from remote_gym.texts import printable
-from remote_gym.vector_infos import add_infos
 
 
 @dataclass
