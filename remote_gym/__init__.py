@@ -1,9 +1,9 @@
 """Gymnasium environments that run somewhere else: served by a pool of workers, used as if they were local.
 
-General layout: a folder is a process, or the wire between two. `client` runs in the trainer, `server` in the process
-that listens, `workers` in its subprocesses (and, where marked, in their parent); `wire` is bytes. The modules beside
-this one have no I/O and are shared by all. Names are loaded on first use: a client imports no server, a worker imports
-no gRPC.
+General layout: a folder is a process, or the wire between two. `client` runs in the trainer, `server` and `pool` in the
+process that listens, `worker` in its subprocesses; `wire` is between the first two, `ipc` between the last. The modules
+beside this one have no I/O and are shared by all. Names are loaded on first use: a client imports no server, a worker
+imports no gRPC.
 """
 
 from __future__ import annotations

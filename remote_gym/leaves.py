@@ -2,7 +2,7 @@
 
 A *leaf* is one array of fixed dtype and shape inside a (possibly nested) space. `Dict` and `Tuple` are nodes,
 `Box`, `Discrete`, `MultiDiscrete` and `MultiBinary` are leaves. The order is that of the space: `Dict` in the order
-of its keys, depth first. Shared rows (`workers.rows`) and the wire (`wire.frames`) both store leaves in this order,
+of its keys, depth first. Shared rows (`ipc.rows`) and the wire (`wire.frames`) both store leaves in this order,
 little-endian and C-contiguous; a batch of n environments prefixes each leaf's shape with n.
 
 `Text`, `Sequence`, `Graph` and `OneOf` have elements of no fixed size: they are *variable leaves*, which travel as

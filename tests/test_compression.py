@@ -38,8 +38,8 @@ from remote_gym.client.compressed import CompressedRows
 from remote_gym.compression import MAX_ROW_BYTES, MIN_ROW_BYTES, NAMES, codec, compressed_leaves, grow, shrink
 from remote_gym.leaves import Leaf
 from remote_gym.messages import Transition
-from remote_gym.workers import compressing
-from remote_gym.workers.compressing import RowCompressor
+from remote_gym.worker import compression
+from remote_gym.worker.compression import RowCompressor
 
 pytest.importorskip("lz4")
 zstandard = pytest.importorskip("zstandard")
@@ -149,7 +149,7 @@ def test_pieces_fill_the_rows_they_name(name: str, data: st.DataObject, num_envs
     ours = [np.full_like(array, 7) for array in wanted]
     filling = CompressedRows(LEAVES, name).begin(ours, answer(asked))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(compressing, "MAX_PIECE_BYTES", piece_bytes)
+        patch.setattr(compression, "MAX_PIECE_BYTES", piece_bytes)
         for part in (everyone[split:], everyone[:split]):  # two workers, in any order
             for pieces in pieces_of(source, part, name).values() if len(part) else ():
                 assert pieces
@@ -162,7 +162,7 @@ def test_pieces_fill_the_rows_they_name(name: str, data: st.DataObject, num_envs
 
 @pytest.mark.parametrize("piece_bytes", [1, 1 << 24])
 def test_rows_that_hardly_shrink_are_left_where_they_are(piece_bytes: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(compressing, "MAX_PIECE_BYTES", piece_bytes)
+    monkeypatch.setattr(compression, "MAX_PIECE_BYTES", piece_bytes)
     random = np.random.default_rng(0)
     arrays = [random.integers(0, 256, (99, 30, 30), np.uint8), np.zeros((99, 2)), np.zeros((99, 200), np.float32)]
     arrays[0][0] = 0  # this one would
@@ -173,14 +173,14 @@ def test_rows_that_hardly_shrink_are_left_where_they_are(piece_bytes: int, monke
 
 def test_what_was_not_worth_it_is_left_alone_for_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
     tried = []
-    monkeypatch.setattr(compressing, "shrink", lambda codec, data: tried.append(len(data)) or shrink(codec, data))
+    monkeypatch.setattr(compression, "shrink", lambda codec, data: tried.append(len(data)) or shrink(codec, data))
     noise = np.random.default_rng(0).integers(0, 256, (4, 30, 30), np.uint8)
     rows: Any = SimpleNamespace(observations=[noise, np.zeros((4, 2)), np.zeros((4, 200), np.float32)])
     compressor = RowCompressor("lz4", LEAVES, rows)
-    for _ in range(compressing.REST_COMMANDS + 1):
+    for _ in range(compression.REST_COMMANDS + 1):
         assert compressor.pieces(range(4))[0] == []
     assert tried.count(noise.nbytes) == 1
-    assert tried.count(4 * 800) == compressing.REST_COMMANDS + 1, "the other leaf goes on"
+    assert tried.count(4 * 800) == compression.REST_COMMANDS + 1, "the other leaf goes on"
     noise[:] = 0
     assert compressor.pieces(range(4))[0] != []
     assert compressor.pieces(range(4))[0] != []

@@ -53,7 +53,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Measure, print, and return the exit code."""
     _check(arguments)
     from remote_gym.cli import trials
-    from remote_gym.workers.entrypoint import Recipe
+    from remote_gym.worker.entrypoint import Recipe
 
     deadline = time.monotonic() + arguments.seconds
     recipe = Recipe(arguments.entrypoint, arguments.entrypoint_kwargs, None)

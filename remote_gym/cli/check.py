@@ -19,7 +19,7 @@ from remote_gym.errors import MisuseError, RemoteGymError
 
 if TYPE_CHECKING:
     from remote_gym.testing import Record
-    from remote_gym.workers.entrypoint import Recipe
+    from remote_gym.worker.entrypoint import Recipe
 
 DESCRIPTION = (
     "Serve an environment here, over TLS where `cryptography` is installed, and compare it step by step with the same "
@@ -47,7 +47,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Compare, print the report, and return the exit code."""
     if arguments.num_envs < 1 or arguments.steps < 1:
         raise MisuseError("--num-envs and --steps must be at least 1")
-    from remote_gym.workers.entrypoint import Recipe
+    from remote_gym.worker.entrypoint import Recipe
 
     began = time.perf_counter()
     local = _Local(Recipe(arguments.entrypoint, arguments.entrypoint_kwargs, arguments.render_mode))

@@ -17,7 +17,7 @@ from remote_gym.cli.sizing import Profile, Trial
 from remote_gym.errors import RemoteGymError
 
 if TYPE_CHECKING:
-    from remote_gym.workers.entrypoint import Recipe
+    from remote_gym.worker.entrypoint import Recipe
 
 LOCAL_ENV_IDS = 1_000_000
 """The first env_id of local environments: far above any of the server, so that ports and displays do not collide."""

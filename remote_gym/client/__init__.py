@@ -1,1 +1,1 @@
-"""Trainer process: the client. Imports no server and no workers."""
+"""Trainer process: the client. Imports no server, no pool and no worker."""

@@ -1,1 +1,1 @@
-"""Server process: sessions between gRPC and the pool. Imports no client."""
+"""Server process: sessions between gRPC and the pool. Imports no client and no worker."""

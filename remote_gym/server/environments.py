@@ -16,17 +16,17 @@ import numpy as np
 
 from remote_gym.compression import compressed_leaves
 from remote_gym.errors import MisuseError
+from remote_gym.ipc.memory import SharedBlock
+from remote_gym.ipc.progress import NO_GROUP
+from remote_gym.ipc.rows import Rows
 from remote_gym.leaves import leaves_of, rows_at
 from remote_gym.messages import Failure, FailureKind, Indices, Open, Request, Reset, Returned, Step, Transition, every
+from remote_gym.pool.pool import Block, NoRoomError, Pool
+from remote_gym.pool.worker_process import Callback, WorkerLost, WorkerProcess
 from remote_gym.server.checks import Command, RefusalError
 from remote_gym.server.settings import Settings
 from remote_gym.spaces import build
 from remote_gym.wire.codec import pack_server
-from remote_gym.workers.board import NO_GROUP
-from remote_gym.workers.memory import SharedBlock
-from remote_gym.workers.pool import Block, NoRoomError, Pool
-from remote_gym.workers.process import Callback, WorkerLost, WorkerProcess
-from remote_gym.workers.rows import Rows
 
 CHUNK_SECONDS = 0.002
 """Work of one worker that is answered together, where the client wants early answers. Shorter costs more messages than

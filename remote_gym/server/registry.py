@@ -12,6 +12,7 @@ from remote_gym import autoreset, failpoints
 from remote_gym.compression import NAMES, codec
 from remote_gym.errors import MisuseError, ProtocolError
 from remote_gym.messages import Attach, Description, Lost, Open
+from remote_gym.pool.pool import Pool
 from remote_gym.server.checks import RefusalError, surveyed_kwargs
 from remote_gym.server.counters import Counters
 from remote_gym.server.descriptors import check_descriptors
@@ -23,7 +24,6 @@ from remote_gym.server.trimming import Trimmer
 from remote_gym.texts import printable
 from remote_gym.version import __version__
 from remote_gym.wire.codec import MAX_KWARGS_BYTES, MAX_MESSAGE_BYTES, PROTOCOL_MAX, PROTOCOL_MIN, common_protocol
-from remote_gym.workers.pool import Pool
 
 logger = logging.getLogger("remote_gym.server")
 

@@ -30,6 +30,7 @@ from remote_gym.messages import (
     Render,
     Request,
 )
+from remote_gym.pool.pool import Pool
 from remote_gym.server.checks import Command, RefusalError, RequestChecker
 from remote_gym.server.counters import Counters, RequestTimes
 from remote_gym.server.environments import SessionEnvironments
@@ -38,7 +39,6 @@ from remote_gym.server.ledger import BusyError, Ledger, OutOfOrderError, Session
 from remote_gym.server.settings import Settings
 from remote_gym.texts import shortened
 from remote_gym.wire.codec import pack_server
-from remote_gym.workers.pool import Pool
 
 logger = logging.getLogger("remote_gym.session")
 

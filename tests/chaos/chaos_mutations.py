@@ -97,7 +97,7 @@ MUTATIONS = {
         "server/registry.py", "self._tombstones[session.id] = session.reason", "pass", "tests/faults/test_attaching.py",
     ),
     "a rebuilt environment needs a reset": Mutation(
-        "workers/hosting.py", "options.mode, rebuilt,", "options.mode, False,", "tests/workers/test_rebuilding.py",
+        "worker/environments.py", "options.mode, rebuilt,", "options.mode, False,", "tests/workers/test_rebuilding.py",
     ),
     "one nonce for all attempts to open": Mutation(
         "client/stream.py", "return self._ask_to_open(data)",

@@ -159,7 +159,7 @@ def test_workers_that_did_start_end_when_others_could_not() -> None:
 
 FULL_TMPFS = """
 import sys
-from remote_gym.workers import memory
+from remote_gym.ipc import memory
 memory.HAS_MEMFD = False
 from remote_gym.cli import main
 sys.exit(main())

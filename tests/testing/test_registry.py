@@ -23,7 +23,7 @@ from gymnasium.vector import SyncVectorEnv
 
 from remote_gym import RemoteEnvironment, RemoteVectorEnv, create_remote_environment_server
 from remote_gym.testing import OwnResults, check_env, check_vector_env
-from remote_gym.workers.entrypoint import Recipe
+from remote_gym.worker.entrypoint import Recipe
 
 pytestmark = [
     pytest.mark.peer,

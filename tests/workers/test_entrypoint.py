@@ -13,7 +13,7 @@ import pytest
 import toys
 
 from remote_gym.errors import MisuseError
-from remote_gym.workers.entrypoint import Recipe, resolve
+from remote_gym.worker.entrypoint import Recipe, resolve
 
 
 @pytest.fixture(autouse=True)

@@ -54,7 +54,7 @@ GUARDED = """
 import fcntl, os, sys, time
 if sys.argv[2] == "thread":  # as where the kernel cannot do it
     del fcntl.F_SETSIG
-from remote_gym.workers.guard import die_with_the_server
+from remote_gym.worker.guard import die_with_the_server
 die_with_the_server(int(sys.argv[1]))
 print("ready", flush=True)
 time.sleep(1_000)

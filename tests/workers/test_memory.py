@@ -15,7 +15,7 @@ from conftest import ServerFactory
 from helpers import HOSTILE, shared_memory_files
 
 from remote_gym import RefusedError, RemoteEnvironment
-from remote_gym.workers.memory import SharedBlock
+from remote_gym.ipc.memory import SharedBlock
 
 
 @contextmanager
@@ -64,7 +64,7 @@ def test_a_refused_mapping_is_a_memory_error_and_holds_no_descriptor(monkeypatch
         raise OSError(12, "Cannot allocate memory")
 
     before = psutil.Process().num_fds()
-    monkeypatch.setattr("remote_gym.workers.memory.mmap.mmap", refuse)
+    monkeypatch.setattr("remote_gym.ipc.memory.mmap.mmap", refuse)
     with pytest.raises(MemoryError, match="Cannot allocate memory"):
         SharedBlock.create(1)
     assert psutil.Process().num_fds() == before

@@ -19,9 +19,9 @@ from hostile import ACTIONS
 from raw import RawClient
 
 from remote_gym import EnvironmentLost, EnvironmentRaised, RefusedError, RemoteEnvironment, RemoteVectorEnv, values
-from remote_gym.workers.link import encode
-from remote_gym.workers.process import WorkerLost, WorkerProcess
-from remote_gym.workers.results import failure, failure_of
+from remote_gym.ipc.link import encode
+from remote_gym.pool.worker_process import WorkerLost, WorkerProcess
+from remote_gym.worker.results import failure, failure_of
 
 ODD = """
 import os

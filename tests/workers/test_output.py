@@ -12,7 +12,7 @@ from helpers import HOSTILE, wait_until
 from hostile import ACTIONS
 
 from remote_gym import EnvironmentLost, RemoteEnvironment, RemoteVectorEnv
-from remote_gym.workers.output import MAX_LINE_CHARS, LabelledOutput
+from remote_gym.worker.output import MAX_LINE_CHARS, LabelledOutput
 
 WAYS = ("by print", "by stderr", "by descriptor 1", "by a subprocess")
 

@@ -22,7 +22,7 @@ from remote_gym import (
     RemoteEnvironmentServer,
     RemoteVectorEnv,
 )
-from remote_gym.workers.pool import Pool, Timeouts
+from remote_gym.pool.pool import Pool, Timeouts
 
 
 def blocks(envs: RemoteVectorEnv) -> list[int]:

@@ -24,8 +24,8 @@ from remote_gym import (
     RemoteVectorEnv,
     create_remote_environment_server,
 )
-from remote_gym.workers import process as process_module
-from remote_gym.workers.process import WorkerLost, WorkerProcess, describe_exit
+from remote_gym.pool import worker_process
+from remote_gym.pool.worker_process import WorkerLost, WorkerProcess, describe_exit
 
 HANG_SECONDS = 0.4
 
@@ -175,7 +175,7 @@ def test_beyond_the_restart_budget_environments_stay_lost_and_say_so(serve: Serv
 
 def test_one_answer_per_round_however_many_commands_wait(monkeypatch: pytest.MonkeyPatch) -> None:
     rounds: list[list[Any]] = []
-    encode = process_module.encode
+    encode = worker_process.encode
 
     def recording(message: list[Any]) -> bytes:
         rounds.append(message)
@@ -197,7 +197,7 @@ def test_one_answer_per_round_however_many_commands_wait(monkeypatch: pytest.Mon
         await worker.stop()
         return answers, frames
 
-    monkeypatch.setattr(process_module, "encode", recording)
+    monkeypatch.setattr(worker_process, "encode", recording)
     answers, frames = asyncio.run(run())
     assert answers == list(range(20))
     start, batch, *_last = rounds

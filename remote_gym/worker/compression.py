@@ -11,8 +11,8 @@ import numpy as np
 
 from remote_gym import values
 from remote_gym.compression import MAX_PIECE_BYTES, codec, compressed_leaves, shrink
+from remote_gym.ipc.rows import Rows
 from remote_gym.leaves import Array, Leaf, rows_at
-from remote_gym.workers.rows import Rows
 
 REST_COMMANDS = 15
 """For so many commands a leaf that was not worth it is not tried again: noise then costs a sixteenth of trying."""

@@ -19,10 +19,10 @@ from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
+from remote_gym.ipc.link import RECEIVE_BYTES, Command, Decoder, Result, encode
+from remote_gym.ipc.memory import SharedBlock
+from remote_gym.ipc.progress import NO_ENV_ID, NO_GROUP, SIZE_BYTES, Board
 from remote_gym.texts import printable
-from remote_gym.workers.board import NO_ENV_ID, NO_GROUP, SIZE_BYTES, Board
-from remote_gym.workers.link import RECEIVE_BYTES, Command, Decoder, Result, encode
-from remote_gym.workers.memory import SharedBlock
 
 logger = logging.getLogger("remote_gym.worker")
 output_logger = logging.getLogger("remote_gym.env")
@@ -132,7 +132,7 @@ class WorkerProcess:
             self._exited, self._output_ended = loop.create_future(), loop.create_future()
             self._process, _ = await loop.subprocess_exec(
                 lambda: _Watcher(self._exited, self._output_ended, self._log_output),
-                sys.executable, "-m", "remote_gym.workers.worker", *map(str, inherited),
+                sys.executable, "-m", "remote_gym.worker.main", *map(str, inherited),
                 stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,
                 pass_fds=inherited, start_new_session=True, env=environment,
             )  # fmt: skip

@@ -1,4 +1,4 @@
-"""Child side: the worker's main loop. ``python -m remote_gym.workers.worker`` with three inherited descriptors.
+"""Child side: the worker's main loop. ``python -m remote_gym.worker.main`` with three inherited descriptors.
 
 One thread, one round at a time. The process ends when the server closes the socket (environments are closed first), and
 is killed with its whole process group by the kernel when the server is gone (see `die_with_the_server`).
@@ -17,12 +17,12 @@ from collections.abc import Callable
 from typing import Any
 
 from remote_gym import failpoints
-from remote_gym.workers import board as boards
-from remote_gym.workers.board import REPORT_OFFSET, SIZE_BYTES, Board
-from remote_gym.workers.guard import die_with_the_server
-from remote_gym.workers.link import ChildLink, Command, Result, encode
-from remote_gym.workers.memory import SharedBlock
-from remote_gym.workers.output import LabelledOutput
+from remote_gym.ipc import progress
+from remote_gym.ipc.link import ChildLink, Command, Result, encode
+from remote_gym.ipc.memory import SharedBlock
+from remote_gym.ipc.progress import REPORT_OFFSET, SIZE_BYTES, Board
+from remote_gym.worker.guard import die_with_the_server
+from remote_gym.worker.output import LabelledOutput
 
 ANSWER_SECONDS = 0.001
 """Commands of one round whose results have waited for this long are answered before the next one runs."""
@@ -37,13 +37,12 @@ class Worker:
     def __init__(self, descriptors: socket.socket, board: Board) -> None:
         """Host nothing yet; shared memory will come as descriptors over the socket `descriptors`."""
         from remote_gym import values
-        from remote_gym.workers import (  # gymnasium takes a while: the server is already told that we run
-            hosting,
-            results,
-        )
+
+        # gymnasium takes a while: the server is already told that we run
+        from remote_gym.worker import environments, results
 
         self._unpack = values.unpack
-        self._hosting = hosting
+        self._hosting = environments
         self._results = results
         self._descriptors = descriptors
         self._board = board
@@ -133,10 +132,10 @@ class Worker:
         env_ids: list[int], first: int,
         options: list[Any], vectorization_mode: str | None, vector: bool, spare: int | None, rebuilt: bool,
     ) -> Result:  # fmt: skip
-        from remote_gym.workers.entrypoint import Recipe
-        from remote_gym.workers.vector_hosting import VectorGroup
+        from remote_gym.worker.entrypoint import Recipe
+        from remote_gym.worker.vector_environment import VectorGroup
 
-        self._board.begin(boards.BUILD, env_ids[0])
+        self._board.begin(progress.BUILD, env_ids[0])
         merged = self._kwargs(kwargs, "default_args['entrypoint_kwargs']")
         merged.update(self._kwargs(of_client, "remote_args['entrypoint_kwargs']"))
         recipe = Recipe(entrypoint, merged, render_mode, vectorization_mode)
@@ -157,7 +156,7 @@ class Worker:
         return self._unpack(packed, where) if packed else {}
 
     def _is_vector(self, entrypoint: str, vectorization_mode: str | None) -> Result:
-        from remote_gym.workers.entrypoint import Recipe
+        from remote_gym.worker.entrypoint import Recipe
 
         try:
             return {"vector": Recipe(entrypoint, {}, None, vectorization_mode).is_vector}

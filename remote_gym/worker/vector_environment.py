@@ -16,13 +16,14 @@ import numpy as np
 from remote_gym import values
 from remote_gym.autoreset import NONE
 from remote_gym.errors import CodecError, MisuseError
+from remote_gym.ipc import progress
+from remote_gym.ipc.progress import Board
+from remote_gym.ipc.rows import Rows
 from remote_gym.leaves import flattener, leaves_of, unflattener, variable_leaves_of
 from remote_gym.spaces import describe
-from remote_gym.workers import board as boards
-from remote_gym.workers.board import Board
-from remote_gym.workers.compressing import RowCompressor
-from remote_gym.workers.entrypoint import Recipe
-from remote_gym.workers.results import (
+from remote_gym.worker.compression import RowCompressor
+from remote_gym.worker.entrypoint import Recipe
+from remote_gym.worker.results import (
     BuildError,
     Failure,
     HostingOptions,
@@ -33,7 +34,6 @@ from remote_gym.workers.results import (
     spec_json,
     spec_kwargs,
 )
-from remote_gym.workers.rows import Rows
 
 
 class VectorGroup:
@@ -53,7 +53,7 @@ class VectorGroup:
         self._broken = rebuilt
         self._compression = options.compression
         self._compressor: RowCompressor | None = None
-        board.begin(boards.BUILD, self.env_ids[0])
+        board.begin(progress.BUILD, self.env_ids[0])
         try:
             self.env = recipe.build_vector(len(self.env_ids), self.env_ids[0])
             self._check(options.mode)
@@ -97,7 +97,7 @@ class VectorGroup:
 
     def reset(self, _indices: Sequence[int] | None, seed: Any, options: Any) -> list[Any]:
         """Reset with `seed` and `options` as the client gave them; returns like `EnvironmentGroup.reset`."""
-        self._board.begin(boards.RESET, self.env_ids[0])
+        self._board.begin(progress.RESET, self.env_ids[0])
         try:
             self._broken = True
             observations, infos = self.env.reset(seed=seed, options=options)
@@ -108,7 +108,7 @@ class VectorGroup:
 
     def step(self, _indices: Sequence[int] | None, variable: Sequence[Sequence[Any]] = ()) -> list[Any]:
         """Step all environments with the actions in the rows; returns like `EnvironmentGroup.step`."""
-        self._board.begin(boards.STEP, self.env_ids[0])
+        self._board.begin(progress.STEP, self.env_ids[0])
         try:
             if self._broken:
                 raise gymnasium.error.ResetNeeded("the vector environment failed in its last call and must be reset")
@@ -173,7 +173,7 @@ class VectorGroup:
             attribute = getattr(self.env.unwrapped, name)
             return [attribute(*args, **kwargs) if callable(attribute) else attribute] * len(self.env_ids)
 
-        return self._each(boards.CALL, run, f"result of {name!r}")
+        return self._each(progress.CALL, run, f"result of {name!r}")
 
     def set_attribute(self, _indices: Sequence[int] | None, name: str, new: Sequence[Any]) -> list[Any]:
         """Set an attribute through the vector environment's own `set_attr`; returns like `call`."""
@@ -184,7 +184,7 @@ class VectorGroup:
             self.env.set_attr(name, list(new))
             return [None] * len(self.env_ids)
 
-        return self._each(boards.CALL, run, f"result of setting {name!r}")
+        return self._each(progress.CALL, run, f"result of setting {name!r}")
 
     def render(self, _indices: Sequence[int] | None) -> list[Any]:
         """Render; returns like `call`, one frame per environment."""
@@ -193,7 +193,7 @@ class VectorGroup:
             frames = self.env.render()
             return [None] * len(self.env_ids) if frames is None else frames
 
-        return self._each(boards.RENDER, run, "rendered frame")
+        return self._each(progress.RENDER, run, "rendered frame")
 
     def _each(self, operation: int, run: Any, what: str) -> list[Any]:
         self._board.begin(operation, self.env_ids[0])
@@ -207,7 +207,7 @@ class VectorGroup:
 
     def close(self) -> None:
         """Close it; what it raises is printed to its log."""
-        self._board.begin(boards.CLOSE, self.env_ids[0])
+        self._board.begin(progress.CLOSE, self.env_ids[0])
         try:
             self.env.close()
         except BaseException:

@@ -16,9 +16,9 @@ from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass, field, replace
 
 from remote_gym import failpoints
-from remote_gym.workers.ballast import Ballast
-from remote_gym.workers.board import NO_GROUP
-from remote_gym.workers.process import WorkerLost, WorkerProcess
+from remote_gym.ipc.progress import NO_GROUP
+from remote_gym.pool.reserve import Ballast
+from remote_gym.pool.worker_process import WorkerLost, WorkerProcess
 
 logger = logging.getLogger("remote_gym.pool")
 

@@ -18,13 +18,14 @@ from gymnasium.vector.utils import batch_space, iterate
 from remote_gym import values
 from remote_gym.autoreset import AutoresetEnvironment
 from remote_gym.errors import CodecError, MisuseError
+from remote_gym.ipc import progress
+from remote_gym.ipc.progress import Board
+from remote_gym.ipc.rows import Rows
 from remote_gym.leaves import Array, flattener, leaves_of, rows_at, space_at, unflattener, variable_leaves_of
 from remote_gym.spaces import SpaceData, describe
-from remote_gym.workers import board as boards
-from remote_gym.workers.board import Board
-from remote_gym.workers.compressing import RowCompressor
-from remote_gym.workers.entrypoint import Recipe
-from remote_gym.workers.results import (
+from remote_gym.worker.compression import RowCompressor
+from remote_gym.worker.entrypoint import Recipe
+from remote_gym.worker.results import (
     INVALID,
     BuildError,
     Failure,
@@ -40,7 +41,6 @@ from remote_gym.workers.results import (
     spec_kwargs,
     text_of,
 )
-from remote_gym.workers.rows import Rows
 
 ndarray = np.ndarray
 
@@ -95,7 +95,7 @@ class EnvironmentGroup:
         self, recipe: Recipe, env_id: int, mode: str, needs_reset: bool, spare: gymnasium.Env[Any, Any] | None
     ) -> None:
         index = self.first + len(self.envs)
-        self._board.begin(boards.BUILD, env_id)
+        self._board.begin(progress.BUILD, env_id)
         try:
             env = recipe.build(env_id) if spare is None else spare
             self.envs.append(AutoresetEnvironment(env, mode, needs_reset))
@@ -160,7 +160,7 @@ class EnvironmentGroup:
         everyone = self._indices(indices)
         for index, seed in zip(everyone, seeds or [None] * len(everyone), strict=True):
             position = index - self.first
-            self._board.begin(boards.RESET, self.env_ids[position])
+            self._board.begin(progress.RESET, self.env_ids[position])
             try:
                 # Each environment gets a dict of its own: one that changes it must not change its neighbour's.
                 observation, info = self.envs[position].reset(seed, None if options is None else dict(options))
@@ -192,10 +192,10 @@ class EnvironmentGroup:
         # all environments at once is done after it.
         first, envs, env_ids, words = self.first, self.envs, self.env_ids, self._board.words
         only, dtype, shape = self._only_leaf
-        self._board.begin(boards.STEP, env_ids[everyone[0] - first])
+        self._board.begin(progress.STEP, env_ids[everyone[0] - first])
         for index, action in zip(everyone, self._actions(everyone, variable), strict=True):
             position = index - first
-            words[boards.ENV_ID] = env_ids[position]
+            words[progress.ENV_ID] = env_ids[position]
             try:
                 observation, reward, terminated, truncated, info = envs[position].step(action)
                 if type(observation) is ndarray and observation.dtype == dtype and observation.shape == shape:
@@ -290,7 +290,7 @@ class EnvironmentGroup:
                 return {"callable": True} if callable(attribute) else {"value": attribute}
             return attribute(*args, **kwargs) if callable(attribute) else attribute
 
-        return self._each(indices, boards.CALL, run, f"result of {name!r}")
+        return self._each(indices, progress.CALL, run, f"result of {name!r}")
 
     def set_attribute(self, indices: Sequence[int] | None, name: str, new: Sequence[Any]) -> list[Any]:
         """Set the attribute `name` of each environment to its item of `new`; returns like `call`."""
@@ -298,11 +298,11 @@ class EnvironmentGroup:
         def run(env: gymnasium.Env[Any, Any], position: int) -> None:
             env.set_wrapper_attr(name, new[position])
 
-        return self._each(indices, boards.CALL, run, f"result of setting {name!r}")
+        return self._each(indices, progress.CALL, run, f"result of setting {name!r}")
 
     def render(self, indices: Sequence[int] | None) -> list[Any]:
         """Render each environment; returns like `call`."""
-        return self._each(indices, boards.RENDER, lambda env, _position: env.render(), "rendered frame")
+        return self._each(indices, progress.RENDER, lambda env, _position: env.render(), "rendered frame")
 
     def _each(
         self,
@@ -333,7 +333,7 @@ class EnvironmentGroup:
     def close(self) -> None:
         """Close every environment; what they raise is printed to their log and does not stop the rest."""
         for env_id, env in zip(self.env_ids, self.envs, strict=False):
-            self._board.begin(boards.CLOSE, env_id)
+            self._board.begin(progress.CLOSE, env_id)
             try:
                 env.env.close()
             except BaseException:

@@ -1,0 +1,1 @@
+"""Server process, the parent's side of workers: placed, started, watched, replaced. Imports no gRPC."""
