@@ -11,8 +11,9 @@ from gymnasium.vector import AutoresetMode, SyncVectorEnv
 from sameness import assert_same
 from toys import FunctionEnv, counter, same_buffer
 
-from remote_gym.autoreset import NONE, AutoresetEnvironment, parse_mode
+from remote_gym.autoreset import NONE, parse_mode
 from remote_gym.errors import MisuseError
+from remote_gym.worker.autoreset import AutoresetEnvironment
 
 
 @pytest.mark.parametrize("mode", ["NextStep", "SameStep"])

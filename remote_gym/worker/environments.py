@@ -16,13 +16,13 @@ from gymnasium.spaces import Box, MultiBinary, MultiDiscrete
 from gymnasium.vector.utils import batch_space, iterate
 
 from remote_gym import values
-from remote_gym.autoreset import AutoresetEnvironment
 from remote_gym.errors import CodecError, MisuseError
 from remote_gym.ipc import progress
 from remote_gym.ipc.progress import Board
 from remote_gym.ipc.rows import Rows
 from remote_gym.leaves import Array, flattener, leaves_of, rows_at, space_at, unflattener, variable_leaves_of
 from remote_gym.spaces import SpaceData, describe
+from remote_gym.worker.autoreset import AutoresetEnvironment
 from remote_gym.worker.compression import RowCompressor
 from remote_gym.worker.entrypoint import Recipe
 from remote_gym.worker.results import (
