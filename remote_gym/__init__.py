@@ -31,7 +31,7 @@ if TYPE_CHECKING:
         SessionLost,
     )
     from remote_gym.server.create import create_remote_environment_server
-    from remote_gym.server.serve import RemoteEnvironmentServer
+    from remote_gym.server.server import RemoteEnvironmentServer
 
 __all__ = [
     "CodecError",
@@ -55,7 +55,7 @@ __all__ = [
 _HOMES = {
     "RemoteEnvironment": "remote_gym.client.environment",
     "RemoteVectorEnv": "remote_gym.client.vector",
-    "RemoteEnvironmentServer": "remote_gym.server.serve",
+    "RemoteEnvironmentServer": "remote_gym.server.server",
     "create_remote_environment_server": "remote_gym.server.create",
     "RemoteArgs": "remote_gym.arguments",
 }

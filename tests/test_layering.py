@@ -135,7 +135,7 @@ def test_base_modules_import_each_other_only_downward() -> None:
         ("pool/pool.py", "def f():\n    from remote_gym.wire import codec"),
         ("pool/pool.py", "import msgpack"),
         ("client/vector.py", "from remote_gym import RemoteEnvironmentServer"),
-        ("client/vector.py", "from remote_gym.server.serve import x"),
+        ("client/vector.py", "from remote_gym.server.server import x"),
         ("server/session.py", "if True:\n    import remote_gym.client.vector"),
         ("errors.py", "import numpy"),
         ("client/vector.py", "import remote_gym"),

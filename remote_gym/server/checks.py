@@ -14,8 +14,9 @@ import numpy as np
 from gymnasium import spaces
 
 from remote_gym.leaves import leaves_of, variable_leaves_of
-from remote_gym.messages import Call, Failure, Indices, Render, Request, Reset, Step
-from remote_gym.texts import MAX_NAME_BYTES, printable, shortened
+from remote_gym.messages import Call, Indices, Render, Request, Reset, Step
+from remote_gym.server.refusals import RefusalError
+from remote_gym.texts import MAX_NAME_BYTES, printable
 from remote_gym.values.scanning import Survey, survey
 
 _ACCESS = frozenset({"get_wrapper_attr", "set_wrapper_attr", "has_wrapper_attr"})
@@ -28,16 +29,6 @@ _DICTS = frozenset({"map", "tag 4", "tag 5"})
 
 Command = Callable[[Sequence[int]], tuple[Any, ...]]
 """Positions within the request's indices, those of one worker -> the name and arguments of its command."""
-
-
-class RefusalError(Exception):
-    """A request or an opening cannot be done; nothing was executed."""
-
-    def __init__(self, limit: str, message: str, failure: Failure | None = None) -> None:
-        """State the limit or rule, what to do, and the failed environment if that is why."""
-        self.limit = limit
-        self.failure = failure
-        super().__init__(shortened(message))  # a refusal does not repeat megabytes of what was refused
 
 
 class RequestChecker:

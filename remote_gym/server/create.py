@@ -11,7 +11,7 @@ from remote_gym.arguments import RemoteArgs, check_args
 from remote_gym.credentials import load_server_pem
 from remote_gym.pool.pool import Timeouts
 from remote_gym.server.listening import Endpoints, check_exposure
-from remote_gym.server.serve import RemoteEnvironmentServer
+from remote_gym.server.server import RemoteEnvironmentServer
 from remote_gym.server.settings import Settings
 
 DEFAULT_GRACE_SECONDS = 10.0

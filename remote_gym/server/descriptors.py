@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 
-from remote_gym.server.checks import RefusalError
+from remote_gym.server.refusals import RefusalError
 
 RESERVED = 32
 """Left over by sessions: their rows travel to the workers as descriptors, and logs and the like want some too."""

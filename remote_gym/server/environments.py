@@ -23,7 +23,8 @@ from remote_gym.leaves import leaves_of, rows_at
 from remote_gym.messages import Failure, FailureKind, Indices, Open, Request, Reset, Returned, Step, Transition, every
 from remote_gym.pool.pool import Block, NoRoomError, Pool
 from remote_gym.pool.worker_process import Callback, WorkerLost, WorkerProcess
-from remote_gym.server.checks import Command, RefusalError
+from remote_gym.server.checks import Command
+from remote_gym.server.refusals import RefusalError
 from remote_gym.server.settings import Settings
 from remote_gym.spaces import build
 from remote_gym.wire.codec import pack_server

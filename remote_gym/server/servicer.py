@@ -13,11 +13,11 @@ import grpc
 from remote_gym import failpoints
 from remote_gym.errors import ProtocolError
 from remote_gym.messages import Attach, Bundle, Lost, Open, Refused
-from remote_gym.server.checks import RefusalError
-from remote_gym.server.counters import Counters
 from remote_gym.server.holdings import LIMIT
-from remote_gym.server.registry import Registry
+from remote_gym.server.refusals import RefusalError
 from remote_gym.server.session import Session
+from remote_gym.server.sessions import Sessions
+from remote_gym.server.statistics import Counters
 from remote_gym.texts import shortened
 from remote_gym.wire.codec import (
     DESCRIBE_METHOD,
@@ -125,9 +125,9 @@ class StreamOutlet:
 class Servicer:
     """The handlers of the service `remote_gym.v1.RemoteGym`."""
 
-    def __init__(self, registry: Registry) -> None:
-        """Serve the sessions of `registry`."""
-        self._registry = registry
+    def __init__(self, sessions: Sessions) -> None:
+        """Serve the sessions of `sessions`."""
+        self._sessions = sessions
         self._outlets: set[StreamOutlet] = set()
 
     def end_streams(self) -> None:
@@ -148,12 +148,12 @@ class Servicer:
 
     async def describe(self, _request: bytes, _context: Context) -> bytes:
         """Answer Describe."""
-        return pack_description(self._registry.describe())
+        return pack_description(self._sessions.describe())
 
     async def session(self, _requests: Any, context: Context) -> None:
         """Carry a session over one stream, until either side ends it."""
         failpoints.hit("server.stream.begun")
-        outlet = StreamOutlet(self._registry.counters)
+        outlet = StreamOutlet(self._sessions.counters)
         self._outlets.add(outlet)
         writer = asyncio.ensure_future(outlet.write(context))
         reader = asyncio.ensure_future(self._read(context, outlet))
@@ -181,7 +181,7 @@ class Servicer:
             data = await context.read()
             if data is grpc.aio.EOF:
                 return
-            self._registry.counters.received_bytes += len(data)
+            self._sessions.counters.received_bytes += len(data)
             try:
                 first = read_first(data)
             except OversizeError as error:
@@ -200,7 +200,7 @@ class Servicer:
                 session.detach(outlet)
 
     async def _read_requests(self, context: Context, outlet: StreamOutlet, session: Session) -> None:
-        counters, holdings = self._registry.counters, self._registry.holdings
+        counters, holdings = self._sessions.counters, self._sessions.holdings
         joiner = Joiner(read_client, MAX_REQUEST_BYTES)
         held = 0  # bytes of a message that has not come whole
         try:
@@ -217,11 +217,11 @@ class Servicer:
             holdings.give("fragments", held)
 
     def _hold(self, more: int, held: int) -> None:
-        holdings = self._registry.holdings
+        holdings = self._sessions.holdings
         if more < 0:
             holdings.give("fragments", -more)
         elif not holdings.take("fragments", more, held):
-            self._registry.counters.refusals[LIMIT] += 1
+            self._sessions.counters.refusals[LIMIT] += 1
             raise RefusalError(
                 LIMIT, f"the server holds {holdings.limit_bytes:,} bytes of unfinished messages: try later"
             )
@@ -240,14 +240,14 @@ class Servicer:
         if isinstance(message, Open):
             failpoints.hit("server.open.received")
             try:
-                session = await self._registry.open(message, outlet)
+                session = await self._sessions.open(message, outlet)
             except RefusalError as error:
-                self._registry.counters.refusals[error.limit] += 1
+                self._sessions.counters.refusals[error.limit] += 1
                 outlet.send(pack_server(Refused(0, error.limit, str(error), error.failure)))
                 return None
             outlet.send(pack_server(session.opened))
             return session
-        found = self._registry.attach(message, outlet)
+        found = self._sessions.attach(message, outlet)
         if isinstance(found, Lost):
             outlet.send(pack_server(found))
             return None

@@ -31,12 +31,13 @@ from remote_gym.messages import (
     Request,
 )
 from remote_gym.pool.pool import Pool
-from remote_gym.server.checks import Command, RefusalError, RequestChecker
-from remote_gym.server.counters import Counters, RequestTimes
+from remote_gym.server.checks import Command, RequestChecker
 from remote_gym.server.environments import SessionEnvironments
 from remote_gym.server.holdings import Holdings, StoredResults
 from remote_gym.server.ledger import BusyError, Ledger, OutOfOrderError, SessionEvent, SessionState
+from remote_gym.server.refusals import RefusalError
 from remote_gym.server.settings import Settings
+from remote_gym.server.statistics import Counters, RequestTimes
 from remote_gym.texts import shortened
 from remote_gym.wire.codec import pack_server
 

@@ -1,41 +1,131 @@
-"""Server process: one server's figures, gathered. The event loop's thread only: they belong together then."""
+"""Server process: what a server counts, and how late its loop is. Plain numbers on the loop's thread, next to free.
+
+`collect` of the sessions and the metrics read them; nothing here knows either. All sessions share the loop, so what
+blocks it delays everybody.
+"""
 
 from __future__ import annotations
 
-from typing import Any
+import asyncio
+from bisect import bisect_left
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from time import perf_counter
 
-from remote_gym.server.counters import Histogram
-from remote_gym.server.registry import Registry
+from remote_gym.messages import Call, Indices, Render, Request, Reset, Step
 
+STEP_BOUNDS_SECONDS = (
+    0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0
+)  # fmt: skip
+"""From a batch of small environments, below a millisecond, to the default deadline of a step."""
 
-def collect(registry: Registry) -> dict[str, Any]:
-    """Return what `RemoteEnvironmentServer.statistics` documents."""
-    description, counters, pool = registry.describe(), registry.counters, registry.pool
-    return {
-        "sessions": description.sessions,
-        "envs": description.envs,
-        "workers": len(pool.workers),
-        "max_sessions": description.max_sessions,
-        "max_envs": description.max_envs,
-        "draining": description.draining,
-        "worker_processes": [worker.pid for worker in pool.workers],
-        "stored_reply_bytes": sum(session.ledger.stored_bytes for session in registry.sessions.values()),
-        "held_bytes": dict(registry.holdings.bytes),
-        "max_held_bytes": registry.holdings.limit_bytes,
-        "event_loop_lag_last_seconds": counters.last_loop_lag_seconds,
-        "opened_sessions": counters.opened_sessions,
-        "requests": dict(counters.requests),
-        "env_steps": counters.env_steps,
-        "worker_restarts": pool.restarts,
-        "attaches": counters.attaches,
-        "replayed_answers": counters.replayed_answers,
-        "refusals": dict(counters.refusals),
-        "received_bytes": counters.received_bytes,
-        "sent_bytes": counters.sent_bytes,
-        "step_seconds": _histogram(counters.step_seconds),
-        "event_loop_lag_seconds": _histogram(counters.loop_lag_seconds),
-    }
+LAG_BOUNDS_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
+"""From what a timer is late anyway to what a client notices as a stall."""
 
 
-def _histogram(histogram: Histogram) -> dict[str, Any]:
-    return {"buckets": histogram.cumulative(), "sum": histogram.total}
+_KINDS: dict[type, str] = {Reset: "reset", Step: "step", Call: "call", Render: "render"}
+
+
+class Histogram:
+    """How often a value fell between two bounds.
+
+    Attributes:
+        bounds: Upper, inclusive, rising.
+        counts: Per bound, not cumulative; one more for what lies above the last.
+        total: Sum of all values.
+    """
+
+    __slots__ = ("bounds", "counts", "total")
+
+    def __init__(self, bounds: Sequence[float]) -> None:
+        """Begin at zero."""
+        self.bounds = tuple(bounds)
+        self.counts = [0] * (len(self.bounds) + 1)
+        self.total = 0.0
+
+    def observe(self, value: float) -> None:
+        """Count `value`."""
+        self.counts[bisect_left(self.bounds, value)] += 1
+        self.total += value
+
+    @property
+    def count(self) -> int:
+        """How many values were observed."""
+        return sum(self.counts)
+
+    def cumulative(self) -> list[tuple[float, int]]:
+        """Return (bound, number of values up to it), with infinity as the last bound."""
+        result, reached = [], 0
+        for bound, count in zip((*self.bounds, float("inf")), self.counts, strict=True):
+            reached += count
+            result.append((bound, reached))
+        return result
+
+
+@dataclass
+class Counters:
+    """Since the server began. Units are in the names; each field is explained in docs/operations.md."""
+
+    opened_sessions: int = 0
+    requests: Counter[str] = field(default_factory=Counter)  # by kind: "reset", "step", "call", "render"
+    env_steps: int = 0
+    step_seconds: Histogram = field(default_factory=lambda: Histogram(STEP_BOUNDS_SECONDS))
+    attaches: int = 0
+    replayed_answers: int = 0
+    refusals: Counter[str] = field(default_factory=Counter)  # by the name of the limit
+    received_bytes: int = 0
+    sent_bytes: int = 0
+    loop_lag_seconds: Histogram = field(default_factory=lambda: Histogram(LAG_BOUNDS_SECONDS))
+    last_loop_lag_seconds: float = 0.0
+
+    def observe_loop_lag(self, seconds: float) -> None:
+        """Count how late the event loop was."""
+        self.last_loop_lag_seconds = seconds
+        self.loop_lag_seconds.observe(seconds)
+
+
+class RequestTimes:
+    """Counts the requests of one session and takes the time of its steps."""
+
+    __slots__ = ("_counters", "_num_envs", "_running")
+
+    def __init__(self, counters: Counters, num_envs: int) -> None:
+        """Begin with nothing running."""
+        self._counters = counters
+        self._num_envs = num_envs
+        self._running: dict[int, tuple[float, int]] = {}  # number of a step -> when it came, environments it owes
+
+    def admitted(self, request: Request) -> None:
+        """Take note of a request that is going to run."""
+        self._counters.requests[_KINDS[type(request)]] += 1
+        if isinstance(request, Step):
+            owed = self._num_envs if request.indices is None else len(request.indices)
+            self._running[request.number] = (perf_counter(), owed)
+
+    def answered(self, number: int, indices: Indices) -> None:
+        """Take note of an answer; the last one of a step ends its time."""
+        running = self._running.get(number)
+        if running is None:
+            return
+        began, owed = running
+        count = self._num_envs if indices is None else len(indices)
+        self._counters.env_steps += count
+        if owed > count:
+            self._running[number] = (began, owed - count)
+        else:
+            del self._running[number]
+            self._counters.step_seconds.observe(perf_counter() - began)
+
+
+INTERVAL_SECONDS = 0.25
+"""Between measurements: a loop that is blocked for longer is always seen, and four wake-ups a second cost nothing."""
+
+
+async def watch_loop_lag(counters: Counters) -> None:
+    """Measure for ever."""
+    loop = asyncio.get_running_loop()
+    while True:
+        due = loop.time() + INTERVAL_SECONDS
+        await asyncio.sleep(INTERVAL_SECONDS)
+        counters.observe_loop_lag(max(0.0, loop.time() - due))

@@ -61,7 +61,7 @@ MUTATIONS = {
         "server/session.py", "        self.ledger.refuse(number, frame)\n", "", SESSION,
     ),
     "running requests end before a drained server": Mutation(
-        "server/registry.py", "not all(session.idle for session in self.sessions.values())", "False",
+        "server/sessions.py", "not all(session.idle for session in self.by_id.values())", "False",
         SCENARIOS, "F20 and step",
     ),
     "numbers rise by one": Mutation(
@@ -80,21 +80,21 @@ MUTATIONS = {
         "tests/server/test_ledger.py",
     ),
     "the same nonce opens the same session": Mutation(
-        "server/registry.py", "building = self._by_nonce.get(message.nonce)", "building = None", SCENARIOS, "F4",
+        "server/sessions.py", "building = self._by_nonce.get(message.nonce)", "building = None", SCENARIOS, "F4",
     ),
     "building belongs to the session": Mutation(
-        "server/registry.py", "await asyncio.shield(building)", "await building",
+        "server/sessions.py", "await asyncio.shield(building)", "await building",
         "tests/faults/test_network.py", "building",
     ),
     "the token is compared": Mutation(
-        "server/registry.py", "if not hmac.compare_digest(session.token, message.token):", "if False:",
+        "server/sessions.py", "if not hmac.compare_digest(session.token, message.token):", "if False:",
         "tests/faults/test_attaching.py",
     ),
     "a restarted server says so": Mutation(
-        "server/registry.py", "if message.server_epoch != self.epoch:", "if False:", SCENARIOS, "F19",
+        "server/sessions.py", "if message.server_epoch != self.epoch:", "if False:", SCENARIOS, "F19",
     ),
     "an ended session's reason is remembered": Mutation(
-        "server/registry.py", "self._tombstones[session.id] = session.reason", "pass", "tests/faults/test_attaching.py",
+        "server/sessions.py", "self._tombstones[session.id] = session.reason", "pass", "tests/faults/test_attaching.py",
     ),
     "a rebuilt environment needs a reset": Mutation(
         "worker/environments.py", "options.mode, rebuilt,", "options.mode, False,", "tests/workers/test_rebuilding.py",

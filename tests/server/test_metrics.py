@@ -29,7 +29,7 @@ from remote_gym import (
     RemoteVectorEnv,
 )
 from remote_gym.messages import Reset, Step
-from remote_gym.server.counters import Counters, Histogram, RequestTimes
+from remote_gym.server.statistics import Counters, Histogram, RequestTimes
 
 OPERATIONS = Path(__file__).parents[2] / "docs" / "operations.md"
 

@@ -10,11 +10,11 @@ import pytest
 
 from remote_gym import failpoints
 from remote_gym.messages import Attach, Attached, Close, Closed, Lost, Open, Refused, Render
-from remote_gym.server.checks import RefusalError
-from remote_gym.server.counters import Counters
 from remote_gym.server.holdings import Holdings
 from remote_gym.server.ledger import SessionEvent
+from remote_gym.server.refusals import RefusalError
 from remote_gym.server.session import Session
+from remote_gym.server.statistics import Counters
 from remote_gym.wire.codec import pack_server, read_server
 
 ANSWER = pack_server(Closed())  # any bytes will do

@@ -23,15 +23,14 @@ from typing import Any
 import grpc
 
 from remote_gym.errors import RefusedError, RemoteGymError
-from remote_gym.server.checks import RefusalError
 from remote_gym.server.health import Health
 from remote_gym.server.listening import Endpoints, Listener, options
-from remote_gym.server.loop_lag import watch_loop_lag
 from remote_gym.server.metrics import MetricsServer
-from remote_gym.server.registry import Registry
+from remote_gym.server.refusals import RefusalError
 from remote_gym.server.servicer import Servicer
+from remote_gym.server.sessions import Sessions, collect
 from remote_gym.server.settings import Settings
-from remote_gym.server.statistics import collect
+from remote_gym.server.statistics import watch_loop_lag
 
 logger = logging.getLogger("remote_gym.server")
 
@@ -61,7 +60,7 @@ class RemoteEnvironmentServer:
         self._listeners: list[Listener] = []
         self._metrics: MetricsServer | None = None
         self._grace_seconds = grace_seconds
-        self._registry = Registry(settings)
+        self._sessions = Sessions(settings)
         self._process = os.getpid()
         self._stopped = threading.Event()
         self._stop_lock = threading.Lock()
@@ -95,7 +94,7 @@ class RemoteEnvironmentServer:
 
     async def _start(self, endpoints: Endpoints, probe: bool) -> None:
         self._grpc = grpc.aio.server(options=options())
-        self._servicer = Servicer(self._registry)
+        self._servicer = Servicer(self._sessions)
         self._grpc.add_generic_rpc_handlers((self._servicer.handler(),))
         self._health = Health()
         self._health.register(self._grpc)
@@ -103,7 +102,7 @@ class RemoteEnvironmentServer:
         if endpoints.unix_socket is not None:
             self._listeners.append(Listener(self._grpc, endpoints.unix_socket, 0, None))
         try:
-            await self._registry.start(probe)
+            await self._sessions.start(probe)
         except RefusalError as error:
             detail = error.failure.detail if error.failure is not None else ""
             raise RefusedError(f"{error}\n\n{detail}".rstrip(), error.limit) from error
@@ -112,14 +111,14 @@ class RemoteEnvironmentServer:
             raise RefusedError(f"{workers} worker processes could not be started: {error}", "num_workers") from error
         await self._grpc.start()
         await self._health.tell(serving=True)
-        self._lag_task = asyncio.create_task(watch_loop_lag(self._registry.counters))
+        self._lag_task = asyncio.create_task(watch_loop_lag(self._sessions.counters))
 
     async def _stop(self, grace_seconds: float) -> None:
         deadline = self._loop.time() + grace_seconds
         try:
             if hasattr(self, "_health"):
                 await self._health.tell(serving=False)  # load balancers send nobody any more; what runs is delivered
-            await self._registry.drain(grace_seconds)
+            await self._sessions.drain(grace_seconds)
             if hasattr(self, "_health"):
                 self._health.end_watches()
                 self._servicer.end_streams()
@@ -128,7 +127,7 @@ class RemoteEnvironmentServer:
         finally:
             for listener in self._listeners:
                 listener.close()
-            await self._registry.stop()
+            await self._sessions.stop()
             current = asyncio.current_task()
             others = [task for task in asyncio.all_tasks() if task is not current]
             for task in others:
@@ -209,7 +208,7 @@ class RemoteEnvironmentServer:
 
     def _statistics(self, timeout_seconds: float) -> dict[str, Any]:
         async def read() -> dict[str, Any]:
-            return collect(self._registry)
+            return collect(self._sessions)
 
         if self._stopped.is_set():
             raise RemoteGymError("the server has stopped")

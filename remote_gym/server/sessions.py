@@ -7,19 +7,21 @@ import hmac
 import logging
 import secrets
 from collections import OrderedDict
+from typing import Any
 
 from remote_gym import autoreset, failpoints
 from remote_gym.compression import NAMES, codec
 from remote_gym.errors import MisuseError, ProtocolError
 from remote_gym.messages import Attach, Description, Lost, Open
 from remote_gym.pool.pool import Pool
-from remote_gym.server.checks import RefusalError, surveyed_kwargs
-from remote_gym.server.counters import Counters
+from remote_gym.server.checks import surveyed_kwargs
 from remote_gym.server.descriptors import check_descriptors
 from remote_gym.server.environments import SessionEnvironments
 from remote_gym.server.holdings import LIMIT, Holdings
+from remote_gym.server.refusals import RefusalError
 from remote_gym.server.session import Outlet, Session
 from remote_gym.server.settings import Settings
+from remote_gym.server.statistics import Counters, Histogram
 from remote_gym.server.trimming import Trimmer
 from remote_gym.texts import printable
 from remote_gym.version import __version__
@@ -49,7 +51,7 @@ def _check_compression(name: str) -> None:
         raise RefusalError("compression", f"the server cannot compress: {error}") from error
 
 
-class Registry:
+class Sessions:
     """The sessions, the pool they share and the limits they meet."""
 
     def __init__(self, settings: Settings) -> None:
@@ -66,7 +68,7 @@ class Registry:
             settings.restart_budget,
             settings.worker_limit,
         )
-        self.sessions: dict[bytes, Session] = {}
+        self.by_id: dict[bytes, Session] = {}
         self._by_nonce: dict[bytes, asyncio.Task[Session]] = {}
         self._tombstones: OrderedDict[bytes, Lost] = OrderedDict()
         self._reserved = 0  # environments of sessions that are being opened
@@ -116,7 +118,7 @@ class Registry:
         finally:
             self._reserved -= message.num_envs
         failpoints.hit("server.open.built")
-        self.sessions[session.id] = session
+        self.by_id[session.id] = session
         self.counters.opened_sessions += 1
         logger.info("opened %r for remote_gym %s", session, printable(message.client_version))
         return session
@@ -138,7 +140,7 @@ class Registry:
             raise RefusalError("request", "nonce must be 16 bytes")
         if len(self._by_nonce) >= settings.max_sessions:
             raise RefusalError("max_sessions", f"the server holds its limit of {settings.max_sessions} sessions")
-        held = sum(session.num_envs for session in self.sessions.values()) + self._reserved
+        held = sum(session.num_envs for session in self.by_id.values()) + self._reserved
         if held + message.num_envs > settings.max_envs:
             raise RefusalError(
                 "max_envs",
@@ -176,7 +178,7 @@ class Registry:
         failpoints.hit("server.attach.received")
         if message.server_epoch != self.epoch:
             return Lost("SERVER_RESTARTED", "the server was started anew; its environments are gone")
-        session = self.sessions.get(message.session_id)
+        session = self.by_id.get(message.session_id)
         if session is None:
             return self._tombstones.get(message.session_id) or Lost("EXPIRED", "the server knows no such session")
         if not hmac.compare_digest(session.token, message.token):
@@ -187,7 +189,7 @@ class Registry:
     def _gone(self, session: Session) -> None:
         self._by_nonce.pop(session.nonce, None)
         self.holdings.give("kwargs", session.kwargs_bytes)
-        if self.sessions.pop(session.id, None) is not None and session.reason is not None:
+        if self.by_id.pop(session.id, None) is not None and session.reason is not None:
             logger.info("ended %r: %s", session, session.reason.reason)
             self._tombstones[session.id] = session.reason
             while len(self._tombstones) > MAX_TOMBSTONES:
@@ -197,12 +199,12 @@ class Registry:
         """Refuse what is new and wait, at most `grace_seconds`, until nothing runs."""
         self.draining = True
         failpoints.hit("server.drain.begun")
-        for session in self.sessions.values():
+        for session in self.by_id.values():
             session.draining = True
-        logger.info("draining: refusing what is new, %d sessions", len(self.sessions))
+        logger.info("draining: refusing what is new, %d sessions", len(self.by_id))
         loop = asyncio.get_running_loop()
         deadline = loop.time() + grace_seconds
-        while loop.time() < deadline and not all(session.idle for session in self.sessions.values()):
+        while loop.time() < deadline and not all(session.idle for session in self.by_id.values()):
             await asyncio.sleep(0.01)
 
     async def stop(self) -> None:
@@ -217,10 +219,43 @@ class Registry:
             version=__version__,
             num_workers=self.settings.num_workers,
             max_envs=self.settings.max_envs,
-            envs=sum(session.num_envs for session in self.sessions.values()),
+            envs=sum(session.num_envs for session in self.by_id.values()),
             max_sessions=self.settings.max_sessions,
-            sessions=len(self.sessions),
+            sessions=len(self.by_id),
             max_message_bytes=MAX_MESSAGE_BYTES,
             draining=self.draining,
             server_epoch=self.epoch,
         )
+
+
+def collect(sessions: Sessions) -> dict[str, Any]:
+    """Return what `RemoteEnvironmentServer.statistics` documents."""
+    description, counters, pool = sessions.describe(), sessions.counters, sessions.pool
+    return {
+        "sessions": description.sessions,
+        "envs": description.envs,
+        "workers": len(pool.workers),
+        "max_sessions": description.max_sessions,
+        "max_envs": description.max_envs,
+        "draining": description.draining,
+        "worker_processes": [worker.pid for worker in pool.workers],
+        "stored_reply_bytes": sum(session.ledger.stored_bytes for session in sessions.by_id.values()),
+        "held_bytes": dict(sessions.holdings.bytes),
+        "max_held_bytes": sessions.holdings.limit_bytes,
+        "event_loop_lag_last_seconds": counters.last_loop_lag_seconds,
+        "opened_sessions": counters.opened_sessions,
+        "requests": dict(counters.requests),
+        "env_steps": counters.env_steps,
+        "worker_restarts": pool.restarts,
+        "attaches": counters.attaches,
+        "replayed_answers": counters.replayed_answers,
+        "refusals": dict(counters.refusals),
+        "received_bytes": counters.received_bytes,
+        "sent_bytes": counters.sent_bytes,
+        "step_seconds": _histogram(counters.step_seconds),
+        "event_loop_lag_seconds": _histogram(counters.loop_lag_seconds),
+    }
+
+
+def _histogram(histogram: Histogram) -> dict[str, Any]:
+    return {"buckets": histogram.cumulative(), "sum": histogram.total}
