@@ -1,10 +1,42 @@
-"""Parent side: file descriptors held back for the day there are none left, as ships hold ballast to throw out."""
+"""Server process: file descriptors, which run out before anything else where the limit is the usual 1,024.
+
+A connection takes one, a session two, a worker seven. Connections and sessions leave each other room; what a new worker
+in place of a dead one needs, the pool holds back for it, as ships hold ballast to throw out.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import os
 from collections.abc import Iterator
+
+RESERVED = 32
+"""Left over by sessions: their rows travel to the workers as descriptors, and logs and the like want some too."""
+
+
+def connection_limit() -> int | None:
+    """Return how many connections a server may hold: half of what the process may open; None if that is not limited."""
+    try:
+        import resource
+    except ImportError:  # Windows
+        return None
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return None if soft == resource.RLIM_INFINITY else max(1, soft // 2)
+
+
+def check_descriptors() -> None:
+    """Raise if a session would take the last descriptors.
+
+    Raises:
+        OSError: It would.
+    """
+    held: list[int] = []
+    try:
+        held += (os.open(os.devnull, os.O_RDONLY) for _ in range(RESERVED))
+    finally:
+        for descriptor in held:
+            os.close(descriptor)
+
 
 BALLAST = 16
 """What the start of one worker takes at most; it keeps seven."""

@@ -14,8 +14,8 @@ from remote_gym.compression import NAMES, codec
 from remote_gym.errors import MisuseError, ProtocolError
 from remote_gym.messages import Attach, Description, Lost, Open
 from remote_gym.pool.pool import Pool
+from remote_gym.pool.reserve import check_descriptors
 from remote_gym.server.checks import surveyed_kwargs
-from remote_gym.server.descriptors import check_descriptors
 from remote_gym.server.environments import SessionEnvironments
 from remote_gym.server.holdings import LIMIT, Holdings
 from remote_gym.server.refusals import RefusalError
@@ -49,6 +49,18 @@ def _check_compression(name: str) -> None:
         codec(name)
     except MisuseError as error:
         raise RefusalError("compression", f"the server cannot compress: {error}") from error
+
+
+def _check_descriptors() -> None:
+    """Refuse a session that would take the last file descriptors."""
+    try:
+        check_descriptors()
+    except OSError as error:
+        raise RefusalError(
+            "descriptors",
+            f"the server has no file descriptors left for another session ({error.strerror}): its owner may raise the "
+            f"limit (ulimit -n), or others may close theirs",
+        ) from error
 
 
 class Sessions:
@@ -150,7 +162,7 @@ class Sessions:
         if message.compression is not None:
             _check_compression(message.compression)
         kwargs = self._kwargs(message)
-        check_descriptors()
+        _check_descriptors()
         if not self.holdings.take("kwargs", len(kwargs)):  # the last to be asked: it must be given back
             raise RefusalError(LIMIT, f"the server holds {self.holdings.limit_bytes:,} bytes of its clients' kwargs")
         return kwargs, protocol
