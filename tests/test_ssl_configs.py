@@ -12,7 +12,7 @@ from typing import Any
 import grpc
 import pytest
 
-from remote_gym.client.diagnosis import diagnose
+from remote_gym.client.diagnosis.steps import diagnose
 from remote_gym.credentials import channel_credentials, load_client_pem, load_server_pem, server_credentials
 
 SSL_FOLDER = Path(__file__).parent.parent / "ssl"

@@ -5,9 +5,9 @@ from __future__ import annotations
 import argparse
 
 from remote_gym.addresses import join_address, split_address, unix_path
-from remote_gym.client.channel import Address
-from remote_gym.client.describe import describe
-from remote_gym.client.diagnosis import Diagnosis, Step, diagnose
+from remote_gym.client.carriers.channel import Address
+from remote_gym.client.carriers.describe import describe
+from remote_gym.client.diagnosis.steps import Diagnosis, Step, diagnose
 from remote_gym.credentials import load_client_pem
 from remote_gym.errors import ConnectError, MisuseError, ProtocolError
 from remote_gym.messages import Description

@@ -15,12 +15,12 @@ from gymnasium.envs.registration import EnvSpec
 from remote_gym import values
 from remote_gym.addresses import DEFAULT_PORT, UNIX, is_loopback, split_address
 from remote_gym.arguments import RemoteArgs, check_args
-from remote_gym.client.channel import Address
-from remote_gym.client.describe import describe
+from remote_gym.client.carriers.channel import Address
+from remote_gym.client.carriers.describe import describe
 from remote_gym.client.failures import first_failure, refusal, relocated, unreadable
 from remote_gym.client.opened import Described, read_opened
-from remote_gym.client.outstanding import Answer
-from remote_gym.client.stream import SessionStream
+from remote_gym.client.session.outstanding import Answer
+from remote_gym.client.session.stream import SessionStream
 from remote_gym.compression import codec
 from remote_gym.credentials import load_client_pem
 from remote_gym.errors import CodecError, MisuseError, ProtocolError, SessionLost

@@ -19,7 +19,7 @@ from remote_gym import values
 from remote_gym.client.failures import refusal, relocated
 from remote_gym.client.fleet import Fleet, Shard, ShardFailed
 from remote_gym.client.losses import Losses
-from remote_gym.client.outstanding import Answer
+from remote_gym.client.session.outstanding import Answer
 from remote_gym.client.transitions import Part, TransitionReader
 from remote_gym.errors import ProtocolError, RemoteGymError, SessionLost
 from remote_gym.leaves import Array, rows_at

@@ -16,8 +16,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from remote_gym.client.connection import Connection
-from remote_gym.client.outstanding import Answer
-from remote_gym.client.stream import SessionStream
+from remote_gym.client.session.outstanding import Answer
+from remote_gym.client.session.stream import SessionStream
 from remote_gym.errors import ConnectError, MisuseError, ProtocolError, RemoteGymError
 from remote_gym.messages import Indices
 

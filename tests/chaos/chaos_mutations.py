@@ -100,28 +100,30 @@ MUTATIONS = {
         "worker/environments.py", "options.mode, rebuilt,", "options.mode, False,", "tests/workers/test_rebuilding.py",
     ),
     "one nonce for all attempts to open": Mutation(
-        "client/stream.py", "return self._ask_to_open(data)",
+        "client/session/stream.py", "return self._ask_to_open(data)",
         "return self._ask_to_open(pack_client(replace(message, protocol_min=1, protocol_max=1, "
         "nonce=secrets.token_bytes(16))))", SCENARIOS, "F4",
     ),
     "a returning client names what it misses": Mutation(
-        "client/stream.py", "missing = self._outstanding.missing()", "missing = []", SCENARIOS, "F11 and step",
+        "client/session/stream.py", "missing = self._outstanding.missing()", "missing = []", SCENARIOS, "F11 and step",
     ),
     "requests that never arrived are sent again": Mutation(
-        "client/outstanding.py", "if number > highest)", "if False)", SCENARIOS, "F6 and step",
+        "client/session/outstanding.py", "if number > highest)", "if False)", SCENARIOS, "F6 and step",
     ),
     "only those are sent again": Mutation(
-        "client/outstanding.py", "if number > highest)", "if True)", SCENARIOS, "F9 and step",
+        "client/session/outstanding.py", "if number > highest)", "if True)", SCENARIOS, "F9 and step",
     ),
     "each part of an answer is taken once": Mutation(
-        "client/outstanding.py", "if not covered <= sent.missing:", "if False:", "tests/client/test_outstanding.py",
+        "client/session/outstanding.py", "if not covered <= sent.missing:", "if False:",
+        "tests/client/test_outstanding.py",
     ),
     "an interrupted wait lets the answer come again": Mutation(
-        "client/stream.py", "                self._drop_stream()\n                raise\n", "                raise\n",
+        "client/session/stream.py", "                self._drop_stream()\n                raise\n",
+        "                raise\n",
         SCENARIOS, "F13 and step",
     ),
     "a wait goes on where the last one was": Mutation(
-        "client/stream.py", "            if deadline <= limit:\n                raise\n",
+        "client/session/stream.py", "            if deadline <= limit:\n                raise\n",
         "            self._drop_stream()\n            if deadline <= limit:\n                raise\n",
         "tests/faults/test_network.py", "impatiently",
     ),

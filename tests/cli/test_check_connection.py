@@ -15,7 +15,7 @@ from conftest import Certificates, ServerFactory
 import remote_gym
 from remote_gym.cli import main
 from remote_gym.cli.certificates import write_certificates
-from remote_gym.client.diagnosis import STEP_NAMES
+from remote_gym.client.diagnosis.steps import STEP_NAMES
 from remote_gym.wire import codec
 
 MARKS = {"ok": True, "FAILED": False, "-": None}

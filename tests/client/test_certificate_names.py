@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from remote_gym.client.certificate_names import certificate_names, covers
+from remote_gym.client.diagnosis.certificate_names import certificate_names, covers
 
 
 @pytest.mark.parametrize(

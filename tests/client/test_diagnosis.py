@@ -15,9 +15,9 @@ import pytest
 import trustme
 
 from remote_gym.cli.certificates import write_certificates
-from remote_gym.client import findings
-from remote_gym.client.diagnosis import STEP_NAMES, Diagnosis, diagnose
-from remote_gym.client.probing import Probe
+from remote_gym.client.diagnosis import findings
+from remote_gym.client.diagnosis.probe import Probe
+from remote_gym.client.diagnosis.steps import STEP_NAMES, Diagnosis, diagnose
 from remote_gym.credentials import ClientPem, ServerPem, load_server_pem, server_credentials
 
 PATIENCE_SECONDS = 20.0  # of every case that ends by itself; reached only on a broken machine

@@ -29,11 +29,12 @@ from remote_gym import (
     SessionLost,
     values,
 )
-from remote_gym.client import call as calls
-from remote_gym.client import channel as channels
-from remote_gym.client import checks, rendering, stream, transitions
-from remote_gym.client.channel import Address
-from remote_gym.client.describe import describe as ask
+from remote_gym.client import checks, rendering, transitions
+from remote_gym.client.carriers import call as calls
+from remote_gym.client.carriers import channel as channels
+from remote_gym.client.carriers.channel import Address
+from remote_gym.client.carriers.describe import describe as ask
+from remote_gym.client.session import stream
 from remote_gym.client.specs import read_spec
 from remote_gym.infos import pack_infos
 from remote_gym.messages import (

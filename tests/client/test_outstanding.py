@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from remote_gym import ProtocolError
-from remote_gym.client.outstanding import Answer, Outstanding
+from remote_gym.client.session.outstanding import Answer, Outstanding
 from remote_gym.messages import Failure, FailureKind, Refused, Returned
 
 

@@ -32,8 +32,8 @@ from remote_gym import (
     create_remote_environment_server,
     failpoints,
 )
-from remote_gym.client import channel as channels
-from remote_gym.client.call import SessionCall
+from remote_gym.client.carriers import channel as channels
+from remote_gym.client.carriers.call import SessionCall
 from remote_gym.messages import Attach, Attached
 from remote_gym.wire.codec import pack_client
 

@@ -11,8 +11,8 @@ from conftest import ServerFactory
 from helpers import wait_until
 
 from remote_gym import RemoteVectorEnv, SessionLost
-from remote_gym.client import channel as channels
-from remote_gym.client.call import SessionCall
+from remote_gym.client.carriers import channel as channels
+from remote_gym.client.carriers.call import SessionCall
 from remote_gym.messages import Attach, Attached, Lost, Opened
 from remote_gym.wire.codec import pack_client
 

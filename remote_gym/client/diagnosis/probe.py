@@ -18,8 +18,8 @@ from pathlib import Path
 from typing import Any
 
 from remote_gym.addresses import join_address, unix_path
-from remote_gym.client.certificate_names import without_zone
-from remote_gym.client.first_bytes import PREFACE, SETTINGS, asks_for_certificate
+from remote_gym.client.diagnosis.certificate_names import without_zone
+from remote_gym.client.diagnosis.handshake import PREFACE, SETTINGS, asks_for_certificate
 from remote_gym.credentials import ClientPem
 
 Endpoint = tuple[socket.AddressFamily, Any]

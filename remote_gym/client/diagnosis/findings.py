@@ -1,6 +1,6 @@
 """No I/O: what can stop a connection, in words: which step failed, what was seen, what mends it.
 
-Every function here makes one `Finding` out of what `diagnosis` has seen; `address` is ``host:port``, for people.
+Every function here makes one `Finding` out of what `steps` has seen; `address` is ``host:port``, for people.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from remote_gym.addresses import is_loopback, unix_path
-from remote_gym.client.certificate_names import common_name, ip_of
+from remote_gym.client.diagnosis.certificate_names import common_name, ip_of
 from remote_gym.texts import printable
 
 _NOT_YET_VALID, _EXPIRED, _INVALID_PURPOSE = 9, 10, 26  # X509_verify_cert_error codes of OpenSSL, unnamed in `ssl`

@@ -12,7 +12,7 @@ import threading
 import time
 from collections import deque
 
-from remote_gym.client.channel import SharedChannel
+from remote_gym.client.carriers.channel import SharedChannel
 from remote_gym.errors import ProtocolError
 from remote_gym.messages import Bundle, ServerMessage
 from remote_gym.wire.codec import SESSION_METHOD, Joiner, pack_client, read_server, split

@@ -17,7 +17,7 @@ from typing import Any
 import grpc
 
 from remote_gym.addresses import grpc_target, is_loopback, join_address, unix_path
-from remote_gym.client.diagnosis import Diagnosis, diagnose
+from remote_gym.client.diagnosis.steps import Diagnosis, diagnose
 from remote_gym.credentials import ClientPem, channel_credentials
 from remote_gym.errors import ConnectError, MisuseError
 from remote_gym.wire.codec import DESCRIBE_METHOD, MAX_MESSAGE_BYTES

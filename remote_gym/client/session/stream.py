@@ -15,12 +15,12 @@ import grpc
 import gymnasium
 
 from remote_gym import failpoints
-from remote_gym.client import channel as channels
-from remote_gym.client.call import SessionCall
-from remote_gym.client.channel import Address
+from remote_gym.client.carriers import channel as channels
+from remote_gym.client.carriers.call import SessionCall
+from remote_gym.client.carriers.channel import Address
 from remote_gym.client.failures import refusal, session_lost, unreadable
 from remote_gym.client.opened import check_lease, check_opened
-from remote_gym.client.outstanding import Answer, Outstanding
+from remote_gym.client.session.outstanding import Answer, Outstanding
 from remote_gym.errors import ConnectError, ProtocolError, RefusedError, RemoteGymError, SessionLost
 from remote_gym.messages import (
     Attach,

@@ -7,8 +7,8 @@ from typing import Any
 
 import grpc
 
-from remote_gym.client import channel
-from remote_gym.client.channel import Address
+from remote_gym.client.carriers import channel
+from remote_gym.client.carriers.channel import Address
 from remote_gym.client.failures import unreadable
 from remote_gym.errors import ConnectError
 from remote_gym.messages import Description

@@ -6,7 +6,7 @@ UNAVAILABLE. This module dials the server once more by hand, step by step, and n
     address -> tcp -> tls -> certificate name -> client certificate
                        └─ without credentials: plaintext HTTP/2, and the last two steps do not apply
 
-The order of the steps is here, the connections are in `probing`, the words in `findings`. A gRPC server speaks first
+The order of the steps is here, the connections are in `probe`, the words in `findings`. A gRPC server speaks first
 (RFC 9113, 3.4: a SETTINGS frame), so whoever receives bytes has been accepted.
 """
 
@@ -19,11 +19,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from remote_gym.addresses import join_address, unix_path
-from remote_gym.client import findings
-from remote_gym.client.certificate_names import certificate_names, covers
-from remote_gym.client.findings import Finding
-from remote_gym.client.first_bytes import is_settings
-from remote_gym.client.probing import Endpoint, Probe, load_client_certificate, tls_context
+from remote_gym.client.diagnosis import findings
+from remote_gym.client.diagnosis.certificate_names import certificate_names, covers
+from remote_gym.client.diagnosis.findings import Finding
+from remote_gym.client.diagnosis.handshake import is_settings
+from remote_gym.client.diagnosis.probe import Endpoint, Probe, load_client_certificate, tls_context
 from remote_gym.credentials import ClientPem
 
 STEP_NAMES = ("address", "tcp", "tls", "certificate name", "client certificate")

@@ -1,0 +1,1 @@
+"""Trainer process: what brings a session's frames there and back."""

@@ -1,0 +1,1 @@
+"""Trainer process: which step of a connection fails, and what to do about it."""

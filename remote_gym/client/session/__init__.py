@@ -1,0 +1,1 @@
+"""Trainer process: one hold on remote environments, which survives its carriers."""
