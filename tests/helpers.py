@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import importlib.util
 import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from types import ModuleType
 from typing import TypeVar
 
 import psutil
@@ -59,3 +61,13 @@ def shared_memory_files() -> set[str]:
 def percentile_50(values: Iterable[float]) -> float:
     ordered = sorted(values)
     return ordered[len(ordered) // 2]
+
+
+def chore(name: str) -> ModuleType:
+    """Load a module of ``chores/``, which is no package."""
+    spec = importlib.util.spec_from_file_location(name, Path(__file__).parents[1] / "chores" / f"{name}.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module

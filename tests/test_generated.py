@@ -6,9 +6,10 @@ import importlib.metadata
 from pathlib import Path
 
 import pytest
-import regenerate
+from helpers import chore
 
 PINNED = "1.71.2"
+regenerate = chore("regenerate")
 
 
 def test_the_committed_code_is_what_is_generated(tmp_path: Path) -> None:

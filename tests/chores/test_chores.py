@@ -1,23 +1,13 @@
 from __future__ import annotations
 
-import importlib.util
 import re
 import subprocess
 from pathlib import Path
-from types import ModuleType
 
 import pytest
+from helpers import chore
 
 ROOT = Path(__file__).parents[2]
-
-
-def chore(name: str) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(name, ROOT / "chores" / f"{name}.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 @pytest.fixture
