@@ -29,7 +29,7 @@ class Mutation:
 
 
 SCENARIOS = "tests/faults/test_scenarios.py"
-SESSION = "tests/server/test_session.py"
+SESSION = "tests/unit/server/test_session.py"
 
 MUTATIONS = {
     "an attach fences the older stream": Mutation(
@@ -68,7 +68,8 @@ MUTATIONS = {
         "server/ledger.py", "if number != self.highest + 1:", "if False:", SESSION,
     ),
     "one operation in flight per environment": Mutation(
-        "server/ledger.py", "if (states == EnvState.RUNNING.value).any():", "if False:", "tests/server/test_ledger.py",
+        "server/ledger.py", "if (states == EnvState.RUNNING.value).any():", "if False:",
+        "tests/unit/server/test_ledger.py",
     ),
     "stored answers are sent again": Mutation(
         "server/ledger.py", "return Replay(tuple(frames.values()), tuple(running))",
@@ -77,7 +78,7 @@ MUTATIONS = {
     "answers stay until the environment's next operation": Mutation(
         "server/ledger.py", "        self._env_state[where] = EnvState.ANSWERED.value\n        self._requests",
         "        self._env_state[where] = EnvState.ANSWERED.value\n        frame = b''\n        self._requests",
-        "tests/server/test_ledger.py",
+        "tests/unit/server/test_ledger.py",
     ),
     "the same nonce opens the same session": Mutation(
         "server/sessions.py", "building = self._by_nonce.get(message.nonce)", "building = None", SCENARIOS, "F4",
@@ -97,7 +98,8 @@ MUTATIONS = {
         "server/sessions.py", "self._tombstones[session.id] = session.reason", "pass", "tests/faults/test_attaching.py",
     ),
     "a rebuilt environment needs a reset": Mutation(
-        "worker/environments.py", "options.mode, rebuilt,", "options.mode, False,", "tests/workers/test_rebuilding.py",
+        "worker/environments.py", "options.mode, rebuilt,", "options.mode, False,",
+        "tests/end_to_end/keeps_going/test_rebuilding.py",
     ),
     "one nonce for all attempts to open": Mutation(
         "client/session/stream.py", "return self._ask_to_open(data)",
@@ -115,7 +117,7 @@ MUTATIONS = {
     ),
     "each part of an answer is taken once": Mutation(
         "client/session/outstanding.py", "if not covered <= sent.missing:", "if False:",
-        "tests/client/test_outstanding.py",
+        "tests/unit/client/session/test_outstanding.py",
     ),
     "an interrupted wait lets the answer come again": Mutation(
         "client/session/stream.py", "                self._drop_stream()\n                raise\n",

@@ -12,7 +12,7 @@ nbclient = pytest.importorskip("nbclient")
 pytest.importorskip("ipykernel")
 pytest.importorskip("matplotlib")
 
-NOTEBOOK = Path(__file__).parents[2] / "exploration" / "quickstart.ipynb"
+NOTEBOOK = Path(__file__).parents[3] / "exploration" / "quickstart.ipynb"
 
 
 def read() -> Any:

@@ -10,16 +10,16 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 import pytest
-from client.mortal import MortalEnv
 from conftest import Certificates, ServerFactory
 from gymnasium.vector import SyncVectorEnv
 from helpers import wait_until
+from mortal import MortalEnv
 from sameness import assert_same
 
 from remote_gym import ConnectError, EnvironmentRaised, MisuseError, RemoteVectorEnv
 from remote_gym.client.fleet import in_proportion
 
-MORTAL = Path(__file__).parent / "mortal.py"
+MORTAL = Path(__file__).parents[2] / "mortal.py"
 
 
 @pytest.fixture

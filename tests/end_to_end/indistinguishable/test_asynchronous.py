@@ -8,14 +8,14 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 import pytest
-from client.mortal import RAISE, MortalEnv
 from conftest import ServerFactory, ToyServer
 from gymnasium.error import AlreadyPendingCallError, ClosedEnvironmentError, NoAsyncCallError, ResetNeeded
+from mortal import RAISE, MortalEnv
 from sameness import assert_same
 
 from remote_gym import EnvironmentRaised, MisuseError, RemoteEnvironmentServer, RemoteVectorEnv
 
-MORTAL = Path(__file__).parent / "mortal.py"
+MORTAL = Path(__file__).parents[2] / "mortal.py"
 NUM_ENVS, SEED = 7, 5
 
 

@@ -11,10 +11,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from client.mortal import DIE, LENGTH, RAISE, MortalEnv
 from conftest import ServeProcess, ServerFactory
 from gymnasium.vector import SyncVectorEnv
 from helpers import wait_until
+from mortal import DIE, LENGTH, RAISE, MortalEnv
 from sameness import assert_same
 
 from remote_gym import (
@@ -26,7 +26,7 @@ from remote_gym import (
     SessionLost,
 )
 
-MORTAL = Path(__file__).parent / "mortal.py"
+MORTAL = Path(__file__).parents[2] / "mortal.py"
 NUM_ENVS, VICTIM, SEED = 3, 1, 7
 CALM = np.zeros(NUM_ENVS, np.int64)
 LETHAL = np.where(np.arange(NUM_ENVS) == VICTIM, DIE, 0)
@@ -265,7 +265,7 @@ def test_losses_come_through_recv(server: RemoteEnvironmentServer) -> None:
 
 HOSTED = """
 from gymnasium.vector import SyncVectorEnv
-from client.mortal import MortalEnv
+from mortal import MortalEnv
 
 def create_vector_environment(num_envs, mode):
     return SyncVectorEnv([MortalEnv] * num_envs, autoreset_mode=mode)

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from helpers import MARK, lives, marked, wait_until
 
-FOLDER = Path(__file__).parents[2] / "benchmarks"
+FOLDER = Path(__file__).parents[3] / "benchmarks"
 
 
 @pytest.fixture(autouse=True)

@@ -16,15 +16,15 @@ from typing import Any
 
 import numpy as np
 import pytest
-from client.mortal import MortalEnv
 from conftest import ServerFactory
 from gymnasium.error import NoAsyncCallError
 from gymnasium.vector import SyncVectorEnv
+from mortal import MortalEnv
 from sameness import assert_same
 
 from remote_gym import RemoteEnvironment, RemoteVectorEnv
 
-MORTAL = Path(__file__).parent / "mortal.py"
+MORTAL = Path(__file__).parents[2] / "mortal.py"
 INTERRUPTS = 60
 MAX_DELAY_SECONDS = 0.004
 """A step takes about half of it."""

@@ -12,7 +12,7 @@ import shlex
 from pathlib import Path
 
 import pytest
-from test_docs import BLOCK, ROOT, Page, free_port
+from repository.test_docs import BLOCK, ROOT, Page, free_port
 
 README = (ROOT / "README.md").read_text()
 

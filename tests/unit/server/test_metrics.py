@@ -31,7 +31,7 @@ from remote_gym import (
 from remote_gym.messages import Reset, Step
 from remote_gym.server.statistics import Counters, Histogram, RequestTimes
 
-OPERATIONS = Path(__file__).parents[2] / "docs" / "operations.md"
+OPERATIONS = Path(__file__).parents[3] / "docs" / "operations.md"
 
 
 def scrape(server: RemoteEnvironmentServer) -> dict[str, float]:

@@ -13,7 +13,7 @@ from gymnasium.vector import AsyncVectorEnv, SyncVectorEnv, VectorEnv
 
 from remote_gym import RemoteEnvironment, RemoteVectorEnv
 
-PAGE = (Path(__file__).parents[1] / "docs" / "gymnasium-api.md").read_text()
+PAGE = (Path(__file__).parents[2] / "docs" / "gymnasium-api.md").read_text()
 ROW = re.compile(r"^\| (`.*?) \| (.*) \|$", re.MULTILINE)
 OF_ITS_OWN_MAKING = {
     # How AsyncVectorEnv works, which is nobody's business

@@ -21,7 +21,7 @@ import pytest
 import remote_gym
 from remote_gym.errors import RemoteGymError
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 PAGES = sorted((ROOT / "docs").glob("*.md"))
 BLOCK = re.compile(r"^```(\S*)[^\n]*\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 PROSE = {"text", "{toctree}", "{include}", "{eval-rst}"}

@@ -15,7 +15,7 @@ import pytest
 from remote_gym.client.diagnosis.steps import diagnose
 from remote_gym.credentials import channel_credentials, load_client_pem, load_server_pem, server_credentials
 
-SSL_FOLDER = Path(__file__).parent.parent / "ssl"
+SSL_FOLDER = Path(__file__).parents[3] / "ssl"
 CONFIGS = ("ca-config.json", "ca-csr.json", "server-csr.json", "client-csr.json")
 
 

@@ -17,7 +17,7 @@ from conftest import Certificates
 
 from remote_gym.cli.certificates import write_certificates
 
-EXPLORATION = Path(__file__).parents[2] / "exploration"
+EXPLORATION = Path(__file__).parents[3] / "exploration"
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ import pytest
 for needed in ("torch", "matplotlib", "tqdm"):
     pytest.importorskip(needed)
 
-SCRIPT = Path(__file__).parents[2] / "exploration" / "train_ppo.py"
+SCRIPT = Path(__file__).parents[3] / "exploration" / "train_ppo.py"
 
 
 def train(tmp_path: Path, *flags: str, timeout_seconds: float = 110) -> str:

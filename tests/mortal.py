@@ -1,4 +1,4 @@
-"""An environment that dies when told to, served as ``tests/client/mortal.py``; deterministic in seed and actions."""
+"""An environment that dies when told to, served as ``tests/mortal.py``; deterministic in seed and actions."""
 
 from __future__ import annotations
 
