@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import graphlib
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -77,6 +78,10 @@ OURS_ONLY_IN = {
 """Parts of ours that not even the whole part may import; what scatters requests still fills rows itself."""
 
 
+POSIX_PARTS = {"ipc", "pool", "worker", "server", "cli"}
+"""Server and workers: where processes and descriptors are handed on."""
+
+
 def imports(source: str) -> Iterator[tuple[str, int]]:
     """Yield the full name, and line, of all that is imported, at whatever depth of the code."""
     for node in ast.walk(ast.parse(source)):
@@ -133,6 +138,45 @@ def test_base_modules_import_each_other_only_downward() -> None:
         assert lowest, f"a circle among {sorted(left)}"
         settled |= lowest
         left = {part: below for part, below in left.items() if part not in lowest}
+
+
+def test_modules_import_each_other_in_no_circle() -> None:
+    """Nowhere in the package, lazily or for types only either."""
+    modules = {file.removesuffix(".py").removesuffix("/__init__").replace("/", ".") for file in sources()}
+    below = {}
+    for file in sources():
+        module = file.removesuffix(".py").removesuffix("/__init__").replace("/", ".")
+        named = [name.removeprefix("remote_gym.") for name, _ in imports((PACKAGE / file).read_text())]
+        below[module] = {known for name in named for known in (name, name.rpartition(".")[0]) if known in modules}
+        below[module].discard(module)
+    graphlib.TopologicalSorter(below).prepare()
+
+
+def test_parts_import_each_other_only_downward() -> None:
+    graphlib.TopologicalSorter({part: ours for part, (ours, _) in TABLE.items()}).prepare()
+
+
+POSIX_ONLY = {"fcntl", "grp", "posix", "pty", "pwd", "resource", "termios", "tty", "pass_fds", "recv_fds", "send_fds"}
+"""Modules, arguments and functions that only POSIX has: a client runs everywhere."""
+
+
+def posix_only(source: str) -> set[str]:
+    """Return what of `POSIX_ONLY` a module uses."""
+    used = {name.partition(".")[0] for name, _ in imports(source)}
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.keyword | ast.Attribute):
+            used.add(str(node.arg if isinstance(node, ast.keyword) else node.attr))
+    return used & POSIX_ONLY
+
+
+@pytest.mark.parametrize("file", [file for file in sources() if file.partition("/")[0] not in POSIX_PARTS])
+def test_what_only_posix_has_stays_with_the_workers(file: str) -> None:
+    assert posix_only((PACKAGE / file).read_text()) == set()
+
+
+@pytest.mark.parametrize("source", ["import fcntl", "def f():\n    import resource", "f(pass_fds=())", "s.send_fds(t)"])
+def test_that_check_finds_it_too(source: str) -> None:
+    assert posix_only(source)
 
 
 @pytest.mark.parametrize(
