@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import heapq
 import itertools
 import logging
 import time
@@ -17,6 +16,7 @@ from dataclasses import dataclass, field, replace
 
 from remote_gym import failpoints
 from remote_gym.ipc.progress import NO_GROUP
+from remote_gym.pool.placement import EnvIds, room_for, shares
 from remote_gym.pool.reserve import Ballast
 from remote_gym.pool.worker_process import WorkerLost, WorkerProcess
 
@@ -119,8 +119,7 @@ class Pool:
         self._blocks: dict[int, Block] = {}
         self._groups = itertools.count(1)
         self._names = itertools.count()
-        self._free_env_ids: list[int] = []
-        self._next_env_id = 0
+        self._env_ids = EnvIds()
         self._tasks: set[asyncio.Task[None]] = set()
         self._replacing: set[asyncio.Task[None]] = set()
         self._watch_task: asyncio.Task[None] | None = None
@@ -202,18 +201,19 @@ class Pool:
             await asyncio.wait(self._replacing, return_when=asyncio.FIRST_COMPLETED)
         await self._fill_up()
         spare = self._take_spare(recipe)
-        room = self._max_envs_per_worker or num_envs + max((w.num_envs for w in self.workers), default=0)
+        room = room_for(num_envs, [worker.num_envs for worker in self.workers], self._max_envs_per_worker)
         if whole:
-            shares = [(min(self.workers, key=lambda worker: worker.num_envs), num_envs)]
+            placed = [(min(self.workers, key=lambda worker: worker.num_envs), num_envs)]
         else:
             await self._make_room(num_envs, room)
-            shares = self._shares(num_envs, room)
+            loads = [worker.num_envs for worker in self.workers]
+            placed = [(self.workers[position], count) for position, count in shares(num_envs, loads, room)]
         blocks, first = [], 0
-        for worker, count in shares:
+        for worker, count in placed:
             block = Block(worker, next(self._groups), first, [], on_lost, on_died)
             if spare is not None and spare.worker is worker:
                 block.spare, block.env_ids, spare = spare.group, list(spare.env_ids), None
-            block.env_ids += [self._take_env_id() for _ in range(count - len(block.env_ids))]
+            block.env_ids += [self._env_ids.take() for _ in range(count - len(block.env_ids))]
             self._adopt(block, worker)
             blocks.append(block)
             first += count
@@ -270,19 +270,6 @@ class Pool:
         self.num_envs -= 1
         return block
 
-    def _shares(self, num_envs: int, room: int) -> list[tuple[WorkerProcess, int]]:
-        order = sorted(self.workers, key=lambda worker: worker.num_envs)
-        shares = dict.fromkeys(order, 0)
-        left = num_envs
-        while left:
-            open_workers = [worker for worker in order if worker.num_envs + shares[worker] < room]
-            each, extra = divmod(left, len(open_workers))
-            for position, worker in enumerate(open_workers):
-                count = min(each + (position < extra), room - worker.num_envs - shares[worker])
-                shares[worker] += count
-                left -= count
-        return [(worker, count) for worker, count in shares.items() if count]
-
     def _adopt(self, block: Block, worker: WorkerProcess) -> None:
         block.worker = worker
         worker.enter(block.group, len(block.env_ids))
@@ -298,16 +285,10 @@ class Pool:
 
         def closed(_result: object) -> None:
             for env_id in block.env_ids:
-                heapq.heappush(self._free_env_ids, env_id)
+                self._env_ids.give_back(env_id)
             self._retire(worker)
 
         worker.submit(["close", block.group], closed)
-
-    def _take_env_id(self) -> int:
-        if self._free_env_ids:
-            return heapq.heappop(self._free_env_ids)
-        self._next_env_id += 1
-        return self._next_env_id - 1
 
     def _worker_gone(self, worker: WorkerProcess, lost: WorkerLost) -> None:
         if worker.stopping or self._stopping:

@@ -1,0 +1,55 @@
+"""No I/O: which worker gets how many environments, and which env_ids are free. Decides; the pool performs."""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Sequence
+
+
+def room_for(num_envs: int, loads: Sequence[int], max_envs_per_worker: int | None) -> int:
+    """Return how many environments a worker may hold; without `max_envs_per_worker` a number that limits nothing."""
+    return max_envs_per_worker or num_envs + max(loads, default=0)
+
+
+def shares(num_envs: int, loads: Sequence[int], room: int) -> list[tuple[int, int]]:
+    """Spread `num_envs` evenly, least-loaded worker first.
+
+    Args:
+        num_envs: How many are to be placed.
+        loads: How many environments each worker has. There must be room for all.
+        room: How many a worker may have.
+
+    Returns:
+        Pairs (position of a worker in `loads`, how many it gets), in the order of their blocks; nobody gets none.
+    """
+    order = sorted(range(len(loads)), key=loads.__getitem__)
+    given = dict.fromkeys(order, 0)
+    left = num_envs
+    while left:
+        open_workers = [worker for worker in order if loads[worker] + given[worker] < room]
+        each, extra = divmod(left, len(open_workers))
+        for position, worker in enumerate(open_workers):
+            count = min(each + (position < extra), room - loads[worker] - given[worker])
+            given[worker] += count
+            left -= count
+    return [(worker, count) for worker, count in given.items() if count]
+
+
+class EnvIds:
+    """The numbers of environments in their pool: unique while one lives, the lowest free one first."""
+
+    def __init__(self) -> None:
+        """All are free."""
+        self._free: list[int] = []
+        self._next = 0
+
+    def take(self) -> int:
+        """Return a free one."""
+        if self._free:
+            return heapq.heappop(self._free)
+        self._next += 1
+        return self._next - 1
+
+    def give_back(self, env_id: int) -> None:
+        """May be taken again."""
+        heapq.heappush(self._free, env_id)
