@@ -9,9 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from enum import IntEnum
 from typing import Any, Union
 
+from remote_gym.failures import Failure as Failure
+from remote_gym.failures import FailureKind as FailureKind
 from remote_gym.spaces import SpaceData
 
 Indices = Union[Sequence[int], None]
@@ -24,27 +25,6 @@ def every(indices: Indices, num_envs: int) -> Sequence[int]:
 
 
 Buffer = Union[bytes, memoryview]
-
-
-class FailureKind(IntEnum):
-    """What went wrong in one environment."""
-
-    RAISED = 1
-    NEEDS_RESET = 2
-    LOST = 3
-    INVALID = 4
-    GONE = 5
-
-
-@dataclass(frozen=True)
-class Failure:
-    """Something went wrong in the environment at `index`."""
-
-    index: int
-    kind: FailureKind
-    type: str = ""
-    message: str = ""
-    detail: str = ""
 
 
 # Client to server.

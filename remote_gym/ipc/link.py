@@ -1,44 +1,59 @@
 """Both sides of a worker's socket: rounds as length-prefixed MessagePack.
 
-The server sends a *round*: a list of commands, each a list whose first item is its name. The worker answers each round
-with lists of results in the same order, one list if all is quick. Both ends are the same installation on the same
-machine, so the frames carry no version and MessagePack is used bare; whatever came from a client travels inside as
-bytes, packed by `values`.
+The server sends a *round*: a list of commands. The worker answers each round with lists of results in the same order,
+one list if all is quick. A command or result (`ipc.commands`) travels as [number of its kind, its fields]. Both ends
+are the same installation on the same machine, so the frames carry no version and MessagePack is used bare; whatever
+came from a client travels inside as bytes, packed by `values`.
 """
 
 from __future__ import annotations
 
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import msgpack
+
+from remote_gym.ipc.commands import COMMANDS, KIND_OF, Command, Result, plain
 
 HEADER_BYTES = 8
 RECEIVE_BYTES = 256 * 1024
 """One read of the socket; large enough that usual rounds come whole."""
 
-Command = list[Any]
-Result = Any
 
+def encode(messages: Sequence[Command | Result]) -> bytes:
+    """Return a round, or a list of results, as one frame.
 
-def encode(message: list[Any]) -> bytes:
-    """Return `message` as one frame."""
-    body: bytes = msgpack.packb(message)
+    Raises:
+        TypeError, ValueError, OverflowError: One of them cannot travel.
+    """
+    try:
+        packed = [(KIND_OF[type(message)], message) for message in messages]
+    except KeyError as error:
+        raise TypeError(f"{error} is neither a command nor a result") from None
+    try:
+        body: bytes = msgpack.packb(packed)  # a NamedTuple is an array to it
+    except TypeError:
+        body = msgpack.packb(packed, default=plain)  # which costs a little: only where failures travel
     return len(body).to_bytes(HEADER_BYTES, "little") + body
 
 
 class Decoder:
-    """Bytes as they come -> messages."""
+    """Bytes as they come -> lists of commands, or of results."""
 
-    def __init__(self) -> None:
-        """Begin at a frame boundary."""
+    def __init__(self, kinds: Mapping[int, Callable[[Any], Any]]) -> None:
+        """Begin at a frame boundary; `kinds` is `COMMANDS` or `RESULTS`: what the other side sends."""
+        self._kinds = kinds
         self._buffer = bytearray()
 
     def feed(self, data: bytes) -> Iterator[list[Any]]:
-        """Take in `data` and yield each message that is now whole."""
+        """Take in `data` and yield each list that is now whole.
+
+        Raises:
+            ValueError: It holds an unknown kind, or other fields than its kind has.
+        """
         if not self._buffer and len(data) - HEADER_BYTES == int.from_bytes(data[:HEADER_BYTES], "little"):
-            yield self._unpack(memoryview(data)[HEADER_BYTES:])  # exactly one message: the usual case
+            yield self._decode(memoryview(data)[HEADER_BYTES:])  # exactly one frame: the usual case
             return
         self._buffer += data
         while len(self._buffer) >= HEADER_BYTES:
@@ -46,17 +61,20 @@ class Decoder:
             if len(self._buffer) < end:
                 return
             with memoryview(self._buffer) as view:
-                message = self._unpack(view[HEADER_BYTES:end])
+                messages = self._decode(view[HEADER_BYTES:end])
             del self._buffer[:end]
-            yield message
+            yield messages
 
-    @staticmethod
-    def _unpack(body: memoryview) -> list[Any]:
+    def _decode(self, body: memoryview) -> list[Any]:
         limit = len(body)
-        message: list[Any] = msgpack.unpackb(
-            body, strict_map_key=False, max_bin_len=limit, max_str_len=limit, max_array_len=limit
-        )
-        return message
+        packed = msgpack.unpackb(body, strict_map_key=False, max_bin_len=limit, max_str_len=limit, max_array_len=limit)
+        kinds = self._kinds
+        try:
+            return [kinds[kind](fields) for kind, fields in packed]
+        except KeyError as error:
+            raise ValueError(f"unknown kind {error}") from None
+        except TypeError as error:
+            raise ValueError(f"malformed fields: {error}") from error
 
 
 class ChildLink:
@@ -65,7 +83,7 @@ class ChildLink:
     def __init__(self, sock: socket.socket) -> None:
         """Take over `sock`."""
         self._socket = sock
-        self._decoder = Decoder()
+        self._decoder = Decoder(COMMANDS)
 
     def rounds(self) -> Iterator[list[Command]]:
         """Yield rounds until the server closes the socket."""

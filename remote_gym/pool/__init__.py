@@ -1,1 +1,66 @@
-"""Server process, the parent's side of workers: placed, started, watched, replaced. Imports no gRPC."""
+"""Server process, the parent's side of workers: placed, started, watched, replaced. Imports no gRPC.
+
+All that the server needs of the pool is named here, the commands for workers and their results among it.
+"""
+
+from __future__ import annotations
+
+from remote_gym.ipc.commands import (
+    AskKind,
+    AttachRows,
+    BuildGroup,
+    Built,
+    CallGroup,
+    Command,
+    Done,
+    EntrypointKind,
+    HostingOptions,
+    NoGroup,
+    NotBuilt,
+    Outcomes,
+    PackedValues,
+    RenderGroup,
+    ResetGroup,
+    RowsRefused,
+    SetGroup,
+    StepGroup,
+)
+from remote_gym.ipc.memory import SharedBlock
+from remote_gym.ipc.progress import NO_GROUP
+from remote_gym.ipc.rows import Rows
+from remote_gym.pool.pool import Block, NoRoomError, Pool, Timeouts
+from remote_gym.pool.reserve import check_descriptors, connection_limit
+from remote_gym.pool.worker_process import Callback, WorkerLost, WorkerProcess
+
+__all__ = [
+    "NO_GROUP",
+    "AskKind",
+    "AttachRows",
+    "Block",
+    "BuildGroup",
+    "Built",
+    "CallGroup",
+    "Callback",
+    "Command",
+    "Done",
+    "EntrypointKind",
+    "HostingOptions",
+    "NoGroup",
+    "NoRoomError",
+    "NotBuilt",
+    "Outcomes",
+    "PackedValues",
+    "Pool",
+    "RenderGroup",
+    "ResetGroup",
+    "Rows",
+    "RowsRefused",
+    "SetGroup",
+    "SharedBlock",
+    "StepGroup",
+    "Timeouts",
+    "WorkerLost",
+    "WorkerProcess",
+    "check_descriptors",
+    "connection_limit",
+]

@@ -15,6 +15,7 @@ from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass, field, replace
 
 from remote_gym import failpoints
+from remote_gym.ipc.commands import CloseGroup
 from remote_gym.ipc.progress import NO_GROUP
 from remote_gym.pool.placement import EnvIds, room_for, shares
 from remote_gym.pool.reserve import Ballast
@@ -288,7 +289,7 @@ class Pool:
                 self._env_ids.give_back(env_id)
             self._retire(worker)
 
-        worker.submit(["close", block.group], closed)
+        worker.submit(CloseGroup(block.group), closed)
 
     def _worker_gone(self, worker: WorkerProcess, lost: WorkerLost) -> None:
         if worker.stopping or self._stopping:

@@ -18,8 +18,10 @@ import weakref
 from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
-from remote_gym.ipc.link import RECEIVE_BYTES, Command, Decoder, Result, encode
+from remote_gym.ipc.commands import RESULTS, Command, Result, Start
+from remote_gym.ipc.link import RECEIVE_BYTES, Decoder, encode
 from remote_gym.ipc.memory import SharedBlock
 from remote_gym.ipc.progress import NO_ENV_ID, NO_GROUP, SIZE_BYTES, Board
 from remote_gym.texts import printable
@@ -76,7 +78,8 @@ def _let_go_after_fork() -> None:
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_let_go_after_fork)
 
-Callback = Callable[[Result | WorkerLost], None]
+Callback = Callable[[Any], None]
+"""Called with a result, of one of the types that the command has, or a `WorkerLost`."""
 
 
 class WorkerProcess:
@@ -97,7 +100,7 @@ class WorkerProcess:
         self._on_exit = on_exit
         self._waiting: deque[tuple[Command, Callback]] = deque()
         self._in_flight: list[Callback] = [lambda _started: None]  # the answer to the start message comes first
-        self._decoder = Decoder()
+        self._decoder = Decoder(RESULTS)
         self._unsent_descriptors: deque[int] = deque()
         self._unfinished_line = b""
         self._tails: dict[int, deque[str]] = {}  # by group
@@ -143,7 +146,7 @@ class WorkerProcess:
         commands.setblocking(False)
         self._descriptors.setblocking(False)
         self._transport, _ = await asyncio.get_running_loop().create_connection(lambda: _Receiver(self), sock=commands)
-        self._transport.write(encode([{"path": sys.path, "environment": changed}]))
+        self._transport.write(encode([Start(sys.path, changed)]))
         self._exit_task = asyncio.create_task(self._wait_for_exit())
         logger.debug("%s started as process %d", self.name, self.pid)
 

@@ -15,6 +15,7 @@ from gymnasium import spaces
 
 from remote_gym.leaves import leaves_of, variable_leaves_of
 from remote_gym.messages import Call, Indices, Render, Request, Reset, Step
+from remote_gym.pool import CallGroup, Command, RenderGroup, ResetGroup, SetGroup, StepGroup
 from remote_gym.server.refusals import RefusalError
 from remote_gym.texts import MAX_NAME_BYTES, printable
 from remote_gym.values.scanning import Survey, survey
@@ -27,8 +28,8 @@ _INTEGERS = frozenset({"int", "extension 16"})
 _DICTS = frozenset({"map", "tag 4", "tag 5"})
 """Kinds of packed values, as `Survey` names them."""
 
-Command = Callable[[Sequence[int]], tuple[Any, ...]]
-"""Positions within the request's indices, those of one worker -> the name and arguments of its command."""
+Dispatch = Callable[[int, "Sequence[int] | None", Sequence[int]], Command]
+"""A group, its env indices in the request (None: all of its) and their positions there -> its command."""
 
 
 class RequestChecker:
@@ -45,8 +46,8 @@ class RequestChecker:
         self._variable_leaves = variable_leaves_of(action_space)
         self._bools = [number for number, leaf in enumerate(self._action_leaves) if leaf.dtype == np.bool_]
 
-    def command(self, request: Request) -> Command:
-        """Return what to tell the workers.
+    def dispatch(self, request: Request) -> Dispatch:
+        """Return what makes the commands for the workers.
 
         Raises:
             RefusalError: The request is wrong; says what.
@@ -65,7 +66,7 @@ class RequestChecker:
     def _count(self, request: Request) -> int:
         return self._num_envs if request.indices is None else len(request.indices)
 
-    def _step(self, request: Step) -> Command:
+    def _step(self, request: Step) -> Dispatch:
         count = self._count(request)
         if len(request.actions) != len(self._action_leaves):
             raise RefusalError("request", f"{len(request.actions)} action leaves, expected {len(self._action_leaves)}")
@@ -79,54 +80,54 @@ class RequestChecker:
             if np.frombuffer(request.actions[number], np.uint8).max(initial=0) > 1:
                 raise RefusalError("request", f"action{self._action_leaves[number]} holds a bool that is not 0 or 1")
         if not self._variable_leaves:
-            return lambda _positions: ("step", b"")
+            return lambda group, own, _positions: StepGroup(group, own, b"")
         rows = _surveyed(request.variable, "variable actions")
         width = len(self._variable_leaves)
         if rows.kind != "list" or len(rows) != count or not rows.is_table(width):
             raise RefusalError("request", f"variable actions must be a list of {count} lists of {width} elements")
-        return lambda positions: ("step", rows.select(positions))
+        return lambda group, own, positions: StepGroup(group, own, rows.select(positions))
 
-    def _reset(self, request: Reset) -> Command:
+    def _reset(self, request: Reset) -> Dispatch:
         seeds, options = bytes(request.seeds), bytes(request.options)
         if self._is_vector:
             for packed, name in ((seeds, "seeds"), (options, "options")):
                 if packed:
                     _surveyed(packed, name)
-            return lambda _positions: ("reset", seeds, options)
+            return lambda group, own, _positions: ResetGroup(group, own, seeds, options)
         if options and _surveyed(options, "options").kind not in _DICTS:
             raise RefusalError("request", "options must be a map")
         if not seeds:
-            return lambda _positions: ("reset", b"", options)
+            return lambda group, own, _positions: ResetGroup(group, own, b"", options)
         count, rows = self._count(request), _surveyed(seeds, "seeds")
         if rows.kind != "list" or len(rows) != count or not set(rows.kinds()) <= _INTEGERS | {"nil"}:
             raise RefusalError("request", f"seeds must be a list of {count} integers or nil")
-        return lambda positions: ("reset", rows.select(positions), options)
+        return lambda group, own, positions: ResetGroup(group, own, rows.select(positions), options)
 
-    def _call(self, request: Call) -> Command:
+    def _call(self, request: Call) -> Dispatch:
         _check_name(request.name)
         if request.values is not None:
             return self._set(request, request.values)
         if not request.arguments:  # look at the attribute, call nothing
-            return lambda _positions: ("call", request.name, b"")
+            return lambda group, own, _positions: CallGroup(group, own, request.name, b"")
         packed = bytes(request.arguments)
         arguments = _surveyed(packed, "arguments")
         if arguments.kind != "list" or arguments.kinds() != ["list", "map"]:
             raise RefusalError("request", "arguments must be an array [positional array, keyword map]")
         access = _VECTOR_ACCESS if self._is_vector else _ACCESS
         _check_access(request.name, access, arguments.element(0), arguments.element(1))
-        return lambda _positions: ("call", request.name, packed)
+        return lambda group, own, _positions: CallGroup(group, own, request.name, packed)
 
-    def _set(self, request: Call, packed: bytes) -> Command:
+    def _set(self, request: Call, packed: bytes) -> Dispatch:
         new = _surveyed(bytes(packed), "values")
         if new.kind != "list" or len(new) != self._count(request):
             raise RefusalError("request", f"values must be a list of {self._count(request)}")
-        return lambda positions: ("set", request.name, new.select(positions))
+        return lambda group, own, positions: SetGroup(group, own, request.name, new.select(positions))
 
-    def _render(self, _request: Render) -> Command:
-        return lambda _positions: ("render",)
+    def _render(self, _request: Render) -> Dispatch:
+        return lambda group, own, _positions: RenderGroup(group, own)
 
 
-_CHECKS: dict[type[Any], Callable[[RequestChecker, Any], Command]] = {
+_CHECKS: dict[type[Any], Callable[[RequestChecker, Any], Dispatch]] = {
     Step: RequestChecker._step,
     Reset: RequestChecker._reset,
     Call: RequestChecker._call,

@@ -9,7 +9,7 @@ from typing import Any
 from remote_gym.addresses import DEFAULT_PORT, UNIX, split_address
 from remote_gym.arguments import RemoteArgs, check_args
 from remote_gym.credentials import load_server_pem
-from remote_gym.pool.pool import Timeouts
+from remote_gym.pool import Timeouts
 from remote_gym.server.listening import Endpoints, check_exposure
 from remote_gym.server.server import RemoteEnvironmentServer
 from remote_gym.server.settings import Settings

@@ -16,14 +16,30 @@ import numpy as np
 
 from remote_gym.compression import compressed_leaves
 from remote_gym.errors import MisuseError
-from remote_gym.ipc.memory import SharedBlock
-from remote_gym.ipc.progress import NO_GROUP
-from remote_gym.ipc.rows import Rows
 from remote_gym.leaves import leaves_of, rows_at
 from remote_gym.messages import Failure, FailureKind, Indices, Open, Request, Reset, Returned, Step, Transition, every
-from remote_gym.pool.pool import Block, NoRoomError, Pool
-from remote_gym.pool.worker_process import Callback, WorkerLost, WorkerProcess
-from remote_gym.server.checks import Command
+from remote_gym.pool import (
+    NO_GROUP,
+    AskKind,
+    AttachRows,
+    Block,
+    BuildGroup,
+    Built,
+    Callback,
+    Command,
+    HostingOptions,
+    NoGroup,
+    NoRoomError,
+    NotBuilt,
+    Outcomes,
+    Pool,
+    Rows,
+    RowsRefused,
+    SharedBlock,
+    WorkerLost,
+    WorkerProcess,
+)
+from remote_gym.server.checks import Dispatch
 from remote_gym.server.refusals import RefusalError
 from remote_gym.server.settings import Settings
 from remote_gym.spaces import build
@@ -103,13 +119,13 @@ class SessionEnvironments:
         # Env indices whose worker died while they had no step or reset in flight: the next one tells.
         self._untold: dict[int, WorkerLost] = {}
         self._told: set[int] = set()  # told by what was in flight when the worker died
-        self._postponed: dict[int, list[tuple[list[Any], Callback]]] = {}  # group -> commands until it is rebuilt
+        self._postponed: dict[int, list[tuple[Command, Callback]]] = {}  # group -> commands until it is rebuilt
         self._memory: SharedBlock | None = None
         self._released = False
 
     # Opening
 
-    async def open(self) -> dict[str, Any]:
+    async def open(self) -> Built:
         """Build all environments and lay out their rows; return what the first worker tells about them.
 
         Raises:
@@ -130,7 +146,7 @@ class SessionEnvironments:
         self._compare(described)
         self._read_spaces(described[0])
         await self._lay_out_rows()
-        first: dict[str, Any] = described[0]
+        first: Built = described[0]
         return first
 
     async def probe(self, block: Block) -> bool:
@@ -152,8 +168,8 @@ class SessionEnvironments:
         """Ask a worker, once per server, whether the entrypoint makes vector environments: it may have to import it."""
         if self._pool.hosts_vector is None:
             worker = min(self._pool.workers, key=lambda worker: worker.num_envs)
-            result = await _ask(worker, ["is vector", self._settings.entrypoint, self._settings.vectorization_mode])
-            self._pool.hosts_vector = self._built(result, 0, NO_GROUP)["vector"]
+            result = await _ask(worker, AskKind(self._settings.entrypoint, self._settings.vectorization_mode))
+            self._pool.hosts_vector = self._unless_refused(result, 0, NO_GROUP).is_vector
         self.is_vector = self._pool.hosts_vector
 
     @property
@@ -161,23 +177,36 @@ class SessionEnvironments:
         """Ids in the pool, by env index."""
         return [env_id for block in self._blocks for env_id in block.env_ids]
 
-    def _build_command(self, block: Block, rebuilt: bool) -> list[Any]:
+    def _build_command(self, block: Block, rebuilt: bool) -> BuildGroup:
         message = self._message
-        options = [
-            message.autoreset_mode, message.exact_types, message.render_with_step, message.drop_unportable_infos,
-            message.compression,
-        ]  # fmt: skip
-        return [
-            "build", block.group, self._settings.entrypoint, self._settings.packed_kwargs, self._kwargs,
-            self._render_mode, block.env_ids, block.first, options, self._settings.vectorization_mode, self.is_vector,
-            None if rebuilt else block.spare, rebuilt,
-        ]  # fmt: skip
+        return BuildGroup(
+            group=block.group,
+            entrypoint=self._settings.entrypoint,
+            kwargs=self._settings.packed_kwargs,
+            client_kwargs=self._kwargs,
+            render_mode=self._render_mode,
+            env_ids=block.env_ids,
+            first=block.first,
+            options=HostingOptions(
+                message.autoreset_mode,
+                message.exact_types,
+                message.render_with_step,
+                message.drop_unportable_infos,
+                message.compression,
+            ),
+            vectorization_mode=self._settings.vectorization_mode,
+            is_vector=self.is_vector,
+            spare=None if rebuilt else block.spare,
+            rebuilt=rebuilt,
+        )
 
-    async def _build(self, block: Block) -> dict[str, Any]:
-        return self._built(await _ask(block.worker, self._build_command(block, False)), block.first, block.group)
+    async def _build(self, block: Block) -> Built:
+        result = await _ask(block.worker, self._build_command(block, False))
+        built: Built = self._unless_refused(result, block.first, block.group)
+        return built
 
     @staticmethod
-    def _built(result: Any, first: int, group: int) -> dict[str, Any]:
+    def _unless_refused(result: Any, first: int, group: int) -> Any:
         """Return what a worker tells of what it has built.
 
         Raises:
@@ -186,32 +215,32 @@ class SessionEnvironments:
         if isinstance(result, WorkerLost):
             failure = Failure(first, FailureKind.LOST, result.reason, "", result.tail(group))
             raise RefusalError("build", f"the worker died while building environments: {result.reason}", failure)
-        if (raw := result.get("failure")) is not None:
-            failure = _failure(raw)
+        if isinstance(result, NotBuilt):
+            failure = result.failure
             if failure.kind is FailureKind.INVALID:  # it was not even tried
                 raise RefusalError("request", failure.message)
             text = failure.message if failure.type.endswith("MisuseError") else f"{failure.type}: {failure.message}"
             raise RefusalError("build", f"environment {failure.index} could not be built: {text}", failure)
-        return result  # type: ignore[no-any-return]
+        return result
 
-    def _compare(self, described: Sequence[dict[str, Any]]) -> None:
+    def _compare(self, described: Sequence[Built]) -> None:
         """Refuse spaces that differ between blocks; within a block the worker has looked."""
         first = described[0]
         for block, other in zip(self._blocks, described, strict=True):
             for name in ("observation_space", "action_space"):
                 # Equal spaces may be described differently: a Text of Gymnasium 1.1 orders its characters by hash.
-                if other[name] != first[name] and build(other[name]) != build(first[name]):
+                ours, theirs = getattr(other, name), getattr(first, name)
+                if ours != theirs and build(ours) != build(theirs):
                     raise RefusalError(
                         "build",
                         f"the {name.replace('_', ' ')} of environment {block.first} differs from that of environment "
-                        f"0: {build(other[name])} is not {build(first[name])}; all environments of a batch must have "
-                        f"equal spaces",
+                        f"0: {build(ours)} is not {build(theirs)}; all environments of a batch must have equal spaces",
                     )
 
-    def _read_spaces(self, description: dict[str, Any]) -> None:
+    def _read_spaces(self, description: Built) -> None:
         try:
-            self.observation_leaves = leaves_of(build(description["observation_space"]))
-            self.action_space = build(description["action_space"])
+            self.observation_leaves = leaves_of(build(description.observation_space))
+            self.action_space = build(description.action_space)
             self.action_leaves = leaves_of(self.action_space)
             self._compressed = compressed_leaves(self.observation_leaves, self._message.compression)
         except MisuseError as error:
@@ -230,13 +259,13 @@ class SessionEnvironments:
         for result in await _in_order(asked):
             if isinstance(result, WorkerLost):
                 raise RefusalError("build", f"a worker died while the session was opened: {result.reason}")
-            if result is not None:
-                raise RefusalError("row_memory", result["refused"])
+            if isinstance(result, RowsRefused):
+                raise RefusalError("row_memory", result.reason)
 
-    def _rows_command(self, block: Block) -> list[Any]:
+    def _rows_command(self, block: Block) -> AttachRows:
         assert self._memory is not None
         block.worker.send_descriptor(self._memory.descriptor)
-        return ["rows", block.group, self.num_envs, self._memory.size]
+        return AttachRows(block.group, self.num_envs, self._memory.size)
 
     def release(self) -> None:
         """Close all environments and give their memory back; what still runs is answered to nobody."""
@@ -251,7 +280,7 @@ class SessionEnvironments:
 
     # Scatter and gather
 
-    def run(self, request: Request, command: Command) -> None:
+    def run(self, request: Request, dispatch: Dispatch) -> None:
         """Send each worker its part of `request`; the answers come through `on_answer`."""
         if isinstance(request, Step):
             self._write_actions(request)
@@ -265,8 +294,8 @@ class SessionEnvironments:
                 return
         self.running += 1
         for block, own, positions in parts:
-            name, *arguments = command(positions)
-            self._submit(block, [name, block.group, own, *arguments], partial(self._gather, operation, block, own))
+            command = dispatch(block.group, own, positions)
+            self._submit(block, command, partial(self._gather, operation, block, own))
 
     def _write_actions(self, request: Step) -> None:
         if request.indices is None:
@@ -328,22 +357,21 @@ class SessionEnvironments:
 
     def _take_in(self, operation: _Operation, block: Block, own: list[int] | None, result: Any) -> None:
         mine = range(block.first, block.stop) if own is None else own
-        if result is None:
+        if isinstance(result, NoGroup):
             result = self._broken.get(block.group) or WorkerLost("not rebuilt", block.env_ids[0])
         if isinstance(result, WorkerLost):
             final = result is self._broken.get(block.group)
             operation.failures += [_lost(index, block, result, final) for index in mine]
             if isinstance(operation.request, (Step, Reset)):
                 self._told.update(mine)
+        elif isinstance(result, Outcomes):
+            if result.said:
+                operation.infos.append(result.said)
+            operation.failures += result.failures
+            operation.take_pieces(result.pieces)
         else:
-            said, failures, *pieces = result
-            if pieces:
-                operation.take_pieces(pieces[0])
-            operation.failures += map(_failure, failures)
-            if type(said) is list:
-                operation.values.update(zip(mine, said, strict=True))
-            elif said:
-                operation.infos.append(said)
+            operation.values.update(zip(mine, result.values, strict=True))
+            operation.failures += result.failures
         operation.waiting -= 1
         if operation.waiting == 0:
             self.running -= 1
@@ -408,7 +436,7 @@ class SessionEnvironments:
 
     # Lost workers
 
-    def _submit(self, block: Block, command: list[Any], callback: Callback) -> None:
+    def _submit(self, block: Block, command: Command, callback: Callback) -> None:
         broken = self._broken.get(block.group)
         if broken is not None:
             asyncio.get_running_loop().call_soon(callback, broken)
@@ -430,8 +458,8 @@ class SessionEnvironments:
 
         def built(result: Any) -> None:
             # A WorkerLost is told again with the next worker, until the budget is used up.
-            if isinstance(result, dict) and result.get("failure") is not None:
-                failure = _failure(result["failure"])
+            if isinstance(result, NotBuilt):
+                failure = result.failure
                 self._broken[block.group] = WorkerLost(
                     f"not rebuilt: {failure.type}: {failure.message}", lost.env_id, tails={block.group: failure.detail}
                 )
@@ -466,7 +494,7 @@ async def _in_order(coroutines: Iterable[Coroutine[Any, Any, Any]]) -> list[Any]
     return results
 
 
-async def _ask(worker: WorkerProcess, command: list[Any]) -> Any:
+async def _ask(worker: WorkerProcess, command: Command) -> Any:
     future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
 
     def answered(result: Any) -> None:
@@ -475,11 +503,6 @@ async def _ask(worker: WorkerProcess, command: list[Any]) -> Any:
 
     worker.submit(command, answered)
     return await future
-
-
-def _failure(raw: Sequence[Any]) -> Failure:
-    index, kind, name, message, detail = raw
-    return Failure(index, FailureKind(kind), name, message, detail)
 
 
 def _lost(index: int, block: Block, lost: WorkerLost, final: bool = False) -> Failure:

@@ -14,7 +14,7 @@ from typing import Any
 from remote_gym.addresses import grpc_target, is_loopback, join_address, unix_path
 from remote_gym.credentials import ServerPem, server_credentials
 from remote_gym.errors import MisuseError
-from remote_gym.pool.reserve import connection_limit
+from remote_gym.pool import connection_limit
 from remote_gym.wire.codec import MAX_MESSAGE_BYTES
 
 _OPTIONS: list[tuple[str, int]] = [

@@ -30,8 +30,8 @@ from remote_gym.messages import (
     Render,
     Request,
 )
-from remote_gym.pool.pool import Pool
-from remote_gym.server.checks import Command, RequestChecker
+from remote_gym.pool import Pool
+from remote_gym.server.checks import Dispatch, RequestChecker
 from remote_gym.server.environments import SessionEnvironments
 from remote_gym.server.holdings import Holdings, StoredResults
 from remote_gym.server.ledger import BusyError, Ledger, OutOfOrderError, SessionEvent, SessionState
@@ -107,7 +107,7 @@ class Session:
             server_epoch=server_epoch,
             lease_seconds=self._lease_seconds,
             env_ids=self._environments.env_ids,
-            **described,
+            **described._asdict(),
         )
 
     def take_over(self, outlet: Outlet) -> None:
@@ -210,7 +210,7 @@ class Session:
         try:
             if self.draining:
                 raise RefusalError("draining", "the server is going away: it takes no new requests")
-            command = self._checker.command(message)
+            dispatch = self._checker.dispatch(message)
             self.ledger.admit(message.number, message.indices)
         except BusyError as error:
             self._refuse(message.number, "in_flight", str(error))
@@ -219,12 +219,12 @@ class Session:
         else:
             self._times.admitted(message)
             self._results.prune()
-            self._run(message, command)
+            self._run(message, dispatch)
 
-    def _run(self, message: Request, command: Command) -> None:
+    def _run(self, message: Request, dispatch: Dispatch) -> None:
         try:
             failpoints.hit("server.request.admitted")
-            self._environments.run(message, command)
+            self._environments.run(message, dispatch)
         except Exception as error:
             self._failed(error)
         else:

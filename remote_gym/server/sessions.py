@@ -13,8 +13,7 @@ from remote_gym import autoreset, failpoints
 from remote_gym.compression import NAMES, codec
 from remote_gym.errors import MisuseError, ProtocolError
 from remote_gym.messages import Attach, Description, Lost, Open
-from remote_gym.pool.pool import Pool
-from remote_gym.pool.reserve import check_descriptors
+from remote_gym.pool import Pool, check_descriptors
 from remote_gym.server.checks import surveyed_kwargs
 from remote_gym.server.environments import SessionEnvironments
 from remote_gym.server.holdings import LIMIT, Holdings

@@ -8,7 +8,7 @@ from typing import Any
 
 from remote_gym import values
 from remote_gym.errors import MisuseError
-from remote_gym.pool.pool import Timeouts
+from remote_gym.pool import Timeouts
 
 DEFAULT_MAX_WORKERS = 256
 """A worker takes some 30 MB and ten descriptors before it hosts anything."""

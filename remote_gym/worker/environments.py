@@ -17,7 +17,9 @@ from gymnasium.vector.utils import batch_space, iterate
 
 from remote_gym import values
 from remote_gym.errors import CodecError, MisuseError
+from remote_gym.failures import Failure, FailureKind
 from remote_gym.ipc import progress
+from remote_gym.ipc.commands import Built, HostingOptions, Outcomes, PackedValues
 from remote_gym.ipc.progress import Board
 from remote_gym.ipc.rows import Rows
 from remote_gym.leaves import Array, flattener, leaves_of, rows_at, space_at, unflattener, variable_leaves_of
@@ -26,10 +28,7 @@ from remote_gym.worker.autoreset import AutoresetEnvironment
 from remote_gym.worker.compression import RowCompressor
 from remote_gym.worker.entrypoint import Recipe
 from remote_gym.worker.results import (
-    INVALID,
     BuildError,
-    Failure,
-    HostingOptions,
     InvalidResult,
     Results,
     failure,
@@ -128,18 +127,18 @@ class EnvironmentGroup:
         # What `iterate` does with these; it looks for that every time.
         self._plain_actions = isinstance(self._action_space, (Box, MultiBinary, MultiDiscrete))
 
-    def description(self) -> dict[str, Any]:
+    def description(self) -> Built:
         """Return what opening tells the client: spaces, spec, metadata, render mode."""
         env = self.envs[0].env
-        return {
-            "observation_space": self.spaces[0],
-            "action_space": self.spaces[1],
-            "spec_kwargs": spec_kwargs(env),
-            "spec_json": spec_json(env),
-            "metadata": portable_metadata(dict(env.metadata)),
-            "render_mode": portable_render_mode(env),
-            "hosted_vector": False,
-        }
+        return Built(
+            observation_space=self.spaces[0],
+            action_space=self.spaces[1],
+            spec_kwargs=spec_kwargs(env),
+            spec_json=spec_json(env),
+            metadata=portable_metadata(dict(env.metadata)),
+            render_mode=portable_render_mode(env),
+            hosted_vector=False,
+        )
 
     def attach(self, buffer: Any, num_envs: int) -> None:
         """Lay the session's rows into `buffer`, shared with the server."""
@@ -150,12 +149,8 @@ class EnvironmentGroup:
             (leaf,), (array,) = self._observation_leaves, self._rows.observations
             self._only_leaf = (array, leaf.dtype, leaf.shape)
 
-    def reset(self, indices: Sequence[int] | None, seeds: Sequence[int | None] | None, options: Any) -> list[Any]:
-        """Reset the environments at `indices` (None: all here) and write their observations.
-
-        Returns:
-            [packed infos and exact values, failures], and what `RowCompressor.pieces` returns, where there is one.
-        """
+    def reset(self, indices: Sequence[int] | None, seeds: Sequence[int | None] | None, options: Any) -> Outcomes:
+        """Reset the environments at `indices` (None: all here) and write their observations."""
         collected = Results(self._options)
         everyone = self._indices(indices)
         for index, seed in zip(everyone, seeds or [None] * len(everyone), strict=True):
@@ -172,17 +167,14 @@ class EnvironmentGroup:
                 collected.failures.append(invalid(index, error))
             except BaseException as error:
                 collected.failures.append(failure_of(index, error))
-        return collected.pack() if self._compressor is None else [*collected.pack(), self._compressor.pieces(everyone)]
+        return collected.outcomes({} if self._compressor is None else self._compressor.pieces(everyone))
 
-    def step(self, indices: Sequence[int] | None, variable: Sequence[Sequence[Any]] = ()) -> list[Any]:
+    def step(self, indices: Sequence[int] | None, variable: Sequence[Sequence[Any]] = ()) -> Outcomes:
         """Step the environments at `indices` (None: all here) with the actions in the rows and write the results.
 
         Args:
             indices: Env indices.
             variable: Per environment the elements of the action space's variable leaves, where it has any.
-
-        Returns:
-            [packed infos and exact values, failures], and what `RowCompressor.pieces` returns, where there is one.
         """
         assert self._rows is not None
         collected = Results(self._options)
@@ -218,7 +210,7 @@ class EnvironmentGroup:
             terminations.append(terminated)
             truncations.append(truncated)
         self._write_scalars(everyone, rewards, terminations, truncations, collected)
-        return collected.pack() if self._compressor is None else [*collected.pack(), self._compressor.pieces(everyone)]
+        return collected.outcomes({} if self._compressor is None else self._compressor.pieces(everyone))
 
     def _write_scalars(
         self,
@@ -248,7 +240,7 @@ class EnvironmentGroup:
                     f"environment {index} returned the reward {said[0]}, terminated {said[1]}, truncated {said[2]}"
                 )
                 why = text_of(partial(str, error), "no message: its __str__")
-                collected.failures.append(failure(index, INVALID, "", f"{message}: {why}"))
+                collected.failures.append(failure(index, FailureKind.INVALID, "", f"{message}: {why}"))
             rows.rewards[index], rows.terminations[index], rows.truncations[index] = reward, terminated, truncated
 
     def _actions(self, indices: range | Sequence[int], variable: Sequence[Sequence[Any]]) -> Iterator[Any]:
@@ -274,13 +266,10 @@ class EnvironmentGroup:
             ]
             yield self._unflatten_actions(leaves, variable[position] if variable else ())
 
-    def call(self, indices: Sequence[int] | None, name: str, arguments: Any) -> list[Any]:
+    def call(self, indices: Sequence[int] | None, name: str, arguments: Any) -> PackedValues:
         """Call the method, or read the attribute, `name` of each environment, through its wrappers.
 
         With `arguments` None nothing is called: the result tells whether it is callable, or its value.
-
-        Returns:
-            [list of packed results, failures]; an env index with a failure has empty bytes.
         """
         args, kwargs = arguments or ((), {})
 
@@ -292,16 +281,16 @@ class EnvironmentGroup:
 
         return self._each(indices, progress.CALL, run, f"result of {name!r}")
 
-    def set_attribute(self, indices: Sequence[int] | None, name: str, new: Sequence[Any]) -> list[Any]:
-        """Set the attribute `name` of each environment to its item of `new`; returns like `call`."""
+    def set_attribute(self, indices: Sequence[int] | None, name: str, new: Sequence[Any]) -> PackedValues:
+        """Set the attribute `name` of each environment to its item of `new`."""
 
         def run(env: gymnasium.Env[Any, Any], position: int) -> None:
             env.set_wrapper_attr(name, new[position])
 
         return self._each(indices, progress.CALL, run, f"result of setting {name!r}")
 
-    def render(self, indices: Sequence[int] | None) -> list[Any]:
-        """Render each environment; returns like `call`."""
+    def render(self, indices: Sequence[int] | None) -> PackedValues:
+        """Render each environment."""
         return self._each(indices, progress.RENDER, lambda env, _position: env.render(), "rendered frame")
 
     def _each(
@@ -310,7 +299,7 @@ class EnvironmentGroup:
         operation: int,
         run: Callable[[gymnasium.Env[Any, Any], int], Any],
         what: str,
-    ) -> list[Any]:
+    ) -> PackedValues:
         packed: list[bytes] = []
         failures: list[Failure] = []
         left = MAX_RESULTS_BYTES
@@ -328,7 +317,7 @@ class EnvironmentGroup:
             except BaseException as error:
                 packed.append(b"")
                 failures.append(failure_of(index, error))
-        return [packed, failures]
+        return PackedValues(packed, failures)
 
     def close(self) -> None:
         """Close every environment; what they raise is printed to their log and does not stop the rest."""

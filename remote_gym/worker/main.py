@@ -17,8 +17,30 @@ from collections.abc import Callable
 from typing import Any
 
 from remote_gym import failpoints
+from remote_gym.failures import Failure
 from remote_gym.ipc import progress
-from remote_gym.ipc.link import ChildLink, Command, Result, encode
+from remote_gym.ipc.commands import (
+    AskKind,
+    AttachRows,
+    BuildGroup,
+    CallGroup,
+    CloseGroup,
+    Command,
+    Done,
+    EntrypointKind,
+    NoGroup,
+    NotBuilt,
+    Outcomes,
+    PackedValues,
+    RenderGroup,
+    ResetGroup,
+    Result,
+    RowsRefused,
+    SetGroup,
+    Started,
+    StepGroup,
+)
+from remote_gym.ipc.link import ChildLink, encode
 from remote_gym.ipc.memory import SharedBlock
 from remote_gym.ipc.progress import REPORT_OFFSET, SIZE_BYTES, Board
 from remote_gym.worker.guard import die_with_the_server
@@ -27,8 +49,8 @@ from remote_gym.worker.output import LabelledOutput
 ANSWER_SECONDS = 0.001
 """Commands of one round whose results have waited for this long are answered before the next one runs."""
 
-_RETURN_VALUES = frozenset({"call", "set", "render"})
-_NEED_A_GROUP = _RETURN_VALUES | {"reset", "step"}
+_ON_A_GROUP = frozenset({ResetGroup, StepGroup, CallGroup, SetGroup, RenderGroup})
+"""Commands that need their group to be there."""
 
 
 class Worker:
@@ -47,16 +69,16 @@ class Worker:
         self._descriptors = descriptors
         self._board = board
         self._groups: dict[int, Any] = {}  # EnvironmentGroup or VectorGroup
-        self._handlers: dict[str, Callable[..., Result]] = {
-            "is vector": self._is_vector,
-            "build": self._build,
-            "rows": self._rows,
-            "reset": self._reset,
-            "step": self._step,
-            "call": self._call,
-            "set": self._set,
-            "render": self._render,
-            "close": self._close,
+        self._handlers: dict[type, Callable[[Any], Result]] = {
+            AskKind: self._ask_kind,
+            BuildGroup: self._build,
+            AttachRows: self._attach_rows,
+            ResetGroup: self._reset,
+            StepGroup: self._step,
+            CallGroup: self._call,
+            SetGroup: self._set,
+            RenderGroup: self._render,
+            CloseGroup: self._close,
         }
 
     def run(self, commands: list[Command], answer: Callable[[list[Result]], None]) -> None:
@@ -85,36 +107,42 @@ class Worker:
                     results[number] = self._failed(command, error)
             answer(results)
 
-    def _run_one(self, command: Command) -> Result:
-        """Run one command; None answers what concerns a group that could not be built (again).
+    def _run_one(self, command: Any) -> Result:
+        """Run one command.
 
         Whatever it raises is an answer, and concerns the command's own environments: others live in this process.
         """
-        name, *arguments = command
-        if name in _NEED_A_GROUP and arguments[0] not in self._groups:
-            return None
-        if name != "is vector":
-            self._board.turn_of(arguments[0])
+        kind = type(command)
+        if kind in _ON_A_GROUP and command.group not in self._groups:
+            return NoGroup()
+        if kind is not AskKind:
+            self._board.turn_of(command.group)
         try:
-            return self._handlers[name](*arguments)
+            return self._handlers[kind](command)
         except BaseException as error:
             return self._failed(command, error)
 
-    def _failed(self, command: Command, error: BaseException) -> Result:
+    def _failed(self, command: Any, error: BaseException) -> Result:
         """Return the answer to a command that raised: as many failures as it has environments."""
-        name, group, *arguments = command
-        if name == "rows":
-            return {"refused": f"a worker could not lay out rows: {error}"}
-        if name in ("build", "is vector"):
-            return {"failure": self._failure(arguments[5] if name == "build" else 0, error)}
-        if name == "close":
-            return None
-        hosted, (indices, *_) = self._groups[group], arguments
-        everyone = range(hosted.first, hosted.first + len(hosted.env_ids)) if indices is None else indices
+        kind = type(command)
+        if kind is AttachRows:
+            return RowsRefused(f"a worker could not lay out rows: {error}")
+        if kind is AskKind:
+            return NotBuilt(self._failure(0, error))
+        if kind is BuildGroup:
+            return NotBuilt(self._failure(command.first, error))
+        if kind is CloseGroup:
+            return Done()
+        hosted = self._groups[command.group]
+        everyone = command.indices
+        if everyone is None:
+            everyone = range(hosted.first, hosted.first + len(hosted.env_ids))
         failures = [self._failure(index, error) for index in everyone]
-        return [[b""] * len(failures) if name in _RETURN_VALUES else b"", failures]
+        if kind in (ResetGroup, StepGroup):
+            return Outcomes(b"", failures, {})
+        return PackedValues([b""] * len(failures), failures)
 
-    def _failure(self, index: int, error: BaseException) -> Any:
+    def _failure(self, index: int, error: BaseException) -> Failure:
         from remote_gym.errors import CodecError
 
         # A CodecError is the client's: it packed what is no value, and nothing was called.
@@ -125,84 +153,84 @@ class Worker:
     def close(self) -> None:
         """Close all environments."""
         for group in list(self._groups):
-            self._close(group)
+            self._close(CloseGroup(group))
 
-    def _build(
-        self, group: int, entrypoint: str, kwargs: bytes, of_client: bytes, render_mode: str | None,
-        env_ids: list[int], first: int,
-        options: list[Any], vectorization_mode: str | None, vector: bool, spare: int | None, rebuilt: bool,
-    ) -> Result:  # fmt: skip
+    def _build(self, command: BuildGroup) -> Result:
         from remote_gym.worker.entrypoint import Recipe
         from remote_gym.worker.vector_environment import VectorGroup
 
+        env_ids, options, rebuilt = command.env_ids, command.options, command.rebuilt
         self._board.begin(progress.BUILD, env_ids[0])
-        merged = self._kwargs(kwargs, "default_args['entrypoint_kwargs']")
-        merged.update(self._kwargs(of_client, "remote_args['entrypoint_kwargs']"))
-        recipe = Recipe(entrypoint, merged, render_mode, vectorization_mode)
-        ready = None if spare is None else self._groups.pop(spare).envs[0].env
-        wanted = self._results.HostingOptions(*options)
-        built: Any
+        kwargs = self._kwargs(command.kwargs, "default_args['entrypoint_kwargs']")
+        kwargs.update(self._kwargs(command.client_kwargs, "remote_args['entrypoint_kwargs']"))
+        recipe = Recipe(command.entrypoint, kwargs, command.render_mode, command.vectorization_mode)
+        ready = None if command.spare is None else self._groups.pop(command.spare).envs[0].env
+        hosted: Any
         try:
-            if vector:
-                built = VectorGroup(recipe, env_ids, wanted, self._board, rebuilt)
+            if command.is_vector:
+                hosted = VectorGroup(recipe, env_ids, options, self._board, rebuilt)
             else:
-                built = self._hosting.EnvironmentGroup(recipe, env_ids, first, wanted, self._board, ready, rebuilt)
+                hosted = self._hosting.EnvironmentGroup(
+                    recipe, env_ids, command.first, options, self._board, ready, rebuilt
+                )
         except self._results.BuildError as error:
-            return {"failure": error.failure}
-        self._groups[group] = built
-        return built.description()
+            return NotBuilt(error.failure)
+        self._groups[command.group] = hosted
+        return hosted.description()  # type: ignore[no-any-return]
 
     def _kwargs(self, packed: bytes, where: str) -> dict[str, Any]:
         return self._unpack(packed, where) if packed else {}
 
-    def _is_vector(self, entrypoint: str, vectorization_mode: str | None) -> Result:
+    def _ask_kind(self, command: AskKind) -> Result:
         from remote_gym.worker.entrypoint import Recipe
 
         try:
-            return {"vector": Recipe(entrypoint, {}, None, vectorization_mode).is_vector}
+            return EntrypointKind(Recipe(command.entrypoint, {}, None, command.vectorization_mode).is_vector)
         except (Exception, SystemExit) as error:
-            return {"failure": self._results.failure_of(0, error)}
+            return NotBuilt(self._results.failure_of(0, error))
 
-    def _rows(self, group: int, num_envs: int, size: int) -> Result:
+    def _attach_rows(self, command: AttachRows) -> Result:
         _, (descriptor,), _, _ = socket.recv_fds(self._descriptors, 1, 1)
         try:
-            block = SharedBlock(descriptor, size)
+            block = SharedBlock(descriptor, command.size_bytes)
         except (OSError, ValueError) as error:  # a limit on this process's address space
-            return {"refused": f"a worker could not map {size} bytes: {error}"}
-        if group in self._groups:
-            self._groups[group].attach(block.buffer, num_envs)
+            return RowsRefused(f"a worker could not map {command.size_bytes} bytes: {error}")
+        if command.group in self._groups:
+            self._groups[command.group].attach(block.buffer, command.num_envs)
         block.close()  # the arrays keep the mapping alive
-        return None
+        return Done()
 
-    def _reset(self, group: int, indices: list[int] | None, seeds: bytes, options: bytes) -> Result:
-        hosted = self._groups[group]
-        return hosted.reset(
-            indices,
-            self._unpack(seeds, "seeds") if seeds else None,
-            self._unpack(options, "options") if options else None,
+    def _reset(self, command: ResetGroup) -> Result:
+        return self._groups[command.group].reset(  # type: ignore[no-any-return]
+            command.indices,
+            self._unpack(command.seeds, "seeds") if command.seeds else None,
+            self._unpack(command.options, "options") if command.options else None,
         )
 
-    def _step(self, group: int, indices: list[int] | None, variable: bytes) -> Result:
+    def _step(self, command: StepGroup) -> Result:
+        group, indices, variable = command
         hosted = self._groups[group]
         began = time.perf_counter_ns()
         result = hosted.step(indices, self._unpack(variable, "actions") if variable else ())
         count = len(hosted.env_ids if indices is None else indices)
         self._board.stepped((time.perf_counter_ns() - began) // count)
-        return result
+        return result  # type: ignore[no-any-return]
 
-    def _call(self, group: int, indices: list[int] | None, name: str, arguments: bytes) -> Result:
-        return self._groups[group].call(indices, name, self._unpack(arguments, "arguments") if arguments else None)
+    def _call(self, command: CallGroup) -> Result:
+        arguments = self._unpack(command.arguments, "arguments") if command.arguments else None
+        return self._groups[command.group].call(command.indices, command.name, arguments)  # type: ignore[no-any-return]
 
-    def _set(self, group: int, indices: list[int] | None, name: str, new: bytes) -> Result:
-        return self._groups[group].set_attribute(indices, name, self._unpack(new, "values"))
+    def _set(self, command: SetGroup) -> Result:
+        new = self._unpack(command.values, "values")
+        return self._groups[command.group].set_attribute(command.indices, command.name, new)  # type: ignore[no-any-return]
 
-    def _render(self, group: int, indices: list[int] | None) -> Result:
-        return self._groups[group].render(indices)
+    def _render(self, command: RenderGroup) -> Result:
+        return self._groups[command.group].render(command.indices)  # type: ignore[no-any-return]
 
-    def _close(self, group: int) -> Result:
-        if (hosted := self._groups.pop(group, None)) is not None:
+    def _close(self, command: CloseGroup) -> Result:
+        if (hosted := self._groups.pop(command.group, None)) is not None:
             hosted.close()
-        return None
+        return Done()
 
 
 def main() -> None:
@@ -222,11 +250,11 @@ def main() -> None:
     if started is None:
         return
     (start,) = started
-    sys.path[:] = start["path"]
+    sys.path[:] = start.path
     sys.argv[1:] = []
-    _restore_environment(start["environment"])
+    _restore_environment(start.environment)
     worker = Worker(socket.socket(fileno=descriptors_fd), board)
-    link.answer([{"pid": os.getpid()}])
+    link.answer([Started(os.getpid())])
     for commands in rounds:
         worker.run(commands, link.answer)
     worker.close()

@@ -1,58 +1,35 @@
-"""Child side: what hosted environments have to say besides the rows, and what to tell when something goes wrong.
-
-A *failure* is a list [env index, kind, type, message, detail], with the kinds of the wire's `Failure`.
-"""
+"""Child side: what hosted environments have to say besides the rows, and what to tell when something goes wrong."""
 
 from __future__ import annotations
 
 import traceback
 from collections.abc import Callable
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
 import gymnasium
 
 from remote_gym import infos, values
 from remote_gym.errors import CodecError
+from remote_gym.failures import Failure, FailureKind
+from remote_gym.ipc.commands import HostingOptions, Outcomes
 from remote_gym.texts import MAX_DETAIL_CHARACTERS, MAX_NAME_BYTES, encodable, shortened
 
-RAISED, NEEDS_RESET, LOST, INVALID = 1, 2, 3, 4
 
-Failure = list[Any]
-
-
-class HostingOptions(NamedTuple):
-    """What one session wants of its environments; the fields of the wire's `Open`.
-
-    Attributes:
-        mode: `autoreset.NONE` or the value of an `AutoresetMode`.
-        exact_types: Report values that are not of the usual types, for a single environment.
-        render_with_step: Send a frame along with every result.
-        drop_unportable_infos: Leave out info entries that cannot travel, instead of failing.
-        compression: How to compress observations; None: not at all.
-    """
-
-    mode: str
-    exact_types: bool = False
-    render_with_step: bool = False
-    drop_unportable_infos: bool = False
-    compression: str | None = None
-
-
-def failure(index: int, kind: int, name: str, message: str, detail: str = "") -> Failure:
+def failure(index: int, kind: FailureKind, name: str, message: str, detail: str = "") -> Failure:
     """Return a failure whose text can travel and is not endless, whatever an environment has written into it."""
-    return [
+    return Failure(
         index,
         kind,
         shortened(encodable(name), MAX_NAME_BYTES),
         shortened(encodable(message)),
         shortened(encodable(detail), MAX_DETAIL_CHARACTERS),
-    ]
+    )
 
 
 def invalid(index: int, error: Exception) -> Failure:
     """Return what to tell about something that the environment at `index` returned, or was given, and that is none."""
-    return failure(index, INVALID, "", str(error))
+    return failure(index, FailureKind.INVALID, "", str(error))
 
 
 class BuildError(Exception):
@@ -65,7 +42,7 @@ class BuildError(Exception):
     def __init__(self, failure: Failure) -> None:
         """Carry `failure`."""
         self.failure = failure
-        super().__init__(failure[3])
+        super().__init__(failure.message)
 
 
 class InvalidResult(Exception):
@@ -74,7 +51,7 @@ class InvalidResult(Exception):
 
 def failure_of(index: int, error: BaseException) -> Failure:
     """Return what to tell about `error`, which the environment at `index` raised."""
-    kind = NEEDS_RESET if isinstance(error, gymnasium.error.ResetNeeded) else RAISED
+    kind = FailureKind.NEEDS_RESET if isinstance(error, gymnasium.error.ResetNeeded) else FailureKind.RAISED
     name = f"{type(error).__module__}.{type(error).__qualname__}"
     message = text_of(partial(str, error), "no message: its __str__")
     return failure(index, kind, name, message, text_of(partial(_traceback, error), "no traceback: formatting it"))
@@ -133,17 +110,17 @@ class Results:
             assert self.exact is not None
             self.exact.setdefault(index, {}).update(odd)
 
-    def pack(self) -> list[Any]:
-        """Return [what there is to say, failures]; the former is packed as the wire has it, or empty bytes."""
+    def outcomes(self, pieces: dict[int, list[bytes]]) -> Outcomes:
+        """Return it, and the compressed rows that go along."""
         block = self._pack_infos() if self.infos else b""
         if not (block or self.exact or self.variable or self.frames or self.dropped):
-            return [b"", self.failures]
+            return Outcomes(b"", self.failures, pieces)
         try:
             said = self._said(block)
         except CodecError:
             self._drop_what_cannot_travel()
             said = self._said(block)
-        return [said, self.failures]
+        return Outcomes(said, self.failures, pieces)
 
     def _said(self, block: bytes) -> bytes:
         extras = {name: value for name, value in (("frames", self.frames), ("dropped", self.dropped)) if value}

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import traceback
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import gymnasium
@@ -16,7 +17,9 @@ import numpy as np
 from remote_gym import values
 from remote_gym.autoreset import NONE
 from remote_gym.errors import CodecError, MisuseError
+from remote_gym.failures import Failure
 from remote_gym.ipc import progress
+from remote_gym.ipc.commands import Built, HostingOptions, Outcomes, PackedValues
 from remote_gym.ipc.progress import Board
 from remote_gym.ipc.rows import Rows
 from remote_gym.leaves import flattener, leaves_of, unflattener, variable_leaves_of
@@ -25,8 +28,6 @@ from remote_gym.worker.compression import RowCompressor
 from remote_gym.worker.entrypoint import Recipe
 from remote_gym.worker.results import (
     BuildError,
-    Failure,
-    HostingOptions,
     failure_of,
     invalid,
     portable_metadata,
@@ -76,18 +77,18 @@ class VectorGroup:
         if mode and name is not None and name != mode:
             raise MisuseError(f"the hosted vector environment resets by {name!r}: pass autoreset_mode={name!r}")
 
-    def description(self) -> dict[str, Any]:
+    def description(self) -> Built:
         """Return what opening tells the client."""
         metadata = {key: value for key, value in self.env.metadata.items() if key != "autoreset_mode"}
-        return {
-            "observation_space": self.spaces[0],
-            "action_space": self.spaces[1],
-            "spec_kwargs": spec_kwargs(self.env),
-            "spec_json": spec_json(self.env),
-            "metadata": portable_metadata(metadata),
-            "render_mode": portable_render_mode(self.env),
-            "hosted_vector": True,
-        }
+        return Built(
+            observation_space=self.spaces[0],
+            action_space=self.spaces[1],
+            spec_kwargs=spec_kwargs(self.env),
+            spec_json=spec_json(self.env),
+            metadata=portable_metadata(metadata),
+            render_mode=portable_render_mode(self.env),
+            hosted_vector=True,
+        )
 
     def attach(self, buffer: Any, num_envs: int) -> None:
         """Lay the session's rows into `buffer`, shared with the server."""
@@ -95,8 +96,8 @@ class VectorGroup:
         if self._compression is not None:
             self._compressor = RowCompressor(self._compression, self._observation_leaves, self._rows)
 
-    def reset(self, _indices: Sequence[int] | None, seed: Any, options: Any) -> list[Any]:
-        """Reset with `seed` and `options` as the client gave them; returns like `EnvironmentGroup.reset`."""
+    def reset(self, _indices: Sequence[int] | None, seed: Any, options: Any) -> Outcomes:
+        """Reset with `seed` and `options` as the client gave them."""
         self._board.begin(progress.RESET, self.env_ids[0])
         try:
             self._broken = True
@@ -104,10 +105,10 @@ class VectorGroup:
             self._broken = False
             return self._results(observations, infos, None)
         except BaseException as error:
-            return [b"", self._failures(error)]
+            return Outcomes(b"", self._failures(error), {})
 
-    def step(self, _indices: Sequence[int] | None, variable: Sequence[Sequence[Any]] = ()) -> list[Any]:
-        """Step all environments with the actions in the rows; returns like `EnvironmentGroup.step`."""
+    def step(self, _indices: Sequence[int] | None, variable: Sequence[Sequence[Any]] = ()) -> Outcomes:
+        """Step all environments with the actions in the rows."""
         self._board.begin(progress.STEP, self.env_ids[0])
         try:
             if self._broken:
@@ -123,9 +124,9 @@ class VectorGroup:
                 row[:] = values_
             return self._results(observations, infos, np.asarray(scalars[0]).dtype.str)
         except BaseException as error:
-            return [b"", self._failures(error)]
+            return Outcomes(b"", self._failures(error), {})
 
-    def _results(self, observations: Any, infos: dict[str, Any], rewards_dtype: str | None) -> list[Any]:
+    def _results(self, observations: Any, infos: dict[str, Any], rewards_dtype: str | None) -> Outcomes:
         fixed, variable = self._flatten(observations)
         for leaf, row, part in zip(self._observation_leaves, self._rows.observations, fixed, strict=True):
             array = np.asarray(part)
@@ -140,26 +141,25 @@ class VectorGroup:
         )
         usual = rewards_dtype in (None, "<f8")
         if not infos and elements is None and usual:
-            return [b"", [], *self._pieces()]
+            return Outcomes(b"", [], self._pieces())
         extras = {"infos": infos, "rewards_dtype": None if usual else rewards_dtype}
         try:
-            return [values.pack([None, None, elements, extras], "infos"), [], *self._pieces()]
+            return Outcomes(values.pack([None, None, elements, extras], "infos"), [], self._pieces())
         except CodecError as error:
-            return [b"", [invalid(index, error) for index in range(len(self.env_ids))]]
+            return Outcomes(b"", [invalid(index, error) for index in range(len(self.env_ids))], {})
 
-    def _pieces(self) -> list[dict[int, list[bytes]]]:
-        return [] if self._compressor is None else [self._compressor.pieces(range(len(self.env_ids)))]
+    def _pieces(self) -> dict[int, list[bytes]]:
+        return {} if self._compressor is None else self._compressor.pieces(range(len(self.env_ids)))
 
     def _failures(self, error: BaseException) -> list[Failure]:
         """Return one failure per environment: what a vector environment raises concerns them all."""
         one = failure_of(0, error)
-        return [[index, *one[1:]] for index in range(len(self.env_ids))]
+        return [replace(one, index=index) for index in range(len(self.env_ids))]
 
-    def call(self, _indices: Sequence[int] | None, name: str, arguments: Any) -> list[Any]:
+    def call(self, _indices: Sequence[int] | None, name: str, arguments: Any) -> PackedValues:
         """Call `name` through the vector environment's own `call`; without one, its own method or attribute.
 
-        Returns:
-            [list of packed results, one per environment, failures]; the latter's result stands for each environment.
+        The latter's result stands for each environment.
         """
         args, kwargs = arguments or ((), {})
 
@@ -175,8 +175,8 @@ class VectorGroup:
 
         return self._each(progress.CALL, run, f"result of {name!r}")
 
-    def set_attribute(self, _indices: Sequence[int] | None, name: str, new: Sequence[Any]) -> list[Any]:
-        """Set an attribute through the vector environment's own `set_attr`; returns like `call`."""
+    def set_attribute(self, _indices: Sequence[int] | None, name: str, new: Sequence[Any]) -> PackedValues:
+        """Set an attribute through the vector environment's own `set_attr`."""
 
         def run() -> Sequence[Any]:
             if not hasattr(self.env, "set_attr"):
@@ -186,8 +186,8 @@ class VectorGroup:
 
         return self._each(progress.CALL, run, f"result of setting {name!r}")
 
-    def render(self, _indices: Sequence[int] | None) -> list[Any]:
-        """Render; returns like `call`, one frame per environment."""
+    def render(self, _indices: Sequence[int] | None) -> PackedValues:
+        """Render: one frame per environment."""
 
         def run() -> Sequence[Any]:
             frames = self.env.render()
@@ -195,15 +195,15 @@ class VectorGroup:
 
         return self._each(progress.RENDER, run, "rendered frame")
 
-    def _each(self, operation: int, run: Any, what: str) -> list[Any]:
+    def _each(self, operation: int, run: Any, what: str) -> PackedValues:
         self._board.begin(operation, self.env_ids[0])
         try:
             results = list(run())
             if len(results) != len(self.env_ids):
                 raise MisuseError(f"the {what} has {len(results)} items for {len(self.env_ids)} environments")
-            return [[values.pack(result, what) for result in results], []]
+            return PackedValues([values.pack(result, what) for result in results], [])
         except BaseException as error:
-            return [[b""] * len(self.env_ids), self._failures(error)]
+            return PackedValues([b""] * len(self.env_ids), self._failures(error))
 
     def close(self) -> None:
         """Close it; what it raises is printed to its log."""

@@ -19,7 +19,7 @@ PACKAGE = ROOT / "remote_gym"
 BASE = {
     "version",
     "errors", "failpoints", "addresses", "arguments", "autoreset", "messages", "infos", "leaves", "spaces", "values",
-    "compression", "texts", "space_checks",
+    "compression", "texts", "space_checks", "failures",
 }  # fmt: skip
 DATA = {"numpy", "gymnasium"}
 
@@ -28,6 +28,7 @@ TABLE: dict[str, tuple[set[str], set[str]]] = {
     "version": (set(), set()),
     "errors": (set(), {"gymnasium"}),
     "texts": (set(), set()),
+    "failures": (set(), set()),
     "failpoints": (set(), set()),
     "addresses": ({"errors"}, set()),
     "arguments": ({"errors"}, set()),
@@ -37,7 +38,7 @@ TABLE: dict[str, tuple[set[str], set[str]]] = {
     "space_checks": ({"errors", "leaves", "texts", "values"}, {"numpy"}),
     "values": ({"errors", "texts"}, DATA | {"msgpack"}),
     "infos": ({"errors", "values", "texts"}, {"numpy"}),
-    "messages": ({"errors", "leaves", "spaces", "values"}, {"numpy"}),
+    "messages": ({"errors", "failures", "leaves", "spaces", "values"}, {"numpy"}),
     "compression": ({"errors", "leaves"}, {"lz4", "zstandard"}),
     "credentials": ({"errors", "addresses"}, {"grpc"}),
     "wire": (BASE, DATA | {"google.protobuf"}),
@@ -46,7 +47,7 @@ TABLE: dict[str, tuple[set[str], set[str]]] = {
     "pool": (BASE | {"ipc"}, DATA),
     "client": (BASE | {"wire", "credentials"}, DATA | {"grpc"}),
     "server": (
-        BASE | {"wire", "pool", "ipc", "credentials"},
+        BASE | {"wire", "pool", "credentials"},
         DATA | {"grpc", "grpc_health", "prometheus_client"},
     ),
     "cli": (
@@ -71,12 +72,6 @@ ONLY_IN = {
     "prometheus_client": {"server/metrics.py"},
 }
 """Others' packages that not even the whole part may import."""
-
-OURS_ONLY_IN = {
-    "ipc": {"pool", "worker", "server/environments.py"},
-}
-"""Parts of ours that not even the whole part may import; what scatters requests still fills rows itself."""
-
 
 POSIX_PARTS = {"ipc", "pool", "worker", "server", "cli"}
 """Server and workers: where processes and descriptors are handed on."""
@@ -105,8 +100,6 @@ def violations(file: str, source: str) -> list[str]:
             second = rest[0] if rest else ""  # nobody needs the package itself
             public = second in remote_gym.__all__ and part in ("cli", "registration", "testing")
             allowed = public or second in {part, *ours}
-            if second != part:
-                allowed = allowed and any(place in (part, file) for place in OURS_ONLY_IN.get(second, {part}))
         else:
             allowed = any(f"{name}.".startswith(f"{other}.") for other in others)
             allowed = allowed and any(place in (part, file) for place in ONLY_IN.get(first, {part}))

@@ -19,6 +19,8 @@ from hostile import ACTIONS
 from raw import RawClient
 
 from remote_gym import EnvironmentLost, EnvironmentRaised, RefusedError, RemoteEnvironment, RemoteVectorEnv, values
+from remote_gym.failures import FailureKind
+from remote_gym.ipc.commands import CloseGroup, NotBuilt, Started
 from remote_gym.ipc.link import encode
 from remote_gym.pool.worker_process import WorkerLost, WorkerProcess
 from remote_gym.worker.results import failure, failure_of
@@ -113,11 +115,11 @@ Misnamed.__qualname__ = "Mis\udfffnamed"
 
 @pytest.mark.parametrize("error", [ValueError("\ud800"), Misnamed("x"), RecursionError()], ids=ascii)
 def test_failures_can_be_packed(error: Exception) -> None:
-    assert encode([failure_of(0, error)])
+    assert encode([NotBuilt(failure_of(0, error))])
 
 
 def test_failures_are_not_endless() -> None:
-    assert len(encode([failure(0, 1, "n" * 10**6, "m" * 10**6, "d" * 10**6)])) < 100_000
+    assert len(encode([NotBuilt(failure(0, FailureKind.RAISED, "n" * 10**6, "m" * 10**6, "d" * 10**6))])) < 100_000
 
 
 # Deaths
@@ -220,9 +222,9 @@ def test_a_callback_that_raises_drops_nobody_else_s(caplog: pytest.LogCaptureFix
 
     worker = WorkerProcess("worker", lambda *_: None)
     worker._in_flight = [bad, told.append, bad, told.append]
-    worker.received(encode(["a", "b"]))
-    worker.received(encode(["c", "d"]))
-    assert told == ["b", "d"] and not worker._in_flight
+    worker.received(encode([Started(1), Started(2)]))
+    worker.received(encode([Started(3), Started(4)]))
+    assert told == [Started(2), Started(4)] and not worker._in_flight
     assert "a bug of ours" in caplog.text
 
 
@@ -235,8 +237,8 @@ def test_every_callback_hears_of_the_end_whatever_the_others_do() -> None:
 
         worker = WorkerProcess("worker", lambda *_: None)
         await worker.start()
-        worker.submit(["close", 1], bad)
-        worker.submit(["close", 2], told.append)
+        worker.submit(CloseGroup(1), bad)
+        worker.submit(CloseGroup(2), told.append)
         worker.kill()
         await asyncio.wait_for(asyncio.shield(worker._exit_task), 20.0)
         return told

@@ -24,6 +24,7 @@ from remote_gym import (
     RemoteVectorEnv,
     create_remote_environment_server,
 )
+from remote_gym.ipc.commands import CloseGroup, Start
 from remote_gym.pool import worker_process
 from remote_gym.pool.worker_process import WorkerLost, WorkerProcess, describe_exit
 
@@ -190,10 +191,10 @@ def test_one_answer_per_round_however_many_commands_wait(monkeypatch: pytest.Mon
         monkeypatch.setattr(worker, "received", lambda data: (frames.append(len(data)), received(data)))
         done = asyncio.Event()
         for number in range(20):  # closing a group that does not exist is the least a worker can be asked for
-            worker.submit(["close", number], lambda result, number=number: answers.append(number))
-        worker.submit(["close", 20], lambda _result: done.set())
+            worker.submit(CloseGroup(number), lambda result, number=number: answers.append(number))
+        worker.submit(CloseGroup(20), lambda _result: done.set())
         await asyncio.wait_for(done.wait(), 20.0)
-        worker.submit(["close", 21], lambda _result: None)
+        worker.submit(CloseGroup(21), lambda _result: None)
         await worker.stop()
         return answers, frames
 
@@ -201,8 +202,9 @@ def test_one_answer_per_round_however_many_commands_wait(monkeypatch: pytest.Mon
     answers, frames = asyncio.run(run())
     assert answers == list(range(20))
     start, batch, *_last = rounds
-    assert set(start[0]) == {"path", "environment"}
-    assert [command[1] for command in batch] == list(range(21))  # what waited for the busy worker travelled together
+    assert [type(command) for command in start] == [Start]
+    assert set(start[0]._fields) == {"path", "environment"}
+    assert [command.group for command in batch] == list(range(21))  # what waited for the busy worker travelled together
     assert len(frames) == len(rounds)
 
 
@@ -213,10 +215,10 @@ def test_every_callback_is_called_once_when_the_worker_dies() -> None:
         worker = WorkerProcess("worker", lambda _worker, lost: exits.append(lost))
         await worker.start()
         for _ in range(3):
-            worker.submit(["close", 0], answers.append)
+            worker.submit(CloseGroup(0), answers.append)
         worker.kill()
         await asyncio.wait_for(asyncio.shield(worker._exit_task), 20.0)
-        worker.submit(["close", 0], answers.append)  # also one that comes too late
+        worker.submit(CloseGroup(0), answers.append)  # also one that comes too late
         await asyncio.sleep(0)
         await worker.stop()
         return answers, exits

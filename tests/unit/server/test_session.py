@@ -47,14 +47,14 @@ class Environments:
         self.ran: list[int] = []
         self.running = 0
 
-    def command(self, message: Any) -> Any:
+    def dispatch(self, message: Any) -> Any:
         if message.number == self.refused:
             raise RefusalError("request", "no")
         return None
 
     refused = 66
 
-    def run(self, message: Any, _command: Any) -> None:
+    def run(self, message: Any, _dispatch: Any) -> None:
         self.ran.append(message.number)
 
     def release(self) -> None:

@@ -1,0 +1,315 @@
+"""Both sides, no I/O: what server and workers say to each other. One NamedTuple per command and one per result.
+
+A *group* is the environments of one session in one worker; its number is the server's choice. Env indices are those of
+the session; None stands for all of the group, in order. Bytes are packed by `values` and pass the server unopened;
+empty ones stand for nothing to say.
+
+| Command | Result |
+|---|---|
+| `Start` | `Started` |
+| `AskKind` | `EntrypointKind`, `NotBuilt` |
+| `BuildGroup` | `Built`, `NotBuilt` |
+| `AttachRows` | `Done`, `RowsRefused` |
+| `ResetGroup`, `StepGroup` | `Outcomes`, `NoGroup` |
+| `CallGroup`, `SetGroup`, `RenderGroup` | `PackedValues`, `NoGroup` |
+| `CloseGroup` | `Done` |
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple, Union
+
+from remote_gym.failures import Failure, FailureKind
+
+# Commands
+
+
+class Start(NamedTuple):
+    """The first command of all: become like the server was when it was created.
+
+    Attributes:
+        path: Its ``sys.path``.
+        environment: Environment variables that starting the worker has changed, as they were; None: there was none.
+    """
+
+    path: list[str]
+    environment: dict[str, str | None]
+
+
+class AskKind(NamedTuple):
+    """Does the entrypoint make vector environments? It may have to be imported to know."""
+
+    entrypoint: str
+    vectorization_mode: str | None
+
+
+class HostingOptions(NamedTuple):
+    """What one session wants of its environments; the fields of the wire's `Open`.
+
+    Attributes:
+        mode: `autoreset.NONE` or the value of an `AutoresetMode`; empty: whatever a vector environment does.
+        exact_types: Report values that are not of the usual types, for a single environment.
+        render_with_step: Send a frame along with every result.
+        drop_unportable_infos: Leave out info entries that cannot travel, instead of failing.
+        compression: How to compress observations; None: not at all.
+    """
+
+    mode: str
+    exact_types: bool = False
+    render_with_step: bool = False
+    drop_unportable_infos: bool = False
+    compression: str | None = None
+
+
+class BuildGroup(NamedTuple):
+    """Build the environments of a group.
+
+    Attributes:
+        group: Its number from now on.
+        entrypoint: What the server's owner named.
+        kwargs: The owner's packed keyword arguments.
+        client_kwargs: The client's, which go over the owner's.
+        render_mode: The client's; None: none.
+        env_ids: Ids in the pool, one per environment to build.
+        first: The env index of the first.
+        options: What the session wants.
+        vectorization_mode: The owner's, see `Settings`.
+        is_vector: Build one vector environment for them all.
+        spare: A group of one environment, built by the same recipe, that becomes the first of this one; None: none.
+        rebuilt: They take the place of lost ones, so they need a reset before a step.
+    """
+
+    group: int
+    entrypoint: str
+    kwargs: bytes
+    client_kwargs: bytes
+    render_mode: str | None
+    env_ids: Sequence[int]
+    first: int
+    options: HostingOptions
+    vectorization_mode: str | None
+    is_vector: bool
+    spare: int | None
+    rebuilt: bool
+
+
+class AttachRows(NamedTuple):
+    """Map the shared rows of the group's session; their descriptor comes over a socket of its own, in order.
+
+    Attributes:
+        group: Whose.
+        num_envs: Environments of the session, in all workers.
+        size_bytes: Of the memory.
+    """
+
+    group: int
+    num_envs: int
+    size_bytes: int
+
+
+class ResetGroup(NamedTuple):
+    """Begin new episodes and write the observations into the rows.
+
+    Attributes:
+        group: Whose.
+        indices: Which of them.
+        seeds: A packed list, one per environment; of a vector environment whatever its client gave.
+        options: A packed dict.
+    """
+
+    group: int
+    indices: Sequence[int] | None
+    seeds: bytes
+    options: bytes
+
+
+class StepGroup(NamedTuple):
+    """Step with the actions in the rows, and write the results into them.
+
+    Attributes:
+        group: Whose.
+        indices: Which of them.
+        variable: A packed list: per environment the elements of the action space's variable leaves, where it has any.
+    """
+
+    group: int
+    indices: Sequence[int] | None
+    variable: bytes
+
+
+class CallGroup(NamedTuple):
+    """Call a method, or read an attribute; with empty `arguments` nothing is called, only looked at."""
+
+    group: int
+    indices: Sequence[int] | None
+    name: str
+    arguments: bytes
+
+
+class SetGroup(NamedTuple):
+    """Set an attribute, to a value per environment (a packed list)."""
+
+    group: int
+    indices: Sequence[int] | None
+    name: str
+    values: bytes
+
+
+class RenderGroup(NamedTuple):
+    """Render."""
+
+    group: int
+    indices: Sequence[int] | None
+
+
+class CloseGroup(NamedTuple):
+    """Close the environments and forget the group; one that does not exist is closed already."""
+
+    group: int
+
+
+# Results
+
+
+class Started(NamedTuple):
+    """The worker runs."""
+
+    pid: int
+
+
+class EntrypointKind(NamedTuple):
+    """What the entrypoint makes."""
+
+    is_vector: bool
+
+
+class Built(NamedTuple):
+    """The environments of a group are built; the first of them tells what opening tells the client."""
+
+    observation_space: dict[str, Any]
+    action_space: dict[str, Any]
+    spec_kwargs: bytes
+    spec_json: str
+    metadata: bytes
+    render_mode: str | None
+    hosted_vector: bool
+
+
+class NotBuilt(NamedTuple):
+    """An environment could not be built, and why."""
+
+    failure: Failure
+
+
+class Done(NamedTuple):
+    """It is done, and there is nothing to tell."""
+
+
+class RowsRefused(NamedTuple):
+    """The rows could not be mapped, and why."""
+
+    reason: str
+
+
+class Outcomes(NamedTuple):
+    """Of a reset or step; the rest is in the rows.
+
+    Attributes:
+        said: What there is to say besides the rows, packed as the wire has it.
+        failures: Of the environments whose rows say nothing.
+        pieces: Leaf number -> its rows, compressed, as packed values; an empty list stands for rows that hardly shrink
+            and are to be sent as they are. Only in sessions with compression.
+    """
+
+    said: bytes
+    failures: Sequence[Failure]
+    pieces: dict[int, list[bytes]]
+
+
+class PackedValues(NamedTuple):
+    """What calls returned: one packed value per environment asked, empty where a failure stands for it."""
+
+    values: Sequence[bytes]
+    failures: Sequence[Failure]
+
+
+class NoGroup(NamedTuple):
+    """There is no such group: it could not be built, or not again."""
+
+
+Command = Union[
+    Start, AskKind, BuildGroup, AttachRows, ResetGroup, StepGroup, CallGroup, SetGroup, RenderGroup, CloseGroup
+]
+Result = Union[Started, EntrypointKind, Built, NotBuilt, Done, RowsRefused, Outcomes, PackedValues, NoGroup]
+
+
+# As arrays
+
+
+def plain(value: Any) -> Any:
+    """Return what MessagePack has no type for as what it has: a failure as an array of its fields.
+
+    Raises:
+        TypeError: It is anything else.
+    """
+    if type(value) is Failure:
+        return (value.index, int(value.kind), value.type, value.message, value.detail)
+    raise TypeError(f"{type(value).__qualname__} does not travel between server and worker")
+
+
+def _failure(fields: Sequence[Any]) -> Failure:
+    index, kind, name, message, detail = fields
+    return Failure(index, FailureKind(kind), name, message, detail)
+
+
+def _build_group(fields: Sequence[Any]) -> BuildGroup:
+    command = BuildGroup._make(fields)
+    return command._replace(options=HostingOptions._make(command.options))
+
+
+def _not_built(fields: Sequence[Any]) -> NotBuilt:
+    (failure,) = fields
+    return NotBuilt(_failure(failure))
+
+
+def _outcomes(fields: Sequence[Any]) -> Outcomes:
+    said, failures, pieces = fields
+    return Outcomes(said, [_failure(failure) for failure in failures] if failures else failures, pieces)
+
+
+def _packed_values(fields: Sequence[Any]) -> PackedValues:
+    values, failures = fields
+    return PackedValues(values, [_failure(failure) for failure in failures])
+
+
+_COMMANDS: tuple[tuple[Any, Callable[[Any], Any]], ...] = (
+    (Start, Start._make),
+    (AskKind, AskKind._make),
+    (BuildGroup, _build_group),
+    (AttachRows, AttachRows._make),
+    (ResetGroup, ResetGroup._make),
+    (StepGroup, StepGroup._make),
+    (CallGroup, CallGroup._make),
+    (SetGroup, SetGroup._make),
+    (RenderGroup, RenderGroup._make),
+    (CloseGroup, CloseGroup._make),
+)
+_RESULTS: tuple[tuple[Any, Callable[[Any], Any]], ...] = (
+    (Started, Started._make),
+    (EntrypointKind, EntrypointKind._make),
+    (Built, Built._make),
+    (NotBuilt, _not_built),
+    (Done, Done._make),
+    (RowsRefused, RowsRefused._make),
+    (Outcomes, _outcomes),
+    (PackedValues, _packed_values),
+    (NoGroup, NoGroup._make),
+)
+
+KIND_OF: dict[type, int] = {kind: number for one in (_COMMANDS, _RESULTS) for number, (kind, _) in enumerate(one)}
+"""The number that stands before the fields of a command, or of a result."""
+
+COMMANDS: dict[int, Callable[[Any], Any]] = {number: make for number, (_, make) in enumerate(_COMMANDS)}
+RESULTS: dict[int, Callable[[Any], Any]] = {number: make for number, (_, make) in enumerate(_RESULTS)}
+"""By that number: what makes it of its fields."""

@@ -1,0 +1,67 @@
+"""Frames between server and worker: whole again however they come, and refused where they hold what nobody knows."""
+
+from __future__ import annotations
+
+import socket
+from typing import Any
+
+import msgpack
+import pytest
+
+from remote_gym.ipc.commands import COMMANDS, RESULTS, CloseGroup, Done, Outcomes, Started, StepGroup
+from remote_gym.ipc.link import HEADER_BYTES, ChildLink, Decoder, encode
+
+
+def frame(content: Any) -> bytes:
+    body: bytes = msgpack.packb(content)
+    return len(body).to_bytes(HEADER_BYTES, "little") + body
+
+
+@pytest.mark.parametrize("size", [1, 3, 8, 13, 10_000])
+def test_frames_are_found_however_the_bytes_come(size: int) -> None:
+    rounds = [[StepGroup(1, None, b"x" * 100), CloseGroup(1)], [CloseGroup(2)], [], [StepGroup(3, [0, 1], b"")]]
+    data = b"".join(map(encode, rounds))
+    decoder = Decoder(COMMANDS)
+    pieces = [data[start : start + size] for start in range(0, len(data), size)]
+    assert [found for piece in pieces for found in decoder.feed(piece)] == rounds
+
+
+@pytest.mark.parametrize("kind", [99, -1, "StepGroup", None])
+def test_an_unknown_kind_is_refused(kind: Any) -> None:
+    with pytest.raises(ValueError, match="unknown kind"):
+        list(Decoder(COMMANDS).feed(frame([[kind, [1]]])))
+
+
+@pytest.mark.parametrize("content", [[[0, []]], [[0, [1, 2]]], [[3, [[1, 2]]]], [[6, [b"", [], {}, 0]]], [7], [[1]]])
+def test_fields_that_a_kind_has_not_are_refused(content: Any) -> None:
+    with pytest.raises(ValueError):
+        list(Decoder(RESULTS).feed(frame(content)))
+
+
+@pytest.mark.parametrize("message", [None, ["close", 1], {"failure": 1}, (1,), b"", Done])
+def test_only_commands_and_results_are_encoded(message: Any) -> None:
+    with pytest.raises(TypeError, match="neither a command nor a result"):
+        encode([message])
+
+
+@pytest.mark.parametrize("said", [object(), {1, 2}, "\ud800", 2**64])
+def test_a_value_that_cannot_travel_is_refused(said: Any) -> None:
+    with pytest.raises((TypeError, ValueError, OverflowError)):
+        encode([Outcomes(said, [], {})])
+
+
+def test_a_worker_reads_rounds_until_the_server_leaves_and_sends_nothing_half() -> None:
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        link = ChildLink(theirs)
+        ours.sendall(encode([CloseGroup(1)]) + encode([CloseGroup(2)]))
+        rounds = link.rounds()
+        assert next(rounds) == [CloseGroup(1)]
+        bad: Any = object()
+        with pytest.raises(TypeError):
+            link.answer([Started(1), bad])
+        link.answer([Done()])
+        assert list(Decoder(RESULTS).feed(ours.recv(1000))) == [[Done()]]
+        assert next(rounds) == [CloseGroup(2)]
+        ours.shutdown(socket.SHUT_WR)
+        assert next(rounds, None) is None
