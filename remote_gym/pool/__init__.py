@@ -28,7 +28,7 @@ from remote_gym.ipc.commands import (
 from remote_gym.ipc.memory import SharedBlock
 from remote_gym.ipc.progress import NO_GROUP
 from remote_gym.ipc.rows import Rows
-from remote_gym.pool.pool import Block, NoRoomError, Pool, Timeouts
+from remote_gym.pool.pool import Block, NoRoomError, OnDied, OnLost, Pool, Timeouts
 from remote_gym.pool.reserve import check_descriptors, connection_limit
 from remote_gym.pool.worker_process import Callback, WorkerLost, WorkerProcess
 
@@ -48,6 +48,8 @@ __all__ = [
     "NoGroup",
     "NoRoomError",
     "NotBuilt",
+    "OnDied",
+    "OnLost",
     "Outcomes",
     "PackedValues",
     "Pool",

@@ -15,8 +15,8 @@ from remote_gym.errors import MisuseError, ProtocolError
 from remote_gym.messages import Attach, Description, Lost, Open
 from remote_gym.pool import Pool, check_descriptors
 from remote_gym.server.checks import surveyed_kwargs
-from remote_gym.server.environments import SessionEnvironments
 from remote_gym.server.holdings import LIMIT, Holdings
+from remote_gym.server.opening import Opening
 from remote_gym.server.refusals import RefusalError
 from remote_gym.server.session import Outlet, Session
 from remote_gym.server.settings import Settings
@@ -93,10 +93,8 @@ class Sessions:
         """
         await self.pool.start()
         if probe:
-            environments = SessionEnvironments(
-                Open(1, 1, b"", 1), b"", self.settings, self.pool, lambda *_answer: None, lambda _error: None
-            )
-            await self.pool.probe((b"", None), environments.probe)
+            opening = Opening(Open(1, 1, b"", 1), b"", self.settings, self.pool)
+            await self.pool.probe((b"", None), opening.probe)
 
     async def open(self, message: Open, outlet: Outlet) -> Session:
         """Return the session for `message`, new or, for a nonce already seen, the same as before; sends Opened.

@@ -1,0 +1,279 @@
+"""Server process: how the environments of a session come to be: placed, built, compared, given their shared rows."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine, Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from gymnasium import Space
+
+from remote_gym.compression import compressed_leaves
+from remote_gym.errors import MisuseError
+from remote_gym.leaves import Leaf, leaves_of
+from remote_gym.messages import Failure, FailureKind, Open
+from remote_gym.pool import (
+    NO_GROUP,
+    AskKind,
+    AttachRows,
+    Block,
+    BuildGroup,
+    Built,
+    Callback,
+    Command,
+    HostingOptions,
+    NoRoomError,
+    NotBuilt,
+    OnDied,
+    OnLost,
+    Pool,
+    Rows,
+    RowsRefused,
+    SharedBlock,
+    WorkerLost,
+    WorkerProcess,
+)
+from remote_gym.server.refusals import RefusalError
+from remote_gym.server.settings import Settings
+from remote_gym.spaces import build
+
+
+@dataclass(frozen=True)
+class Layout:
+    """What the spaces of a session say about its rows.
+
+    Attributes:
+        action_space: Of one environment.
+        action_leaves: Its fixed-size leaves.
+        observation_leaves: Those of the observation space.
+        compressed: Numbers of the observation leaves that workers may compress.
+    """
+
+    action_space: Space[Any]
+    action_leaves: Sequence[Leaf]
+    observation_leaves: Sequence[Leaf]
+    compressed: tuple[int, ...]
+
+    @classmethod
+    def of(cls, built: Built, compression: str | None) -> Layout:
+        """Read the spaces that a worker describes.
+
+        Raises:
+            RefusalError: They cannot be built here, or hold a custom one.
+        """
+        try:
+            action_space = build(built.action_space)
+            observation_leaves = leaves_of(build(built.observation_space))
+            compressed = compressed_leaves(observation_leaves, compression)
+            return cls(action_space, leaves_of(action_space), observation_leaves, compressed)
+        except MisuseError as error:
+            raise RefusalError("space", str(error)) from error
+
+
+class Opening:
+    """Builds the environments of one session, at first and after a loss, and owns their blocks and rows.
+
+    Attributes:
+        blocks: Where they live; empty before `open` and after `release`.
+        is_vector: Whether they are one hosted vector environment. Set by `open` and `probe`.
+        layout: What their spaces say. Set by `open`.
+        rows: Their shared rows. Set by `open`, gone with `release`.
+    """
+
+    layout: Layout
+    rows: Rows
+
+    def __init__(self, message: Open, kwargs: bytes, settings: Settings, pool: Pool) -> None:
+        """Prepare; arguments as for `SessionEnvironments`."""
+        self.blocks: list[Block] = []
+        self.is_vector = False
+        self._message = message
+        self._kwargs = kwargs
+        self._render_mode = "rgb_array" if message.render_mode == "human" else message.render_mode
+        self._settings = settings
+        self._pool = pool
+        self._memory: SharedBlock | None = None
+
+    async def open(self, on_lost: OnLost, on_died: OnDied) -> Built:
+        """Build all environments and lay out their rows; return what the first worker tells about them.
+
+        Args:
+            on_lost: As for `Block`.
+            on_died: As for `Block`.
+
+        Raises:
+            RefusalError: An environment could not be built, or memory was refused. Call `release` then.
+        """
+        await self._find_out_kind()
+        recipe = (self._kwargs, self._render_mode)
+        num_envs = self._message.num_envs
+        try:
+            self.blocks = await self._pool.place(num_envs, on_lost, recipe, self.is_vector, on_died)
+        except (OSError, MemoryError) as error:
+            raise RefusalError("num_workers", f"a worker process could not be started: {error}") from error
+        except NoRoomError as error:
+            raise RefusalError("max_workers", str(error)) from error
+        described = await _in_order(map(self._build, self.blocks))
+        first: Built = described[0]
+        check_equal_spaces([block.first for block in self.blocks], described)
+        self.layout = Layout.of(first, self._message.compression)
+        await self._lay_out_rows()
+        return first
+
+    async def probe(self, block: Block) -> bool:
+        """Build the one environment of `block`, to find out whether it can be.
+
+        Returns:
+            Whether it can be used as the first of a session; a vector environment of another size cannot.
+
+        Raises:
+            RefusalError: It cannot be built; says why.
+        """
+        await self._find_out_kind()
+        if self.is_vector:
+            self._message = replace(self._message, autoreset_mode="")  # any will do
+        Layout.of(await self._build(block), None)
+        return not self.is_vector
+
+    async def _find_out_kind(self) -> None:
+        """Ask a worker, once per server, whether the entrypoint makes vector environments: it may have to import it."""
+        if self._pool.hosts_vector is None:
+            worker = min(self._pool.workers, key=lambda worker: worker.num_envs)
+            result = await _ask(worker, AskKind(self._settings.entrypoint, self._settings.vectorization_mode))
+            self._pool.hosts_vector = unless_refused(result, 0, NO_GROUP).is_vector
+        self.is_vector = self._pool.hosts_vector
+
+    async def _build(self, block: Block) -> Built:
+        result = await _ask(block.worker, self._build_command(block, rebuilt=False))
+        built: Built = unless_refused(result, block.first, block.group)
+        return built
+
+    def _build_command(self, block: Block, rebuilt: bool) -> BuildGroup:
+        message = self._message
+        return BuildGroup(
+            group=block.group,
+            entrypoint=self._settings.entrypoint,
+            kwargs=self._settings.packed_kwargs,
+            client_kwargs=self._kwargs,
+            render_mode=self._render_mode,
+            env_ids=block.env_ids,
+            first=block.first,
+            options=HostingOptions(
+                message.autoreset_mode,
+                message.exact_types,
+                message.render_with_step,
+                message.drop_unportable_infos,
+                message.compression,
+            ),
+            vectorization_mode=self._settings.vectorization_mode,
+            is_vector=self.is_vector,
+            spare=None if rebuilt else block.spare,
+            rebuilt=rebuilt,
+        )
+
+    async def _lay_out_rows(self) -> None:
+        num_envs, layout = self._message.num_envs, self.layout
+        size = Rows.size_bytes(layout.action_leaves, layout.observation_leaves, num_envs)
+        try:
+            self._memory = SharedBlock.create(size)
+        except MemoryError as error:
+            raise RefusalError(
+                "row_memory", f"shared rows for {num_envs} environments could not be allocated: {error}"
+            ) from error
+        self.rows = Rows(self._memory.buffer, layout.action_leaves, layout.observation_leaves, num_envs)
+        for result in await _in_order([_ask(block.worker, self._rows_command(block)) for block in self.blocks]):
+            if isinstance(result, WorkerLost):
+                raise RefusalError("build", f"a worker died while the session was opened: {result.reason}")
+            if isinstance(result, RowsRefused):
+                raise RefusalError("row_memory", result.reason)
+
+    def _rows_command(self, block: Block) -> AttachRows:
+        assert self._memory is not None
+        block.worker.send_descriptor(self._memory.descriptor)
+        return AttachRows(block.group, self._message.num_envs, self._memory.size)
+
+    @property
+    def can_rebuild(self) -> bool:
+        """Whether there are rows: `open` has come so far, and `release` was not called."""
+        return self._memory is not None
+
+    def rebuild(self, block: Block, callback: Callback) -> None:
+        """Build `block` in its new worker and hand it the rows; `callback` gets the result of building."""
+        block.worker.submit(self._build_command(block, rebuilt=True), callback)
+        block.worker.submit(self._rows_command(block), lambda _result: None)
+
+    def release(self) -> None:
+        """Close all environments and give their memory back; doing so again does nothing."""
+        for block in self.blocks:
+            self._pool.release(block)
+        self.blocks = []
+        if self._memory is not None:
+            self._memory.close()
+            self._memory = None
+            del self.rows  # it holds the mapping; who still refers to us must not
+
+
+def unless_refused(result: Any, first: int, group: int) -> Any:
+    """Return what a worker tells of what it has built.
+
+    Args:
+        result: Of a command that builds, or asks what would be.
+        first: The env index that a death counts against.
+        group: Whose last words to tell then.
+
+    Raises:
+        RefusalError: It could not, or has died of it.
+    """
+    if isinstance(result, WorkerLost):
+        failure = Failure(first, FailureKind.LOST, result.reason, "", result.tail(group))
+        raise RefusalError("build", f"the worker died while building environments: {result.reason}", failure)
+    if isinstance(result, NotBuilt):
+        failure = result.failure
+        if failure.kind is FailureKind.INVALID:  # it was not even tried
+            raise RefusalError("request", failure.message)
+        text = failure.message if failure.type.endswith("MisuseError") else f"{failure.type}: {failure.message}"
+        raise RefusalError("build", f"environment {failure.index} could not be built: {text}", failure)
+    return result
+
+
+def check_equal_spaces(firsts: Sequence[int], described: Sequence[Built]) -> None:
+    """Refuse spaces that differ between blocks; within a block the worker has looked.
+
+    Args:
+        firsts: The first env index of each block.
+        described: What their workers tell.
+
+    Raises:
+        RefusalError: They differ; says which.
+    """
+    for index, other in zip(firsts, described, strict=True):
+        for name in ("observation_space", "action_space"):
+            ours, theirs = getattr(other, name), getattr(described[0], name)
+            # Equal spaces may be described differently: a Text of Gymnasium 1.1 orders its characters by hash.
+            if ours != theirs and build(ours) != build(theirs):
+                raise RefusalError(
+                    "build",
+                    f"the {name.replace('_', ' ')} of environment {index} differs from that of environment 0: "
+                    f"{build(ours)} is not {build(theirs)}; all environments of a batch must have equal spaces",
+                )
+
+
+async def _in_order(coroutines: Iterable[Coroutine[Any, Any, Any]]) -> list[Any]:
+    """Wait for all, then raise the first error in their order: which worker is quicker must not matter."""
+    results = await asyncio.gather(*coroutines, return_exceptions=True)
+    for result in results:
+        if isinstance(result, BaseException):
+            raise result
+    return results
+
+
+async def _ask(worker: WorkerProcess, command: Command) -> Any:
+    future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+
+    def answered(result: Any) -> None:
+        if not future.done():
+            future.set_result(result)
+
+    worker.submit(command, answered)
+    return await future

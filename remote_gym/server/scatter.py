@@ -1,0 +1,225 @@
+"""Server process: requests scattered over the workers of a session, what comes back gathered into answers.
+
+Knows nothing of numbers, streams or leases: what a request's answer is, and when, is told through `on_answer`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from remote_gym.leaves import rows_at
+from remote_gym.messages import Failure, Indices, Request, Reset, Returned, Step, Transition, every
+from remote_gym.pool import NoGroup, Outcomes, WorkerLost
+from remote_gym.server.checks import Dispatch
+from remote_gym.server.losses import Losses
+from remote_gym.server.opening import Opening
+from remote_gym.server.portions import Portion, chunks, portions
+from remote_gym.wire.codec import pack_server
+
+OnAnswer = Callable[[Request, Indices, bytes], None]
+"""Called with a request, the env indices answered and the answer as a serialised message."""
+
+
+@dataclass
+class _Operation:
+    """A request that runs: what has come back, and from how many workers something is still to come."""
+
+    request: Request
+    waiting: int
+    early: bool
+    infos: list[bytes] = field(default_factory=list)
+    values: dict[int, bytes] = field(default_factory=dict)
+    failures: list[Failure] = field(default_factory=list)
+    ready: list[int] = field(default_factory=list)  # env indices to be answered for soon
+    pieces: dict[int, list[bytes]] = field(default_factory=dict)  # leaf number -> compressed rows
+    plain: set[int] = field(default_factory=set)  # leaves that some worker found not worth compressing
+
+    def take_pieces(self, pieces: Mapping[int, list[bytes]]) -> None:
+        """Take in one worker's compressed rows; a leaf without any is to be sent as it is."""
+        for number, packed in pieces.items():
+            self.pieces.setdefault(number, []).extend(packed)
+            if not packed:
+                self.plain.add(number)
+
+    def forget(self) -> None:
+        """Forget what has been answered."""
+        self.ready, self.infos, self.values, self.failures = [], [], {}, []
+        self.pieces, self.plain = {}, set()
+
+
+class Scatter:
+    """The requests of one session.
+
+    Guarantees: every request that `run` takes is answered once for each of its env indices, whatever happens to
+    workers. Relies on: the event loop's thread; no environment is given two requests at once.
+
+    Attributes:
+        running: Requests that wait for workers.
+    """
+
+    def __init__(
+        self,
+        opened: Opening,
+        losses: Losses,
+        reply_early: bool,
+        on_answer: OnAnswer,
+        on_error: Callable[[Exception], None],
+    ) -> None:
+        """Serve the environments that `opened` has built.
+
+        Args:
+            opened: Where they and their rows are.
+            losses: Of their workers.
+            reply_early: Whether the client wants answers for those that are ready before the others.
+            on_answer: Called with each answer.
+            on_error: Called with a bug of ours that keeps a request from being answered.
+        """
+        self.running = 0
+        self._rows = opened.rows
+        self._layout = opened.layout
+        self._blocks = opened.blocks
+        self._firsts = [block.first for block in opened.blocks]
+        self._num_envs = opened.blocks[-1].stop
+        self._losses = losses
+        self._reply_early = reply_early
+        self._on_answer = on_answer
+        self._on_error = on_error
+        self._released = False
+
+    def release(self) -> None:
+        """Answer nobody any more, and let go of the rows."""
+        if not self._released:
+            self._released = True
+            del self._rows
+
+    # Scatter
+
+    def run(self, request: Request, dispatch: Dispatch) -> None:
+        """Send each worker its portion of `request`; the answers come through `on_answer`."""
+        if isinstance(request, Step):
+            self._write_actions(request)
+        asked = portions(self._blocks, self._firsts, request.indices)
+        if self._reply_early and isinstance(request, Step):
+            asked = [chunk for portion in asked for chunk in chunks(portion, portion.block.worker.step_seconds)]
+        operation = _Operation(request, len(asked), self._reply_early and len(asked) > 1)
+        if self._losses.any_untold:
+            asked = self._tell_losses(operation, asked)
+            if not asked:
+                return
+        self.running += 1
+        for portion in asked:
+            block, own, positions = portion
+            self._losses.submit(block, dispatch(block.group, own, positions), partial(self._gather, operation, portion))
+
+    def _write_actions(self, request: Step) -> None:
+        if request.indices is None:
+            for whole, data in zip(self._rows.whole_actions, request.actions, strict=True):
+                whole[:] = data
+            return
+        where, count = rows_at(request.indices), len(request.indices)
+        for leaf, array, data in zip(self._layout.action_leaves, self._rows.actions, request.actions, strict=True):
+            array[where] = np.ndarray((count, *leaf.shape), leaf.dtype, data)
+
+    def _tell_losses(self, operation: _Operation, asked: list[Portion]) -> list[Portion]:
+        """Answer for environments whose loss is not known yet; return the portions of the others."""
+        left, failures = self._losses.told_instead(operation.request, asked)
+        if failures:
+            operation.failures += failures
+            operation.waiting = len(left)
+            if operation.early and left:
+                self._answer_soon(operation, [failure.index for failure in failures])
+            elif not left:
+                self._answer(operation, operation.request.indices)
+        return left
+
+    # Gather
+
+    def _gather(self, operation: _Operation, portion: Portion, result: Any) -> None:
+        """Take in one worker's part; answer when it is the last, or at once where the client wants that."""
+        try:
+            self._take_in(operation, portion, result)
+            self._answer_if_due(operation, portion)
+        except Exception as error:
+            self._on_error(error)  # nobody shall wait for an answer that will never come
+
+    def _take_in(self, operation: _Operation, portion: Portion, result: Any) -> None:
+        block = portion.block
+        if isinstance(result, Outcomes):
+            if result.said:
+                operation.infos.append(result.said)
+            operation.failures += result.failures
+            operation.take_pieces(result.pieces)
+        elif isinstance(result, (NoGroup, WorkerLost)):
+            lost = self._losses.loss_of(block) if isinstance(result, NoGroup) else result
+            operation.failures += self._losses.told_now(operation.request, block, portion.indices, lost)
+        else:
+            operation.values.update(zip(portion.indices, result.values, strict=True))
+            operation.failures += result.failures
+
+    def _answer_if_due(self, operation: _Operation, portion: Portion) -> None:
+        operation.waiting -= 1
+        if operation.waiting == 0:
+            self.running -= 1
+        if self._released:
+            return
+        if operation.early:
+            self._answer_soon(operation, portion.indices)
+        elif operation.waiting == 0:
+            self._answer(operation, operation.request.indices)
+
+    def _answer_soon(self, operation: _Operation, indices: Sequence[int]) -> None:
+        """Answer for `indices`, together with whoever else is ready by the time the loop has read all that has come."""
+        if not operation.ready:
+            asyncio.get_running_loop().call_soon(self._answer_ready, operation)
+        operation.ready += indices
+
+    def _answer_ready(self, operation: _Operation) -> None:
+        if self._released:
+            return
+        try:
+            self._answer(operation, operation.ready)
+        except Exception as error:
+            self._on_error(error)
+        operation.forget()
+
+    def _answer(self, operation: _Operation, indices: Indices) -> None:
+        request = operation.request
+        if isinstance(request, (Step, Reset)):
+            frame = pack_server(self._transition(operation, indices))
+        else:
+            packed = [operation.values.get(index, b"") for index in every(indices, self._num_envs)]
+            frame = pack_server(Returned(request.number, indices, packed, operation.failures))
+        self._on_answer(request, indices, frame)
+
+    def _transition(self, operation: _Operation, indices: Indices) -> Transition:
+        rows, infos = self._rows, operation.infos
+        skipped = [number for number in self._layout.compressed if number not in operation.plain]
+        if skipped:
+            infos = infos + [piece for number in skipped for piece in operation.pieces.get(number, ())]
+        observations: Sequence[Any]
+        scalars: Sequence[Any]
+        if indices is None:
+            observations, scalars = rows.whole_observations, rows.whole_scalars
+            if skipped:
+                observations = [b"" if at in skipped else leaf for at, leaf in enumerate(observations)]
+        else:
+            where = rows_at(indices)
+            observations = [b"" if at in skipped else array[where] for at, array in enumerate(rows.observations)]
+            scalars = [array[where] for array in (rows.rewards, rows.terminations, rows.truncations)]
+        rewards, terminations, truncations = scalars if isinstance(operation.request, Step) else (b"", b"", b"")
+        return Transition(
+            operation.request.number,
+            indices,
+            observations,
+            rewards,
+            terminations,
+            truncations,
+            infos,
+            operation.failures,
+        )
