@@ -1,4 +1,4 @@
-"""No I/O: the one way in which the server says no; `servicer` and `session` tell the peer."""
+"""No I/O: the one way in which the server says no; `carriers.edge` and `session` tell the peer."""
 
 from __future__ import annotations
 

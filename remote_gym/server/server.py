@@ -23,11 +23,12 @@ from typing import Any
 import grpc
 
 from remote_gym.errors import RefusedError, RemoteGymError
+from remote_gym.server.carriers.edge import Edge
+from remote_gym.server.carriers.grpc import Servicer
 from remote_gym.server.health import Health
 from remote_gym.server.listening import Endpoints, Listener, options
 from remote_gym.server.metrics import MetricsServer
 from remote_gym.server.refusals import RefusalError
-from remote_gym.server.servicer import Servicer
 from remote_gym.server.sessions import Sessions, collect
 from remote_gym.server.settings import Settings
 from remote_gym.server.statistics import watch_loop_lag
@@ -94,8 +95,8 @@ class RemoteEnvironmentServer:
 
     async def _start(self, endpoints: Endpoints, probe: bool) -> None:
         self._grpc = grpc.aio.server(options=options())
-        self._servicer = Servicer(self._sessions)
-        self._grpc.add_generic_rpc_handlers((self._servicer.handler(),))
+        self._edge = Edge(self._sessions)
+        self._grpc.add_generic_rpc_handlers((Servicer(self._edge).handler(),))
         self._health = Health()
         self._health.register(self._grpc)
         self._listeners.append(Listener(self._grpc, endpoints.host, endpoints.port, endpoints.pem))
@@ -121,7 +122,7 @@ class RemoteEnvironmentServer:
             await self._sessions.drain(grace_seconds)
             if hasattr(self, "_health"):
                 self._health.end_watches()
-                self._servicer.end_streams()
+                self._edge.end_all()
                 # What ran has been answered, but a large answer may still be on its way.
                 await self._grpc.stop(max(0.0, deadline - self._loop.time()))
         finally:

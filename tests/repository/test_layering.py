@@ -63,7 +63,8 @@ ONLY_IN = {
     "msgpack": {"values", "ipc/link.py"},
     "grpc": {
         "credentials",
-        "server",
+        "server/server.py",
+        "server/carriers/grpc.py",
         "client/carriers/channel.py",
         "client/carriers/describe.py",
         "client/session/stream.py",
@@ -184,6 +185,8 @@ def test_that_check_finds_it_too(source: str) -> None:
         ("errors.py", "import numpy"),
         ("client/vector.py", "import remote_gym"),
         ("client/vector.py", "import grpc"),
+        ("server/session.py", "import grpc"),
+        ("server/carriers/edge.py", "import grpc"),
         ("client/vector.py", "from remote_gym.pool.pool import Pool"),
         ("pool/pool.py", "import remote_gym.worker.main"),
         ("worker/main.py", "from remote_gym.pool import pool"),

@@ -24,7 +24,7 @@ from helpers import HOSTILE, wait_until
 from remote_gym import RefusedError, RemoteVectorEnv, values
 from remote_gym.messages import Open, Opened, Reset, Step
 from remote_gym.server import listening
-from remote_gym.server.servicer import UNREAD_BYTES
+from remote_gym.server.carriers.outlet import UNREAD_BYTES
 from remote_gym.wire.codec import PROTOCOL_MAX, PROTOCOL_MIN, SESSION_METHOD, pack_client, read_server
 
 ServeFactory = Callable[..., ServeProcess]
@@ -126,7 +126,7 @@ def test_of_a_client_that_never_reads_no_more_is_read(serve: ServerFactory) -> N
             held = 0
             for _ in range(5):
                 beside, longest = steps_per_second(envs, 0.5)
-                held = max(held, *(outlet._unread_bytes for outlet in server._servicer._outlets))
+                held = max(held, *(outlet._unread_bytes for outlet in server._edge._outlets))
             print(f"{alone:.0f} steps/s alone, {beside:.0f} beside it, longest {longest:.3f} s; {held=}")
             # What is stored, what is being written, and the answer that was running when reading stopped.
             assert held < UNREAD_BYTES + 3 * num_envs * pixels + 100_000

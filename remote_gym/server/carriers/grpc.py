@@ -1,0 +1,72 @@
+"""Server process: sessions that come as gRPC calls, one stream each; and Describe."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import grpc
+
+from remote_gym import failpoints
+from remote_gym.errors import ProtocolError
+from remote_gym.server.carriers.edge import Edge
+from remote_gym.server.refusals import RefusalError
+from remote_gym.texts import shortened
+from remote_gym.wire.codec import DESCRIBE_METHOD, SESSION_METHOD, pack_description
+
+Context = Any
+"""grpc.aio.ServicerContext; its methods are not typed by the library."""
+
+
+class Stream:
+    """A `Carrier`: one gRPC call."""
+
+    def __init__(self, context: Context) -> None:
+        """Carry over the call of `context`."""
+        self._context = context
+
+    async def read(self) -> bytes | None:
+        """Return the next message; None: the client has closed its side."""
+        data = await self._context.read()
+        return None if data is grpc.aio.EOF else data
+
+    async def write(self, message: bytes) -> None:
+        """Write one message."""
+        await self._context.write(message)
+
+
+class Servicer:
+    """The handlers of the service `remote_gym.v1.RemoteGym`."""
+
+    def __init__(self, edge: Edge) -> None:
+        """Hand every stream to `edge`."""
+        self._edge = edge
+
+    def handler(self) -> grpc.GenericRpcHandler:
+        """Return what a gRPC server registers. Messages pass as bytes: `wire` reads and writes them."""
+        service, session = SESSION_METHOD[1:].split("/")
+        return grpc.method_handlers_generic_handler(
+            service,
+            {
+                session: grpc.stream_stream_rpc_method_handler(self.session),
+                DESCRIBE_METHOD.rpartition("/")[2]: grpc.unary_unary_rpc_method_handler(self.describe),
+            },
+        )
+
+    async def describe(self, _request: bytes, _context: Context) -> bytes:
+        """Answer Describe."""
+        return pack_description(self._edge.sessions.describe())
+
+    async def session(self, _requests: Any, context: Context) -> None:
+        """Carry a session over one stream, until either side ends it."""
+        failpoints.hit("server.stream.begun")
+        if (error := await self._edge.carry(Stream(context))) is not None:
+            await context.abort(status_of(error), shortened(str(error)))
+
+
+def status_of(error: BaseException) -> grpc.StatusCode:
+    """Return the status that tells a client of `error`, which ended its stream."""
+    if isinstance(error, ProtocolError):
+        return grpc.StatusCode.INVALID_ARGUMENT
+    if isinstance(error, RefusalError):
+        return grpc.StatusCode.RESOURCE_EXHAUSTED
+    return grpc.StatusCode.INTERNAL

@@ -1,0 +1,208 @@
+"""What is the same for every carrier, with one that is a list of messages: no gRPC, no workers."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import Any
+
+import pytest
+
+from remote_gym.errors import ProtocolError
+from remote_gym.messages import Attach, Bundle, Closed, Fragment, Lost, Open, Refused, Render
+from remote_gym.server.carriers import edge
+from remote_gym.server.carriers.edge import Edge, Incoming
+from remote_gym.server.holdings import LIMIT, Holdings
+from remote_gym.server.refusals import RefusalError
+from remote_gym.server.statistics import Counters
+from remote_gym.wire.codec import pack_client, pack_server, read_server
+
+OPEN = pack_client(Open(1, 1, b"n" * 16, 1))
+ATTACH = pack_client(Attach(b"s", b"t", b"e", 1))
+
+
+class Carrier:
+    """Brings what it is given, then waits for ever or, if told so, ends."""
+
+    def __init__(self, *messages: bytes, ends: bool = True) -> None:
+        self._messages = list(messages)
+        self._ends = ends
+        self.written: list[Any] = []
+
+    async def read(self) -> bytes | None:
+        if self._messages:
+            return self._messages.pop(0)
+        if not self._ends:
+            await asyncio.Event().wait()
+        return None
+
+    async def write(self, message: bytes) -> None:
+        said = read_server(message)
+        self.written += map(read_server, said.messages) if isinstance(said, Bundle) else [said]
+
+
+class Session:
+    """Remembers what comes; request 66 is a bug."""
+
+    opened = Lost("stands for Opened")
+
+    def __init__(self) -> None:
+        self.received: list[Any] = []
+        self.detached: list[Any] = []
+
+    def receive(self, message: Any, outlet: Any) -> None:
+        if message.number == 66:
+            raise RuntimeError("a bug of ours")
+        self.received.append(message)
+        outlet.send(pack_server(Closed()))
+
+    def detach(self, outlet: Any) -> None:
+        self.detached.append(outlet)
+
+    def stored_bytes(self) -> int:
+        return 0
+
+
+class Sessions:
+    """One session for all, or what is raised instead."""
+
+    def __init__(self) -> None:
+        self.counters = Counters()
+        self.holdings = Holdings(1_000)
+        self.session = Session()
+        self.instead: Any = None
+
+    async def open(self, _message: Open, _outlet: Any) -> Session:
+        if self.instead is not None:
+            raise self.instead
+        return self.session
+
+    def attach(self, _message: Attach, _outlet: Any) -> Any:
+        return self.session if self.instead is None else self.instead
+
+
+@pytest.fixture
+def sessions() -> Any:
+    return Sessions()
+
+
+def carried(sessions: Any, carrier: Carrier) -> BaseException | None:
+    async def main() -> BaseException | None:
+        return await asyncio.wait_for(Edge(sessions).carry(carrier), 5.0)
+
+    return asyncio.run(main())
+
+
+def test_the_first_message_opens_the_others_are_requests_and_the_end_detaches(sessions: Any) -> None:
+    carrier = Carrier(OPEN, pack_client(Render(1)), pack_client(Render(2)))
+    assert carried(sessions, carrier) is None
+    assert [message.number for message in sessions.session.received] == [1, 2]
+    assert len(sessions.session.detached) == 1
+    assert carrier.written[0] == Session.opened
+    assert sessions.counters.received_bytes == len(OPEN) + 2 * len(pack_client(Render(1)))
+
+
+def test_attaching_says_nothing_of_its_own(sessions: Any) -> None:
+    carrier = Carrier(ATTACH, pack_client(Render(1)))
+    assert carried(sessions, carrier) is None
+    assert carrier.written == [Closed()]
+
+
+def test_a_refused_opening_is_told_and_counted(sessions: Any) -> None:
+    sessions.instead = RefusalError("max_envs", "no room")
+    carrier = Carrier(OPEN, pack_client(Render(1)))
+    assert carried(sessions, carrier) is None
+    assert carrier.written == [Refused(0, "max_envs", "no room")]
+    assert sessions.counters.refusals["max_envs"] == 1
+    assert sessions.session.received == []
+
+
+def test_a_session_that_is_not_there_is_told(sessions: Any) -> None:
+    sessions.instead = Lost("EXPIRED", "")
+    carrier = Carrier(ATTACH)
+    assert carried(sessions, carrier) is None
+    assert carrier.written == [Lost("EXPIRED", "")]
+    assert sessions.session.detached == []
+
+
+def test_who_says_nothing_is_told_nothing(sessions: Any) -> None:
+    carrier = Carrier()
+    assert carried(sessions, carrier) is None
+    assert carrier.written == []
+
+
+@pytest.mark.parametrize("first", [b"\xff\xff", pack_client(Render(1))])
+def test_what_is_no_beginning_ends_the_carrier(sessions: Any, first: bytes) -> None:
+    assert isinstance(carried(sessions, Carrier(first, ends=False)), ProtocolError)
+
+
+def test_what_is_no_message_ends_the_carrier_and_detaches(sessions: Any) -> None:
+    assert isinstance(carried(sessions, Carrier(OPEN, b"\xff\xff", ends=False)), ProtocolError)
+    assert len(sessions.session.detached) == 1
+
+
+def test_a_bug_of_ours_is_logged_told_and_detaches(sessions: Any, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.ERROR, "remote_gym.server")
+    assert isinstance(carried(sessions, Carrier(OPEN, pack_client(Render(66)), ends=False)), RuntimeError)
+    assert "a bug of ours" in caplog.text
+    assert len(sessions.session.detached) == 1
+
+
+def test_a_carrier_that_breaks_while_it_is_written_detaches(sessions: Any) -> None:
+    class Breaking(Carrier):
+        async def write(self, message: bytes) -> None:
+            raise ConnectionError("gone")
+
+    assert carried(sessions, Breaking(OPEN, ends=False)) is None
+    assert len(sessions.session.detached) == 1
+
+
+def test_ending_all_ends_those_that_still_could_read(sessions: Any) -> None:
+    async def main() -> None:
+        whole = Edge(sessions)
+        carriers = [Carrier(OPEN, ends=False), Carrier(ATTACH, ends=False)]
+        tasks = [asyncio.ensure_future(whole.carry(carrier)) for carrier in carriers]
+        for _ in range(5):
+            await asyncio.sleep(0)
+        assert not any(task.done() for task in tasks)
+        whole.end_all()
+        assert await asyncio.wait_for(asyncio.gather(*tasks), 5.0) == [None, None]
+
+    asyncio.run(main())
+
+
+def piece(data: bytes, last: bool, total: int) -> bytes:
+    return pack_client(Fragment(data, last, total))
+
+
+def test_an_unfinished_message_is_accounted_for_until_it_is_whole() -> None:
+    holdings = Holdings(1_000)
+    incoming = Incoming(holdings, Counters())
+    whole = pack_client(Render(1, range(50)))
+    assert incoming.feed(piece(whole[:20], False, len(whole))) is None
+    assert incoming.unfinished
+    assert holdings.bytes["fragments"] == 20
+    assert incoming.feed(piece(whole[20:], True, len(whole))) == Render(1, list(range(50)))
+    assert not incoming.unfinished
+    assert holdings.bytes["fragments"] == 0
+
+
+def test_more_unfinished_messages_than_there_is_room_for_are_refused_and_given_back() -> None:
+    holdings, counters = Holdings(1_000), Counters()
+    first, second = Incoming(holdings, counters), Incoming(holdings, counters)
+    first.feed(piece(bytes(900), False, 5_000))
+    with pytest.raises(RefusalError) as caught:
+        second.feed(piece(bytes(900), False, 5_000))
+    assert caught.value.limit == LIMIT
+    assert counters.refusals[LIMIT] == 1
+    for incoming in (first, second):
+        incoming.close()
+        incoming.close()
+    assert holdings.bytes["fragments"] == 0
+
+
+def test_the_rest_of_a_message_must_come_in_time(sessions: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(edge, "FRAGMENT_SECONDS", 0.05)
+    error = carried(sessions, Carrier(OPEN, piece(b"\x08", False, 50), ends=False))
+    assert "did not come within 0.05 s" in str(error)
+    assert sessions.holdings.bytes["fragments"] == 0

@@ -1,0 +1,66 @@
+"""What is gRPC's own at the edge: the end of a stream, and which status tells of which error."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import grpc
+import pytest
+
+from remote_gym.errors import ProtocolError
+from remote_gym.server.carriers.grpc import Servicer, Stream, status_of
+from remote_gym.server.refusals import RefusalError
+
+
+class Context:
+    """A call that brings one message."""
+
+    def __init__(self) -> None:
+        self.coming: list[Any] = [b"message", grpc.aio.EOF]
+        self.written: list[bytes] = []
+        self.aborted: tuple[Any, str] | None = None
+
+    async def read(self) -> Any:
+        return self.coming.pop(0)
+
+    async def write(self, message: bytes) -> None:
+        self.written.append(message)
+
+    async def abort(self, status: Any, text: str) -> None:
+        self.aborted = (status, text)
+
+
+def test_a_stream_is_a_carrier() -> None:
+    async def main() -> None:
+        context = Context()
+        stream = Stream(context)
+        assert [await stream.read(), await stream.read()] == [b"message", None]
+        await stream.write(b"answer")
+        assert context.written == [b"answer"]
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize(
+    ("error", "status"),
+    [
+        (ProtocolError("x"), grpc.StatusCode.INVALID_ARGUMENT),
+        (RefusalError("limit", "x"), grpc.StatusCode.RESOURCE_EXHAUSTED),
+        (RuntimeError("x"), grpc.StatusCode.INTERNAL),
+    ],
+)
+def test_an_error_ends_the_call_with_its_status(error: Exception, status: grpc.StatusCode) -> None:
+    assert status_of(error) is status
+
+    class Edge:
+        async def carry(self, _carrier: Any) -> Exception:
+            return error
+
+    async def main() -> None:
+        context, edge = Context(), Edge()
+        servicer: Any = Servicer(edge)  # type: ignore[arg-type]
+        await servicer.session(None, context)
+        assert context.aborted == (status, "x")
+
+    asyncio.run(main())
