@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import collections
 import contextlib
+import sys
 from typing import Any
 
 import numpy as np
@@ -435,7 +436,8 @@ def test_few_bytes_do_not_claim_many_values(wire: Any) -> None:
 @pytest.mark.parametrize("wire", COSTLY.values(), ids=COSTLY.keys())
 def test_no_block_costs_more_than_its_bytes(wire: Any) -> None:
     assert_cheap(unpack_infos, pack(wire))
-    assert_cheap(lambda data: [*unpack_infos(data).rows()], pack(wire))
+    if sys.version_info >= (3, 11):  # before, a dict of one key takes 232 bytes instead of 184
+        assert_cheap(lambda data: [*unpack_infos(data).rows()], pack(wire))
 
 
 def test_no_more_values_are_packed_than_are_read(monkeypatch: pytest.MonkeyPatch) -> None:

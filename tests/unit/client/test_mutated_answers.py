@@ -214,6 +214,7 @@ OPEN = Open(1, 1, b"n" * 16, NUM_ENVS)
 
 def test_mutated_answers_over_the_network(malicious: MaliciousServer) -> None:
     random_ = random.Random(3)
+    threads_before = threading.active_count()
     for _ in range(150):
         malicious.reset()
         kind = random_.choice([Open, Reset, Step, Call])
@@ -239,4 +240,4 @@ def test_mutated_answers_over_the_network(malicious: MaliciousServer) -> None:
             pass
         finally:
             envs.close()
-    assert threading.active_count() < 60
+    assert threading.active_count() < threads_before + 60
