@@ -28,9 +28,11 @@ from remote_gym.ipc.commands import (
 from remote_gym.ipc.memory import SharedBlock
 from remote_gym.ipc.progress import NO_GROUP
 from remote_gym.ipc.rows import Rows
-from remote_gym.pool.pool import Block, NoRoomError, OnDied, OnLost, Pool, Timeouts
+from remote_gym.pool.block import Block, OnDied, OnLost
+from remote_gym.pool.exits import WorkerLost
+from remote_gym.pool.pool import NoRoomError, Pool, Timeouts
 from remote_gym.pool.reserve import check_descriptors, connection_limit
-from remote_gym.pool.worker_process import Callback, WorkerLost, WorkerProcess
+from remote_gym.pool.worker_process import Callback, WorkerProcess
 
 __all__ = [
     "NO_GROUP",

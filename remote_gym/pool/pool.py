@@ -10,16 +10,17 @@ import contextlib
 import itertools
 import logging
 import time
-from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 from remote_gym import failpoints
 from remote_gym.ipc.commands import CloseGroup
-from remote_gym.ipc.progress import NO_GROUP
+from remote_gym.pool.block import Block, OnDied, OnLost
+from remote_gym.pool.exits import WorkerLost
 from remote_gym.pool.placement import EnvIds, room_for, shares
 from remote_gym.pool.reserve import Ballast
-from remote_gym.pool.worker_process import WorkerLost, WorkerProcess
+from remote_gym.pool.restarts import RESTART_WAITS_SECONDS, BackOff, Budget, guilty_group
+from remote_gym.pool.worker_process import WorkerProcess
 
 logger = logging.getLogger("remote_gym.pool")
 
@@ -44,50 +45,8 @@ class Timeouts:
         }
 
 
-OnLost = Callable[["Block", WorkerLost, bool], None]
-OnDied = Callable[["Block", WorkerLost], None]
-
-MAX_BACK_OFF_SECONDS = 10.0
-FIRST_BACK_OFF_SECONDS = 0.1
-"""Waits before a worker is started again that has died before it ever had a result; doubled each time."""
-
-RESTART_WAITS_SECONDS = (0.1, 0.2, 0.4, 0.8, 1.0, 1.0, 1.0)
-"""Between the attempts to replace a worker while descriptors or memory are short."""
-
 Recipe = tuple[bytes, "str | None"]
 """Packed entrypoint_kwargs and render mode: two sessions with equal recipes get equal environments."""
-
-
-@dataclass
-class Block:
-    """Consecutive environments of one session in one worker.
-
-    Attributes:
-        worker: Replaced when it dies.
-        first: The first env index.
-        env_ids: Ids in the pool, by env index from `first` on.
-        on_lost: Called with (block, why, rebuild) when a new worker is there, after the callbacks of the commands that
-            died with the old one. `rebuild` is False when the restart budget is used up.
-        on_died: Called with (block, why) at once, after the callbacks of the commands that died with the worker.
-        spare: The group in the same worker whose environment was built by `probe` and is to be used as the first.
-        deaths: When its worker died of it, on the monotonic clock, as far back as the restart budget looks.
-        given_up: Whether it has used up its restart budget: it is not built again.
-    """
-
-    worker: WorkerProcess
-    group: int
-    first: int
-    env_ids: list[int]
-    on_lost: OnLost
-    on_died: OnDied = lambda _block, _lost: None
-    spare: int | None = None
-    deaths: deque[float] = field(default_factory=deque)
-    given_up: bool = False
-
-    @property
-    def stop(self) -> int:
-        """The env index after the last."""
-        return self.first + len(self.env_ids)
 
 
 class NoRoomError(Exception):
@@ -107,7 +66,8 @@ class Pool:
     ) -> None:
         """Prepare; `start` starts the workers."""
         self._max_workers = max_workers
-        self._restart_budget = restart_budget
+        self._budget = Budget(restart_budget)
+        self._back_off = BackOff()
         self._ballast = Ballast()  # for workers in place of dead ones
         self.restarts = 0  # workers replaced since the start
         self._spare: tuple[Recipe, Block] | None = None
@@ -126,7 +86,6 @@ class Pool:
         self._watch_task: asyncio.Task[None] | None = None
         self._stopping = False
         self._stop_begun = asyncio.Event()
-        self._failures: dict[str, int] = {}  # worker name -> deaths in a row before any result
 
     async def start(self) -> None:
         """Start all workers, in parallel, and the watch over their deadlines.
@@ -304,13 +263,16 @@ class Pool:
 
     async def _replace(self, worker: WorkerProcess, lost: WorkerLost) -> None:
         """Start a new worker in place of `worker` and tell the owners of its blocks."""
-        await self._back_off(worker)
+        if delay := self._back_off.after_death(worker.name, worker.has_answered):
+            logger.warning("%s died while it started; the next one starts in %.1f s", worker.name, delay)
+            await self._wait_or_stop(delay)
         if self._stopping:
             return
         blocks = self._hosted_by(worker)
-        guilty = self._guilty(blocks, lost)
+        guilty = guilty_group([block.group for block in blocks], lost.group)
         if guilty is not None:
-            guilty.given_up = not self._within_budget(guilty)
+            block = self._blocks[guilty]
+            block.given_up = not self._budget.forgives(block.deaths, time.monotonic())
         try:
             new = await self._start_again(worker.name)
         except (OSError, MemoryError) as error:
@@ -335,21 +297,11 @@ class Pool:
         """Return the blocks of `worker` that are still built again."""
         return [block for group in worker.groups if not (block := self._blocks[group]).given_up]
 
-    @staticmethod
-    def _guilty(blocks: list[Block], lost: WorkerLost) -> Block | None:
-        """Return the block that a death counts against: whose command ran or, if none ran, the only one there is."""
-        if lost.group == NO_GROUP:
-            return blocks[0] if len(blocks) == 1 else None
-        return next((block for block in blocks if block.group == lost.group), None)
-
-    async def _back_off(self, worker: WorkerProcess) -> None:
-        """Wait if `worker` and those before it died without ever having had a result, as when building kills them."""
-        failures = self._failures[worker.name] = 0 if worker.has_answered else self._failures.get(worker.name, 0) + 1
-        if failures:
-            delay = min(MAX_BACK_OFF_SECONDS, FIRST_BACK_OFF_SECONDS * 2 ** (failures - 1))
-            logger.warning("%s died while it started; the next one starts in %.1f s", worker.name, delay)
-            with contextlib.suppress(asyncio.TimeoutError):
-                await asyncio.wait_for(self._stop_begun.wait(), delay)
+    async def _wait_or_stop(self, seconds: float) -> bool:
+        """Wait, but no longer than until the pool stops; return whether it does."""
+        with contextlib.suppress(asyncio.TimeoutError):
+            await asyncio.wait_for(self._stop_begun.wait(), seconds)
+        return self._stopping
 
     async def _start_again(self, name: str) -> WorkerProcess:
         """Start a worker in place of a lost one; what is short now may be there in a moment.
@@ -363,21 +315,9 @@ class Pool:
                     return await self._new_worker(name)
             except (OSError, MemoryError) as error:
                 logger.warning("no new %s could be started, trying again: %s", name, error)
-            with contextlib.suppress(asyncio.TimeoutError):
-                await asyncio.wait_for(self._stop_begun.wait(), wait)
+            if await self._wait_or_stop(wait):
                 break
         return await self._new_worker(name)
-
-    def _within_budget(self, block: Block) -> bool:
-        if self._restart_budget is None:
-            return True
-        count, seconds = self._restart_budget
-        now = time.monotonic()
-        deaths = block.deaths
-        deaths.append(now)
-        while deaths[0] < now - seconds:
-            deaths.popleft()
-        return len(deaths) <= count
 
     def _spawn(self, coroutine: Coroutine[object, object, None]) -> asyncio.Task[None]:
         task = asyncio.ensure_future(coroutine)

@@ -9,60 +9,30 @@ import asyncio
 import contextlib
 import logging
 import os
-import re
 import signal
 import socket
 import sys
 import time
 import weakref
 from collections import deque
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable
 from typing import Any
 
 from remote_gym.ipc.commands import RESULTS, Command, Result, Start
 from remote_gym.ipc.link import RECEIVE_BYTES, Decoder, encode
 from remote_gym.ipc.memory import SharedBlock
-from remote_gym.ipc.progress import NO_ENV_ID, NO_GROUP, SIZE_BYTES, Board
-from remote_gym.texts import printable
+from remote_gym.ipc.progress import NO_ENV_ID, SIZE_BYTES, Board
+from remote_gym.pool.descriptors import DescriptorSender
+from remote_gym.pool.exits import WorkerLost, describe_exit
+from remote_gym.pool.output import WorkerOutput
 
-logger = logging.getLogger("remote_gym.worker")
-output_logger = logging.getLogger("remote_gym.env")
-
-TAIL_LINES = 30
-"""Lines of a session's output in one worker, kept for the error that reports its death."""
-
-TAIL_CHARACTERS = 2_000
-"""Of each of those lines."""
-
-MINGLING_SECONDS = 1.0
-"""How long after another session's environments have left a worker what it prints unlabelled may still be theirs."""
-
-MAX_LINE_BYTES = 65_536
-"""A longer line is cut: an environment that never ends its line must not fill our memory."""
-
-_LABEL = re.compile("\x1eenv ([0-9]{1,19}) of ([0-9]{1,19})\x1f")
-"""What a worker puts before the lines of its environments: env_id and group."""
+logger = logging.getLogger("remote_gym.pool")
 
 EXIT_GRACE_SECONDS = 2.0
 """How long environments may take to close before their worker is killed."""
 
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS")
 """Set to 1 for workers unless the owner has set them: many workers share the cores already."""
-
-
-@dataclass(frozen=True)
-class WorkerLost:
-    """Why a command has no result: the worker is gone."""
-
-    reason: str  # "killed by SIGKILL", "exit code 3", "hung in step"
-    env_id: int  # whose turn it was; the last one's if it was idle
-    group: int = NO_GROUP  # whose command ran; NO_GROUP if none did
-    tails: Mapping[int, str] = field(default_factory=dict)  # group -> the last lines of its own environments
-
-    def tail(self, group: int) -> str:
-        """Return the last lines that environments of `group` wrote, and nobody else."""
-        return self.tails.get(group, "")
 
 
 _running: weakref.WeakSet[WorkerProcess] = weakref.WeakSet()
@@ -91,7 +61,6 @@ class WorkerProcess:
     def __init__(self, name: str, on_exit: Callable[[WorkerProcess, WorkerLost], None]) -> None:
         """Prepare; `start` starts the process. `on_exit` is called once, after all callbacks."""
         self.name = name
-        self.groups: set[int] = set()
         self.num_envs = 0
         self.pid = 0
         self.lost: WorkerLost | None = None
@@ -101,10 +70,7 @@ class WorkerProcess:
         self._waiting: deque[tuple[Command, Callback]] = deque()
         self._in_flight: list[Callback] = [lambda _started: None]  # the answer to the start message comes first
         self._decoder = Decoder(RESULTS)
-        self._unsent_descriptors: deque[int] = deque()
-        self._unfinished_line = b""
-        self._tails: dict[int, deque[str]] = {}  # by group
-        self._mingled_until = 0.0  # on the monotonic clock: until then unlabelled output may be of who has left
+        self._output = WorkerOutput(name, self._turn)
         self._hung: str | None = None
         self._has_started = False
         self._watched = ((0, 0), 0.0)  # progress when last seen to move, seconds it has stood still
@@ -121,8 +87,8 @@ class WorkerProcess:
             commands, child_commands = socket.socketpair()
             on_failure.callback(commands.close)
             childs.callback(child_commands.close)
-            self._descriptors, child_descriptors = socket.socketpair()
-            on_failure.callback(self._descriptors.close)
+            descriptors, child_descriptors = socket.socketpair()
+            on_failure.callback(descriptors.close)
             childs.callback(child_descriptors.close)
             child_guard, self._guard = os.pipe()
             on_failure.callback(os.close, self._guard)
@@ -134,7 +100,7 @@ class WorkerProcess:
             loop = asyncio.get_running_loop()
             self._exited, self._output_ended = loop.create_future(), loop.create_future()
             self._process, _ = await loop.subprocess_exec(
-                lambda: _Watcher(self._exited, self._output_ended, self._log_output),
+                lambda: _Watcher(self._exited, self._output_ended, self._output.feed),
                 sys.executable, "-m", "remote_gym.worker.main", *map(str, inherited),
                 stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,
                 pass_fds=inherited, start_new_session=True, env=environment,
@@ -144,7 +110,7 @@ class WorkerProcess:
         self.pid = self._process.get_pid()
         self._block = block
         commands.setblocking(False)
-        self._descriptors.setblocking(False)
+        self._descriptors = DescriptorSender(self.name, descriptors, self.kill)
         self._transport, _ = await asyncio.get_running_loop().create_connection(lambda: _Receiver(self), sock=commands)
         self._transport.write(encode([Start(sys.path, changed)]))
         self._exit_task = asyncio.create_task(self._wait_for_exit())
@@ -159,17 +125,20 @@ class WorkerProcess:
         if not self._in_flight and not self.stopping:
             self._send_round()
 
+    @property
+    def groups(self) -> set[int]:
+        """Who lives here."""
+        return self._output.groups
+
     def enter(self, group: int, num_envs: int) -> None:
         """Take note that `num_envs` environments of `group` live here from now on."""
-        self.groups.add(group)
+        self._output.enter(group)
         self.num_envs += num_envs
 
     def leave(self, group: int, num_envs: int) -> None:
         """Take note that they do no longer; what they printed is forgotten."""
-        self.groups.discard(group)
+        self._output.leave(group)
         self.num_envs -= num_envs
-        self._tails.pop(group, None)
-        self._mingled_until = time.monotonic() + MINGLING_SECONDS
 
     @property
     def step_seconds(self) -> float:
@@ -177,46 +146,12 @@ class WorkerProcess:
         return 0.0 if self.lost is not None else self._board.step_seconds
 
     def send_descriptor(self, descriptor: int) -> None:
-        """Hand over a file descriptor for a command that is submitted next; the caller may close its own at once.
+        """Hand over a file descriptor for a command that is submitted next; never blocks.
 
-        Never blocks: the socket holds a few hundred descriptors, and a busy worker takes none out. What does not fit
-        follows in order, and the worker waits for it.
+        The caller may close its own at once.
         """
-        if self.lost is not None:
-            return
-        try:
-            if not self._unsent_descriptors:
-                socket.send_fds(self._descriptors, [b"\0"], [descriptor])
-                return
-        except OSError:
-            pass  # full, or worse: that is found out again below
-        try:
-            self._unsent_descriptors.append(os.dup(descriptor))
-        except OSError as error:
-            logger.error("%s is killed: a descriptor could not be handed over: %s", self.name, error)
-            self.kill()  # it would wait for the descriptor for ever
-        self._send_descriptors()
-
-    def _send_descriptors(self) -> None:
-        loop, sock, unsent = asyncio.get_running_loop(), self._descriptors, self._unsent_descriptors
-        try:
-            while unsent:
-                socket.send_fds(sock, [b"\0"], [unsent[0]])
-                os.close(unsent.popleft())
-        except BlockingIOError:
-            loop.add_writer(sock, self._send_descriptors)
-            return
-        except OSError as error:
-            if not isinstance(error, ConnectionError):  # which says that it has just died
-                logger.error("%s is killed: a descriptor could not be handed over: %s", self.name, error)
-            self.kill()  # it would wait for the descriptor for ever
-        loop.remove_writer(sock)
-
-    def _close_descriptors(self) -> None:
-        asyncio.get_running_loop().remove_writer(self._descriptors)
-        self._descriptors.close()
-        while self._unsent_descriptors:
-            os.close(self._unsent_descriptors.popleft())
+        if self.lost is None:
+            self._descriptors.send(descriptor)
 
     def _send_round(self) -> None:
         commands, callbacks = zip(*self._waiting, strict=True)
@@ -302,20 +237,18 @@ class WorkerProcess:
         self._gone(code)
         await asyncio.wait([self._output_ended], timeout=1.0)
         self._process.close()
-        if self._unfinished_line:
-            self._log_line(self._unfinished_line)
+        self._output.end()
         logger.debug("%s: exit handled in %.1f ms", self.name, 1e3 * (time.monotonic() - died))
 
     def _gone(self, code: int) -> None:
         _, env_id, _ = self._board.read()
         group = self._board.group
         for line in self._board.report().splitlines():
-            self._note("worker", group, line)
+            self._output.note("worker", group, line)
         self._board.close()
-        tails = {group: "\n".join(lines) for group, lines in self._tails.items()}
-        self.lost = lost = WorkerLost(self._hung or describe_exit(code), env_id, group, tails)
+        self.lost = lost = WorkerLost(self._hung or describe_exit(code), env_id, group, self._output.tails())
         self._transport.abort()
-        self._close_descriptors()
+        self._descriptors.close()
         _running.discard(self)
         os.close(self._guard)
         self._block.close()
@@ -325,41 +258,11 @@ class WorkerProcess:
             self._call(callback, lost)
         self._on_exit(self, lost)
 
-    def _log_output(self, data: bytes) -> None:
-        """Log every line the worker prints, whatever its length."""
-        *lines, self._unfinished_line = (self._unfinished_line + data).split(b"\n")
-        if len(self._unfinished_line) > MAX_LINE_BYTES:
-            lines.append(self._unfinished_line)
-            self._unfinished_line = b""
-        for line in lines:
-            self._log_line(line)
-
-    def _log_line(self, raw: bytes) -> None:
-        text = raw.decode("utf-8", "backslashreplace")
-        label, group = "worker", self._only_group()
-        if labelled := _LABEL.match(text):
-            env_id, group, text = int(labelled[1]), int(labelled[2]), text[labelled.end() :]
-            label = f"env {env_id}"
-        elif self.lost is None and (env_id := self._board.read()[1]) != NO_ENV_ID:
-            label = f"env {env_id}"
-        self._note(label, group, text)
-
-    def _only_group(self) -> int:
-        """Return whose output without a label must be; `NO_GROUP` if it may be of several.
-
-        A hung worker has been silent for long: what it writes now is the stack of the command that hangs.
-        """
-        if self._hung is not None and self.lost is None:
-            return self._board.group
-        alone = len(self.groups) == 1 and time.monotonic() > self._mingled_until
-        return next(iter(self.groups)) if alone else NO_GROUP
-
-    def _note(self, label: str, group: int, line: str) -> None:
-        """Log a line, and keep it for the owner of `group`."""
-        line = printable(line, MAX_LINE_BYTES)  # nothing an environment prints can forge a line of the log
-        if group in self.groups:
-            self._tails.setdefault(group, deque(maxlen=TAIL_LINES)).append(line[:TAIL_CHARACTERS])
-        output_logger.info("%s, %s: %s", self.name, label, line)
+    def _turn(self) -> tuple[int, int | None]:
+        """Return whose turn it is, an env_id or `NO_ENV_ID`, and the group whose command hangs, or None."""
+        if self.lost is not None:
+            return NO_ENV_ID, None
+        return self._board.read()[1], None if self._hung is None else self._board.group
 
     def __repr__(self) -> str:
         """Return name, process, load and state for an operator."""
@@ -409,17 +312,6 @@ class _Receiver(asyncio.BufferedProtocol):
 
     def eof_received(self) -> bool:
         return True  # keep our half open until the exit has been handled
-
-
-def describe_exit(code: int) -> str:
-    """Return an exit code of `subprocess` in words."""
-    if code >= 0:
-        return f"exit code {code}"
-    try:
-        name = signal.Signals(-code).name
-    except ValueError:
-        name = f"signal {-code}"
-    return f"killed by {name}" + (" (out of memory?)" if -code == signal.SIGKILL else "")
 
 
 def _worker_environment() -> tuple[dict[str, str], dict[str, str | None]]:

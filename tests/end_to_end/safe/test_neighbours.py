@@ -22,7 +22,8 @@ from remote_gym import EnvironmentLost, EnvironmentRaised, RefusedError, RemoteE
 from remote_gym.failures import FailureKind
 from remote_gym.ipc.commands import CloseGroup, NotBuilt, Started
 from remote_gym.ipc.link import encode
-from remote_gym.pool.worker_process import WorkerLost, WorkerProcess
+from remote_gym.pool.exits import WorkerLost
+from remote_gym.pool.worker_process import WorkerProcess
 from remote_gym.worker.results import failure, failure_of
 
 ODD = """

@@ -26,7 +26,8 @@ from remote_gym import (
 )
 from remote_gym.ipc.commands import CloseGroup, Start
 from remote_gym.pool import worker_process
-from remote_gym.pool.worker_process import WorkerLost, WorkerProcess, describe_exit
+from remote_gym.pool.exits import WorkerLost
+from remote_gym.pool.worker_process import WorkerProcess
 
 HANG_SECONDS = 0.4
 
@@ -227,15 +228,3 @@ def test_every_callback_is_called_once_when_the_worker_dies() -> None:
     assert len(answers) == 4
     assert all(isinstance(answer, WorkerLost) and "SIGKILL" in answer.reason for answer in answers)
     assert len(exits) == 1
-
-
-@pytest.mark.parametrize(
-    ("code", "words"),
-    [(0, "exit code 0"), (3, "exit code 3"), (-11, "killed by SIGSEGV"), (-9, "killed by SIGKILL (out of memory?)")],
-)
-def test_exit_codes_in_words(code: int, words: str) -> None:
-    assert describe_exit(code) == words
-
-
-def test_an_unknown_signal_in_words() -> None:
-    assert describe_exit(-63) == "killed by signal 63"
