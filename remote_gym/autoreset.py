@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from typing import Final
 
-from gymnasium.vector import AutoresetMode
-
 from remote_gym.errors import MisuseError
+from remote_gym.gym import AutoresetMode
 
 NONE: Final = "None"
 """The mode of a single `RemoteEnvironment`: every call goes to the environment as it is."""

@@ -21,7 +21,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import gymnasium
+from remote_gym.gym import ResetNeeded
 
 
 class RemoteGymError(Exception):
@@ -76,7 +76,7 @@ class EnvironmentRaised(RemoteGymError):
         super().__init__(f"{message}\n\nRemote traceback:\n{remote_traceback}" if remote_traceback else message)
 
 
-class EnvironmentNeedsReset(EnvironmentRaised, gymnasium.error.ResetNeeded):
+class EnvironmentNeedsReset(EnvironmentRaised, ResetNeeded):
     """An environment was stepped or rendered before the reset it needs."""
 
 

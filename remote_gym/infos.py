@@ -25,7 +25,7 @@ import itertools
 import operator
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Dict
 
 import numpy as np
 
@@ -55,10 +55,10 @@ _TABLES: dict[type, tuple[str, np.dtype[Any]]] = {
 }
 _STR = frozenset({str})
 
-Info = dict[Any, Any]
+Info = Dict[Any, Any]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Column:
     """The values of one key for the rows of one group.
 
@@ -83,7 +83,7 @@ class Column:
         return Column(self.kind, self.values[rows])
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class InfoGroup:
     """Envs whose infos have the same keys.
 
@@ -102,10 +102,10 @@ class InfoGroup:
 
     def rows(self) -> Iterator[tuple[int, Info]]:
         """Each env index and its info, rising."""
-        return zip(self.indices.tolist(), self.column.rows(len(self.indices)), strict=True)
+        return zip(self.indices.tolist(), self.column.rows(len(self.indices)))
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class InfoBlock:
     """The non-empty infos of some envs on one step.
 
@@ -174,17 +174,19 @@ def pack_infos(indices: Sequence[int], infos: Sequence[Info], where: str = "info
     Raises:
         CodecError: Something cannot travel; the message reads ``env 3: info['key']: ...``.
     """
+    if len(indices) != len(infos):
+        raise ValueError(f"{len(indices)} env indices for {len(infos)} infos")
     groups = _group(indices, infos, where)
     if not groups:
         return b""
     try:
         columns = [_Group(rows) for _, rows in groups]
-        block = [group.wire(indices) for group, (indices, _) in zip(columns, groups, strict=True)]
+        block = [group.wire(indices) for group, (indices, _) in zip(columns, groups)]
         if sum(group.cells for group in columns) > MAX_ITEMS:
             raise CodecError(f"more than {MAX_ITEMS:,} values in one block; send numbers as arrays", where)
         return pack(block, where, MAX_DEPTH + _FRAMES)
     except CodecError as whole:
-        for index, info in zip(indices, infos, strict=True):
+        for index, info in zip(indices, infos):
             pack(info, f"env {index}: {where}")
         raise CodecError(str(whole)) from None
 
@@ -192,7 +194,7 @@ def pack_infos(indices: Sequence[int], infos: Sequence[Info], where: str = "info
 def _group(indices: Sequence[int], infos: Sequence[Info], where: str) -> Collection[tuple[list[int], list[Info]]]:
     """The non-empty rows by their keys, groups and rows in rising order of env indices."""
     groups: dict[tuple[Any, ...], tuple[list[int], list[Info]]] = {}
-    for index, info in sorted(zip(indices, infos, strict=True), key=operator.itemgetter(0)):
+    for index, info in sorted(zip(indices, infos), key=operator.itemgetter(0)):
         if not isinstance(info, dict):
             raise CodecError(f"an info must be a dict, not a {type(info).__qualname__}", f"env {index}: {where}")
         if info:
@@ -247,8 +249,8 @@ class _Group:
         if not _STR.issuperset(map(type, itertools.chain.from_iterable(rows))):
             return [*rows]
         self.cells += len(rows)
-        columns = zip(*map(dict.values, rows), strict=True)
-        return {key: self.column(column, depth + 1) for key, column in zip(rows[0], columns, strict=True)}
+        columns = zip(*map(dict.values, rows))
+        return {key: self.column(column, depth + 1) for key, column in zip(rows[0], columns)}
 
 
 def _alike(arrays: tuple[np.ndarray[Any, Any], ...]) -> bool:
@@ -357,8 +359,8 @@ _INT64 = np.dtype("<i8")
 def _dict_rows(columns: dict[str, Column], count: int) -> list[Info]:
     if not columns:
         return [{} for _ in range(count)]
-    values = zip(*(column.rows(count) for column in columns.values()), strict=True)
-    return [dict(zip(columns, row, strict=True)) for row in values]
+    values = zip(*(column.rows(count) for column in columns.values()))
+    return [dict(zip(columns, row)) for row in values]
 
 
 _ROWS: dict[str, Callable[[Any, int], Sequence[Any]]] = {

@@ -11,16 +11,18 @@ values, one per environment. A batch of one is a tuple of n elements, as in Gymn
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import singledispatch
-from typing import Any
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any, Callable, Tuple
 
 import numpy as np
 import numpy.typing as npt
-from gymnasium import spaces
 
 from remote_gym.errors import MisuseError
+
+if TYPE_CHECKING:
+    from remote_gym.gym import Space
 
 Array = npt.NDArray[Any]
 
@@ -65,14 +67,14 @@ class VariableLeaf:
     """
 
     path: tuple[str | int, ...]
-    space: spaces.Space[Any]
+    space: Space[Any]
 
     def __str__(self) -> str:
         """The path as a user would write it; empty at the root."""
         return "".join(f"[{part!r}]" for part in self.path)
 
 
-def leaves_of(space: spaces.Space[Any]) -> tuple[Leaf, ...]:
+def leaves_of(space: Space[Any]) -> tuple[Leaf, ...]:
     """Return the fixed-size leaves of `space` in layout order.
 
     Raises:
@@ -81,13 +83,51 @@ def leaves_of(space: spaces.Space[Any]) -> tuple[Leaf, ...]:
     return tuple(leaf for leaf in _every_leaf(space, ()) if isinstance(leaf, Leaf))
 
 
-def variable_leaves_of(space: spaces.Space[Any]) -> tuple[VariableLeaf, ...]:
+def variable_leaves_of(space: Space[Any]) -> tuple[VariableLeaf, ...]:
     """Return the variable leaves of `space` in layout order; raises like `leaves_of`."""
     return tuple(leaf for leaf in _every_leaf(space, ()) if isinstance(leaf, VariableLeaf))
 
 
-@singledispatch
-def _every_leaf(space: spaces.Space[Any], path: tuple[str | int, ...]) -> tuple[Leaf | VariableLeaf, ...]:
+KINDS = frozenset(
+    {"Box", "Discrete", "MultiDiscrete", "MultiBinary", "Text", "Sequence", "Graph", "OneOf", "Dict", "Tuple"}
+)
+"""The kinds of spaces that are known: Gymnasium's classes, by name."""
+
+_FIXED = frozenset({"Box", "Discrete", "MultiDiscrete", "MultiBinary"})
+_PACKAGES = frozenset({"gymnasium", "gym"})
+
+
+@lru_cache(maxsize=None)
+def _kind_of_class(space_class: type) -> str:
+    for base in space_class.__mro__:
+        if base.__name__ in KINDS and base.__module__.partition(".")[0] in _PACKAGES:
+            return base.__name__
+    return ""
+
+
+def kind_of(space: Any) -> str:
+    """Return the name of the class of Gymnasium's that `space` is, or inherits from; empty for a custom space.
+
+    By name, so that a worker's Gymnasium may be another one than the server's.
+    """
+    space_class: Any = type(space)
+    return _kind_of_class(space_class)
+
+
+def _every_leaf(space: Any, path: tuple[str | int, ...]) -> tuple[Leaf | VariableLeaf, ...]:
+    kind = kind_of(space)
+    if kind in _FIXED:
+        dtype = np.dtype(space.dtype)
+        # The very dtype object where it is little-endian already: comparing with it then is an identity check.
+        return (Leaf(path, dtype if dtype.newbyteorder("<") == dtype else dtype.newbyteorder("<"), tuple(space.shape)),)
+    if kind == "Dict":
+        _check_depth(path)
+        return tuple(leaf for key, child in space.spaces.items() for leaf in _every_leaf(child, (*path, key)))
+    if kind == "Tuple":
+        _check_depth(path)
+        return tuple(leaf for at, child in enumerate(space.spaces) for leaf in _every_leaf(child, (*path, at)))
+    if kind:
+        return (VariableLeaf(path, space),)
     where = "".join(f"[{part!r}]" for part in path)
     raise MisuseError(
         f"the space {type(space).__module__}.{type(space).__qualname__}{where and ' at ' + where} is a custom one and "
@@ -95,63 +135,31 @@ def _every_leaf(space: spaces.Space[Any], path: tuple[str | int, ...]) -> tuple[
     )
 
 
-@_every_leaf.register(spaces.Box)
-@_every_leaf.register(spaces.Discrete)
-@_every_leaf.register(spaces.MultiDiscrete)
-@_every_leaf.register(spaces.MultiBinary)
-def _(space: spaces.Space[Any], path: tuple[str | int, ...]) -> tuple[Leaf | VariableLeaf, ...]:
-    assert space.dtype is not None
-    assert space.shape is not None
-    dtype = np.dtype(space.dtype)
-    # The very dtype object where it is little-endian already: comparing with it then is an identity check.
-    return (Leaf(path, dtype if dtype.newbyteorder("<") == dtype else dtype.newbyteorder("<"), tuple(space.shape)),)
-
-
-@_every_leaf.register(spaces.Text)
-@_every_leaf.register(spaces.Sequence)
-@_every_leaf.register(spaces.Graph)
-@_every_leaf.register(spaces.OneOf)
-def _(space: spaces.Space[Any], path: tuple[str | int, ...]) -> tuple[Leaf | VariableLeaf, ...]:
-    return (VariableLeaf(path, space),)
-
-
-@_every_leaf.register(spaces.Dict)
-def _(space: spaces.Dict, path: tuple[str | int, ...]) -> tuple[Leaf | VariableLeaf, ...]:
-    _check_depth(path)
-    return tuple(leaf for key, child in space.spaces.items() for leaf in _every_leaf(child, (*path, key)))
-
-
-@_every_leaf.register(spaces.Tuple)
-def _(space: spaces.Tuple[Any], path: tuple[str | int, ...]) -> tuple[Leaf | VariableLeaf, ...]:
-    _check_depth(path)
-    return tuple(leaf for position, child in enumerate(space.spaces) for leaf in _every_leaf(child, (*path, position)))
-
-
 def _check_depth(path: tuple[str | int, ...]) -> None:
     if len(path) >= MAX_SPACE_DEPTH:
         raise MisuseError(f"the space is nested deeper than {MAX_SPACE_DEPTH} levels")
 
 
-def space_at(space: spaces.Space[Any], leaf: Leaf) -> spaces.Space[Any]:
+def space_at(space: Space[Any], leaf: Leaf) -> Space[Any]:
     """Return the subspace that `leaf` lays out."""
     for part in leaf.path:
         space = space.spaces[part]  # type: ignore[attr-defined]
     return space
 
 
-Parts = tuple[Sequence[Any], Sequence[Any]]
+Parts = Tuple["Sequence[Any]", "Sequence[Any]"]
 """The fixed-size parts of a value (or batch) in layout order, and the variable ones."""
 
 Flatten = Callable[[Any], Parts]
-Unflatten = Callable[[Sequence[Any], Sequence[Any]], Any]
+Unflatten = Callable[["Sequence[Any]", "Sequence[Any]"], Any]
 
 
-def flattener(space: spaces.Space[Any]) -> Flatten:
+def flattener(space: Space[Any]) -> Flatten:
     """Return the function that takes a value of `space` (or a batch of it) apart.
 
     The function raises `MisuseError` naming the field when the value lacks a key or has the wrong length.
     """
-    if not isinstance(space, (spaces.Dict, spaces.Tuple)):
+    if kind_of(space) not in ("Dict", "Tuple"):
         fixed = isinstance(_every_leaf(space, ())[0], Leaf)
         return (lambda value: ((value,), ())) if fixed else (lambda value: ((), (value,)))
     is_fixed = [isinstance(leaf, Leaf) for leaf in _every_leaf(space, ())]
@@ -161,15 +169,16 @@ def flattener(space: spaces.Space[Any]) -> Flatten:
     def flatten(value: Any) -> Parts:
         parts = _flatten(space, value, "")
         return (
-            [part for part, fixed in zip(parts, is_fixed, strict=True) if fixed],
-            [part for part, fixed in zip(parts, is_fixed, strict=True) if not fixed],
+            [part for part, fixed in zip(parts, is_fixed) if fixed],
+            [part for part, fixed in zip(parts, is_fixed) if not fixed],
         )
 
     return flatten
 
 
-def _flatten(space: spaces.Space[Any], value: Any, where: str) -> list[Any]:
-    if isinstance(space, spaces.Dict):
+def _flatten(space: Any, value: Any, where: str) -> list[Any]:
+    kind = kind_of(space)
+    if kind == "Dict":
         try:
             children = [(child, value[key], f"{where}[{key!r}]") for key, child in space.spaces.items()]
         except (KeyError, TypeError, IndexError) as error:
@@ -177,21 +186,19 @@ def _flatten(space: spaces.Space[Any], value: Any, where: str) -> list[Any]:
                 f"expected a dict with the keys {list(space.spaces)}{where and ' at ' + where}, got "
                 + (f"the keys {list(value)}" if isinstance(value, dict) else type(value).__name__)
             ) from error
-    elif isinstance(space, spaces.Tuple):
+    elif kind == "Tuple":
         if not isinstance(value, (tuple, list)) or len(value) != len(space.spaces):
             got = f"{type(value).__name__}" + (f" of length {len(value)}" if isinstance(value, (tuple, list)) else "")
             raise MisuseError(f"expected a tuple of length {len(space.spaces)}{where and ' at ' + where}, got {got}")
-        children = [
-            (child, item, f"{where}[{i}]") for i, (child, item) in enumerate(zip(space.spaces, value, strict=True))
-        ]
+        children = [(child, item, f"{where}[{i}]") for i, (child, item) in enumerate(zip(space.spaces, value))]
     else:
         return [value]
     return [leaf for child, item, at in children for leaf in _flatten(child, item, at)]
 
 
-def unflattener(space: spaces.Space[Any]) -> Unflatten:
+def unflattener(space: Space[Any]) -> Unflatten:
     """Return the function that puts fixed and variable parts together: dicts for `Dict`, tuples for `Tuple`."""
-    if not isinstance(space, (spaces.Dict, spaces.Tuple)):
+    if kind_of(space) not in ("Dict", "Tuple"):
         return lambda fixed, variable: fixed[0] if fixed else variable[0]
     is_fixed = [isinstance(leaf, Leaf) for leaf in _every_leaf(space, ())]
     if all(is_fixed):
@@ -204,10 +211,11 @@ def unflattener(space: spaces.Space[Any]) -> Unflatten:
     return unflatten
 
 
-def _unflatten(space: spaces.Space[Any], parts: Iterator[Any]) -> Any:
-    if isinstance(space, spaces.Dict):
+def _unflatten(space: Any, parts: Iterator[Any]) -> Any:
+    kind = kind_of(space)
+    if kind == "Dict":
         return {key: _unflatten(child, parts) for key, child in space.spaces.items()}
-    if isinstance(space, spaces.Tuple):
+    if kind == "Tuple":
         return tuple(_unflatten(child, parts) for child in space.spaces)
     return next(parts)
 

@@ -8,7 +8,7 @@ exceed it together.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Any, Dict, Tuple, Union
 
 import numpy as np
 
@@ -17,8 +17,8 @@ from remote_gym.leaves import MAX_SPACE_DEPTH
 from remote_gym.texts import shortened
 from remote_gym.values import MAX_AXES, simple_dtype
 
-Fields = dict[str, Any]
-Path = tuple[str | int, ...]
+Fields = Dict[str, Any]
+Path = Tuple[Union[str, int], ...]
 
 MAX_SPACE_NODES = 4_096
 """Spaces in one description, nested ones included; bounds what a description from the network can build."""
@@ -85,7 +85,7 @@ class _Audit:
         """Examine the spaces in a space."""
         if len(path) >= MAX_SPACE_DEPTH:
             raise MisuseError(f"the space is nested deeper than {MAX_SPACE_DEPTH} levels")
-        for name, child in zip(range(len(children)) if names is None else names, children, strict=True):
+        for name, child in zip(range(len(children)) if names is None else names, children):
             self.space(child, (*path, name), copies)
 
     def take(self, nbytes: int) -> None:

@@ -12,20 +12,18 @@ from __future__ import annotations
 
 import inspect
 from collections import OrderedDict
-from collections.abc import Callable
-from functools import singledispatch
-from typing import Any
+from typing import Any, Callable, Dict
 
 import numpy as np
-from gymnasium import spaces
 
+from remote_gym import gym as spaces
 from remote_gym.errors import MisuseError
-from remote_gym.leaves import MAX_SPACE_DEPTH
+from remote_gym.leaves import MAX_SPACE_DEPTH, kind_of
 from remote_gym.space_checks import examine, said_by
 from remote_gym.texts import shortened
 from remote_gym.values import simple_dtype
 
-SpaceData = dict[str, Any]
+SpaceData = Dict[str, Any]
 
 # Keyword arguments that Gymnasium added after 1.1; passed on only where the installed version takes them.
 _DISCRETE_TAKES_DTYPE = "dtype" in inspect.signature(spaces.Discrete.__init__).parameters
@@ -49,18 +47,15 @@ def describe(space: spaces.Space[Any]) -> SpaceData:
     return data
 
 
-@singledispatch
-def _describe(space: spaces.Space[Any]) -> SpaceData:
-    raise MisuseError(
-        f"the space {type(space).__module__}.{type(space).__qualname__} is a custom one and cannot travel: "
-        f"wrap the environment on the server so that its spaces are Gymnasium's own"
-    )
-
-
-def _exactly(kind: type[spaces.Space[Any]], space: spaces.Space[Any]) -> None:
+def _describe(space: Any) -> SpaceData:
+    kind = kind_of(space)
     # A subclass may override `sample` or `contains`; rebuilding it as its base would silently differ.
-    if type(space) is not kind:
-        _describe.dispatch(object)(space)
+    if not kind or type(space) is not getattr(spaces, kind):
+        raise MisuseError(
+            f"the space {type(space).__module__}.{type(space).__qualname__} is a custom one and cannot travel: "
+            f"wrap the environment on the server so that its spaces are Gymnasium's own"
+        )
+    return _DESCRIBERS[kind](space)
 
 
 def _array(values: np.ndarray[Any, Any], dtype: np.dtype[Any]) -> bytes:
@@ -71,17 +66,13 @@ def _array(values: np.ndarray[Any, Any], dtype: np.dtype[Any]) -> bytes:
     return flat.tobytes()
 
 
-@_describe.register(spaces.Box)
-def _(space: spaces.Box[Any]) -> SpaceData:
-    _exactly(spaces.Box, space)
+def _describe_box(space: spaces.Box[Any]) -> SpaceData:
     dtype = np.dtype(space.dtype).newbyteorder("<")
     low, high = _array(space.low, dtype), _array(space.high, dtype)
     return {"box": {"dtype": dtype.str, "shape": list(space.shape), "low": low, "high": high}}
 
 
-@_describe.register(spaces.Discrete)
-def _(space: spaces.Discrete[Any]) -> SpaceData:
-    _exactly(spaces.Discrete, space)
+def _describe_discrete(space: spaces.Discrete[Any]) -> SpaceData:
     # uint64 counts do not fit a signed field: both travel as the bytes of the space's own dtype.
     dtype = np.dtype(space.dtype).newbyteorder("<")
     return {"discrete": {"dtype": dtype.str, "n": _scalar(space.n, dtype), "start": _scalar(space.start, dtype)}}
@@ -91,55 +82,39 @@ def _scalar(value: Any, dtype: np.dtype[Any]) -> bytes:
     return np.asarray(value, dtype=dtype.newbyteorder("<")).tobytes()
 
 
-@_describe.register(spaces.MultiDiscrete)
-def _(space: spaces.MultiDiscrete[Any]) -> SpaceData:
-    _exactly(spaces.MultiDiscrete, space)
+def _describe_multi_discrete(space: spaces.MultiDiscrete[Any]) -> SpaceData:
     dtype = np.dtype(space.dtype).newbyteorder("<")
     nvec, start = _array(space.nvec, dtype), _array(space.start, dtype)
     return {"multi_discrete": {"dtype": dtype.str, "shape": list(space.nvec.shape), "nvec": nvec, "start": start}}
 
 
-@_describe.register(spaces.MultiBinary)
-def _(space: spaces.MultiBinary) -> SpaceData:
-    _exactly(spaces.MultiBinary, space)
+def _describe_multi_binary(space: spaces.MultiBinary) -> SpaceData:
     return {"multi_binary": {"shape": list(space.shape), "flat": isinstance(space.n, int)}}
 
 
-@_describe.register(spaces.Text)
-def _(space: spaces.Text) -> SpaceData:
-    _exactly(spaces.Text, space)
+def _describe_text(space: spaces.Text) -> SpaceData:
     characters = "".join(space.character_list)
     return {"text": {"min_length": space.min_length, "max_length": space.max_length, "characters": characters}}
 
 
-@_describe.register(spaces.Sequence)
-def _(space: spaces.Sequence) -> SpaceData:
-    _exactly(spaces.Sequence, space)
+def _describe_sequence(space: spaces.Sequence) -> SpaceData:
     return {"sequence": {"feature": _describe(space.feature_space), "stack": space.stack}}
 
 
-@_describe.register(spaces.Graph)
-def _(space: spaces.Graph) -> SpaceData:
-    _exactly(spaces.Graph, space)
+def _describe_graph(space: spaces.Graph) -> SpaceData:
     edge = {} if space.edge_space is None else {"edge": _describe(space.edge_space)}
     return {"graph": {"node": _describe(space.node_space), **edge}}
 
 
-@_describe.register(spaces.OneOf)
-def _(space: spaces.OneOf[Any]) -> SpaceData:
-    _exactly(spaces.OneOf, space)
+def _describe_one_of(space: spaces.OneOf[Any]) -> SpaceData:
     return {"one_of": {"spaces": [_describe(child) for child in space.spaces]}}
 
 
-@_describe.register(spaces.Tuple)
-def _(space: spaces.Tuple[Any]) -> SpaceData:
-    _exactly(spaces.Tuple, space)
+def _describe_tuple(space: spaces.Tuple[Any]) -> SpaceData:
     return {"tuple": {"spaces": [_describe(child) for child in space.spaces]}}
 
 
-@_describe.register(spaces.Dict)
-def _(space: spaces.Dict) -> SpaceData:
-    _exactly(spaces.Dict, space)
+def _describe_dict(space: spaces.Dict) -> SpaceData:
     for key in space.spaces:
         if type(key) is not str:
             raise MisuseError(f"the Dict space has the key {shortened(repr(key), 120)}: only str keys can travel")
@@ -150,6 +125,20 @@ def _(space: spaces.Dict) -> SpaceData:
             "sort_keys": bool(getattr(space, "sort_keys", True)),
         }
     }
+
+
+_DESCRIBERS: dict[str, Callable[[Any], SpaceData]] = {
+    "Box": _describe_box,
+    "Discrete": _describe_discrete,
+    "MultiDiscrete": _describe_multi_discrete,
+    "MultiBinary": _describe_multi_binary,
+    "Text": _describe_text,
+    "Sequence": _describe_sequence,
+    "Graph": _describe_graph,
+    "OneOf": _describe_one_of,
+    "Tuple": _describe_tuple,
+    "Dict": _describe_dict,
+}
 
 
 def build(data: SpaceData) -> spaces.Space[Any]:
@@ -234,7 +223,7 @@ def _build_tuple(fields: SpaceData) -> spaces.Space[Any]:
 def _build_dict(fields: SpaceData) -> spaces.Space[Any]:
     children = [_build(child) for child in fields.get("spaces", ())]
     # An OrderedDict keeps the order of the original, whatever its `sort_keys` said.
-    space = spaces.Dict(OrderedDict(zip(fields.get("keys", ()), children, strict=True)))
+    space = spaces.Dict(OrderedDict(zip(fields.get("keys", ()), children)))
     if hasattr(space, "sort_keys"):
         space.sort_keys = bool(fields.get("sort_keys"))
     return space

@@ -9,6 +9,7 @@ came from a client travels inside as bytes, packed by `values`.
 from __future__ import annotations
 
 import socket
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -93,3 +94,17 @@ class ChildLink:
     def answer(self, results: list[Result]) -> None:
         """Send the results of the round just yielded; whatever cannot be encoded raises before anything is sent."""
         self._socket.sendall(encode(results))
+
+
+def receive_descriptor(sock: socket.socket) -> int:
+    """Child side: wait for the file descriptor that comes next over `sock`, and own it.
+
+    Raises:
+        EOFError: The server has gone.
+    """
+    size = 4  # of a C int
+    _, received, _, _ = sock.recvmsg(1, socket.CMSG_SPACE(size))  # `socket.recv_fds`, which Python 3.8 has not
+    for level, kind, data in received:
+        if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS):
+            return int.from_bytes(data[:size], sys.byteorder)
+    raise EOFError("the server has gone")

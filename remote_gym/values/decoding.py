@@ -10,8 +10,8 @@ from typing import Any, NoReturn
 
 import msgpack
 import numpy as np
-from gymnasium.spaces import GraphInstance
 
+from remote_gym.gym import GraphInstance
 from remote_gym.values.dtypes import count_elements, read_dtype
 from remote_gym.values.hashing import Tables
 from remote_gym.values.limits import MAX_AXES, MAX_HOLLOW_DICTS, MAX_KEYS
@@ -87,16 +87,22 @@ def _read_frozenset(tables: Tables, items: list[Any]) -> frozenset[Any]:
     return frozenset(set(items))
 
 
+def _keys(items: list[Any]) -> list[Any]:
+    if len(items) % 2:
+        raise ValueError("a key without a value")
+    return items[::2]
+
+
 def _read_dict(tables: Tables, items: list[Any]) -> dict[Any, Any]:
-    keys = items[::2]
+    keys = _keys(items)
     tables.admit(keys)
-    return dict(zip(keys, items[1::2], strict=True))
+    return dict(zip(keys, items[1::2]))
 
 
 def _read_ordered_dict(tables: Tables, items: list[Any]) -> OrderedDict[Any, Any]:
-    keys = items[::2]
+    keys = _keys(items)
     tables.admit(keys)
-    return OrderedDict(zip(keys, items[1::2], strict=True))
+    return OrderedDict(zip(keys, items[1::2]))
 
 
 def _read_array(_tables: Tables, items: list[Any]) -> np.ndarray[Any, Any]:

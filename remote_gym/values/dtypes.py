@@ -135,9 +135,10 @@ def _read_struct(described: list[Any], levels: int) -> _Part:
     if not STR.issuperset(map(type, given)) or len(set(given)) < len(given):
         raise ValueError("the names and titles of fields must be strings, no two equal")
     parts = [_read(field, levels - 1) for field in formats]
+    if len(offsets) != len(parts):
+        raise ValueError("a field without a format")
     if not all(
-        type(offset) is int and 0 <= offset <= itemsize - part.dtype.itemsize
-        for offset, part in zip(offsets, parts, strict=True)
+        type(offset) is int and 0 <= offset <= itemsize - part.dtype.itemsize for offset, part in zip(offsets, parts)
     ):
         raise ValueError("a field lies outside its item")
     copied = sum(part.copied for part in parts)

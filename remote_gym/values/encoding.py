@@ -5,13 +5,13 @@ from __future__ import annotations
 import functools
 import itertools
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Iterator
-from typing import Any
+from collections.abc import Iterable, Iterator
+from typing import Any, Callable
 
 import msgpack
 import numpy as np
-from gymnasium.spaces import GraphInstance
 
+from remote_gym.gym import GraphInstance
 from remote_gym.values.dtypes import count_elements, count_items, describe
 from remote_gym.values.hashing import Tables
 from remote_gym.values.limits import MAX_AXES, MAX_BYTES, MAX_INT_BYTES, MAX_ITEMS

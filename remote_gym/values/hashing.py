@@ -11,8 +11,7 @@ from collections import Counter
 from collections.abc import Collection
 from typing import Any
 
-from gymnasium.spaces import GraphInstance
-
+from remote_gym.gym import GraphInstance
 from remote_gym.values.limits import MAX_COMPARISONS, MAX_HOLLOW_DICTS, MAX_KEYS
 from remote_gym.values.refusals import CannotTravel
 from remote_gym.values.scalars import STR

@@ -19,7 +19,7 @@ def why_not(value: object) -> str:
         (isinstance(value, tuple) and hasattr(value, "_fields"), "send tuple() or ._asdict() of it"),
         (hasattr(kind, "__members__"), "send its .value"),
         (isinstance(value, memoryview), "send bytes() of it"),
-        (isinstance(value, dict | list | set), "send a plain dict, list or set of it"),
+        (isinstance(value, (dict, list, set)), "send a plain dict, list or set of it"),
         (callable(value), "call it first and send the result"),
     ]
     default = "send its contents as numbers, strings, lists, dicts or NumPy arrays, or leave it out"

@@ -8,9 +8,9 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import numpy as np
-from gymnasium.spaces import GraphInstance
 
 from remote_gym.errors import CodecError
+from remote_gym.gym import GraphInstance
 from remote_gym.values.encoding import ENCODERS, Writer, check_shape, dump
 from remote_gym.values.refusals import CannotTravel
 from remote_gym.values.scalars import PLAIN
@@ -69,7 +69,7 @@ def _indexed(value: Iterable[object], where: str) -> Iterator[tuple[str, object]
 
 def _array_parts(value: np.ndarray[Any, Any], where: str) -> Iterator[tuple[str, object]]:
     paths = (f"{where}[{', '.join(map(str, at))}]" for at in np.ndindex(value.shape))
-    return zip(paths, value.ravel().tolist(), strict=True)
+    return zip(paths, value.ravel().tolist())
 
 
 def _set_parts(value: Iterable[object], where: str) -> Iterator[tuple[str, object]]:
@@ -77,7 +77,7 @@ def _set_parts(value: Iterable[object], where: str) -> Iterator[tuple[str, objec
 
 
 def _graph_parts(value: Any, where: str) -> Iterator[tuple[str, object]]:
-    return ((f"{where}.{name}", part) for name, part in zip(value._fields, value, strict=True))
+    return ((f"{where}.{name}", part) for name, part in zip(value._fields, value))
 
 
 _PARTS: dict[type, Callable[[Any, str], Iterator[tuple[str, object]]]] = {

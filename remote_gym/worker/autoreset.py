@@ -7,16 +7,13 @@ is. The semantics are those of the installed `gymnasium.vector.SyncVectorEnv`
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from copy import deepcopy
-from typing import Any
-
-import gymnasium
-from gymnasium.vector import AutoresetMode
+from typing import Any, Callable, Dict, Tuple
 
 from remote_gym.autoreset import NONE
+from remote_gym.gym import AutoresetMode, Env, ResetNeeded
 
-Step = tuple[Any, Any, Any, Any, dict[str, Any]]
+Stepped = Tuple[Any, Any, Any, Any, Dict[str, Any]]
 """Observation, reward, terminated, truncated, info: what `gymnasium.Env.step` returns."""
 
 
@@ -30,14 +27,14 @@ class AutoresetEnvironment:
     An exception of the environment leaves it in need of a reset: until then `step` raises `ResetNeeded`.
     """
 
-    def __init__(self, env: gymnasium.Env[Any, Any], mode: str, needs_reset: bool = False) -> None:
+    def __init__(self, env: Env[Any, Any], mode: str, needs_reset: bool = False) -> None:
         """Wrap `env`; `mode` is `NONE` or the value of an `AutoresetMode` member.
 
         With `needs_reset` the first step is refused until a reset: the environment stands in for one that was lost.
         """
         self.env = env
         self._env_step = env.step  # bound once: on the hot path
-        self.step: Callable[[Any], Step] = {
+        self.step: Callable[[Any], Stepped] = {
             NONE: self._step_plain,
             AutoresetMode.NEXT_STEP.value: self._step_next,
             AutoresetMode.SAME_STEP.value: self._step_same,
@@ -52,31 +49,31 @@ class AutoresetEnvironment:
         self._state = _RUNNING
         return observation, info
 
-    def _step_plain(self, action: Any) -> Step:
+    def _step_plain(self, action: Any) -> Stepped:
         if self._state:
             self._refuse()
         self._state = _BROKEN
-        step: Step = self._env_step(action)
+        step: Stepped = self._env_step(action)
         self._state = _RUNNING
         return step
 
-    def _step_next(self, action: Any) -> Step:
+    def _step_next(self, action: Any) -> Stepped:
         if self._state:
             if self._state is _BROKEN:
                 self._refuse()
             observation, info = self.reset(None, None)
             return observation, 0.0, False, False, info
         self._state = _BROKEN
-        step: Step = self._env_step(action)
+        step: Stepped = self._env_step(action)
         self._state = _OVER if step[2] or step[3] else _RUNNING
         return step
 
-    def _step_disabled(self, action: Any) -> Step:
+    def _step_disabled(self, action: Any) -> Stepped:
         if self._state:
             self._refuse()
         return self._step_next(action)
 
-    def _step_same(self, action: Any) -> Step:
+    def _step_same(self, action: Any) -> Stepped:
         observation, reward, terminated, truncated, info = self._step_plain(action)
         if terminated or truncated:
             # Copied before the reset: many environments return the same buffer each time.
@@ -87,7 +84,7 @@ class AutoresetEnvironment:
 
     def _refuse(self) -> None:
         if self._state is _BROKEN:
-            raise gymnasium.error.ResetNeeded("the environment failed in its last call and must be reset first")
-        raise gymnasium.error.ResetNeeded(
+            raise ResetNeeded("the environment failed in its last call and must be reset first")
+        raise ResetNeeded(
             "the episode is over and autoreset is disabled: reset this environment with options={'reset_mask': ...}"
         )

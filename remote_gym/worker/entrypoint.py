@@ -15,16 +15,13 @@ import importlib
 import importlib.util
 import inspect
 import sys
-from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache
+from functools import lru_cache
 from pathlib import Path
-from typing import Any
-
-import gymnasium
-from gymnasium.vector import VectorEnv
+from typing import Any, Callable
 
 from remote_gym.errors import MisuseError
+from remote_gym.gym import Env, VectorEnv, make, make_vec
 
 FACTORY_NAME = "create_environment"
 VECTOR_FACTORY_NAME = "create_vector_environment"
@@ -48,7 +45,7 @@ class Recipe:
         kind, _ = self._resolved()
         return kind == "vector function" or (kind == "id" and self.vectorization_mode == VECTOR_ENTRY_POINT)
 
-    def build(self, env_id: int) -> gymnasium.Env[Any, Any]:
+    def build(self, env_id: int) -> Env[Any, Any]:
         """Return a new environment.
 
         Raises:
@@ -56,14 +53,14 @@ class Recipe:
             Exception: Whatever importing it, or the function itself, raised.
         """
         kind, target = self._resolved()
-        env = gymnasium.make(target, **self._id_kwargs()) if kind == "id" else target(**self._arguments(target, env_id))
-        return self._checked(env, gymnasium.Env)  # type: ignore[no-any-return]
+        env = make(target, **self._id_kwargs()) if kind == "id" else target(**self._arguments(target, env_id))
+        return self._checked(env, Env)  # type: ignore[no-any-return]
 
     def build_vector(self, num_envs: int, env_id: int) -> VectorEnv[Any, Any, Any]:
         """Return a new vector environment; raises like `build`."""
         kind, target = self._resolved()
         if kind == "id":
-            env = gymnasium.make_vec(target, num_envs, vectorization_mode=VECTOR_ENTRY_POINT, **self._id_kwargs())
+            env = make_vec(target, num_envs, vectorization_mode=VECTOR_ENTRY_POINT, **self._id_kwargs())
         else:
             env = target(num_envs, **self._arguments(target, env_id))
         return self._checked(env, VectorEnv)  # type: ignore[no-any-return]
@@ -91,7 +88,7 @@ class Recipe:
         )
 
 
-@cache
+@lru_cache(maxsize=None)
 def resolve(entrypoint: str, vector: bool = False) -> tuple[str, Any]:
     """Return ``("function", callable)``, ``("vector function", callable)`` or ``("id", gymnasium_id)``.
 

@@ -10,19 +10,17 @@ from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Any
 
-import gymnasium
 import numpy as np
-from gymnasium.spaces import Box, MultiBinary, MultiDiscrete
-from gymnasium.vector.utils import batch_space, iterate
 
 from remote_gym import values
 from remote_gym.errors import CodecError, MisuseError
 from remote_gym.failures import Failure, FailureKind
+from remote_gym.gym import Env, batch_space, iterate
 from remote_gym.ipc import progress
 from remote_gym.ipc.commands import Built, HostingOptions, Outcomes, PackedValues
 from remote_gym.ipc.progress import Board
 from remote_gym.ipc.rows import Rows
-from remote_gym.leaves import Array, flattener, leaves_of, rows_at, space_at, unflattener, variable_leaves_of
+from remote_gym.leaves import Array, flattener, kind_of, leaves_of, rows_at, space_at, unflattener, variable_leaves_of
 from remote_gym.spaces import SpaceData, describe
 from remote_gym.worker.autoreset import AutoresetEnvironment
 from remote_gym.worker.compression import RowCompressor
@@ -57,7 +55,7 @@ class EnvironmentGroup:
         first: int,
         options: HostingOptions,
         board: Board,
-        spare: gymnasium.Env[Any, Any] | None = None,
+        spare: Env[Any, Any] | None = None,
         rebuilt: bool = False,
     ) -> None:
         """Build the environments.
@@ -91,7 +89,7 @@ class EnvironmentGroup:
             raise
 
     def _build_one(
-        self, recipe: Recipe, env_id: int, mode: str, needs_reset: bool, spare: gymnasium.Env[Any, Any] | None
+        self, recipe: Recipe, env_id: int, mode: str, needs_reset: bool, spare: Env[Any, Any] | None
     ) -> None:
         index = self.first + len(self.envs)
         self._board.begin(progress.BUILD, env_id)
@@ -104,7 +102,7 @@ class EnvironmentGroup:
                 if (env.render_mode or "").endswith("_list"):
                     # Rendering empties the list: frames wait for the client to ask.
                     self._options = self._options._replace(render_with_step=False)
-            for name, new, old in zip(("observation", "action"), described, self.spaces, strict=True):
+            for name, new, old in zip(("observation", "action"), described, self.spaces):
                 if new != old:
                     ours, first = getattr(env, f"{name}_space"), getattr(self.envs[0].env, f"{name}_space")
                     raise MisuseError(
@@ -114,18 +112,18 @@ class EnvironmentGroup:
         except BaseException as error:
             raise BuildError(failure_of(index, error)) from error
 
-    def _set_spaces(self, env: gymnasium.Env[Any, Any], described: tuple[SpaceData, SpaceData]) -> None:
+    def _set_spaces(self, env: Env[Any, Any], described: tuple[SpaceData, SpaceData]) -> None:
         self.spaces = described
         self._observation_leaves = leaves_of(env.observation_space)
         self._action_leaves = leaves_of(env.action_space)
         self._variable_actions = len(variable_leaves_of(env.action_space))
-        self._action_is_box = [isinstance(space_at(env.action_space, leaf), Box) for leaf in self._action_leaves]
+        self._action_is_box = [kind_of(space_at(env.action_space, leaf)) == "Box" for leaf in self._action_leaves]
         self._flatten = flattener(env.observation_space)
         self._unflatten_actions = unflattener(env.action_space)
         # Only its structure is used, so any number of environments will do.
         self._action_space = batch_space(env.action_space, 1)
         # What `iterate` does with these; it looks for that every time.
-        self._plain_actions = isinstance(self._action_space, (Box, MultiBinary, MultiDiscrete))
+        self._plain_actions = kind_of(self._action_space) in ("Box", "MultiBinary", "MultiDiscrete")
 
     def description(self) -> Built:
         """Return what opening tells the client: spaces, spec, metadata, render mode."""
@@ -153,7 +151,9 @@ class EnvironmentGroup:
         """Reset the environments at `indices` (None: all here) and write their observations."""
         collected = Results(self._options)
         everyone = self._indices(indices)
-        for index, seed in zip(everyone, seeds or [None] * len(everyone), strict=True):
+        if seeds is not None and len(seeds) != len(everyone):
+            raise MisuseError(f"{len(seeds)} seeds for {len(everyone)} environments")
+        for index, seed in zip(everyone, seeds or [None] * len(everyone)):
             position = index - self.first
             self._board.begin(progress.RESET, self.env_ids[position])
             try:
@@ -185,7 +185,7 @@ class EnvironmentGroup:
         first, envs, env_ids, words = self.first, self.envs, self.env_ids, self._board.words
         only, dtype, shape = self._only_leaf
         self._board.begin(progress.STEP, env_ids[everyone[0] - first])
-        for index, action in zip(everyone, self._actions(everyone, variable), strict=True):
+        for index, action in zip(everyone, self._actions(everyone, variable)):
             position = index - first
             words[progress.ENV_ID] = env_ids[position]
             try:
@@ -230,7 +230,7 @@ class EnvironmentGroup:
             return
         except Exception:  # some environment returned something odd, an object of its own even: find out which
             pass
-        for index, *scalars in zip(indices, rewards, terminations, truncations, strict=True):
+        for index, *scalars in zip(indices, rewards, terminations, truncations):
             try:
                 reward, terminated, truncated = float(scalars[0]), bool(scalars[1]), bool(scalars[2])
             except Exception as error:
@@ -262,7 +262,7 @@ class EnvironmentGroup:
         for position, index in enumerate(indices):
             leaves = [
                 leaf[index, ...].copy() if is_box else leaf[index]
-                for leaf, is_box in zip(self._rows.actions, self._action_is_box, strict=True)
+                for leaf, is_box in zip(self._rows.actions, self._action_is_box)
             ]
             yield self._unflatten_actions(leaves, variable[position] if variable else ())
 
@@ -273,7 +273,7 @@ class EnvironmentGroup:
         """
         args, kwargs = arguments or ((), {})
 
-        def run(env: gymnasium.Env[Any, Any], _position: int) -> Any:
+        def run(env: Env[Any, Any], _position: int) -> Any:
             attribute = env.get_wrapper_attr(name)
             if arguments is None:
                 return {"callable": True} if callable(attribute) else {"value": attribute}
@@ -284,7 +284,7 @@ class EnvironmentGroup:
     def set_attribute(self, indices: Sequence[int] | None, name: str, new: Sequence[Any]) -> PackedValues:
         """Set the attribute `name` of each environment to its item of `new`."""
 
-        def run(env: gymnasium.Env[Any, Any], position: int) -> None:
+        def run(env: Env[Any, Any], position: int) -> None:
             env.set_wrapper_attr(name, new[position])
 
         return self._each(indices, progress.CALL, run, f"result of setting {name!r}")
@@ -297,7 +297,7 @@ class EnvironmentGroup:
         self,
         indices: Sequence[int] | None,
         operation: int,
-        run: Callable[[gymnasium.Env[Any, Any], int], Any],
+        run: Callable[[Env[Any, Any], int], Any],
         what: str,
     ) -> PackedValues:
         packed: list[bytes] = []
@@ -321,7 +321,7 @@ class EnvironmentGroup:
 
     def close(self) -> None:
         """Close every environment; what they raise is printed to their log and does not stop the rest."""
-        for env_id, env in zip(self.env_ids, self.envs, strict=False):
+        for env_id, env in zip(self.env_ids, self.envs):
             self._board.begin(progress.CLOSE, env_id)
             try:
                 env.env.close()
@@ -346,7 +346,7 @@ class EnvironmentGroup:
         if variable:
             collected.variable[index] = list(variable)
         usual = len(leaf_values) + len(variable) == 1 or type(observation) in (dict, tuple)
-        for leaf, array, value in zip(self._observation_leaves, self._rows.observations, leaf_values, strict=True):
+        for leaf, array, value in zip(self._observation_leaves, self._rows.observations, leaf_values):
             if type(value) is np.ndarray and value.dtype == leaf.dtype and value.shape == leaf.shape:
                 array[index] = value
             else:

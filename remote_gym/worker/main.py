@@ -40,7 +40,7 @@ from remote_gym.ipc.commands import (
     Started,
     StepGroup,
 )
-from remote_gym.ipc.link import ChildLink, encode
+from remote_gym.ipc.link import ChildLink, encode, receive_descriptor
 from remote_gym.ipc.memory import SharedBlock
 from remote_gym.ipc.progress import REPORT_OFFSET, SIZE_BYTES, Board
 from remote_gym.worker.guard import die_with_the_server
@@ -100,7 +100,7 @@ class Worker:
         try:
             answer(results)
         except (ValueError, TypeError, OverflowError):
-            for number, (command, result) in enumerate(zip(commands, results, strict=True)):
+            for number, (command, result) in enumerate(zip(commands, results)):
                 try:
                     encode([result])
                 except (ValueError, TypeError, OverflowError) as error:
@@ -190,7 +190,7 @@ class Worker:
             return NotBuilt(self._results.failure_of(0, error))
 
     def _attach_rows(self, command: AttachRows) -> Result:
-        _, (descriptor,), _, _ = socket.recv_fds(self._descriptors, 1, 1)
+        descriptor = receive_descriptor(self._descriptors)
         try:
             block = SharedBlock(descriptor, command.size_bytes)
         except (OSError, ValueError) as error:  # a limit on this process's address space

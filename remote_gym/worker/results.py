@@ -7,11 +7,10 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-import gymnasium
-
 from remote_gym import infos, values
 from remote_gym.errors import CodecError
 from remote_gym.failures import Failure, FailureKind
+from remote_gym.gym import ResetNeeded
 from remote_gym.ipc.commands import HostingOptions, Outcomes
 from remote_gym.texts import MAX_DETAIL_CHARACTERS, MAX_NAME_BYTES, encodable, shortened
 
@@ -51,7 +50,7 @@ class InvalidResult(Exception):
 
 def failure_of(index: int, error: BaseException) -> Failure:
     """Return what to tell about `error`, which the environment at `index` raised."""
-    kind = FailureKind.NEEDS_RESET if isinstance(error, gymnasium.error.ResetNeeded) else FailureKind.RAISED
+    kind = FailureKind.NEEDS_RESET if isinstance(error, ResetNeeded) else FailureKind.RAISED
     name = f"{type(error).__module__}.{type(error).__qualname__}"
     message = text_of(partial(str, error), "no message: its __str__")
     return failure(index, kind, name, message, text_of(partial(_traceback, error), "no traceback: formatting it"))
@@ -148,7 +147,7 @@ class Results:
     def _portable(self) -> tuple[list[int], list[dict[str, Any]]]:
         """Leave out, and report, what cannot travel: the entry, where the session wants that, or the whole info."""
         portable: dict[int, dict[str, Any]] = {}
-        for index, info in zip(self.indices, self.infos, strict=True):
+        for index, info in zip(self.indices, self.infos):
             try:
                 infos.pack_infos([index], [info])
                 portable[index] = info

@@ -11,13 +11,13 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-import gymnasium
 import numpy as np
 
 from remote_gym import values
 from remote_gym.autoreset import NONE
 from remote_gym.errors import CodecError, MisuseError
 from remote_gym.failures import Failure
+from remote_gym.gym import ResetNeeded
 from remote_gym.ipc import progress
 from remote_gym.ipc.commands import Built, HostingOptions, Outcomes, PackedValues
 from remote_gym.ipc.progress import Board
@@ -112,15 +112,17 @@ class VectorGroup:
         self._board.begin(progress.STEP, self.env_ids[0])
         try:
             if self._broken:
-                raise gymnasium.error.ResetNeeded("the vector environment failed in its last call and must be reset")
+                raise ResetNeeded("the vector environment failed in its last call and must be reset")
             columns = [tuple(row[at] for row in variable) for at in range(self._variable_actions)]
             # Copied out of the rows: the environment may keep its actions.
             actions = self._unflatten([leaf.copy() for leaf in self._rows.actions], columns)
             self._broken = True
             observations, *scalars, infos = self.env.step(actions)
             self._broken = False
+            if len(scalars) != 3:
+                raise MisuseError(f"the vector environment's step returned {len(scalars) + 2} items, expected 5")
             rows = self._rows
-            for row, values_ in zip((rows.rewards, rows.terminations, rows.truncations), scalars, strict=True):
+            for row, values_ in zip((rows.rewards, rows.terminations, rows.truncations), scalars):
                 row[:] = values_
             return self._results(observations, infos, np.asarray(scalars[0]).dtype.str)
         except BaseException as error:
@@ -128,7 +130,7 @@ class VectorGroup:
 
     def _results(self, observations: Any, infos: dict[str, Any], rewards_dtype: str | None) -> Outcomes:
         fixed, variable = self._flatten(observations)
-        for leaf, row, part in zip(self._observation_leaves, self._rows.observations, fixed, strict=True):
+        for leaf, row, part in zip(self._observation_leaves, self._rows.observations, fixed):
             array = np.asarray(part)
             if array.shape != row.shape or not np.can_cast(array.dtype, row.dtype, "same_kind"):
                 raise MisuseError(
@@ -136,9 +138,9 @@ class VectorGroup:
                     f"{array.dtype}, its space says {row.shape} and {row.dtype}"
                 )
             row[:] = array
-        elements = (
-            [list(range(len(self.env_ids))), [list(row) for row in zip(*variable, strict=True)]] if variable else None
-        )
+        if any(len(column) != len(self.env_ids) for column in variable):
+            raise MisuseError(f"the vector environment returned other than {len(self.env_ids)} observations")
+        elements = [list(range(len(self.env_ids))), [list(row) for row in zip(*variable)]] if variable else None
         usual = rewards_dtype in (None, "<f8")
         if not infos and elements is None and usual:
             return Outcomes(b"", [], self._pieces())

@@ -1,0 +1,47 @@
+"""No I/O: all that workers, and what both sides of them share, use of Gymnasium. Nobody else of them imports it.
+
+What is here is what another interpreter, with another Gymnasium, would have to offer.
+"""
+
+from __future__ import annotations
+
+from gymnasium import Env, Space, make, make_vec
+from gymnasium.error import ResetNeeded
+from gymnasium.spaces import (
+    Box,
+    Dict,
+    Discrete,
+    Graph,
+    GraphInstance,
+    MultiBinary,
+    MultiDiscrete,
+    OneOf,
+    Sequence,
+    Text,
+    Tuple,
+)
+from gymnasium.vector import AutoresetMode, VectorEnv
+from gymnasium.vector.utils import batch_space, iterate
+
+__all__ = [
+    "AutoresetMode",
+    "Box",
+    "Dict",
+    "Discrete",
+    "Env",
+    "Graph",
+    "GraphInstance",
+    "MultiBinary",
+    "MultiDiscrete",
+    "OneOf",
+    "ResetNeeded",
+    "Sequence",
+    "Space",
+    "Text",
+    "Tuple",
+    "VectorEnv",
+    "batch_space",
+    "iterate",
+    "make",
+    "make_vec",
+]
