@@ -7,9 +7,11 @@ import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from types import ModuleType
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import psutil
+
+from remote_gym.client.settings import Settings
 
 HOSTILE = Path(__file__).parent / "hostile.py"
 
@@ -71,3 +73,24 @@ def chore(name: str) -> ModuleType:
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
+
+
+def settings(**changed: Any) -> Settings:
+    """A client's arguments, but for those that are named its usual ones."""
+    arguments: dict[str, Any] = {
+        "url": "localhost:1234",
+        "port": None,
+        "remote_args": None,
+        "client_credentials_paths": None,
+        "render_mode": None,
+        "validate_actions": False,
+        "render_with_step": False,
+        "unportable_infos": "raise",
+        "compression": None,
+        "connect_timeout_seconds": 10.0,
+        "reconnect_timeout_seconds": 120.0,
+        "on_worker_failure": "truncate",
+        "on_session_lost": "raise",
+        "allow_insecure": False,
+    }
+    return Settings(**{**arguments, **changed})

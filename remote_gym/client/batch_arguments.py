@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -26,16 +25,6 @@ def masked(mask: Any, num_envs: int) -> list[int]:
         raise ValueError("`options['reset_mask']` must have at least one True value")
     indices: list[int] = np.flatnonzero(mask).tolist()
     return indices
-
-
-def each_url(url: str | Sequence[str] | None) -> list[str | None]:
-    """Return the servers' addresses; None: see `from_variables`."""
-    if url is None or isinstance(url, str):
-        return [url]
-    urls = list(url)
-    if not urls or not all(isinstance(one, str) for one in urls):
-        raise MisuseError(f"url must be a string or a list of at least one, got {url!r:.80}")
-    return [*urls]
 
 
 def env_indices(env_id: Any, num_envs: int) -> list[int]:
@@ -78,3 +67,16 @@ def each_seed(seed: Any, num_envs: int) -> list[int | None]:
         if one is not None and (not isinstance(one, (int, np.integer)) or isinstance(one, bool)):
             raise MisuseError(f"the seed of environment {index} must be None or an int, got {one!r:.80}")
     return [None if one is None else int(one) for one in seed]
+
+
+def each_value(given: Any, num_envs: int) -> list[Any]:
+    """Return one value per environment: a list or tuple holds them, anything else is the value of all.
+
+    Raises:
+        MisuseError: Their number is wrong.
+    """
+    if not isinstance(given, (list, tuple)):
+        return [given] * num_envs
+    if len(given) != num_envs:
+        raise MisuseError(f"set_attr got {len(given)} values for {num_envs} environments")
+    return list(given)

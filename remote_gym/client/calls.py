@@ -4,71 +4,179 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
+from remote_gym import values
 from remote_gym.client.exchange import Exchange
+from remote_gym.client.failures import first_failure, refusal, relocated
 from remote_gym.client.fleet import Fleet, Shard, ShardFailed
-from remote_gym.errors import RemoteGymError, SessionLost
-from remote_gym.messages import Call, Render
+from remote_gym.errors import CodecError, MisuseError, ProtocolError, RemoteGymError, SessionLost
+from remote_gym.messages import Call, Failure, Refused, Render, Returned, every
+from remote_gym.texts import MAX_NAME_BYTES
 
-Begun = list["tuple[Shard, Call | Render]"]
+Asked = Call | Render
+
+
+@dataclass
+class Begun:
+    """What one server was asked and has answered so far.
+
+    Attributes:
+        shard: Which server.
+        request: What it was asked.
+        results: Packed values, by env index as the server counts.
+        failures: What went wrong, likewise.
+    """
+
+    shard: Shard
+    request: Asked
+    results: dict[int, bytes] = field(default_factory=dict)
+    failures: dict[int, Failure] = field(default_factory=dict)
+
+    @property
+    def indices(self) -> Sequence[int]:
+        """Whom it concerns, as the server counts."""
+        return every(self.request.indices, self.shard.count)
+
+    def take(self, answer: Returned) -> None:
+        """Take in a part of the answer; the same again does no harm.
+
+        Raises:
+            ProtocolError: It does not fit the request.
+        """
+        indices = every(answer.indices, self.shard.count)
+        if answer.number != self.request.number or len(answer.values) != len(indices):
+            raise ProtocolError(f"{len(answer.values)} values for {len(indices)} environments")
+        self.results.update(zip(indices, answer.values, strict=True))
+        self.failures.update((failure.index, failure) for failure in answer.failures)
+
+    def unpacked(self) -> list[Any]:
+        """Return the value of each environment, in order.
+
+        Raises:
+            EnvironmentRaised, EnvironmentLost: In the environment with the lowest index that failed.
+            CodecError: A value is malformed.
+        """
+        if self.failures:
+            raise first_failure([relocated(failure, self.shard.first) for failure in self.failures.values()])
+        return [values.unpack(self.results[index], "result") for index in self.indices]
 
 
 class Calls:
-    """Calls on every environment of a vector environment. What goes wrong in one raises, whatever the policies say."""
+    """Calls on every environment of a client. What goes wrong in one raises, whatever the policies say."""
 
     def __init__(self, fleet: Fleet, exchange: Exchange) -> None:
-        """Call through `fleet`; `exchange` mends sessions that turn out to be lost."""
+        """Call through `fleet`; `exchange` makes up for sessions that turn out to be lost."""
         self._fleet = fleet
         self._exchange = exchange
 
-    def begin(self, name: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Begun:
-        """Begin to call the method, or read the attribute, `name` everywhere; `gather` gets the results.
+    # Requests
+
+    def call(self, name: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> list[Any]:
+        """Call the method, or read the attribute, `name` everywhere; raises like `begin` and `gather`."""
+        return self.gather(self.begin(name, args, kwargs))
+
+    def begin(self, name: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> list[Begun]:
+        """Begin what `call` does; `gather` gets the results.
 
         Raises:
             MisuseError: The name is private, or an argument cannot travel.
             SessionLost: A server no longer holds the environments.
         """
-        return self._begin(lambda shard: shard.connection.begin_call(name, args, kwargs))
+        arguments = values.pack([list(args), dict(kwargs)], f"arguments of {name!r}")
+        check_name(name)
+        return self._begin(lambda _shard, number: Call(number, None, name, arguments))
 
-    def _begin(self, ask: Callable[[Shard], Call | Render]) -> Begun:
-        begun: Begun = []
-        for shard in self._fleet.shards:
-            with self._mending(shard):
-                begun.append((shard, ask(shard)))
+    def look(self, name: str) -> dict[str, Any]:
+        """Return ``{"value": ...}`` for an attribute of the first environment, ``{"callable": True}`` for a method."""
+        check_name(name)
+        begun = self._begin(lambda _shard, number: Call(number, [0], name), self._fleet.shards[:1])
+        (seen,) = self.gather(begun)
+        if not isinstance(seen, dict) or not seen.keys() & {"value", "callable"}:
+            error = ProtocolError(f"a look at {name!r} that is neither a value nor a method")
+            raise begun[0].shard.connection.stream.misread(error)
+        return seen
+
+    def set_attribute(self, name: str, new: Sequence[Any]) -> None:
+        """Set the attribute `name` of each environment to its item of `new`; raises like `begin` and `gather`."""
+        check_name(name)
+        packed = {
+            shard: values.pack(list(new[shard.first : shard.stop]), f"value of {name!r}")
+            for shard in self._fleet.shards
+        }
+        self.gather(self._begin(lambda shard, number: Call(number, None, name, b"", packed[shard])))
+
+    def render(self) -> list[Any]:
+        """Return the rendered frame of each environment; raises like `gather`."""
+        return self.gather(self._begin(lambda _shard, number: Render(number)))
+
+    def _begin(self, make: Callable[[Shard, int], Asked], shards: Sequence[Shard] | None = None) -> list[Begun]:
+        """Send to each of `shards` (None: all) what `make` makes for it with its session's next number."""
+        begun = []
+        for shard in self._fleet.shards if shards is None else shards:
+            with self._losing(shard):
+                stream = shard.connection.stream
+                request = make(shard, stream.next_number())
+                stream.send(request)
+                begun.append(Begun(shard, request))
         return begun
 
-    def gather(self, begun: Begun, timeout: float | None = None) -> list[Any]:
+    # Answers
+
+    def gather(self, begun: Sequence[Begun], timeout: float | None = None) -> list[Any]:
         """Return what was begun, one value per environment.
 
         Raises:
             TimeoutError: Not all came in `timeout` seconds; those that did are kept for the next `gather`.
             EnvironmentRaised, EnvironmentLost: In the environment with the lowest index that failed.
+            RefusedError, MisuseError: A server refused the request.
             SessionLost: A server no longer holds the environments.
+            ProtocolError: A server sent what the contract does not allow; its session is lost.
         """
         gathered: list[Any] = []
         errors: list[RemoteGymError] = []
-        for shard, request in begun:
-            receive = None if len(self._fleet.shards) == 1 else self._fleet.only(shard)
+        for one in begun:
             try:
-                with self._mending(shard):
-                    gathered += shard.connection.gather(request, timeout, receive)
+                with self._losing(one.shard):
+                    gathered += self._gather(one, timeout)
             except RemoteGymError as error:  # the others have answered too, and must not be left unread
                 errors.append(error)
         if errors:
             raise errors[0]
         return gathered
 
-    def set_attribute(self, name: str, new: Sequence[Any]) -> None:
-        """Set the attribute `name` of each environment to its item of `new`; raises like `begin` and `gather`."""
-        self.gather(self._begin(lambda shard: shard.connection.begin_set(name, new[shard.first : shard.stop])))
+    def _gather(self, one: Begun, timeout: float | None) -> list[Any]:
+        stream = one.shard.connection.stream
+        try:
+            while len(one.results) < len(one.indices):
+                self._receive(one, timeout)
+            return one.unpacked()
+        except KeyboardInterrupt:
+            self._exchange.interrupted()
+            raise
+        except CodecError as error:
+            raise stream.misread(error) from error
 
-    def render(self) -> list[Any]:
-        """Return the rendered frame of each environment; raises like `gather`."""
-        return self.gather(self._begin(lambda shard: shard.connection.begin_render()))
+    def _receive(self, one: Begun, timeout: float | None) -> None:
+        """Take in the next answer of one server. It is taken first and popped then: an interrupt brings it again."""
+        stream = one.shard.connection.stream
+        _, answer = self._fleet.receive(timeout, one.shard)
+        ours = answer.number >= one.request.number  # else of a call that was interrupted
+        try:
+            if ours and isinstance(answer, Returned):
+                one.take(answer)
+            elif ours and not isinstance(answer, Refused):
+                raise ProtocolError(f"{type(answer).__name__} in answer to a call")
+        except ProtocolError as error:
+            raise stream.misread(error) from error
+        stream.took(answer)
+        self._fleet.took(one.shard)
+        if ours and isinstance(answer, Refused):
+            raise refusal(answer)
 
     @contextlib.contextmanager
-    def _mending(self, shard: Shard) -> Iterator[None]:
+    def _losing(self, shard: Shard) -> Iterator[None]:
         """Raise what has happened to a session, and let the next step go on with a new one if that is wanted."""
         try:
             yield
@@ -78,3 +186,15 @@ class Calls:
         except SessionLost as error:
             self._exchange.session_lost(shard, error)
             raise
+
+
+def check_name(name: str) -> None:
+    """Refuse what is private.
+
+    Raises:
+        MisuseError: The name is no string, begins with an underscore or is too long.
+    """
+    if not isinstance(name, str) or not name or name.startswith("_"):
+        raise MisuseError(f"{name!r} cannot be reached on a remote environment: names beginning with '_' are private")
+    if len(name.encode("utf-8", "surrogatepass")) > MAX_NAME_BYTES:
+        raise MisuseError(f"{name[:40]!r}... cannot be reached: a name has {MAX_NAME_BYTES} bytes at most")

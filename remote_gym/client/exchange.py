@@ -7,8 +7,9 @@ those of a server that was started anew. Guarantees: every env index of a reques
 
 from __future__ import annotations
 
+import contextlib
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -19,9 +20,12 @@ from remote_gym import values
 from remote_gym.client.failures import refusal, relocated
 from remote_gym.client.fleet import Fleet, Shard, ShardFailed
 from remote_gym.client.losses import Losses
+from remote_gym.client.observations import Observations
+from remote_gym.client.parts import Part
 from remote_gym.client.session.outstanding import Answer
-from remote_gym.client.transitions import Part, TransitionReader
-from remote_gym.errors import ProtocolError, RemoteGymError, SessionLost
+from remote_gym.client.settings import Settings
+from remote_gym.client.transitions import TransitionReader
+from remote_gym.errors import MisuseError, ProtocolError, RefusedError, RemoteGymError, SessionLost
 from remote_gym.leaves import Array, rows_at
 from remote_gym.messages import FailureKind, Indices, Refused, Reset, Returned, Step, Transition, every
 
@@ -53,15 +57,14 @@ class Exchange:
         losses: Who was lost, and with which seed it begins again.
     """
 
-    def __init__(
-        self, fleet: Fleet, reader: TransitionReader, mode: AutoresetMode, truncate_lost: bool, reopen: bool
-    ) -> None:
-        """Ask through `fleet`; `truncate_lost` and `reopen` say which losses to mend."""
+    def __init__(self, fleet: Fleet, reader: TransitionReader, observations: Observations, settings: Settings) -> None:
+        """Ask through `fleet`; `settings` say which losses to make up for."""
         self._fleet = fleet
         self._reader = reader
-        self._mode = mode
-        self._truncates = truncate_lost
-        self._reopens = reopen
+        self._observations = observations
+        self._mode = settings.mode
+        self._truncates = settings.on_worker_failure == "truncate"
+        self._reopens = settings.on_session_lost == "truncate"
         self.losses = Losses(fleet.num_envs)
         self.over: Array = np.zeros(fleet.num_envs, np.bool_)
         self.counts = False
@@ -78,7 +81,8 @@ class Exchange:
         everyone = every(indices, self._fleet.num_envs)
         self._launch(indices)
         if self.losses.due or self.losses.untold:
-            fresh = {index for index in everyone if index in self.losses.due or index in self.losses.untold}
+            due = () if self._mode is AutoresetMode.DISABLED else self.losses.due  # their user resets them
+            fresh = {index for index in everyone if index in due or index in self.losses.untold}
             if fresh:
                 self._begin_again(sorted(fresh))
                 left = [at for at, index in enumerate(everyone) if index not in fresh]
@@ -181,6 +185,30 @@ class Exchange:
         self.in_flight[list(operation.indices)] = False
         self.took()
         raise refusal(answer)
+
+    def deliver(self, take: Callable[[Part], object], timeout_seconds: float | None = None) -> None:
+        """Wait for the next parts and give each to `take`; after an interrupt, wherever it strikes, they come again.
+
+        Raises like `receive`.
+        """
+        try:
+            for part in self.receive(timeout_seconds):
+                take(part)
+            self.took()
+        except KeyboardInterrupt:
+            self.interrupted()
+            raise
+
+    def settle(self) -> None:
+        """Wait until nothing runs any more, and drop it: left over by an interrupt, or by a refusal of one server."""
+        while self._settled or self._waiting:
+            with contextlib.suppress(RefusedError, MisuseError):  # of what nobody waits for
+                self.deliver(self._drop)
+        self._operations.clear()  # what is left was never sent
+
+    def _drop(self, part: Part) -> None:
+        for index, note in part.notes.items():  # a loss is never silent: the next step tells of it
+            self.losses.untold[index] = note["remote_gym"]["reason"]
 
     def took(self) -> None:
         """Take note that the parts returned last are where they belong; an interrupt before brings them again."""
@@ -295,7 +323,7 @@ class Exchange:
         # In NEXT_STEP, whoever died beginning a new episode has none to end.
         begins = [i for i in notes if same_step or (self._mode is AutoresetMode.NEXT_STEP and self.over[i])]
         if same_step:
-            notes = {i: {"final_obs": self._reader.last_single(i), "final_info": {}, **notes[i]} for i in notes}
+            notes = {i: {"final_obs": self._observations.element(i), "final_info": {}, **notes[i]} for i in notes}
         if begins:
             seeds = [self.losses.fresh_seed(index) for index in begins]
             self._send_resets(begins, seeds, b"", {i: notes[i] for i in begins}, truncated=same_step)
@@ -306,7 +334,7 @@ class Exchange:
             count = len(ends)
             flags = np.zeros(count, np.bool_), np.ones(count, np.bool_)
             told = {index: notes[index] for index in ends}
-            yield Part(ends, self._reader.last_rows(ends), np.zeros(count), *flags, notes=told)
+            yield Part(ends, self._observations.rows(ends), np.zeros(count), *flags, notes=told)
 
     def _session_lost(self, shard: Shard, error: SessionLost) -> list[Part]:
         """Open a new session in place of a lost one; every episode there ends truncated.
@@ -342,9 +370,12 @@ class Exchange:
     @property
     def busy(self) -> bool:
         """Whether anything is still to come, also what an interrupt left behind."""
-        return bool(
-            self._operations or self._settled or any([s.connection.stream.waiting for s in self._fleet.shards])  # noqa: C419
-        )
+        return bool(self._operations or self._settled or self._waiting)
+
+    @property
+    def _waiting(self) -> bool:
+        """Whether a server has yet to answer."""
+        return any([shard.connection.stream.waiting for shard in self._fleet.shards])  # noqa: C419
 
     def session_lost(self, shard: Shard, error: RemoteGymError) -> None:
         """Mend what a call has found out, if it is to be mended; the next step tells."""

@@ -15,7 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
 
-from remote_gym.client.connection import Connection
+from remote_gym.client.hosted import Hosted
 from remote_gym.client.session.outstanding import Answer
 from remote_gym.client.session.stream import SessionStream
 from remote_gym.errors import ConnectError, MisuseError, ProtocolError, RemoteGymError
@@ -38,7 +38,7 @@ class Shard:
         count: Its environments.
     """
 
-    connection: Connection
+    connection: Hosted
     first: int
     count: int
     inbox: deque[tuple[SessionStream, Any]] = field(default_factory=deque)
@@ -61,7 +61,7 @@ class Fleet:
         shards: Those that host something, in the order of their environments; empty before `dial`.
     """
 
-    def __init__(self, connections: Sequence[Connection], num_envs: int) -> None:
+    def __init__(self, connections: Sequence[Hosted], num_envs: int) -> None:
         """Prepare; `dial` opens the sessions."""
         self.connections = list(connections)
         self.num_envs = num_envs
@@ -87,7 +87,7 @@ class Fleet:
             shards, first = [], 0
             for connection, count in zip(self.connections, in_proportion(self.num_envs, weights), strict=True):
                 if count:
-                    connection.share(first, count)
+                    connection.share(count)
                     shards.append(Shard(connection, first, count))
                 first += count
             for _ in dials.map(lambda shard: shard.connection.stream, shards):
@@ -100,13 +100,14 @@ class Fleet:
         first = shards[0].connection
         for shard in shards:
             other = shard.connection
-            if other.hosts_vector and len(shards) > 1:
+            if other.told.is_vector and len(shards) > 1:
                 raise MisuseError(f"{other.address} hosts a vector environment, which cannot be one of several servers")
             for name in ("observation_space", "action_space"):
-                if getattr(other, name) != getattr(first, name):
+                theirs, expected = getattr(other.told, name), getattr(first.told, name)
+                if theirs != expected:
                     raise MisuseError(
-                        f"the servers differ in their {name.replace('_', ' ')}: {getattr(other, name)} at "
-                        f"{other.address} is not {getattr(first, name)} at {first.address}"
+                        f"the servers differ in their {name.replace('_', ' ')}: {theirs} at {other.address} is not "
+                        f"{expected} at {first.address}"
                     )
 
     def parts(self, indices: Indices) -> list[tuple[Shard, Sequence[int]]]:

@@ -7,13 +7,13 @@ and the next one begins as the autoreset mode says, with a seed of its own.
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
 
 from remote_gym.client.batch_arguments import each_seed
+from remote_gym.client.warned import warn
 from remote_gym.errors import MisuseError
 from remote_gym.texts import printable, shortened
 
@@ -21,23 +21,11 @@ MAX_RESETS = 3
 """Resets of one environment that may be lost in a row; an environment that dies of every reset must not be hidden."""
 
 
-def check_policies(on_worker_failure: str, on_session_lost: str) -> None:
-    """Refuse what is no policy.
-
-    Raises:
-        MisuseError: Names the argument.
-    """
-    for name, value in (("on_worker_failure", on_worker_failure), ("on_session_lost", on_session_lost)):
-        if value not in ("raise", "truncate"):
-            raise MisuseError(f"{name} must be 'raise' or 'truncate', got {value!r}")
-
-
 def warn_of_losses(indices: Sequence[int], reason: str) -> None:
     """Warn that episodes were cut short; once per client is enough."""
-    warnings.warn(
+    warn(
         f"environments {list(indices)[:8]} were lost: {printable(reason, 400)}. Their episodes ended truncated, "
-        f"flagged in infos['remote_gym']; later losses are flagged only",
-        stacklevel=4,
+        f"flagged in infos['remote_gym']; later losses are flagged only"
     )
 
 

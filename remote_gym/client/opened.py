@@ -1,17 +1,13 @@
-"""Trainer process, no I/O: what a server tells when it opens a session, checked, and built into what users read."""
+"""Trainer process, no I/O: whether what a server tells when it opens a session may be true."""
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from functools import singledispatch
 from typing import Any
 
 from gymnasium import spaces
-from gymnasium.envs.registration import EnvSpec
 
-from remote_gym import values
-from remote_gym.client.specs import read_spec
 from remote_gym.errors import ProtocolError
 from remote_gym.leaves import leaves_of
 from remote_gym.messages import Open, Opened
@@ -25,25 +21,6 @@ MAX_BATCH_BYTES = 8 * 2**30
 """Memory of the batched space of one session. `batch_space` repeats the bounds for every environment: a few bytes from
 a server would otherwise take all there is. Bounds are about 2.5 to 4 times as large as a batch of observations, and one
 message holds 1 GiB of these."""
-
-
-@dataclass(frozen=True)
-class Described:
-    """What a server tells of its environments.
-
-    Attributes:
-        observation_space: Of a single environment.
-        action_space: Of a single environment.
-        metadata: Of the hosted environment.
-        spec: Of the hosted environment; see `specs`.
-        render_mode: Of the hosted environment.
-    """
-
-    observation_space: spaces.Space[Any]
-    action_space: spaces.Space[Any]
-    metadata: dict[str, Any]
-    spec: EnvSpec | None
-    render_mode: str | None
 
 
 def check_opened(opened: Opened, asked: Open) -> None:
@@ -76,25 +53,12 @@ def check_lease(seconds: float) -> None:
         raise ProtocolError(f"a lease of {seconds} seconds")
 
 
-def read_opened(opened: Opened, num_envs: int) -> Described:
-    """Return what `opened` tells of the environments.
+def read_space(data: SpaceData, num_envs: int) -> spaces.Space[Any]:
+    """Return the space of a single environment.
 
     Raises:
         ProtocolError, MisuseError: It is malformed, or too large for `num_envs` environments.
     """
-    metadata = values.unpack(opened.metadata, "metadata") if opened.metadata else {}
-    if not isinstance(metadata, dict):
-        raise ProtocolError(f"metadata of type {type(metadata).__name__}")
-    return Described(
-        _read_space(opened.observation_space, num_envs),
-        _read_space(opened.action_space, num_envs),
-        dict(metadata),
-        read_spec(opened.spec_json, opened.spec_kwargs) if opened.spec_json else None,
-        opened.render_mode,
-    )
-
-
-def _read_space(data: SpaceData, num_envs: int) -> spaces.Space[Any]:
     space = build(data)
     leaves_of(space)  # nested too deeply: raises
     if (size := footprint(space) * num_envs) > MAX_BATCH_BYTES:

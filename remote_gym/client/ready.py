@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from remote_gym.client.transitions import Part
+from remote_gym.client.parts import Part
 from remote_gym.leaves import rows_at
 from remote_gym.messages import Failure, every
 

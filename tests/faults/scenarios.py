@@ -303,7 +303,7 @@ def second_client(stage: Stage, operation: str) -> None:
     """Another holder of the token attaches: the first is told, and what it asks is not run."""
     server, proxy = stage.server(short_lease=True)
     with stage.trial(proxy) as trial:
-        stream = trial.remote._connection.stream
+        stream = trial.remote._remote.fleet.connections[0].stream
         opened, before = stream.opened, trial.journal()
         other = SessionCall(stream._shared)
         other.send(pack_client(Attach(opened.session_id, opened.token, opened.server_epoch, opened.protocol, [])))

@@ -19,7 +19,7 @@ from remote_gym.wire.codec import pack_client
 
 def ask(envs: RemoteVectorEnv, change: Callable[[Attach], Attach]) -> Any:
     """Attach to the session of `envs` on a stream of our own; return the answer."""
-    stream = envs._connection.stream
+    stream = envs._remote.fleet.connections[0].stream
     opened: Opened = stream.opened
     shared = channels.acquire(stream.address)
     try:
@@ -77,7 +77,7 @@ def test_what_ended_is_told_by_its_reason(serve: ServerFactory) -> None:
     with RemoteVectorEnv(server.address, num_envs=1) as envs:
         envs.reset()
         expired = _attach_of(envs)
-        envs._connection.stream._drop_stream()
+        envs._remote.fleet.connections[0].stream._drop_stream()
         wait_until(lambda: server.statistics()["sessions"] == 0, 5.0, "the end of the lease")
         answer = _say(envs, expired)
         assert isinstance(answer, Lost) and answer.reason == "EXPIRED" and "0.1 s" in answer.detail
@@ -86,12 +86,12 @@ def test_what_ended_is_told_by_its_reason(serve: ServerFactory) -> None:
 
 
 def _attach_of(envs: RemoteVectorEnv) -> Attach:
-    opened = envs._connection.stream.opened
+    opened = envs._remote.fleet.connections[0].stream.opened
     return Attach(opened.session_id, opened.token, opened.server_epoch, opened.protocol, [])
 
 
 def _say(envs: RemoteVectorEnv, message: Attach) -> Any:
-    shared = channels.acquire(envs._connection.address)
+    shared = channels.acquire(envs._remote.settings.addresses[0])
     try:
         call = SessionCall(shared)
         call.send(pack_client(message))

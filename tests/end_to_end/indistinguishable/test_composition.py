@@ -214,7 +214,7 @@ def test_two_threads_on_one_channel(toys: ToyServer) -> None:
     expected = local_rollout()
     start = threading.Barrier(2)
     envs = [toys.single("gymnasium_env", KWARGS) for _ in range(2)]
-    streams = [env._connection.stream for env in envs]
+    streams = [env._remote.fleet.connections[0].stream for env in envs]
     assert streams[0]._shared is streams[1]._shared
 
     def work(env: RemoteEnvironment) -> None:
@@ -397,8 +397,8 @@ def test_closing_while_another_thread_waits(toys: ToyServer, tmp_path: Any, when
     with ThreadPoolExecutor(1) as thread:
         waiting = thread.submit(env.step_wait)
         if when == "while it waits":
-            while env._connection.stream._stream._reading.acquire(blocking=False):
-                env._connection.stream._stream._reading.release()
+            while env._remote.fleet.connections[0].stream._stream._reading.acquire(blocking=False):
+                env._remote.fleet.connections[0].stream._stream._reading.release()
         began = time.monotonic()
         env.close()
         assert time.monotonic() - began < 10

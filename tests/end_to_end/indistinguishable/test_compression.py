@@ -425,7 +425,7 @@ def test_a_server_without_the_library_says_so(serve_process: Callable[..., Serve
 
 
 def test_a_server_that_does_not_know_the_name_says_so(toys: ToyServer, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("remote_gym.client.connection.codec", lambda name: None)
+    monkeypatch.setattr("remote_gym.client.settings.codec", lambda name: None)
     with toys.vector("scene", compression="brotli") as envs, pytest.raises(MisuseError, match="upgrade the server"):
         envs.reset()
 

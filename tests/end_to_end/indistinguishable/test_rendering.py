@@ -82,7 +82,7 @@ def test_human_needs_frames(serve: ServerFactory) -> None:
 def test_no_window_without_human(serve: ServerFactory) -> None:
     with RemoteEnvironment(serve("CartPole-v1").address) as env:
         env.reset()
-        assert env._window is None
+        assert env._remote._window is None
 
 
 COUNTED = """

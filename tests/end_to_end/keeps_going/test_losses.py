@@ -352,7 +352,7 @@ def test_a_restarted_server(restarting: Callable[[], str], mode: str, when: str)
 def test_a_restarted_server_raises_by_default(restarting: Callable[[], str]) -> None:
     with (
         RemoteVectorEnv(restarting(), num_envs=2) as envs,
-        RemoteEnvironment(envs._connection.address.__str__()) as env,
+        RemoteEnvironment(envs._remote.settings.addresses[0].__str__()) as env,
     ):
         envs.reset(seed=SEED)
         env.reset()

@@ -47,7 +47,7 @@ def test_the_same_as_one(addresses: list[str], mode: str) -> None:
     oracle = SyncVectorEnv([MortalEnv] * 9, autoreset_mode=mode)
     with RemoteVectorEnv(addresses, num_envs=9, autoreset_mode=mode) as envs:
         assert_same(envs.reset(seed=3), oracle.reset(seed=3))
-        assert [shard.count for shard in envs._fleet.shards] == [2, 5, 2]
+        assert [shard.count for shard in envs._remote.fleet.shards] == [2, 5, 2]
         for step in range(20):
             ours, theirs = envs.step([0] * 9), oracle.step([0] * 9)
             assert_same(ours, theirs)

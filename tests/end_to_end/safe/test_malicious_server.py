@@ -29,7 +29,7 @@ from remote_gym import (
     SessionLost,
     values,
 )
-from remote_gym.client import checks, rendering, transitions
+from remote_gym.client import batches, checks, rendering
 from remote_gym.client.carriers import call as calls
 from remote_gym.client.carriers import channel as channels
 from remote_gym.client.carriers.channel import Address
@@ -434,7 +434,7 @@ def test_batches_whose_infos_do_not_aggregate(malicious: MaliciousServer) -> Non
 
 
 def test_keys_that_would_take_all_memory(malicious: MaliciousServer, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(transitions, "LARGE_INFOS", 1 << 10)
+    monkeypatch.setattr(batches, "LARGE_INFOS", 1 << 10)
     monkeypatch.setattr(checks, "MAX_INFO_BYTES", 1 << 20)
     many = pack_infos([0], [{f"{number}": {"a": ""} for number in range(50_000)}])
     malicious.answers[Step] = lambda step, num_envs: [transition(step.number, num_envs, infos=[said(many)])]
@@ -715,7 +715,7 @@ def test_answers_that_nobody_takes_wait_at_the_server(
     malicious.answers[Step] = flood
     env = single(malicious)
     play(env)
-    call = env._connection.stream._stream
+    call = env._remote.fleet.connections[0].stream._stream
     assert call is not None
     reader = call._stream
     wait_until(lambda: not reader._room.is_set(), what="the reader waits")
@@ -759,10 +759,11 @@ def test_the_same_answer_for_ever_from_one_of_two(malicious: MaliciousServer) ->
     envs = RemoteVectorEnv([malicious.address] * 2, num_envs=4, reconnect_timeout_seconds=1.0)
     envs.reset()
     envs.step_async([0] * 4)
+    fleet = envs._remote.fleet
     with pytest.raises(TimeoutError):
-        envs._fleet.receive(0.0, envs._fleet.shards[0])  # lets the threads read; and nobody takes what comes
-    wait_until(lambda: any(shard.connection.stream._lost for shard in envs._fleet.shards), what="it is noticed")
-    assert max(len(shard.inbox) for shard in envs._fleet.shards) < 100
+        fleet.receive(0.0, fleet.shards[0])  # lets the threads read; and nobody takes what comes
+    wait_until(lambda: any(shard.connection.stream._lost for shard in fleet.shards), what="it is noticed")
+    assert max(len(shard.inbox) for shard in fleet.shards) < 100
     with pytest.raises(ProtocolError, match="more answers"):
         envs.step_wait()
     refuses(envs, lambda env: env.step([0] * 4))

@@ -21,8 +21,11 @@ from remote_gym import (
     RemoteVectorEnv,
     values,
 )
+from remote_gym.client.batches import Batches
 from remote_gym.client.failures import unreadable
-from remote_gym.client.opened import check_opened, read_opened
+from remote_gym.client.hosted import read_told
+from remote_gym.client.observations import Observations
+from remote_gym.client.opened import check_opened
 from remote_gym.client.transitions import TransitionReader
 from remote_gym.infos import pack_infos
 from remote_gym.messages import (
@@ -142,7 +145,7 @@ AGGREGATION = (ValueError, TypeError, AttributeError, OverflowError, IndexError,
 
 def test_mutated_transitions_raise_a_protocol_error_or_are_read() -> None:
     random_ = random.Random(1)
-    reader = TransitionReader(MIXED, NUM_ENVS)
+    reader, observations = TransitionReader(MIXED, NUM_ENVS), Observations(MIXED, NUM_ENVS)
     sources, outcomes = valid_transitions(), {"read": 0, "refused": 0}
     for source in sources:
         reader.read(read_server(source))
@@ -159,7 +162,7 @@ def test_mutated_transitions_raise_a_protocol_error_or_are_read() -> None:
             continue
         outcomes["read"] += 1
         if part is not None:
-            follow(reader, part)
+            follow(observations, part)
     assert min(outcomes.values()) > MUTATIONS // 20, outcomes
 
 
@@ -169,15 +172,16 @@ def check(error: Exception) -> None:
     assert isinstance(unreadable("host:1", error), ProtocolError)
 
 
-def follow(reader: TransitionReader, part: Any) -> None:
+def follow(observations: Observations, part: Any) -> None:
     """What was read goes all the way: the rest relies on what `read` has checked."""
-    batch = reader.begin(None)
-    reader.add(batch, part)
+    batches = Batches(observations, NUM_ENVS)
+    batch = batches.begin(None)
+    batches.add(batch, part)
     try:
-        reader.commit(batch)
+        batches.commit(batch)
     except AGGREGATION:
         assert part.blocks
-    reader.observations(copy=True)
+    observations.batch(copy=True)
 
 
 def test_mutated_openings_and_descriptions() -> None:
@@ -200,7 +204,7 @@ def test_mutated_openings_and_descriptions() -> None:
             answer = read_server(mutated(packed[0 if number % 4 else 1 + number % 2], random_))
             if type(answer).__name__ == "Opened":
                 check_opened(answer, asked)
-                told = read_opened(answer, NUM_ENVS)
+                told = read_told(answer, NUM_ENVS)
                 TransitionReader(told.observation_space, NUM_ENVS)
                 assert told.spec is None or told.spec.entry_point in (None, SPEC["entry_point"])
         except Exception as error:

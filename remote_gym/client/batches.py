@@ -1,0 +1,189 @@
+"""Trainer process, no I/O: parts -> what `step` and `recv` return. At most one copy; none for who takes views."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from remote_gym.client.checks import LARGE_INFOS, check_room
+from remote_gym.client.observations import Observations
+from remote_gym.client.parts import Part
+from remote_gym.client.vector_infos import add_infos
+from remote_gym.errors import ProtocolError
+from remote_gym.infos import InfoBlock
+from remote_gym.leaves import Array, rows_at
+from remote_gym.messages import Failure, Indices
+
+
+@dataclass
+class Batch:
+    """Parts put together.
+
+    Attributes:
+        leaves: Per leaf of the observation space (rows, *leaf.shape).
+        rewards: (rows,) float64.
+        terminations: (rows,) bool.
+        truncations: (rows,) bool.
+        infos: As `VectorEnv` aggregates them; complete after `Batches.commit`.
+        rows: How many there will be.
+        parts: By their source.
+    """
+
+    rows: int
+    leaves: list[Array] | None
+    rewards: Array
+    terminations: Array
+    truncations: Array
+    parts: dict[tuple[Any, ...], Part] = field(default_factory=dict)
+    infos: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def missing(self) -> int:
+        """Rows that have not come yet."""
+        return self.rows - sum(self.rows if part.indices is None else len(part.indices) for part in self.parts.values())
+
+    @property
+    def failures(self) -> list[Failure]:
+        """Of all parts."""
+        return [failure for part in self.parts.values() for failure in part.failures]
+
+    @property
+    def notes(self) -> dict[int, dict[str, Any]]:
+        """Of all parts."""
+        return {index: note for part in self.parts.values() for index, note in part.notes.items()}
+
+
+class Batches:
+    """Puts parts together, and what is handed out into `observations`."""
+
+    def __init__(self, observations: Observations, num_envs: int) -> None:
+        """Prepare for `num_envs` environments."""
+        self._observations = observations
+        self._num_envs = num_envs
+
+    # Whole batches: one row per environment
+
+    def begin(self, indices: Indices) -> Batch:
+        """Return an empty batch for a request over `indices`; it has a row for every environment all the same."""
+        return Batch(self._num_envs if indices is None else len(indices), None, *_NOTHING)
+
+    def add(self, batch: Batch, part: Part) -> None:
+        """Take in one part; the same again does no harm, as it counts with the last line only."""
+        if part.indices is None:
+            batch.leaves = part.leaves
+            batch.rewards, batch.terminations, batch.truncations = part.scalars(self._num_envs)
+        else:
+            self._add_rows(batch, part, rows_at(part.indices))
+        batch.parts[part.source] = part
+
+    def _add_rows(self, batch: Batch, part: Part, where: Any) -> None:
+        if not batch.parts:
+            batch.rewards, batch.terminations, batch.truncations = Part(None, []).scalars(self._num_envs)
+        if batch.leaves is None:
+            batch.leaves = self._observations.leaves()
+        for whole, array in zip(batch.leaves, part.leaves, strict=True):
+            whole[where] = array
+        if part.rewards is not None:
+            batch.rewards[where] = part.rewards
+        if part.terminations is not None:
+            batch.terminations[where] = part.terminations
+        if part.truncations is not None:
+            batch.truncations[where] = part.truncations
+
+    def commit(self, batch: Batch) -> None:
+        """Make `batch` the last observation, but for the rows that failed, and aggregate its infos."""
+        assert batch.leaves is not None
+        part = next(iter(batch.parts.values()))
+        if part.is_plain:  # the usual case: one answer with nothing to tell, whose arrays are read-only views
+            self._observations.put(batch.leaves)
+            return
+        self._observations.put(self._read_only(batch.leaves, [failure.index for failure in batch.failures]))
+        for part in batch.parts.values():
+            self._observations.put_variable(part)
+            if part.whole is not None:
+                batch.infos, dtype = part.whole
+                if dtype is not None:
+                    with np.errstate(all="ignore"):  # of the very dtype that the environment has returned
+                        batch.rewards = batch.rewards.astype(dtype)
+        blocks = [block for part in batch.parts.values() for block in part.blocks]
+        _aggregate(batch, blocks, range(self._num_envs))
+
+    def _read_only(self, leaves: list[Array], failed: list[int]) -> list[Array]:
+        """Return `leaves` with the last observation in the rows that `failed`."""
+        if failed:
+            kept = self._observations.leaves()
+            leaves = [leaf.copy() for leaf in leaves]
+            for leaf, old in zip(leaves, kept, strict=True):
+                leaf[failed] = old[failed]
+        for leaf in leaves:
+            leaf.flags.writeable = False
+        return leaves
+
+    # Batches of whoever was first: one row per environment that is ready
+
+    def join(self, parts: Sequence[Part], copy: bool) -> tuple[Any, Batch]:
+        """Return observations and batch of the environments in `parts`, in their order, and remember them.
+
+        The observations are writable copies, or read-only arrays that nobody else writes.
+        """
+        everyone = [index for part in parts for index in part.indices or ()]
+        leaves = [np.concatenate(each) for each in zip(*(part.leaves for part in parts), strict=True)]
+        if not copy:
+            for leaf in leaves:
+                leaf.flags.writeable = False
+        columns = zip(*(part.scalars(len(part.indices or ())) for part in parts), strict=True)
+        rewards, terminations, truncations = map(np.concatenate, columns)
+        parts_by_row = {(at,): part for at, part in enumerate(parts)}
+        batch = Batch(len(everyone), leaves, rewards, terminations, truncations, parts_by_row)
+        self._observations.put_rows(everyone, leaves)
+        for part in parts:
+            self._observations.put_variable(part)
+        _aggregate(batch, list(self._placed(parts)), everyone)
+        batch.infos["env_id"] = np.array(everyone, np.int64)
+        return self._observations.some(everyone, leaves, copy), batch
+
+    def _placed(self, parts: Sequence[Part]) -> Iterable[InfoBlock]:
+        """Yield the infos of `parts`, by row instead of env index."""
+        row = 0
+        for part in parts:
+            assert part.indices is not None
+            stop = row + len(part.indices)
+            if part.blocks:
+                places = np.full(self._num_envs, -1, np.int64)
+                places[list(part.indices)] = np.arange(row, stop)
+                yield from (block.select(places) for block in part.blocks)
+            row = stop
+
+
+_NOTHING = np.zeros(0), np.zeros(0, np.bool_), np.zeros(0, np.bool_)
+"""Rewards and flags of a batch without parts."""
+
+
+def _aggregate(batch: Batch, blocks: list[InfoBlock], everyone: Sequence[int]) -> None:
+    """Add infos, and notes of the environments `everyone`, whose rows are in this order.
+
+    Raises:
+        ProtocolError: They would take far more memory than any honest ones.
+        Exception: What Gymnasium raises, when environments disagree about the shape or type of a key.
+    """
+    # In the order of rows: the first one that has a key decides the type of its array, as locally.
+    if sum(part.info_bytes for part in batch.parts.values()) * len(everyone) > LARGE_INFOS:
+        check_room(blocks, len(everyone))
+    for block in sorted(blocks, key=lambda block: min(block.indices, default=0)):
+        batch.infos = add_infos(batch.infos, block, len(everyone))
+    if notes := batch.notes:
+        _add_notes(batch, notes, everyone)
+
+
+def _add_notes(batch: Batch, notes: dict[int, dict[str, Any]], everyone: Sequence[int]) -> None:
+    for key in ("remote_gym", "_remote_gym"):  # the client's own word, whatever a server may call so
+        batch.infos.pop(key, None)
+    try:
+        for row, index in enumerate(everyone):
+            if index in notes:
+                batch.infos = add_infos(batch.infos, InfoBlock.of(row, notes[index]), len(everyone))
+    except Exception as error:
+        raise ProtocolError(f"infos in which the end of an episode has no place: {error}") from error

@@ -1,0 +1,171 @@
+"""Trainer process: what a server hosts for this client, through a session that is opened on first need."""
+
+from __future__ import annotations
+
+import weakref
+from dataclasses import dataclass, replace
+from typing import Any
+
+import gymnasium
+from gymnasium import spaces
+from gymnasium.envs.registration import EnvSpec
+from gymnasium.vector.utils import batch_space
+
+from remote_gym import values
+from remote_gym.client.carriers.channel import Address
+from remote_gym.client.carriers.describe import describe
+from remote_gym.client.failures import unreadable
+from remote_gym.client.opened import read_space
+from remote_gym.client.session.stream import SessionStream
+from remote_gym.client.settings import Settings
+from remote_gym.client.specs import read_spec
+from remote_gym.errors import ProtocolError, SessionLost
+from remote_gym.messages import Opened
+
+
+@dataclass(frozen=True)
+class Told:
+    """What a server tells of its environments.
+
+    Attributes:
+        observation_space: Of a single environment.
+        action_space: Of a single environment.
+        metadata: Of the hosted environment.
+        spec: Of the hosted environment; see `specs`.
+        render_mode: Of the hosted environment, which is not always the one asked for.
+        is_vector: Whether the session is one hosted `VectorEnv`.
+    """
+
+    observation_space: spaces.Space[Any]
+    action_space: spaces.Space[Any]
+    metadata: dict[str, Any]
+    spec: EnvSpec | None
+    render_mode: str | None
+    is_vector: bool = False
+
+    def batched(self, num_envs: int) -> tuple[spaces.Space[Any], spaces.Space[Any]]:
+        """Return the observation and the action space of `num_envs` environments.
+
+        Raises:
+            Exception: Gymnasium cannot batch them, whatever the server has provoked there.
+        """
+        return batch_space(self.observation_space, num_envs), batch_space(self.action_space, num_envs)
+
+
+def read_told(opened: Opened, num_envs: int) -> Told:
+    """Return what `opened` tells of the environments.
+
+    Raises:
+        ProtocolError, MisuseError: It is malformed, or too large for `num_envs` environments.
+    """
+    metadata = values.unpack(opened.metadata, "metadata") if opened.metadata else {}
+    if not isinstance(metadata, dict):
+        raise ProtocolError(f"metadata of type {type(metadata).__name__}")
+    return Told(
+        read_space(opened.observation_space, num_envs),
+        read_space(opened.action_space, num_envs),
+        dict(metadata),
+        read_spec(opened.spec_json, opened.spec_kwargs) if opened.spec_json else None,
+        opened.render_mode,
+        opened.hosted_vector,
+    )
+
+
+class Hosted:
+    """The environments of one server: a session on them, opened on first need, and what the server told of them.
+
+    Closing contract: `close` is bounded in time, may be called twice, and always releases; the session also ends with
+    this object, and with the interpreter.
+
+    Attributes:
+        address: Where the server is.
+        num_envs: Environments of the session.
+    """
+
+    def __init__(self, settings: Settings, address: Address) -> None:
+        """Prepare; dials nothing yet."""
+        self.address = address
+        self.num_envs = settings.num_envs
+        self._settings = settings
+        self._stream: SessionStream | None = None
+        self._finalizer: weakref.finalize[Any, Any] | None = None
+        self._told: Told | None = None
+        self._closed = False
+
+    @property
+    def stream(self) -> SessionStream:
+        """The open session; dials if there is none yet.
+
+        Raises:
+            gymnasium.error.ClosedEnvironmentError: It was closed.
+            ConnectError, RefusedError, EnvironmentRaised, EnvironmentLost, MisuseError: It could not be opened.
+            ProtocolError: The server sent what the contract does not allow.
+        """
+        if self._closed:
+            raise gymnasium.error.ClosedEnvironmentError("the remote environment was closed")
+        if self._stream is None:
+            stream, told = self._dial()
+            self._adopt(stream, told)
+            return stream
+        return self._stream
+
+    @property
+    def told(self) -> Told:
+        """What the server told of its environments; dials if there is no session yet."""
+        if self._told is None:
+            _ = self.stream
+        assert self._told is not None
+        return self._told
+
+    @property
+    def known(self) -> Told | None:
+        """The same where it is known; None, instead of dialling, where it is not."""
+        return self._told
+
+    def num_workers(self) -> int:
+        """Return how many workers the server has; asks it, without a session."""
+        return describe(self.address, self._settings.connect_timeout_seconds).num_workers
+
+    def share(self, num_envs: int) -> None:
+        """Ask for `num_envs` environments instead of all. Call before the first need."""
+        self.num_envs = num_envs
+
+    def reopen(self) -> None:
+        """Open a new session in place of a lost one, with new environments, not yet reset.
+
+        Raises:
+            ConnectError, RefusedError, EnvironmentRaised, EnvironmentLost: It could not be opened.
+            SessionLost: The server now hosts environments with other spaces.
+        """
+        new, told = self._dial()  # until that has succeeded the old one stays, and says that it is lost
+        ours = self._told
+        assert ours is not None and self._finalizer is not None
+        if (told.observation_space, told.action_space) != (ours.observation_space, ours.action_space):
+            new.close()
+            raise SessionLost("SERVER_RESTARTED", f"{self.address} now hosts environments with other spaces")
+        self._finalizer()
+        self._adopt(new, told)
+
+    def _dial(self) -> tuple[SessionStream, Told]:
+        """Open a session and read what the server tells; closes it if that cannot be read."""
+        settings = self._settings
+        opening = replace(settings.opening, num_envs=self.num_envs)
+        timeouts = settings.connect_timeout_seconds, settings.reconnect_timeout_seconds
+        stream = SessionStream(self.address, opening, *timeouts)
+        try:
+            return stream, read_told(stream.opened, self.num_envs)
+        except Exception as error:
+            stream.close()
+            raise unreadable(self.address, error) from error
+
+    def _adopt(self, stream: SessionStream, told: Told) -> None:
+        self._stream = stream
+        # Also when the user forgets to close: at garbage collection, or at the end of the interpreter.
+        self._finalizer = weakref.finalize(self, stream.close)
+        self._told = told
+
+    def close(self) -> None:
+        """Close the session; may be called twice."""
+        self._closed = True
+        if self._finalizer is not None:
+            self._finalizer()

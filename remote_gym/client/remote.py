@@ -1,0 +1,228 @@
+"""Trainer process: what both public classes are made of. Dials on first need."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import gymnasium
+from gymnasium import spaces
+from gymnasium.envs.registration import EnvSpec
+
+from remote_gym.client.actions import ActionEncoder
+from remote_gym.client.batches import Batches
+from remote_gym.client.calls import Calls
+from remote_gym.client.exchange import Exchange
+from remote_gym.client.fleet import Fleet
+from remote_gym.client.hosted import Hosted, Told
+from remote_gym.client.losses import warn_of_losses
+from remote_gym.client.observations import Observations
+from remote_gym.client.ready import Ready
+from remote_gym.client.rendering import Window
+from remote_gym.client.settings import Settings
+from remote_gym.client.transitions import TransitionReader
+from remote_gym.client.turns import Turns
+
+
+@dataclass(frozen=True)
+class Dialled:
+    """What there is once all servers were dialled, and not before.
+
+    Attributes:
+        told: What the first server told of its environments, which holds for all.
+        observation_space: Of the batch; of the environment if there is only a single one.
+        action_space: Likewise.
+        encoder: Actions -> rows.
+        reader: Answers -> parts.
+        observations: The last ones that were handed out.
+        batches: Parts -> batches.
+        ready: Parts that were not handed out yet.
+        exchange: Resets and steps.
+        calls: Methods, attributes and frames.
+        turns: What may be begun now.
+    """
+
+    told: Told
+    observation_space: spaces.Space[Any]
+    action_space: spaces.Space[Any]
+    encoder: ActionEncoder
+    reader: TransitionReader
+    observations: Observations
+    batches: Batches
+    ready: Ready
+    exchange: Exchange
+    calls: Calls
+    turns: Turns
+
+
+class Remote:
+    """Environments of one server or of several, as a public class uses them.
+
+    Closing contract: `close` is bounded in time, may be called twice, and always releases.
+
+    Attributes:
+        settings: The arguments.
+        fleet: The servers.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        """Prepare; dials nothing yet."""
+        self.settings = settings
+        self.fleet = Fleet([Hosted(settings, address) for address in settings.addresses], settings.num_envs)
+        self._dialled: Dialled | None = None
+        self._own: dict[str, Any] = {}  # `metadata` and `spec` once they were read or set: users may change both
+        self._window: Window | None = None  # made with the first frame of render mode "human"
+        self._warned = False
+        self._closed = False
+
+    def dial(self) -> Dialled:
+        """Return what there is once all servers were dialled; dials them if that was not done yet.
+
+        Raises:
+            gymnasium.error.ClosedEnvironmentError: It was closed before it was ever needed.
+            ConnectError, RefusedError, EnvironmentRaised, EnvironmentLost, MisuseError: A session could not be opened.
+            ProtocolError: A server sent what the contract does not allow.
+        """
+        if self._dialled is None:
+            self.fleet.dial()
+            first = self.fleet.shards[0].connection
+            try:
+                self._dialled = self._prepare(first.told)
+            except Exception as error:  # of the server's spaces, which Gymnasium cannot batch
+                raise first.stream.misread(error) from error
+        return self._dialled
+
+    def _prepare(self, told: Told) -> Dialled:
+        settings, num_envs = self.settings, self.settings.num_envs
+        space = told.observation_space
+        reader = TransitionReader(space, num_envs, settings.compression)
+        observations = Observations(space, num_envs)
+        exchange = Exchange(self.fleet, reader, observations, settings)
+        ready = Ready(num_envs)
+        batched = (space, told.action_space) if settings.single else told.batched(num_envs)
+        return Dialled(
+            told,
+            *batched,
+            encoder=ActionEncoder(told.action_space, settings.validate_actions),
+            reader=reader,
+            observations=observations,
+            batches=Batches(observations, num_envs),
+            ready=ready,
+            exchange=exchange,
+            calls=Calls(self.fleet, exchange),
+            turns=Turns(exchange, ready, settings),
+        )
+
+    def free(self, name: str) -> Dialled:
+        """Return what `dial` does once nothing is under way, so that `name` may begin.
+
+        What nobody waits for any more is dropped.
+
+        Raises:
+            gymnasium.error.ClosedEnvironmentError: It was closed.
+            gymnasium.error.AlreadyPendingCallError: Something else was begun, and its result was not taken.
+            SessionLost: A server no longer holds the environments.
+        """
+        dialled = self.opened(name)
+        dialled.turns.check_all_idle(name)
+        exchange = dialled.exchange
+        if exchange.busy and not exchange.counts:
+            exchange.settle()
+        return dialled
+
+    def opened(self, name: str) -> Dialled:
+        """Return what `dial` does if nothing is pending, so that `name` may begin; raises like `free`."""
+        self.check(name)
+        dialled = self.dial()
+        dialled.turns.check_not_pending(name)
+        return dialled
+
+    def awaited(self, name: str) -> Dialled:
+        """Return what `dial` does if `name` is pending.
+
+        Raises:
+            gymnasium.error.ClosedEnvironmentError: It was closed.
+            gymnasium.error.NoAsyncCallError: It was not begun.
+        """
+        self.check(f"{name}_wait")
+        if self._dialled is None:
+            raise gymnasium.error.NoAsyncCallError(f"`{name}_wait` was called without `{name}_async` before", name)
+        self._dialled.turns.check_awaited(name)
+        return self._dialled
+
+    def check(self, name: str) -> None:
+        """Refuse to do `name` after `close`."""
+        if self._closed:
+            raise gymnasium.error.ClosedEnvironmentError(f"`{name}` was called on a closed remote environment")
+
+    # What the server told
+
+    @property
+    def metadata(self) -> Any:
+        """Of the hosted environment, and ``"autoreset_mode"`` for a batch; or what the user has set."""
+        if "metadata" not in self._own:
+            metadata, settings = self.dial().told.metadata, self.settings
+            self._own["metadata"] = metadata if settings.single else {**metadata, "autoreset_mode": settings.mode}
+        return self._own["metadata"]
+
+    @metadata.setter
+    def metadata(self, value: Any) -> None:
+        self._own["metadata"] = value
+
+    @property
+    def spec(self) -> EnvSpec | None:
+        """Of the hosted environment, as data; or what the user has set."""
+        if "spec" not in self._own:
+            self._own["spec"] = self.dial().told.spec
+        spec: EnvSpec | None = self._own["spec"]
+        return spec
+
+    @spec.setter
+    def spec(self, value: EnvSpec | None) -> None:
+        self._own["spec"] = value
+
+    def __str__(self) -> str:
+        """Return the id, where it is known without dialling, and the addresses."""
+        spec = self._own.get("spec") or (None if self._dialled is None else self._dialled.told.spec)
+        return ", ".join([*([] if spec is None else [spec.id]), *map(str, self.settings.addresses)])
+
+    # Frames
+
+    def frames(self) -> list[Any]:
+        """Return the rendered frame of each environment: those that came with the last step, else new ones."""
+        dialled = self.dial()
+        if len(frames := dialled.reader.frames) == self.settings.num_envs:
+            return [frames[index] for index in range(len(frames))]
+        return dialled.calls.render()
+
+    def _frames_to_show(self) -> Any:
+        return self.frames()[0] if self.settings.single else tuple(self.frames())
+
+    def show(self) -> None:
+        """Show the state just stepped to, in render mode ``"human"``."""
+        if self.settings.render_mode == "human":
+            if self._window is None:
+                self._window = Window(self._frames_to_show, self.dial().told.render_mode, self.metadata)
+            self._window.show()
+
+    def forget_frames(self) -> None:
+        """Let the next frame be a new one: a call may change what an environment shows."""
+        if self._dialled is not None:
+            self._dialled.reader.frames = {}
+
+    # Losses and end
+
+    def warn_of(self, notes: Mapping[int, dict[str, Any]]) -> None:
+        """Warn of the losses that `notes`, by env index, tell of; once."""
+        if notes and not self._warned:
+            self._warned = True
+            lost = sorted(notes)
+            warn_of_losses(lost, notes[lost[0]]["remote_gym"]["reason"])
+
+    def close(self) -> None:
+        """End all sessions, and close the window if there is one."""
+        self._closed = True
+        if self._window is not None:
+            self._window.close()
+        self.fleet.close()

@@ -1,0 +1,278 @@
+"""Trainer process, no I/O but reading PEM files: all arguments of the two public classes, checked once.
+
+What a pickle carries is named in `Settings.carried`.
+"""
+
+from __future__ import annotations
+
+import inspect
+import os
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+import numpy as np
+from gymnasium.vector import AutoresetMode
+
+from remote_gym import values
+from remote_gym.addresses import DEFAULT_PORT, is_loopback, join_address, split_address, unix_path
+from remote_gym.arguments import RemoteArgs, check_args
+from remote_gym.autoreset import NONE, parse_mode
+from remote_gym.client.carriers.channel import Address
+from remote_gym.compression import codec
+from remote_gym.credentials import load_client_pem
+from remote_gym.errors import MisuseError
+from remote_gym.messages import Open
+from remote_gym.wire.codec import MAX_KWARGS_BYTES
+
+CredentialsPaths = Sequence["str | os.PathLike[str] | None"]
+Init = TypeVar("Init", bound=Callable[..., None])
+
+OF_BATCHES = frozenset({"num_envs", "autoreset_mode", "batch_size", "copy"})
+"""Arguments that `RemoteVectorEnv` alone has."""
+
+
+@dataclass(frozen=True, eq=False)
+class Settings:
+    """All arguments of `RemoteEnvironment` and `RemoteVectorEnv`. Nothing is dialled for them.
+
+    Attributes:
+        url: ``"host"`` or ``"host:port"`` of the server; for a vector environment also a list of these for several
+            servers, each of which gets a contiguous range of the environments, in proportion to its workers; None: what
+            ``REMOTE_GYM_URL`` says.
+        port: Its port, if not in `url`; 56765 if nowhere.
+        num_envs: How many environments.
+        remote_args: ``{"entrypoint_kwargs": {...}}``, merged over the server's.
+        client_credentials_paths: (ca.pem[, client.pem, client-key.pem]); None: what the variables
+            ``REMOTE_GYM_ROOT_CERTIFICATE``, ``REMOTE_GYM_CLIENT_CERTIFICATE`` and ``REMOTE_GYM_CLIENT_PRIVATE_KEY``
+            name, without them plaintext, to loopback only.
+        render_mode: Asked of the hosted environments, unless the server's entrypoint_kwargs fix one. ``"human"``
+            asks for ``"rgb_array"`` and shows every frame, those of a vector environment in one window, on this side.
+        autoreset_mode: What happens at the end of an episode; a member or its string, as in Gymnasium.
+        batch_size: How many environments `recv` returns; None: all.
+        copy: Whether observations are writable copies; False gives read-only views that are never overwritten.
+        validate_actions: Also refuse actions outside of the action space and NaN, at some cost per step.
+        render_with_step: Let frames travel with every reset and step, so that `render` needs no round trip of its
+            own; for who renders every step.
+        unportable_infos: What to do with info entries that cannot travel (arbitrary objects): ``"raise"``, or
+            ``"drop"`` them with one warning.
+        compression: ``"lz4"`` or ``"zstd"`` compresses observations of 512 bytes or more, for slow links; needs
+            ``pip install "remote-gym[compression]"`` on both sides, see `docs/far-away.md`.
+        connect_timeout_seconds: For the first connection.
+        reconnect_timeout_seconds: How long to try again when the connection was lost.
+        on_worker_failure: What happens when the worker of an environment dies or hangs. ``"truncate"``: its episode
+            ends with ``truncated=True``, reward 0 and the last observation that was returned, flagged in
+            ``infos["remote_gym"]`` ("lost", "reason", "generation"). ``"raise"``: `EnvironmentLost`. Either way it is
+            rebuilt, and needs a reset but where a vector environment goes on with the next episode by itself.
+        on_session_lost: What happens when a server was started anew, or has kept the environments for as long as
+            it promised. ``"truncate"``: a new session is opened, and all episodes end like those above.
+            ``"raise"``: `SessionLost`.
+        allow_insecure: Permit plaintext to other machines.
+        single: Whether these are a `RemoteEnvironment`'s, which has no batches.
+        addresses: Where the servers are, with what the files at `client_credentials_paths` hold.
+        opening: What a session is asked for; with several servers, but for the number of environments.
+    """
+
+    url: str | Sequence[str] | None
+    port: int | None
+    remote_args: RemoteArgs | Mapping[str, Any] | None = field(repr=False)
+    client_credentials_paths: CredentialsPaths | None = field(repr=False)
+    render_mode: str | None
+    validate_actions: bool
+    render_with_step: bool
+    unportable_infos: str
+    compression: str | None
+    connect_timeout_seconds: float
+    reconnect_timeout_seconds: float
+    on_worker_failure: str
+    on_session_lost: str
+    allow_insecure: bool
+    num_envs: int = 1
+    autoreset_mode: AutoresetMode | str = AutoresetMode.DISABLED  # who steps one environment resets it as well
+    batch_size: int | None = None
+    copy: bool = True
+    single: bool = False
+    addresses: tuple[Address, ...] = field(init=False, repr=False)
+    opening: Open = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        """Check everything, and read the PEM files.
+
+        Raises:
+            MisuseError: An argument is wrong; names it.
+        """
+        self._check_batches()
+        self._check_choices()
+        self._keep("addresses", self._addresses())
+        self._keep("opening", self._opening())
+
+    def _keep(self, name: str, value: Any) -> None:
+        object.__setattr__(self, name, value)  # for nobody but `__post_init__` and those it calls
+
+    def _check_batches(self) -> None:
+        num_envs, batch_size = self.num_envs, self.batch_size
+        if not _is_integer(num_envs) or num_envs < 1:
+            raise MisuseError(f"num_envs must be a positive integer, got {num_envs!r}")
+        if batch_size is not None and (not _is_integer(batch_size) or not 1 <= batch_size <= num_envs):
+            raise MisuseError(f"batch_size must be None or from 1 to num_envs={num_envs}, got {batch_size!r}")
+        self._keep("num_envs", int(num_envs))
+        self._keep("batch_size", int(num_envs if batch_size is None else batch_size))
+        self._keep("autoreset_mode", parse_mode(self.autoreset_mode))
+
+    def _check_choices(self) -> None:
+        for name, choices in (
+            ("on_worker_failure", ("raise", "truncate")),
+            ("on_session_lost", ("raise", "truncate")),
+            ("unportable_infos", ("raise", "drop")),
+        ):
+            if (value := getattr(self, name)) not in choices:
+                raise MisuseError(f"{name} must be {' or '.join(map(repr, choices))}, got {value!r}")
+        for name in ("connect_timeout_seconds", "reconnect_timeout_seconds"):
+            seconds = getattr(self, name)
+            if not isinstance(seconds, (int, float)) or not seconds >= 0:
+                raise MisuseError(f"{name} must be a number of seconds, got {seconds!r}")
+            self._keep(name, float(seconds))
+        if self.compression is not None:
+            codec(self.compression)
+        if self.render_mode is not None and not isinstance(self.render_mode, str):
+            raise MisuseError(f"render_mode must be a string or None, got {self.render_mode!r}")
+
+    def _addresses(self) -> tuple[Address, ...]:
+        urls = urls_of(self.url)
+        if self.single and len(urls) > 1:
+            raise MisuseError(f"url must be one address, got {self.url!r:.80}")
+        ports = [DEFAULT_PORT if self.port is None and ":" not in url else self.port for url in urls]
+        hosts = list(map(split_address, urls, ports))
+        unix = [unix_path(host) is not None for host, _ in hosts]
+        paths = self.client_credentials_paths
+        if from_variables := paths is None and not all(unix):
+            paths = paths_from_variables()
+        for host, _ in hosts:
+            if paths is None and not is_loopback(host) and not self.allow_insecure:
+                raise MisuseError(
+                    f"refusing to talk to {host} without TLS: anyone on the way could read and change it. Pass "
+                    f"client_credentials_paths=(ca.pem[, client.pem, client-key.pem]), or spell out allow_insecure=True"
+                )
+        pem = None if paths is None else load_client_pem(paths)
+        if not any(unix):
+            self._keep("client_credentials_paths", paths)
+        return tuple(
+            Address(host, port, None if from_variables and is_unix else pem)  # a socket of this machine speaks no TLS
+            for (host, port), is_unix in zip(hosts, unix, strict=True)
+        )
+
+    def _opening(self) -> Open:
+        kwargs = check_args(self.remote_args, "remote_args", ("entrypoint_kwargs",)).get("entrypoint_kwargs") or {}
+        self._keep("remote_args", {"entrypoint_kwargs": dict(kwargs)} if kwargs else None)
+        render_with_step = self.render_with_step or self.render_mode == "human"
+        return Open(
+            protocol_min=0,  # these three are the session's to say
+            protocol_max=0,
+            nonce=b"",
+            num_envs=self.num_envs,
+            entrypoint_kwargs=_packed_kwargs(kwargs) if kwargs else b"",
+            render_mode=self.render_mode,
+            autoreset_mode=NONE if self.single else self.mode.value,
+            exact_types=self.single,
+            reply_early=self.size < self.num_envs,
+            # Rendering a list hands out what gathered since the last time, so it must be the user who asks for it.
+            render_with_step=render_with_step and not (self.render_mode or "").endswith("_list"),
+            drop_unportable_infos=self.unportable_infos == "drop",
+            compression=self.compression,
+        )
+
+    @property
+    def mode(self) -> AutoresetMode:
+        """The member that `autoreset_mode` names."""
+        return parse_mode(self.autoreset_mode)
+
+    @property
+    def size(self) -> int:
+        """How many environments make a batch."""
+        return self.num_envs if self.batch_size is None else self.batch_size
+
+    def carried(self) -> dict[str, Any]:
+        """Return what a pickle carries: the arguments with which another process makes a client like this one.
+
+        Nothing secret: of the credentials only the paths, which the copy reads anew. Nothing of the session either: a
+        copy dials its own. Addresses and paths are whole, with what this process's variables and working directory add
+        to them: those of the copy's may be others.
+        """
+        urls = [join_address(address.host, address.port) for address in self.addresses]
+        paths = self.client_credentials_paths
+        carried = {name: getattr(self, name) for name in _ARGUMENTS}
+        carried["url"] = urls if len(urls) > 1 else urls[0]
+        carried["port"] = None  # it is in the address
+        carried["client_credentials_paths"] = None if paths is None else tuple(map(_absolute, paths))
+        return {name: value for name, value in carried.items() if not (self.single and name in OF_BATCHES)}
+
+    def __reduce__(self) -> Any:
+        """Carry no more than `carried` says."""
+        return _again, (self.carried(), self.single)
+
+
+_ARGUMENTS = [name for name in inspect.signature(Settings).parameters if name != "single"]
+
+
+def _again(carried: dict[str, Any], single: bool) -> Settings:
+    return Settings(**carried, single=single)
+
+
+def _is_integer(value: Any) -> bool:
+    return isinstance(value, (int, np.integer)) and not isinstance(value, bool)
+
+
+def _absolute(path: Any) -> Any:
+    return None if path is None else os.path.abspath(path)
+
+
+def _packed_kwargs(kwargs: Mapping[str, Any]) -> bytes:
+    where = "remote_args['entrypoint_kwargs']"
+    packed = values.pack(dict(kwargs), where)
+    if len(packed) > MAX_KWARGS_BYTES:
+        raise MisuseError(
+            f"{where} take {len(packed):,} bytes, the limit is {MAX_KWARGS_BYTES:,}: put large values in a file that "
+            f"the entrypoint reads"
+        )
+    return packed
+
+
+def urls_of(url: str | Sequence[str] | None) -> list[str]:
+    """Return the servers' addresses; if `url` is None, the one that ``REMOTE_GYM_URL`` names.
+
+    Raises:
+        MisuseError: There is no address anywhere, or `url` is no string or list of strings.
+    """
+    if url is None:
+        url = os.environ.get("REMOTE_GYM_URL")
+        if not url:
+            raise MisuseError("no server was named: pass url='host:port', or set REMOTE_GYM_URL")
+    if isinstance(url, str):
+        return [url]
+    if not isinstance(url, Iterable) or not (urls := list(url)) or not all(isinstance(one, str) for one in urls):
+        raise MisuseError(f"url must be a string or a list of at least one, got {url!r:.80}")
+    return urls
+
+
+def paths_from_variables() -> CredentialsPaths | None:
+    """Return the paths of the PEM files that the environment's variables name; None if they name no authority.
+
+    Variables: ``REMOTE_GYM_ROOT_CERTIFICATE``, ``REMOTE_GYM_CLIENT_CERTIFICATE``, ``REMOTE_GYM_CLIENT_PRIVATE_KEY``.
+    """
+    root = os.environ.get("REMOTE_GYM_ROOT_CERTIFICATE")
+    pair = [os.environ.get(f"REMOTE_GYM_CLIENT_{name}") for name in ("CERTIFICATE", "PRIVATE_KEY")]
+    return (root, *(path for path in pair if path)) if root else None
+
+
+def documented(init: Init) -> Init:
+    """Complete the docstring of a public class's `__init__` with what `Settings` says of its arguments."""
+    if init.__doc__ and Settings.__doc__:  # there are none under python -OO
+        _, _, listed = inspect.cleandoc(Settings.__doc__).partition("Attributes:\n")
+        entries = re.split(r"\n(?=    \w+: )", listed)
+        described = {entry.strip().partition(":")[0]: entry for entry in entries}
+        names = [name for name in inspect.signature(init).parameters if name != "self"]
+        arguments = "\n".join(["Args:", *(described[name] for name in names)])
+        summary, _, rest = inspect.cleandoc(init.__doc__).partition("\n\n")
+        init.__doc__ = f"{summary}\n\n{arguments}\n\n{rest}"
+    return init

@@ -1,0 +1,153 @@
+"""Trainer process: resets and steps of a batch, as begun, gathered and handed out."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from gymnasium.error import NoAsyncCallError
+
+from remote_gym import values
+from remote_gym.client.batch_arguments import each_seed, env_indices, masked, verbatim
+from remote_gym.client.batches import Batch
+from remote_gym.client.failures import first_failure
+from remote_gym.client.remote import Dialled, Remote
+from remote_gym.errors import MisuseError
+from remote_gym.messages import Indices, every
+
+RESET_MASK = "reset_mask"
+
+StepResult = tuple[Any, np.ndarray[Any, Any], np.ndarray[Any, Any], np.ndarray[Any, Any], dict[str, Any]]
+
+
+class Stepping:
+    """What `RemoteVectorEnv` does to its environments; see there. Whole batches, or those of whoever is ready first."""
+
+    def __init__(self, remote: Remote) -> None:
+        """Prepare; dials nothing yet."""
+        self._remote = remote
+        self._num_envs = remote.settings.num_envs
+        self._batch_size = remote.settings.size
+        self._copy = remote.settings.copy
+        self._everyone = range(self._num_envs)
+
+    # Whole batches
+
+    def begin_reset(self, seed: Any, options: dict[str, Any] | None) -> None:
+        """Begin a reset; `finish_reset` gives its result."""
+        dialled = self._remote.free("reset")
+        dialled.turns.begin("reset", dialled.batches.begin(self._reset(dialled, seed, options)))
+
+    def _reset(self, dialled: Dialled, seed: Any, options: dict[str, Any] | None) -> Indices:
+        """Ask for a reset and return whose."""
+        options = None if options is None else dict(options)
+        if dialled.told.is_vector:
+            seed = dialled.exchange.losses.seed_whole(seed, self._num_envs)
+            packed = b"" if seed is None else values.pack(verbatim(seed), "seed")
+            dialled.exchange.reset_verbatim(packed, b"" if options is None else values.pack(options, "options"))
+            return None
+        mask = None if options is None else options.pop(RESET_MASK, None)
+        indices = None if mask is None else masked(mask, self._num_envs)
+        seeds = each_seed(seed, self._num_envs)
+        packed = b"" if options is None else values.pack(options, "options")
+        dialled.turns.check_idle(indices)
+        dialled.exchange.reset(indices, [seeds[index] for index in every(indices, self._num_envs)], packed)
+        return indices
+
+    def finish_reset(self, timeout: float | None) -> tuple[Any, dict[str, Any]]:
+        """Wait for what `begin_reset` began."""
+        dialled, batch = self._finish("reset", timeout)
+        result = dialled.observations.batch(self._copy), batch.infos
+        dialled.turns.end()
+        return result
+
+    def begin_step(self, actions: Any) -> None:
+        """Begin a step of all; `finish_step` gives its result."""
+        dialled = self._remote.free("step")
+        dialled.turns.check_not_over(None)
+        rows, variable = dialled.encoder.encode(actions, self._everyone)
+        dialled.turns.begin("step", dialled.batches.begin(None))  # before it is sent: an interrupt must not lose it
+        try:
+            dialled.exchange.step(None, rows, variable)
+        except Exception:
+            dialled.turns.end()
+            raise
+
+    def finish_step(self, timeout: float | None) -> StepResult:
+        """Wait for what `begin_step` began."""
+        dialled, batch = self._finish("step", timeout)
+        observations = dialled.observations.batch(self._copy)
+        result = observations, batch.rewards, batch.terminations, batch.truncations, batch.infos
+        dialled.turns.end()
+        return result
+
+    def _finish(self, name: str, timeout: float | None) -> tuple[Dialled, Batch]:
+        """Gather all parts of the pending reset or step; what was gathered survives a timeout and an interrupt."""
+        dialled = self._remote.awaited(name)
+        batch = dialled.turns.batch
+        assert batch is not None
+        try:
+            if batch.missing > 0 and not dialled.exchange.busy:
+                raise NoAsyncCallError(f"the {name} was interrupted before it was sent", name)
+            while batch.missing > 0:  # less, if a part came twice after a loss
+                dialled.exchange.deliver(lambda part: dialled.batches.add(batch, part), timeout)
+            dialled.batches.commit(batch)  # raises for infos that do not aggregate, as locally: the step is done
+            if failures := batch.failures:
+                raise first_failure(failures)
+        except TimeoutError:
+            raise
+        except Exception:
+            dialled.turns.end()
+            raise
+        self._remote.show()
+        self._remote.warn_of(batch.notes)
+        return dialled, batch
+
+    # Batches of whoever is ready first
+
+    def reset_some(self, seed: Any, options: dict[str, Any] | None) -> None:
+        """Begin a reset; `receive` gives the first observations."""
+        self._reset(self._asynchronous("async_reset"), seed, options)
+
+    def step_some(self, actions: Any, env_id: Any) -> None:
+        """Begin a step of the environments `env_id`; `receive` gives the results."""
+        dialled = self._asynchronous("send")
+        indices = self._everyone if env_id is None else env_indices(env_id, self._num_envs)
+        dialled.turns.check_idle(indices)
+        dialled.turns.check_not_over(indices)
+        rows, variable = dialled.encoder.encode(actions, indices)
+        dialled.exchange.step(None if env_id is None else indices, rows, variable)
+
+    def receive(self, timeout: float | None) -> StepResult:
+        """Wait for the first `batch_size` environments that are ready."""
+        dialled = self._asynchronous("recv")
+        ready = dialled.ready
+        self._gather(dialled, timeout)
+        first, rest = ready.first(self._batch_size)
+        try:
+            observations, batch = dialled.batches.join(first, self._copy)
+        except Exception:  # infos that do not aggregate: these environments are received, and others may follow
+            ready.keep(rest)
+            raise
+        self._remote.show()
+        result = observations, batch.rewards, batch.terminations, batch.truncations, batch.infos
+        ready.keep(rest)
+        self._remote.warn_of(batch.notes)
+        return result
+
+    def _gather(self, dialled: Dialled, timeout: float | None) -> None:
+        """Return when `batch_size` environments are ready."""
+        while True:
+            if failures := dialled.ready.failures():
+                raise first_failure(failures)
+            if dialled.ready.rows >= self._batch_size:
+                return
+            dialled.turns.check_enough(self._batch_size)
+            dialled.exchange.deliver(dialled.ready.add, timeout)
+
+    def _asynchronous(self, name: str) -> Dialled:
+        dialled = self._remote.opened(name)
+        if dialled.told.is_vector:
+            raise MisuseError(f"`{name}`: the server hosts a vector environment, which steps as a whole: use `step`")
+        dialled.exchange.counts = True
+        return dialled
