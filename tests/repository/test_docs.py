@@ -137,6 +137,19 @@ def test_links_lead_somewhere(page: Path) -> None:
 SOURCES = [path for path in (ROOT / "remote_gym").rglob("*.py") if not path.stem.endswith("_pb2")]
 
 
+def test_pages_that_are_named_exist() -> None:
+    """In comments and docstrings, of tests and benchmarks too: nothing cites a page that is not here."""
+    folders = ("remote_gym", "protos", "tests", "benchmarks", "exploration", "chores")
+    kinds = {".py", ".md", ".proto"}
+    sources = [path for folder in folders for path in (ROOT / folder).rglob("*") if path.suffix in kinds]
+    assert len(sources) > 200
+    for path in [*sources, *ROOT.glob("*.md"), ROOT / "tox.ini"]:
+        text = path.read_text(encoding="utf-8")
+        for named in re.findall(r"\bdocs/[\w/-]+\.md\b", text):
+            assert (ROOT / named).exists(), f"{path} names {named}"
+        assert not re.search(r"\b[A-Z]{5,}(?:\.md)? §", text), f"{path} cites a section of a page that is not here"
+
+
 def test_reference_names_every_logger() -> None:
     text = (DOCS / "reference" / "logs-and-variables.md").read_text(encoding="utf-8")
     told = set(re.findall(r"^\| `(remote_gym\.\w+)` \|", text, re.MULTILINE))
