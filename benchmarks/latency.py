@@ -42,7 +42,7 @@ def contenders(directory: Path, stack: contextlib.ExitStack, with_original: bool
     made = {
         "echo": Contender("echo:client", {**config, "addresses": [echo], "request_bytes": REQUEST_BYTES}),
         "single": Contender("remote:single", config),
-        "vector": Contender("remote:vector_of_one", config),
+        "vector": Contender("remote:timed", config),
     }
     if with_original:
         files = [str(directory / name) for name in ("server.pem", "server-key.pem", "ca.pem")]

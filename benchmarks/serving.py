@@ -18,10 +18,17 @@ STOP_SECONDS = 15.0
 
 
 @contextmanager
-def certificates() -> Iterator[Path]:
-    """Make throw-away certificates for mutual TLS; give their folder."""
+def certificates(environment: dict[str, str] | None = None) -> Iterator[Path]:
+    """Make throw-away certificates for mutual TLS; give their folder.
+
+    Args:
+        environment: Variables of what makes them, which then runs in that folder: `-m` looks where it runs first.
+            None: our own, and where we run.
+    """
     with tempfile.TemporaryDirectory(prefix="remote_gym-benchmark-") as folder:
-        subprocess.run([sys.executable, "-m", "remote_gym", "certs", folder], check=True, stdout=subprocess.DEVNULL)
+        command = [sys.executable, "-m", "remote_gym", "certs", folder]
+        where = folder if environment is not None else None
+        subprocess.run(command, check=True, stdout=subprocess.DEVNULL, env=environment, cwd=where)
         yield Path(folder)
 
 
@@ -31,14 +38,24 @@ def client_paths(directory: Path) -> list[str]:
 
 
 @contextmanager
-def started(command: list[str], ready: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
+def started(
+    command: list[str], ready: str, environment: dict[str, str] | None = None, folder: Path | None = None
+) -> Iterator[tuple[subprocess.Popen[str], str]]:
     """Run a helper until the end of the block; give it, and what follows `ready` in its first line of output.
+
+    Args:
+        command: The program and its arguments.
+        ready: How its first line begins.
+        environment: Its variables; None: our own.
+        folder: Where it runs; None: where we do.
 
     Raises:
         RuntimeError: It ended, or said nothing in time; with what it wrote to stderr.
     """
     with tempfile.TemporaryFile("w+") as errors:
-        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors, text=True)
+        process = subprocess.Popen(
+            command, stdout=subprocess.PIPE, stderr=errors, text=True, env=environment, cwd=folder
+        )
         try:
             assert process.stdout is not None
             watchdog = threading.Timer(START_SECONDS, process.kill)
@@ -66,7 +83,12 @@ def _end(process: subprocess.Popen[str]) -> None:
 
 @contextmanager
 def served(
-    env: str, num_workers: int, directory: Path, *flags: str, prefix: tuple[str, ...] = ()
+    env: str,
+    num_workers: int,
+    directory: Path,
+    *flags: str,
+    prefix: tuple[str, ...] = (),
+    environment: dict[str, str] | None = None,
 ) -> Iterator[tuple[subprocess.Popen[str], str]]:
     """Run ``remote-gym serve`` over mutual TLS on loopback; give the process and its address.
 
@@ -76,6 +98,7 @@ def served(
         directory: Of the certificates.
         flags: More for the command line.
         prefix: A command that runs the command, such as ``ip netns exec``.
+        environment: Variables of the server, which then runs in `directory`; None: our own, and where we run.
     """
     what = [str(HERE / "environments.py"), "--entrypoint-kwargs", json.dumps({"name": env})]
     if "--vectorization-mode" in flags:
@@ -86,7 +109,8 @@ def served(
         "--server_private_key", str(directory / "server-key.pem"),
         "--root_certificate", str(directory / "ca.pem"), *flags,
     ]  # fmt: skip
-    with started(command, "remote-gym ready on ") as (process, address):
+    folder = directory if environment is not None else None
+    with started(command, "remote-gym ready on ", environment, folder) as (process, address):
         yield process, address
 
 

@@ -38,7 +38,7 @@ class Contender:
     """What is measured: `kind` is ``module:function`` in `contenders/`, `config` its argument.
 
     `python` is the interpreter, of a virtual environment of its own if dependencies collide. `attempts`: how often to
-    start it if it hangs.
+    start it if it hangs. `environment`: variables in place of our own.
     """
 
     kind: str
@@ -47,6 +47,7 @@ class Contender:
     prefix: tuple[str, ...] = ()
     start_seconds: float = START_SECONDS
     attempts: int = 1
+    environment: dict[str, str] = field(default_factory=dict)
 
 
 class Slice:
@@ -59,6 +60,7 @@ class Slice:
         command = [*contender.prefix, contender.python, str(CHILD), contender.kind, json.dumps(contender.config)]
         own = contender.python == sys.executable  # another environment's path is not for it
         environment = {name: value for name, value in os.environ.items() if own or name != "PYTHONPATH"}
+        environment.update(contender.environment)
         # In a session of its own: what it starts is ended with it, whatever it is.
         self._process = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._errors, text=True,
@@ -73,6 +75,11 @@ class Slice:
         for line in self._process.stdout:
             self._lines.put(line)
         self._lines.put("")
+
+    @property
+    def pid(self) -> int:
+        """Of the contender's process."""
+        return self._process.pid
 
     def wait_until_ready(self) -> None:
         """Return when it can run."""

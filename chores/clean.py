@@ -15,6 +15,7 @@ LEFT_BEHIND = (
     ".mypy_cache",
     ".pytest_cache",
     ".ruff_cache",
+    ".coverage",
     "learning_curve.png",
 )
 ENVIRONMENTS = (".tox", ".venv")

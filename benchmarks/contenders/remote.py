@@ -132,8 +132,8 @@ def single(config: dict[str, Any]) -> Iterator[Run]:
 
 
 @contextmanager
-def vector_of_one(config: dict[str, Any]) -> Iterator[Run]:
-    """One `RemoteVectorEnv` with one environment, each step timed."""
+def timed(config: dict[str, Any]) -> Iterator[Run]:
+    """One `RemoteVectorEnv`, each step timed."""
     with _connect(config) as envs:
         envs.reset(seed=0)
         actions = cycle(action_batches(envs.action_space))

@@ -1,9 +1,9 @@
 """No I/O: the protocol's memory. The states of a session and of its environments, as tables, and what is owed.
 
-The rules (DESIGN "Never twice, never lost"): request numbers rise by one and are used once, also by refusals; an
-environment has at most one operation in flight; an answer is stored before it is written to a stream and is freed when
-the environment's next operation arrives, because only then has the client certainly read it; a returning client names
-what it misses and gets each answer exactly once, without anything being executed twice.
+The rules ("Never twice, never lost" in docs/architecture.md): request numbers rise by one and are used once, also by
+refusals; an environment has at most one operation in flight; an answer is stored before it is written to a stream and
+is freed when the environment's next operation arrives, because only then has the client certainly read it; a returning
+client names what it misses and gets each answer exactly once, without anything being executed twice.
 
 The anchors are NFSv4.1's session slots (RFC 8881 §2.10.6) and Raft's client sessions (§6.3 of the thesis): one cached
 reply per slot is enough because a slot has one request outstanding.

@@ -65,7 +65,7 @@ class Histogram:
 
 @dataclass
 class Counters:
-    """Since the server began. Units are in the names; each field is explained in docs/operations.md."""
+    """Since the server began. Units are in the names; docs/reference/metrics-and-limits.md explains each."""
 
     opened_sessions: int = 0
     requests: Counter[str] = field(default_factory=Counter)  # by kind: "reset", "step", "call", "render"

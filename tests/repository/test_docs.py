@@ -22,10 +22,15 @@ import remote_gym
 from remote_gym.errors import RemoteGymError
 
 ROOT = Path(__file__).parents[2]
-PAGES = sorted((ROOT / "docs").glob("*.md"))
+DOCS = ROOT / "docs"
+PAGES = sorted(path for path in DOCS.rglob("*.md") if "_build" not in path.parts)
 BLOCK = re.compile(r"^```(\S*)[^\n]*\n(.*?)^```$", re.MULTILINE | re.DOTALL)
-PROSE = {"text", "{toctree}", "{include}", "{eval-rst}"}
+PROSE = {"text", "{toctree}", "{include}", "{literalinclude}", "{eval-rst}"}
 RUN = {"python", "console"}
+
+
+def name_of(page: Path) -> str:
+    return page.relative_to(DOCS).with_suffix("").as_posix()
 
 
 def free_port() -> int:
@@ -76,7 +81,7 @@ class Page:
         assert process.stdout.readline().startswith("remote-gym ready on "), command
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
 def test_snippets(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     ports = {"56765": free_port(), "9464": free_port()}  # of the environments, of the metrics
@@ -87,7 +92,7 @@ def test_snippets(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
                 getattr(follow, language)(here(source, ports))
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
 def test_every_block_says_what_it_is(page: Path) -> None:
     text = page.read_text(encoding="utf-8")
     blocks = BLOCK.findall(text)
@@ -95,18 +100,66 @@ def test_every_block_says_what_it_is(page: Path) -> None:
     assert len(re.findall(r"^ *```", text, re.MULTILINE)) == 2 * len(blocks)
 
 
-def test_promises_name_tests_that_exist() -> None:
-    named = re.findall(r"`(tests/[^`]+)`", (ROOT / "docs" / "promises.md").read_text(encoding="utf-8"))
+def test_pages_name_tests_that_exist() -> None:
+    pages = [page.read_text(encoding="utf-8") for page in PAGES]
+    named = {name for page in pages for name in re.findall(r"`(tests/[^`]+\.py[^`]*)`", page)}
     assert len(named) > 10
     for name in named:
         path, _, function = name.partition("::")
-        source = (ROOT / path).read_text(encoding="utf-8")
-        assert not function or f"def {function}(" in source, name
+        assert (ROOT / path).exists(), name
+        assert not function or f"def {function}(" in (ROOT / path).read_text(encoding="utf-8"), name
 
 
 def test_reference_names_every_public_name() -> None:
-    text = (ROOT / "docs" / "api.md").read_text(encoding="utf-8")
+    text = (DOCS / "reference" / "api.md").read_text(encoding="utf-8")
     for name in set(remote_gym.__all__) - {"__version__"}:
         value = getattr(remote_gym, name)
         is_error = isinstance(value, type) and issubclass(value, RemoteGymError)  # the module is taken as a whole
         assert is_error or re.search(rf"remote_gym\.{name}\b", text), name
+
+
+def test_every_page_is_in_the_index_of_its_folder() -> None:
+    for page in PAGES:
+        above = page.parent.parent if page.stem == "index" else page.parent
+        if page != DOCS / "index.md":
+            listed = (above / "index.md").read_text(encoding="utf-8").splitlines()
+            assert page.relative_to(above).with_suffix("").as_posix() in listed, page
+
+
+@pytest.mark.parametrize("page", [*PAGES, *sorted(ROOT.glob("*.md"))], ids=lambda page: str(page.relative_to(ROOT)))
+def test_links_lead_somewhere(page: Path) -> None:
+    """Also where Sphinx does not build them: on a repository's web pages."""
+    for target in re.findall(r"\]\(([^)\s]+)\)", page.read_text(encoding="utf-8")):
+        path = target.partition("#")[0]
+        assert target.startswith("https://") or not path or (page.parent / path).exists(), target
+
+
+SOURCES = [path for path in (ROOT / "remote_gym").rglob("*.py") if not path.stem.endswith("_pb2")]
+
+
+def test_pages_that_are_named_exist() -> None:
+    """In comments and docstrings, of tests and benchmarks too: nothing cites a page that is not here."""
+    folders = ("remote_gym", "protos", "tests", "benchmarks", "exploration", "chores")
+    kinds = {".py", ".md", ".proto"}
+    sources = [path for folder in folders for path in (ROOT / folder).rglob("*") if path.suffix in kinds]
+    assert len(sources) > 200
+    for path in [*sources, *ROOT.glob("*.md"), ROOT / "tox.ini"]:
+        text = path.read_text(encoding="utf-8")
+        for named in re.findall(r"\bdocs/[\w/-]+\.md\b", text):
+            assert (ROOT / named).exists(), f"{path} names {named}"
+        assert not re.search(r"\b[A-Z]{5,}(?:\.md)? §", text), f"{path} cites a section of a page that is not here"
+
+
+def test_reference_names_every_logger() -> None:
+    text = (DOCS / "reference" / "logs-and-variables.md").read_text(encoding="utf-8")
+    told = set(re.findall(r"^\| `(remote_gym\.\w+)` \|", text, re.MULTILINE))
+    sources = [path.read_text(encoding="utf-8") for path in SOURCES]
+    assert told == {name for source in sources for name in re.findall(r'getLogger\("([\w.]+)"\)', source)}
+    assert not [source for source in sources if re.search(r'getLogger\((?!")', source)]  # no name that a grep misses
+
+
+def test_reference_names_every_environment_variable() -> None:
+    text = (DOCS / "reference" / "logs-and-variables.md").read_text(encoding="utf-8")
+    for path in SOURCES:
+        for name in re.findall(r"\bREMOTE_GYM_[A-Z_]+[A-Z]\b", path.read_text(encoding="utf-8")):
+            assert f"`{name}`" in text, f"{path} reads {name}"

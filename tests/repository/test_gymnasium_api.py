@@ -1,4 +1,4 @@
-"""`docs/gymnasium-api.md` lists every public member of Gymnasium's classes, and says of each whether it is there."""
+"""`docs/reference/gymnasium-api.md` lists every public member of Gymnasium's classes, and says whether it is there."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from gymnasium.vector import AsyncVectorEnv, SyncVectorEnv, VectorEnv
 
 from remote_gym import RemoteEnvironment, RemoteVectorEnv
 
-PAGE = (Path(__file__).parents[2] / "docs" / "gymnasium-api.md").read_text()
+PAGE = (Path(__file__).parents[2] / "docs" / "reference" / "gymnasium-api.md").read_text()
 ROW = re.compile(r"^\| (`.*?) \| (.*) \|$", re.MULTILINE)
 OF_ITS_OWN_MAKING = {
     # How AsyncVectorEnv works, which is nobody's business

@@ -1,4 +1,4 @@
-"""The table of DESIGN §4, enforced: from the folder alone a reader knows in which process a line runs."""
+"""The layers of docs/architecture.md, enforced: from the folder alone a reader knows in which process a line runs."""
 
 from __future__ import annotations
 

@@ -69,6 +69,39 @@ def test_scale_measures_memory_and_opening(tmp_path: Path) -> None:
     assert min(result["memory"]["256"]["worker_bytes"]) > 10_000_000
 
 
+def test_compare_runs_checkouts_in_turns(tmp_path: Path) -> None:
+    root = FOLDER.parent
+    # The checkouts come first: --cases takes all that follows it.
+    (result,) = run("compare.py", tmp_path, f"a={root}", f"b={root}", "--cases", "one")["results"]
+    assert list(result["checkouts"]) == ["a", "b"]
+    assert result["checkouts"]["a"]["ratio"] == 1.0
+    assert all(len(one["rounds"]) == 1 for one in result["checkouts"].values())
+    if sys.platform == "linux":
+        assert min(result["checkouts"]["b"]["cpu_microseconds"].values()) > 0
+
+
+def test_compare_tells_what_is_no_checkout(tmp_path: Path) -> None:
+    command = [sys.executable, str(FOLDER / "compare.py"), f"a={FOLDER.parent}", f"b={tmp_path}"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 2
+    assert "is not NAME=PATH with a checkout at PATH" in done.stderr
+
+
+def test_an_interval_holds_the_ratio_and_narrows_with_rounds() -> None:
+    import random
+
+    import compare
+
+    chance = random.Random(0)
+    few, many = ([chance.gauss(100.0, 5.0) for _ in range(rounds)] for rounds in (8, 200))
+    for rounds in (few, many):
+        ratio, low, high = compare.interval([2 * one for one in rounds], rounds, chance)
+        assert ratio == low == high == 2.0  # a round's two belong together
+    wide, narrow = (compare.interval(one, one[::-1], chance) for one in (few, many))
+    assert wide[1] <= wide[0] <= wide[2]
+    assert narrow[2] - narrow[1] < wide[2] - wide[1]
+
+
 @pytest.mark.skipif(importlib.util.find_spec("torch") is None, reason="needs torch")
 def test_train_gives_the_same_returns_locally_and_remotely(tmp_path: Path) -> None:
     (result,) = run("train.py", tmp_path)["results"]

@@ -31,7 +31,7 @@ from remote_gym import (
 from remote_gym.messages import Reset, Step
 from remote_gym.server.statistics import Counters, Histogram, RequestTimes
 
-OPERATIONS = Path(__file__).parents[3] / "docs" / "operations.md"
+METRICS = Path(__file__).parents[3] / "docs" / "reference" / "metrics-and-limits.md"
 
 
 def scrape(server: RemoteEnvironmentServer) -> dict[str, float]:
@@ -170,7 +170,7 @@ def test_names_follow_the_conventions_and_are_documented(serve: ServerFactory) -
         names = {name.partition("{")[0] for name in scrape(server) if name.startswith("remote_gym_")}
     families = {re.sub("_(bucket|count|sum|created)$", "", name) for name in names}
     families |= {"remote_gym_requests_total", "remote_gym_refusals_total"}
-    text = OPERATIONS.read_text()
+    text = METRICS.read_text(encoding="utf-8")
     assert [name for name in sorted(families) if f"`{name}`" not in text] == []
     assert not [name for name in families if re.search("_(ms|millis|kb|count)$", name)]
 
