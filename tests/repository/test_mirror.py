@@ -1,0 +1,22 @@
+"""Every module has its unit tests where its name says."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+FOLDERS = ("server", "pool", "ipc", "worker")
+
+
+def modules() -> list[str]:
+    paths = (path for folder in FOLDERS for path in (ROOT / "remote_gym" / folder).rglob("*.py"))
+    return sorted(path.relative_to(ROOT / "remote_gym").as_posix() for path in paths if path.name != "__init__.py")
+
+
+@pytest.mark.parametrize("module", modules())
+def test_a_module_has_unit_tests(module: str) -> None:
+    file = ROOT / "tests" / "unit" / Path(module).with_name(f"test_{Path(module).name}")
+    assert file.exists()
+    assert "def test_" in file.read_text()
