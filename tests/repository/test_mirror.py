@@ -1,7 +1,8 @@
-"""Every module has its unit tests where its name says."""
+"""Every module has its unit tests, and every logger its name, where the folders say."""
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -20,3 +21,11 @@ def test_a_module_has_unit_tests(module: str) -> None:
     file = ROOT / "tests" / "unit" / Path(module).with_name(f"test_{Path(module).name}")
     assert file.exists()
     assert "def test_" in file.read_text()
+
+
+def test_every_logger_is_named_after_a_folder_and_documented() -> None:
+    page = (ROOT / "docs" / "operations.md").read_text()
+    for path in (ROOT / "remote_gym").rglob("*.py"):
+        for name in re.findall(r'getLogger\("([^"]+)"\)', path.read_text()):
+            assert (ROOT / name.replace(".", "/")).is_dir() or (ROOT / f"{name.replace('.', '/')}.py").exists(), name
+            assert f"`{name}`" in page, f"{name} of {path} is in no table"
