@@ -15,7 +15,7 @@ from collections.abc import Callable
 from remote_gym.ipc.progress import NO_ENV_ID, NO_GROUP
 from remote_gym.texts import printable
 
-logger = logging.getLogger("remote_gym.env")
+logger = logging.getLogger("remote_gym.worker")
 
 TAIL_LINES = 30
 """Lines of a session's output in one worker, kept for the error that reports its death."""

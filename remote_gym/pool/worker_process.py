@@ -82,17 +82,17 @@ class WorkerProcess:
             OSError: The process or its descriptors could not be made.
             MemoryError: The board could not be allocated.
         """
-        with contextlib.ExitStack() as on_failure, contextlib.ExitStack() as childs:
+        with contextlib.ExitStack() as on_failure, contextlib.ExitStack() as on_return:
             block = on_failure.enter_context(SharedBlock.create(SIZE_BYTES))
             commands, child_commands = socket.socketpair()
             on_failure.callback(commands.close)
-            childs.callback(child_commands.close)
+            on_return.callback(child_commands.close)
             descriptors, child_descriptors = socket.socketpair()
             on_failure.callback(descriptors.close)
-            childs.callback(child_descriptors.close)
+            on_return.callback(child_descriptors.close)
             child_guard, self._guard = os.pipe()
             on_failure.callback(os.close, self._guard)
-            childs.callback(os.close, child_guard)
+            on_return.callback(os.close, child_guard)
             inherited = (child_commands.fileno(), child_descriptors.fileno(), child_guard, block.descriptor)
             self._board = Board(block.buffer)
             self._board.clear()

@@ -41,7 +41,7 @@ from remote_gym.server.statistics import Counters, RequestTimes
 from remote_gym.texts import shortened
 from remote_gym.wire.codec import pack_server
 
-logger = logging.getLogger("remote_gym.session")
+logger = logging.getLogger("remote_gym.server")
 
 
 class Outlet(Protocol):

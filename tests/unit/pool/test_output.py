@@ -24,7 +24,7 @@ class Turn:
 
 @pytest.fixture
 def logged(caplog: pytest.LogCaptureFixture) -> pytest.LogCaptureFixture:
-    caplog.set_level(logging.INFO, "remote_gym.env")
+    caplog.set_level(logging.INFO, "remote_gym.worker")
     return caplog
 
 

@@ -1,0 +1,56 @@
+"""What a worker shows on its board, and what the server reads there."""
+
+from __future__ import annotations
+
+import pytest
+
+from remote_gym.ipc import progress
+from remote_gym.ipc.progress import NO_ENV_ID, NO_GROUP, REPORT_OFFSET, SIZE_BYTES, Board
+
+
+def boards() -> tuple[Board, Board, bytearray]:
+    """The worker's and the server's view of one memory."""
+    memory = bytearray(SIZE_BYTES)
+    return Board(memory), Board(memory), memory
+
+
+def test_nobody_has_had_its_turn() -> None:
+    worker, server, _ = boards()
+    server.clear()
+    assert server.read() == (0, NO_ENV_ID, "idle")
+    assert (server.group, server.step_seconds, worker.current()) == (NO_GROUP, 0.0, None)
+
+
+def test_the_server_sees_whose_turn_it_is_and_that_it_moves() -> None:
+    worker, server, _ = boards()
+    worker.turn_of(7)
+    worker.begin(progress.STEP, 40)
+    assert server.read() == (1, 40, "step")
+    assert (server.group, worker.current()) == (7, (7, 40))
+    worker.words[progress.ENV_ID] = 41
+    assert server.read()[1] == 41
+    worker.idle()
+    assert server.read() == (2, 41, "idle")
+    assert (server.group, worker.current()) == (NO_GROUP, None)
+
+
+def test_the_duration_of_a_step_is_a_moving_average() -> None:
+    worker, server, _ = boards()
+    worker.stepped(8_000)
+    assert server.step_seconds == pytest.approx(8e-6)
+    worker.stepped(16_000)
+    assert server.step_seconds == pytest.approx(9e-6)
+
+
+def test_last_words_end_at_the_first_zero() -> None:
+    _, server, memory = boards()
+    assert server.report() == ""
+    memory[REPORT_OFFSET : REPORT_OFFSET + 7] = b"Fatal\xff\n"
+    assert server.report() == "Fatal\\xff\n"
+
+
+def test_a_closed_board_lets_go_of_its_memory() -> None:
+    worker, server, memory = boards()
+    worker.close()
+    server.close()
+    memory += b"may be resized"

@@ -1,0 +1,94 @@
+"""What a request can get wrong is found before anything is executed; what is right becomes the workers' commands."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from gymnasium import spaces
+
+from remote_gym import values
+from remote_gym.ipc.commands import CallGroup, RenderGroup, ResetGroup, SetGroup, StepGroup
+from remote_gym.messages import Call, Render, Reset, Step
+from remote_gym.server.checks import RequestChecker, surveyed_kwargs
+from remote_gym.server.refusals import RefusalError
+
+NUMBERS = np.arange(3, dtype="<i8").tobytes()
+SEEDS = values.pack([1, None, 3], "seeds")
+ARGUMENTS = values.pack([[1], {}], "arguments")
+
+
+def checker(space: Any = None, is_vector: bool = False) -> RequestChecker:
+    return RequestChecker(3, space or spaces.Discrete(9), is_vector)
+
+
+@pytest.mark.parametrize(
+    ("request_", "command"),
+    [
+        (Step(1, None, [NUMBERS]), StepGroup(7, [2, 0], b"")),
+        (Reset(1), ResetGroup(7, [2, 0], b"", b"")),
+        (Reset(1, None, SEEDS), ResetGroup(7, [2, 0], values.pack([3, 1], "seeds"), b"")),
+        (Call(1, None, "name"), CallGroup(7, [2, 0], "name", b"")),
+        (Call(1, None, "name", ARGUMENTS), CallGroup(7, [2, 0], "name", ARGUMENTS)),
+        (Call(1, None, "name", b"", SEEDS), SetGroup(7, [2, 0], "name", values.pack([3, 1], "values"))),
+        (Render(1), RenderGroup(7, [2, 0])),
+    ],
+)
+def test_each_worker_gets_the_command_and_its_own_part_of_what_is_per_environment(request_: Any, command: Any) -> None:
+    assert checker().dispatch(request_)(7, [2, 0], [2, 0]) == command
+
+
+def test_variable_actions_are_divided_too() -> None:
+    packed = values.pack([["a"], ["b"], ["c"]], "actions")
+    dispatch = checker(spaces.Text(3)).dispatch(Step(1, None, [], packed))
+    assert dispatch(7, None, [1, 2]) == StepGroup(7, None, values.pack([["b"], ["c"]], "actions"))
+
+
+@pytest.mark.parametrize(
+    ("request_", "text"),
+    [
+        (Step(1, [0, 0], [NUMBERS[:16]]), "distinct"),
+        (Step(1, [3], [NUMBERS[:8]]), "below 3"),
+        (Step(1, None, []), "0 action leaves, expected 1"),
+        (Step(1, None, [NUMBERS[:8]]), "has 8 bytes for 3 environments, expected 24"),
+        (Reset(1, None, values.pack([1], "seeds")), "a list of 3 integers or nil"),
+        (Reset(1, None, values.pack([1, 2, "x"], "seeds")), "a list of 3 integers or nil"),
+        (Reset(1, None, b"", values.pack([1], "options")), "options must be a map"),
+        (Reset(1, None, b"\xc1"), "malformed packed value"),
+        (Call(1, None, ""), "private"),
+        (Call(1, None, "_secret"), "private"),
+        (Call(1, None, "get_wrapper_attr", values.pack([["_secret"], {}], "x")), "private"),
+        (Call(1, None, "get_wrapper_attr", values.pack([[], {"name": "_secret"}], "x")), "private"),
+        (Call(1, None, "get_wrapper_attr", values.pack([[7], {}], "x")), "must be text"),
+        (Call(1, None, "name", values.pack([1, 2], "x")), "positional array, keyword map"),
+        (Call(1, None, "name", b"", values.pack([1], "x")), "values must be a list of 3"),
+    ],
+)
+def test_what_is_wrong_is_refused_and_says_what(request_: Any, text: str) -> None:
+    with pytest.raises(RefusalError, match=text) as caught:
+        checker().dispatch(request_)
+    assert caught.value.limit == "request"
+
+
+def test_a_bool_is_0_or_1() -> None:
+    space = spaces.Box(0, 1, (1,), np.bool_)
+    assert checker(space).dispatch(Step(1, None, [b"\0\1\1"]))
+    with pytest.raises(RefusalError, match="a bool that is not 0 or 1"):
+        checker(space).dispatch(Step(1, None, [b"\0\1\2"]))
+
+
+def test_a_hosted_vector_environment_is_asked_as_a_whole_and_gets_its_seed_verbatim() -> None:
+    seed = values.pack(7, "seed")
+    assert checker(is_vector=True).dispatch(Reset(1, None, seed))(1, None, [0]) == ResetGroup(1, None, seed, b"")
+    with pytest.raises(RefusalError, match="over all its environments only"):
+        checker(is_vector=True).dispatch(Render(1, [0]))
+    with pytest.raises(RefusalError, match="private"):
+        checker(is_vector=True).dispatch(Call(1, None, "call", values.pack([["_secret"], {}], "x")))
+
+
+def test_the_names_of_keyword_arguments() -> None:
+    assert surveyed_kwargs(values.pack({"a": 1, "b": [2]}, "kwargs")) == ["a", "b"]
+    for wrong in ([1], {1: 2}, "x"):
+        with pytest.raises(RefusalError, match="must be a dict whose keys are strings"):
+            surveyed_kwargs(values.pack(wrong, "kwargs"))

@@ -1,0 +1,49 @@
+"""What is counted, and how late the loop was."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from remote_gym.messages import Render, Step
+from remote_gym.server import statistics
+from remote_gym.server.statistics import Counters, Histogram, RequestTimes, watch_loop_lag
+
+
+def test_a_histogram_counts_up_to_each_bound_inclusively() -> None:
+    histogram = Histogram((1.0, 2.0))
+    for value in (0.5, 1.0, 1.5, 9.0):
+        histogram.observe(value)
+    assert histogram.cumulative() == [(1.0, 2), (2.0, 3), (float("inf"), 4)]
+    assert (histogram.count, histogram.total) == (4, 12.0)
+
+
+def test_the_time_of_a_step_ends_with_its_last_answer() -> None:
+    counters = Counters()
+    times = RequestTimes(counters, 3)
+    times.admitted(Step(1, None, []))
+    times.admitted(Render(2))
+    times.answered(1, [0, 2])
+    assert counters.step_seconds.count == 0
+    times.answered(1, [1])
+    times.answered(2, None)
+    assert counters.step_seconds.count == 1
+    assert counters.env_steps == 3
+    assert counters.requests == {"step": 1, "render": 1}
+
+
+def test_a_blocked_loop_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(statistics, "INTERVAL_SECONDS", 0.0)
+
+    async def main() -> Counters:
+        counters = Counters()
+        task = asyncio.ensure_future(watch_loop_lag(counters))
+        for _ in range(5):
+            await asyncio.sleep(0)
+        task.cancel()
+        return counters
+
+    counters = asyncio.run(main())
+    assert counters.loop_lag_seconds.count > 0
+    assert counters.last_loop_lag_seconds >= 0.0

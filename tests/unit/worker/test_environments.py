@@ -1,0 +1,198 @@
+"""A group of environments in a worker: what goes into the rows, what is said besides, and who fails alone."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+import pytest
+from gymnasium import spaces
+from toys import FunctionEnv
+
+from remote_gym import values
+from remote_gym.errors import MisuseError
+from remote_gym.failures import FailureKind
+from remote_gym.ipc.commands import HostingOptions, Outcomes
+from remote_gym.ipc.progress import SIZE_BYTES, Board
+from remote_gym.ipc.rows import Rows
+from remote_gym.leaves import leaves_of
+from remote_gym.worker.environments import EnvironmentGroup
+from remote_gym.worker.results import BuildError
+
+Make = Callable[[int], gym.Env[Any, Any]]
+
+
+class Recipe:
+    """Builds what a function makes of an env_id."""
+
+    def __init__(self, make: Make) -> None:
+        self._make = make
+
+    def build(self, env_id: int) -> gym.Env[Any, Any]:
+        return self._make(env_id)
+
+
+def group(
+    make: Make, num_envs: int = 2, first: int = 3, mode: str = "None", **options: Any
+) -> tuple[EnvironmentGroup, Rows]:
+    """Build environments `first` and up of a session of 8, with rows in memory of our own."""
+    recipe: Any = Recipe(make)
+    env_ids = [10 + at for at in range(num_envs)]
+    made = EnvironmentGroup(recipe, env_ids, first, HostingOptions(mode, **options), Board(bytearray(SIZE_BYTES)))
+    env = made.envs[0].env
+    actions, observations = leaves_of(env.action_space), leaves_of(env.observation_space)
+    memory = bytearray(Rows.size_bytes(actions, observations, 8))
+    made.attach(memory, 8)
+    return made, Rows(memory, actions, observations, 8)
+
+
+def stepping(function: Callable[[Any, Any], Any], **kwargs: Any) -> Make:
+    return lambda _env_id: FunctionEnv(function, **kwargs)
+
+
+def test_actions_come_from_the_rows_and_results_go_into_them() -> None:
+    seen: list[Any] = []
+
+    def step(env: Any, action: Any) -> Any:
+        seen.append(action)
+        return np.full(2, action, np.float32), float(action), action == 1, action == 2, {}
+
+    made, rows = group(stepping(step))
+    rows.actions[0][3:5] = [1, 2]
+    assert made.step(None) == Outcomes(b"", [], {})
+    assert seen == [1, 2]
+    assert rows.observations[0][3:5].tolist() == [[1, 1], [2, 2]]
+    assert rows.rewards[3:5].tolist() == [1.0, 2.0]
+    assert (rows.terminations[3:5].tolist(), rows.truncations[3:5].tolist()) == ([True, False], [False, True])
+    assert made.step([4]) == Outcomes(b"", [], {})
+    assert seen == [1, 2, 2]
+
+
+def test_seeds_and_options_are_each_environments_own() -> None:
+    seen: list[Any] = []
+
+    def reset(env: Any, seed: Any, options: Any) -> Any:
+        seen.append((seed, dict(options)))
+        options["changed"] = True
+        return np.zeros(2, np.float32), {}
+
+    made, _ = group(lambda _: FunctionEnv(reset=reset))
+    made.reset(None, [5, None], {"a": 1})
+    assert seen == [(5, {"a": 1}), (None, {"a": 1})]
+    with pytest.raises(MisuseError, match="1 seeds for 2 environments"):
+        made.reset(None, [5], None)
+
+
+@pytest.mark.parametrize(
+    ("returned", "text"),
+    [
+        ((np.zeros(3, np.float32), 0.0, False, False, {}), r"of shape \(3,\), its space says \(2,\)"),
+        ((np.zeros(2, np.complex64), 0.0, False, False, {}), "of dtype complex64, its space says float32"),
+        (([[1], [2, 3]], 0.0, False, False, {}), "that is no array"),
+        ((np.zeros(2, np.float32), 0.0, False, False, []), "an info of type list"),
+        ((np.zeros(2, np.float32), "much", False, False, {}), "returned the reward 'much'"),
+    ],
+)
+def test_what_does_not_fit_fails_alone_and_leaves_no_half_row(returned: Any, text: str) -> None:
+    good = np.ones(2, np.float32), 1.0, False, False, {}
+    made, rows = group(stepping(lambda env, action: returned if action else good))
+    rows.actions[0][3:5] = [1, 0]
+    (failure,) = made.step(None).failures
+    assert (failure.index, failure.kind) == (3, FailureKind.INVALID)
+    with pytest.raises(ValueError, match=text):
+        raise ValueError(failure.message)
+    assert rows.rewards[3:5].tolist() == [0.0, 1.0]
+    assert rows.observations[0][4].tolist() == [1, 1]
+
+
+def test_what_can_be_cast_is() -> None:
+    made, rows = group(stepping(lambda *_: ([0.5, 1], 1, 0, np.bool_(True), {})))
+    assert made.step(None).failures == []
+    assert rows.observations[0][3].tolist() == [0.5, 1.0]
+    assert (rows.rewards[3], rows.terminations[3], rows.truncations[3]) == (1.0, False, True)
+
+
+def test_a_single_environment_reports_its_exact_types() -> None:
+    made, _ = group(
+        stepping(lambda *_: (np.zeros(2, np.float64), np.float32(1), False, False, {})), 1, exact_types=True
+    )
+    _, exact, _, _ = values.unpack(made.step(None).said)
+    assert exact[3]["observation"].dtype == np.float64
+    assert type(exact[3]["reward"]) is np.float32
+
+
+def test_nested_actions_reach_the_environment_as_its_space_has_them() -> None:
+    space = spaces.Dict(move=spaces.Discrete(4), say=spaces.Text(5))
+    seen: list[Any] = []
+
+    def step(env: Any, action: Any) -> Any:
+        seen.append(action)
+        return np.zeros(2, np.float32), 0.0, False, False, {}
+
+    made, rows = group(stepping(step, action_space=space))
+    rows.actions[0][3:5] = [1, 3]
+    assert made.step(None, [["a"], ["b"]]).failures == []
+    assert [(int(action["move"]), action["say"]) for action in seen] == [(1, "a"), (3, "b")]
+
+
+def test_frames_come_along_where_the_session_wants_them() -> None:
+    made, _ = group(lambda _: FunctionEnv(render_mode="rgb_array"), render_with_step=True)
+    for outcomes in (made.reset(None, None, None), made.step(None)):
+        _, _, _, extras = values.unpack(outcomes.said)
+        assert {index: frame.shape for index, frame in extras["frames"].items()} == {3: (4, 4, 3), 4: (4, 4, 3)}
+
+
+def test_a_method_that_raises_leaves_a_gap() -> None:
+    def make(env_id: int) -> gym.Env[Any, Any]:
+        env: Any = FunctionEnv()
+        env.answer = lambda: 1 // (env_id - 10)
+        return env  # type: ignore[no-any-return]
+
+    made, _ = group(make)
+    packed, failures = made.call(None, "answer", ((), {}))
+    assert (packed[0], values.unpack(packed[1])) == (b"", 1)
+    assert [failure.index for failure in failures] == [3]
+    assert values.unpack(made.call([4], "answer", None).values[0]) == {"callable": True}
+
+
+def test_what_cannot_be_built_is_told_by_its_index_and_closes_the_others() -> None:
+    closed: list[int] = []
+
+    def make(env_id: int) -> gym.Env[Any, Any]:
+        if env_id == 11:
+            raise OSError("no licence")
+        env: Any = FunctionEnv()
+        env.close = lambda: closed.append(env_id)
+        return env  # type: ignore[no-any-return]
+
+    with pytest.raises(BuildError, match="no licence") as caught:
+        group(make)
+    assert caught.value.failure.index == 4
+    assert closed == [10]
+
+
+def test_spaces_that_differ_within_a_group() -> None:
+    with pytest.raises(BuildError, match="the action space of environment 4 differs from that of environment 3"):
+        group(lambda env_id: FunctionEnv(action_space=spaces.Discrete(env_id)))
+
+
+def test_closing_goes_on_when_one_raises(capsys: pytest.CaptureFixture[str]) -> None:
+    closed: list[int] = []
+
+    def make(env_id: int) -> gym.Env[Any, Any]:
+        env: Any = FunctionEnv()
+
+        def close() -> None:
+            closed.append(env_id)
+            raise RuntimeError("stuck")
+
+        env.close = close
+        return env  # type: ignore[no-any-return]
+
+    made, _ = group(make)
+    made.close()
+    made.close()
+    assert closed == [10, 11]
+    assert "stuck" in capsys.readouterr().err

@@ -1,0 +1,235 @@
+"""The commands of a worker, in this process: what each is answered with, whatever goes wrong."""
+
+from __future__ import annotations
+
+import socket
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from remote_gym import values
+from remote_gym.failures import FailureKind
+from remote_gym.ipc.commands import (
+    AskKind,
+    AttachRows,
+    BuildGroup,
+    Built,
+    CallGroup,
+    CloseGroup,
+    Done,
+    EntrypointKind,
+    HostingOptions,
+    NoGroup,
+    NotBuilt,
+    Outcomes,
+    PackedValues,
+    RenderGroup,
+    ResetGroup,
+    RowsRefused,
+    SetGroup,
+    StepGroup,
+)
+from remote_gym.ipc.memory import SharedBlock
+from remote_gym.ipc.progress import SIZE_BYTES, Board
+from remote_gym.ipc.rows import Rows
+from remote_gym.leaves import leaves_of
+from remote_gym.worker.main import Worker
+
+SOURCE = """
+import time
+from toys import FunctionEnv
+
+def step(env, action):
+    if action == 1:
+        raise ValueError("as asked")
+    if action == 2:
+        time.sleep(0.005)
+    return env.observation_space.sample(), 1.0, False, False, {}
+
+def create_environment(broken=False):
+    if broken:
+        raise OSError("no licence")
+    env = FunctionEnv(step)
+    env.level = 1
+    return env
+"""
+ARGUMENTS = values.pack([[], {}], "arguments")
+
+
+class Stage:
+    """A worker, the server's ends of its sockets, and what it answered, round by round."""
+
+    def __init__(self, entrypoint: str) -> None:
+        self.entrypoint = entrypoint
+        self.descriptors, theirs = socket.socketpair()
+        self.theirs = theirs
+        self.board = Board(bytearray(SIZE_BYTES))
+        self.worker = Worker(theirs, self.board)
+        self.answers: list[list[Any]] = []
+
+    def ask(self, *commands: Any) -> list[Any]:
+        """Run one round; return all its results."""
+        self.answers = []
+        self.worker.run(list(commands), lambda results: self.answers.append(list(results)))
+        return [result for results in self.answers for result in results]
+
+    def build(self, group: int = 1, kwargs: bytes = b"", **changes: Any) -> Any:
+        options = HostingOptions("None")
+        command = BuildGroup(group, self.entrypoint, b"", kwargs, None, [0, 1], 0, options, None, False, None, False)
+        (result,) = self.ask(command._replace(**changes))
+        return result
+
+    def attach(self, built: Built, group: int = 1) -> Rows:
+        from remote_gym.spaces import build
+
+        observations, actions = leaves_of(build(built.observation_space)), leaves_of(build(built.action_space))
+        with SharedBlock.create(Rows.size_bytes(actions, observations, 2)) as block:
+            socket.send_fds(self.descriptors, [b"\0"], [block.descriptor])
+            assert self.ask(AttachRows(group, 2, block.size)) == [Done()]
+            return Rows(block.buffer, actions, observations, 2)
+
+
+@pytest.fixture
+def stage(tmp_path: Path) -> Iterator[Stage]:
+    path = tmp_path / "hosted_by_test_main.py"
+    path.write_text(SOURCE)
+    stage = Stage(str(path))
+    yield stage
+    stage.worker.close()
+    stage.descriptors.close()
+    stage.theirs.close()
+
+
+def test_the_life_of_a_group(stage: Stage) -> None:
+    built = stage.build()
+    assert isinstance(built, Built)
+    rows = stage.attach(built)
+    assert stage.ask(ResetGroup(1, None, values.pack([1, 2], "seeds"), b"")) == [Outcomes(b"", [], {})]
+    rows.actions[0][:] = 0
+    assert stage.ask(StepGroup(1, [1], b"")) == [Outcomes(b"", [], {})]
+    assert rows.rewards.tolist() == [0.0, 1.0]
+    assert stage.board.read()[2] == "idle"
+    assert stage.board.step_seconds > 0
+    (called,) = stage.ask(CallGroup(1, None, "level", b""))
+    assert [values.unpack(value) for value in called.values] == [{"value": 1}, {"value": 1}]
+    assert stage.ask(SetGroup(1, [1], "level", values.pack([5], "values")))[0].failures == []
+    (called,) = stage.ask(CallGroup(1, None, "level", ARGUMENTS))
+    assert [values.unpack(value) for value in called.values] == [1, 5]
+    assert type(stage.ask(RenderGroup(1, None))[0]) is PackedValues
+    assert stage.ask(CloseGroup(1), CloseGroup(1)) == [Done(), Done()]
+
+
+@pytest.mark.parametrize(
+    "command",
+    [ResetGroup(9, None, b"", b""), StepGroup(9, [0], b""), CallGroup(9, None, "x", b""),
+     SetGroup(9, None, "x", b""), RenderGroup(9, None)],
+)  # fmt: skip
+def test_a_group_that_is_not_there(stage: Stage, command: Any) -> None:
+    assert stage.ask(command) == [NoGroup()]
+
+
+def test_what_the_entrypoint_makes(stage: Stage) -> None:
+    assert stage.ask(AskKind(stage.entrypoint, None)) == [EntrypointKind(False)]
+    (result,) = stage.ask(AskKind("no_such_module:x", None))
+    assert isinstance(result, NotBuilt)
+    assert "no_such_module" in result.failure.message
+
+
+def test_what_cannot_be_built_says_why_and_leaves_no_group(stage: Stage) -> None:
+    result = stage.build(kwargs=values.pack({"broken": True}, "kwargs"))
+    assert isinstance(result, NotBuilt)
+    assert (result.failure.type, result.failure.message) == ("builtins.OSError", "no licence")
+    assert stage.ask(StepGroup(1, None, b"")) == [NoGroup()]
+
+
+def test_kwargs_that_are_no_values_are_the_client_s_fault(stage: Stage) -> None:
+    result = stage.build(kwargs=b"\xc1", first=4)
+    assert isinstance(result, NotBuilt)
+    assert (result.failure.kind, result.failure.index) == (FailureKind.INVALID, 4)
+
+
+@pytest.mark.parametrize(
+    ("command", "kind"),
+    [
+        (ResetGroup(1, [1], b"\xc1", b""), Outcomes),
+        (StepGroup(1, [1], b"\xc1"), Outcomes),
+        (CallGroup(1, [1], "x", b"\xc1"), PackedValues),
+        (SetGroup(1, [1], "x", b"\xc1"), PackedValues),
+    ],
+)
+def test_what_is_no_value_fails_for_those_asked_only(stage: Stage, command: Any, kind: type) -> None:
+    stage.attach(stage.build())
+    (result,) = stage.ask(command)
+    assert type(result) is kind
+    assert [(failure.index, failure.kind) for failure in result.failures] == [(1, FailureKind.INVALID)]
+
+
+def test_an_environment_that_raises_leaves_the_others_alone(stage: Stage) -> None:
+    rows = stage.attach(stage.build())
+    stage.ask(ResetGroup(1, None, b"", b""))
+    rows.actions[0][:] = [1, 0]
+    (result,) = stage.ask(StepGroup(1, None, b""))
+    assert [(failure.index, failure.message) for failure in result.failures] == [(0, "as asked")]
+    assert rows.rewards.tolist() == [0.0, 1.0]
+
+
+def test_rows_that_cannot_be_mapped(stage: Stage) -> None:
+    with SharedBlock.create(100) as block:
+        socket.send_fds(stage.descriptors, [b"\0"], [block.descriptor])
+        (result,) = stage.ask(AttachRows(1, 2, 2**60))
+    assert isinstance(result, RowsRefused)
+
+
+def test_a_server_that_has_gone_sends_no_rows(stage: Stage) -> None:
+    stage.descriptors.shutdown(socket.SHUT_RDWR)
+    (result,) = stage.ask(AttachRows(1, 2, 4_096))
+    assert isinstance(result, RowsRefused)
+    assert "the server has gone" in result.reason
+
+
+def test_what_took_long_is_answered_before_the_rest_is_run(stage: Stage) -> None:
+    rows = stage.attach(stage.build())
+    stage.ask(ResetGroup(1, None, b"", b""))
+    rows.actions[0][:] = 2
+    began = time.monotonic()
+    stage.ask(StepGroup(1, None, b""), CloseGroup(8), CloseGroup(9))
+    assert time.monotonic() - began >= 0.01
+    assert [len(results) for results in stage.answers] == [1, 2]
+
+
+def test_a_result_that_cannot_be_encoded_fails_alone(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    stage.build()
+    bad: Any = object()
+    monkeypatch.setattr(stage.worker._groups[1], "render", lambda _indices: PackedValues([bad], []))
+    sent: list[Any] = []
+
+    def answer(results: list[Any]) -> None:
+        from remote_gym.ipc.link import encode
+
+        encode(results)
+        sent.extend(results)
+
+    stage.worker.run([CloseGroup(9), RenderGroup(1, [0])], answer)
+    done, failed = sent
+    assert done == Done()
+    assert (failed.values, len(failed.failures)) == ([b""], 1)
+
+
+def test_a_spare_becomes_the_first_of_its_group(stage: Stage) -> None:
+    stage.build(group=1, env_ids=[7])
+    spare = stage.worker._groups[1].envs[0].env
+    assert isinstance(stage.build(group=2, env_ids=[7, 8], spare=1), Built)
+    assert stage.worker._groups[2].envs[0].env is spare
+    assert 1 not in stage.worker._groups
+
+
+def test_what_is_rebuilt_needs_a_reset(stage: Stage) -> None:
+    rows = stage.attach(stage.build(rebuilt=True))
+    rows.actions[0][:] = 0
+    (result,) = stage.ask(StepGroup(1, None, b""))
+    assert {failure.kind for failure in result.failures} == {FailureKind.NEEDS_RESET}
+    assert np.isfinite(rows.rewards).all()
