@@ -426,6 +426,7 @@ def drained(stage: Stage, operation: str) -> None:
         stage.arm(where("server.request.dispatched", operation), thread.start)
         run(trial, operation, RUNNING_MILLISECONDS)
         assert stage.fired
+        wait_until(lambda: server._sessions.draining, 20.0, "the drain that another thread has asked for")
         if operation != "close":
             with pytest.raises((RefusedError, SessionLost), match=r"draining|going away|UNREACHABLE"):
                 trial.remote.step(trial.actions())
