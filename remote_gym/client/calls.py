@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from remote_gym.client.exchange import Exchange
-from remote_gym.client.fleet import Fleet, Shard, ShardFailed
+from remote_gym.client.fleet import Fleet, Shard
 from remote_gym.errors import RemoteGymError, SessionLost
 from remote_gym.messages import Call, Render
 
@@ -49,10 +49,9 @@ class Calls:
         gathered: list[Any] = []
         errors: list[RemoteGymError] = []
         for shard, request in begun:
-            receive = None if len(self._fleet.shards) == 1 else self._fleet.only(shard)
             try:
                 with self._mending(shard):
-                    gathered += shard.connection.gather(request, timeout, receive)
+                    gathered += shard.connection.gather(request, timeout)
             except RemoteGymError as error:  # the others have answered too, and must not be left unread
                 errors.append(error)
         if errors:
@@ -72,9 +71,6 @@ class Calls:
         """Raise what has happened to a session, and let the next step go on with a new one if that is wanted."""
         try:
             yield
-        except ShardFailed as failed:
-            self._exchange.session_lost(shard, failed.error)
-            raise failed.error from None
         except SessionLost as error:
             self._exchange.session_lost(shard, error)
             raise

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import weakref
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, TypeVar
 
@@ -19,8 +19,7 @@ from remote_gym.client.carriers.channel import Address
 from remote_gym.client.carriers.describe import describe
 from remote_gym.client.failures import first_failure, refusal, relocated, unreadable
 from remote_gym.client.opened import Described, read_opened
-from remote_gym.client.session.outstanding import Answer
-from remote_gym.client.session.stream import SessionStream
+from remote_gym.client.session.session import Session
 from remote_gym.compression import codec
 from remote_gym.credentials import load_client_pem
 from remote_gym.errors import CodecError, MisuseError, ProtocolError, SessionLost
@@ -30,7 +29,6 @@ from remote_gym.wire.codec import MAX_KWARGS_BYTES
 
 CredentialsPaths = Sequence["str | os.PathLike[str] | None"]
 Asked = TypeVar("Asked", Call, Render)
-Receive = Callable[["float | None"], Answer]
 
 
 class Connection:
@@ -108,13 +106,13 @@ class Connection:
         )
         self._connect_timeout = float(connect_timeout_seconds)
         self._reconnect_timeout = float(reconnect_timeout_seconds)
-        self._stream: SessionStream | None = None
+        self._stream: Session | None = None
         self._finalizer: weakref.finalize[Any, Any] | None = None
         self._closed = False
         self._described: Described | None = None
 
     @property
-    def stream(self) -> SessionStream:
+    def stream(self) -> Session:
         """The open session; dials if there is none yet.
 
         Raises:
@@ -158,10 +156,10 @@ class Connection:
         self._finalizer()
         self._adopt(new, told)
 
-    def _dial(self) -> SessionStream:
-        return SessionStream(self.address, self._open, self._connect_timeout, self._reconnect_timeout)
+    def _dial(self) -> Session:
+        return Session(self.address, self._open, self._connect_timeout, self._reconnect_timeout)
 
-    def _told(self, stream: SessionStream) -> Described:
+    def _told(self, stream: Session) -> Described:
         """Return what the server tells of its environments; closes the session if that cannot be read."""
         try:
             return read_opened(stream.opened, self.num_envs)
@@ -169,7 +167,7 @@ class Connection:
             stream.close()
             raise unreadable(self.address, error) from error
 
-    def _adopt(self, stream: SessionStream, told: Described) -> None:
+    def _adopt(self, stream: Session, told: Described) -> None:
         self._stream = stream
         # Also when the user forgets to close: at garbage collection, or at the end of the interpreter.
         self._finalizer = weakref.finalize(self, stream.close)
@@ -224,13 +222,12 @@ class Connection:
         self._failures: dict[int, Failure] = {}
         return request
 
-    def gather(self, request: Call | Render, timeout: float | None = None, receive: Receive | None = None) -> list[Any]:
+    def gather(self, request: Call | Render, timeout: float | None = None) -> list[Any]:
         """Return the value of each environment, in order, that the request begun last asked for.
 
         Args:
             request: The one begun last.
             timeout: Seconds for each answer; None waits for ever.
-            receive: Where to get answers, if another thread reads the stream.
 
         Raises:
             TimeoutError: Not all came in `timeout` seconds; those that did are kept for the next `gather`.
@@ -240,14 +237,10 @@ class Connection:
         """
         indices = every(request.indices, self.num_envs)
         while len(self._results) < len(indices):
-            try:
-                answer = self.stream.receive(timeout) if receive is None else receive(timeout)
-                if answer.number == request.number and isinstance(answer, Returned):
-                    self._take(answer)
-                self.stream.took(answer)
-            except KeyboardInterrupt:
-                self.stream.interrupted()
-                raise
+            answer = self.stream.receive(timeout)
+            if answer.number == request.number and isinstance(answer, Returned):
+                self._take(answer)
+            self.stream.took(answer)
             if answer.number < request.number:  # of a call that was interrupted
                 continue
             if isinstance(answer, Refused):

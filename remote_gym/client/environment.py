@@ -249,17 +249,13 @@ class RemoteEnvironment(gymnasium.Env[Any, Any]):
 
     def _ask(self, request: Reset | Step) -> Transition:
         stream = self._connection.stream
-        try:
-            while stream.waiting:  # for what an interrupt has left behind
-                stream.took(stream.receive())
-            stream.send(request)
-            answer = None
-            while answer is None or answer.number < request.number:  # of a call that was interrupted
-                answer = stream.receive()
-                stream.took(answer)
-        except KeyboardInterrupt:
-            stream.interrupted()
-            raise
+        while stream.waiting:  # for what an interrupt has left behind
+            stream.took(stream.receive())
+        stream.send(request)
+        answer = None
+        while answer is None or answer.number < request.number:  # of a call that was interrupted
+            answer = stream.receive()
+            stream.took(answer)
         if isinstance(answer, Refused):
             raise refusal(answer)
         if not isinstance(answer, Transition):

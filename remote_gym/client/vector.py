@@ -391,9 +391,6 @@ class RemoteVectorEnv(VectorEnv[Any, Any, Any]):
                 self._exchange.took()
         except TimeoutError:
             raise
-        except KeyboardInterrupt:
-            self._exchange.interrupted()
-            raise
         except Exception:
             self._pending = None
             raise
@@ -470,11 +467,7 @@ class RemoteVectorEnv(VectorEnv[Any, Any, Any]):
             SessionLost: A server no longer holds the environments.
         """
         self._begin_asynchronous("recv")
-        try:
-            self._gather(timeout)
-        except KeyboardInterrupt:
-            self._exchange.interrupted()
-            raise
+        self._gather(timeout)
         first, rest = self._ready.first(self.batch_size)
         try:
             observations, batch = self._reader.join(first, self._copy)
