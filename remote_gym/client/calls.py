@@ -10,7 +10,7 @@ from typing import Any
 from remote_gym import values
 from remote_gym.client.exchange import Exchange
 from remote_gym.client.failures import first_failure, refusal, relocated
-from remote_gym.client.fleet import Fleet, Shard, ShardFailed
+from remote_gym.client.fleet import Fleet, Shard
 from remote_gym.errors import CodecError, MisuseError, ProtocolError, RemoteGymError, SessionLost
 from remote_gym.messages import Call, Failure, Refused, Render, Returned, every
 from remote_gym.texts import MAX_NAME_BYTES
@@ -147,21 +147,18 @@ class Calls:
         return gathered
 
     def _gather(self, one: Begun, timeout: float | None) -> list[Any]:
-        stream = one.shard.connection.stream
+        session = one.shard.connection.stream
         try:
             while len(one.results) < len(one.indices):
                 self._receive(one, timeout)
             return one.unpacked()
-        except KeyboardInterrupt:
-            self._exchange.interrupted()
-            raise
         except CodecError as error:
-            raise stream.misread(error) from error
+            raise session.misread(error) from error
 
     def _receive(self, one: Begun, timeout: float | None) -> None:
         """Take in the next answer of one server. It is taken first and popped then: an interrupt brings it again."""
-        stream = one.shard.connection.stream
-        _, answer = self._fleet.receive(timeout, one.shard)
+        session = one.shard.connection.stream
+        answer = session.receive(timeout)
         ours = answer.number >= one.request.number  # else of a call that was interrupted
         try:
             if ours and isinstance(answer, Returned):
@@ -169,9 +166,8 @@ class Calls:
             elif ours and not isinstance(answer, Refused):
                 raise ProtocolError(f"{type(answer).__name__} in answer to a call")
         except ProtocolError as error:
-            raise stream.misread(error) from error
-        stream.took(answer)
-        self._fleet.took(one.shard)
+            raise session.misread(error) from error
+        session.took(answer)
         if ours and isinstance(answer, Refused):
             raise refusal(answer)
 
@@ -180,9 +176,6 @@ class Calls:
         """Raise what has happened to a session, and let the next step go on with a new one if that is wanted."""
         try:
             yield
-        except ShardFailed as failed:
-            self._exchange.session_lost(shard, failed.error)
-            raise failed.error from None
         except SessionLost as error:
             self._exchange.session_lost(shard, error)
             raise

@@ -11,6 +11,7 @@ import contextlib
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -22,12 +23,12 @@ from remote_gym.client.fleet import Fleet, Shard, ShardFailed
 from remote_gym.client.losses import Losses
 from remote_gym.client.observations import Observations
 from remote_gym.client.parts import Part
-from remote_gym.client.session.outstanding import Answer
+from remote_gym.client.session.protocol import Arrival
 from remote_gym.client.settings import Settings
 from remote_gym.client.transitions import TransitionReader
 from remote_gym.errors import MisuseError, ProtocolError, RefusedError, RemoteGymError, SessionLost
 from remote_gym.leaves import Array, rows_at
-from remote_gym.messages import FailureKind, Indices, Refused, Reset, Returned, Step, Transition, every
+from remote_gym.messages import FailureKind, Indices, Refused, Reset, Step, Transition, every
 
 REOPENED = frozenset({"SERVER_RESTARTED", "EXPIRED"})
 """Reasons of a lost session that a new one mends. FENCED is another client's doing, BROKEN a bug: these are raised."""
@@ -35,7 +36,7 @@ REOPENED = frozenset({"SERVER_RESTARTED", "EXPIRED"})
 
 @dataclass
 class _Operation:
-    """A reset or step of some environments of one server, not wholly answered yet."""
+    """A reset or step of some environments of one server. Its session keeps it until it is answered."""
 
     indices: Sequence[int]
     resets: bool
@@ -44,7 +45,6 @@ class _Operation:
     notes: dict[int, dict[str, Any]] = field(default_factory=dict)  # of a reset after a loss
     truncated: bool = False  # the reset is that of a truncated episode, in SAME_STEP
     seed: bytes | None = None  # of a hosted vector environment's reset, verbatim
-    answered: set[int] = field(default_factory=set)  # while the answer comes in several parts
 
 
 class Exchange:
@@ -69,10 +69,10 @@ class Exchange:
         self.over: Array = np.zeros(fleet.num_envs, np.bool_)
         self.counts = False
         self.in_flight = np.zeros(fleet.num_envs, np.bool_)
-        self._operations: dict[tuple[Shard, int], _Operation] = {}
         self._settled: deque[Part] = deque()  # ready without having been asked for
-        self._newest: tuple[Shard, Answer] | None = None  # received, and not taken yet
-        self._hands_settled = False  # the same of the first of `_settled`
+        self._drained: dict[tuple[Shard, int], _Operation] = {}  # refused by servers that are about to go, by number
+        self._handed: Sequence[Part] = ()  # returned last
+        self._pop: Callable[[], object] = _nothing  # lets these not come again
 
     # Out
 
@@ -135,25 +135,22 @@ class Exchange:
             self._send(shard, request, _Operation(own, True, options, given, notes or {}, truncated))
 
     def _send(self, shard: Shard, request: Reset | Step, operation: _Operation) -> None:
-        number = 0  # no request has this one: a session that is lost already answers it with all others
         try:
-            stream = shard.connection.stream
-            stream.check()
-            number = stream.next_number()
-            self._operations[shard, number] = operation
+            session = shard.connection.stream
+            session.check()
+            number = session.next_number()
             if isinstance(request, Step):
                 request.number = number
             else:
                 request = replace(request, number=number)
-            stream.send(request)
+            session.send(request, operation)
         except SessionLost as error:
-            self._operations[shard, number] = operation
-            self._settled.extend(self._session_lost(shard, error))
+            self._session_lost(shard, error, operation)
 
     # In
 
-    def receive(self, timeout_seconds: float | None) -> list[Part]:
-        """Return the next parts.
+    def receive(self, timeout_seconds: float | None) -> Sequence[Part]:
+        """Return the next parts; say `took` once they are where they belong, until then they come again.
 
         Raises:
             TimeoutError: None came in time; nothing is lost.
@@ -161,27 +158,29 @@ class Exchange:
             SessionLost: A server no longer holds the environments.
             ProtocolError: A server sent what the contract does not allow; its session is lost.
         """
+        self._handed, self._pop = (), _nothing
         if self._settled:
-            self._hands_settled = True
-            return [self._settled[0]]
+            self._handed, self._pop = (self._settled[0],), self._settled.popleft
+            return self._handed
         try:
-            shard, answer = self._newest = self._fleet.receive(timeout_seconds)
+            shard, arrival = self._fleet.receive(timeout_seconds)
         except ShardFailed as failed:
             if not isinstance(failed.error, SessionLost):
                 raise failed.error from None
-            return self._session_lost(failed.shard, failed.error)
-        operation = self._operations.get((shard, answer.number))
-        if operation is None:  # of a call that was interrupted
-            self.took()
-            return []
-        if isinstance(answer, Refused):
-            return self._refused(shard, answer, operation)
-        return self._settle(self._read(shard, answer, operation), operation)
+            self._session_lost(failed.shard, failed.error)
+            return ()
+        self._pop = partial(shard.connection.stream.took, arrival.answer)
+        if isinstance(arrival.answer, Refused) and arrival.about is not None:
+            self._refused(shard, arrival.answer, arrival.about)
+        else:
+            self._handed = self._parts(shard, arrival)
+        return self._handed
 
-    def _refused(self, shard: Shard, answer: Refused, operation: _Operation) -> list[Part]:
+    def _refused(self, shard: Shard, answer: Refused, operation: _Operation) -> None:
         if answer.limit == "draining" and self._reopens:
-            self._forget(shard, answer)
-            return []  # the server is about to go: what comes next is the end of the session
+            # The server is about to go: what comes next is the end of the session, which makes up for this, too.
+            self._drained[shard, answer.number] = operation
+            return
         self.in_flight[list(operation.indices)] = False
         self.took()
         raise refusal(answer)
@@ -191,59 +190,39 @@ class Exchange:
 
         Raises like `receive`.
         """
-        try:
-            for part in self.receive(timeout_seconds):
-                take(part)
-            self.took()
-        except KeyboardInterrupt:
-            self.interrupted()
-            raise
+        for part in self.receive(timeout_seconds):
+            take(part)
+        self.took()
 
     def settle(self) -> None:
         """Wait until nothing runs any more, and drop it: left over by an interrupt, or by a refusal of one server."""
-        while self._settled or self._waiting:
+        while self.busy:
             with contextlib.suppress(RefusedError, MisuseError):  # of what nobody waits for
                 self.deliver(self._drop)
-        self._operations.clear()  # what is left was never sent
 
     def _drop(self, part: Part) -> None:
         for index, note in part.notes.items():  # a loss is never silent: the next step tells of it
             self.losses.untold[index] = note["remote_gym"]["reason"]
 
     def took(self) -> None:
-        """Take note that the parts returned last are where they belong; an interrupt before brings them again."""
-        if self._hands_settled:
-            self._hands_settled = False
-            self._settled.popleft()
-        if self._newest is None:
-            return
-        shard, answer = self._newest
-        operation = self._operations.get((shard, answer.number))
-        if operation is not None and not isinstance(answer, Returned):
-            first, indices = shard.first, None if isinstance(answer, Refused) else answer.indices
-            if indices is not None:
-                operation.answered.update(first + index for index in indices)
-            if indices is None or len(operation.answered) == len(operation.indices):
-                del self._operations[shard, answer.number]
-        self._forget(shard, answer)
+        """Take note that the parts returned last are where they belong."""
+        if self.counts:
+            for part in self._handed:
+                self.in_flight[slice(None) if part.indices is None else rows_at(part.indices)] = False
+        self._pop()
 
-    def _forget(self, shard: Shard, answer: Answer) -> None:
-        """Let the newest answer not come again."""
-        shard.connection.stream.took(answer)
-        self._newest = None
-        self._fleet.took(shard)
+    def _parts(self, shard: Shard, arrival: Arrival) -> Sequence[Part]:
+        """Return the parts that an answer is or stands for; made once, however often it is looked at."""
+        if arrival.read is None:
+            operation = arrival.about
+            if operation is None:  # of a call that was interrupted
+                arrival.read = ()
+            else:
+                arrival.read = self._settle(self._read(shard, arrival, operation), operation)
+        return arrival.read  # type: ignore[no-any-return]
 
-    def interrupted(self) -> None:
-        """Begin again with what was not taken."""
-        self._hands_settled = False
-        for operation in self._operations.values():
-            self.in_flight[[index for index in operation.indices if index not in operation.answered]] = True
-        self._newest = None
-        if len(self._fleet.shards) == 1:  # it may have struck within gRPC: let the server send again
-            self._fleet.shards[0].connection.stream.interrupted()
-
-    def _read(self, shard: Shard, answer: Answer, operation: _Operation) -> Part:
-        stream = shard.connection.stream
+    def _read(self, shard: Shard, arrival: Arrival, operation: _Operation) -> Part:
+        session, answer = shard.connection.stream, arrival.answer
         try:
             if not isinstance(answer, Transition):
                 raise ProtocolError(f"{type(answer).__name__} in answer to a reset or step")
@@ -251,9 +230,9 @@ class Exchange:
             if operation.resets is not (part.rewards is None):
                 raise ProtocolError("a step without rewards, or a reset with some")
         except Exception as error:
-            raise stream.misread(error) from error
+            raise session.misread(error) from error
         # Each env index is answered once per number of a session.
-        part.source = (stream, answer.number, every(part.indices, 1)[0])
+        part.source = (session, answer.number, every(part.indices, 1)[0])
         if shard.first and part.failures:
             part.failures = [relocated(failure, shard.first) for failure in part.failures]
         return part
@@ -263,13 +242,10 @@ class Exchange:
         if part.indices is None and not part.failures and not operation.resets:  # the usual case
             assert part.terminations is not None and part.truncations is not None
             self.over = part.terminations | part.truncations
-            if self.counts:
-                self.in_flight[:] = False
             return [part]
         parts = [part] if not part.failures else list(self._mended(part, operation))
         for ready in parts:
             where = slice(None) if ready.indices is None else rows_at(ready.indices)
-            self.in_flight[where] = False
             self.over[where] = False if ready.terminations is None else ready.terminations | ready.truncations
             if ready.failures:
                 self.over[[failure.index for failure in ready.failures]] = False
@@ -330,14 +306,13 @@ class Exchange:
         ends = [index for index in notes if index not in begins]
         if ends:
             self.over[ends] = True
-            self.in_flight[ends] = False
             count = len(ends)
             flags = np.zeros(count, np.bool_), np.ones(count, np.bool_)
             told = {index: notes[index] for index in ends}
             yield Part(ends, self._observations.rows(ends), np.zeros(count), *flags, notes=told)
 
-    def _session_lost(self, shard: Shard, error: SessionLost) -> list[Part]:
-        """Open a new session in place of a lost one; every episode there ends truncated.
+    def _session_lost(self, shard: Shard, error: SessionLost, unsent: _Operation | None = None) -> None:
+        """Open a new session in place of a lost one; every episode there ends truncated, `unsent`'s too.
 
         Raises:
             SessionLost: It is not to be mended.
@@ -345,20 +320,33 @@ class Exchange:
         """
         if not self._reopens or error.reason not in REOPENED:
             raise error
+        session = shard.connection.stream
+        self._settle_unread(shard)
         shard.connection.reopen()
-        mine = [key for key in self._operations if key[0] is shard]
-        operations = [self._operations.pop(key) for key in mine]
-        at_work = {index for operation in operations for index in operation.indices if index not in operation.answered}
+        missing = [
+            (about, [shard.first + index for index in every(indices, shard.count)])
+            for about, indices in session.unanswered()
+            if about is not None  # else it is a call, which raises
+        ]
+        drained = [self._drained.pop(key) for key in list(self._drained) if key[0] is shard]
+        more = drained if unsent is None else [*drained, unsent]
+        missing += [(operation, list(operation.indices)) for operation in more]
+        at_work = {index for _, indices in missing for index in indices}
         for index in range(shard.first, shard.stop):
             if index not in at_work and index not in self.losses.due:
                 self.losses.untold[index] = str(error)
-        self._check_patience(shard, operations, error)
-        parts: list[Part] = []
-        for operation in operations:
-            missing = [index for index in operation.indices if index not in operation.answered]
-            notes = {index: self.losses.lost(index, str(error), True) for index in missing}
-            parts += self._made_up(notes, operation)
-        return parts
+        self._check_patience(shard, [operation for operation, _ in missing], error)
+        for operation, indices in missing:
+            notes = {index: self.losses.lost(index, str(error), True) for index in indices}
+            self._settled.extend(self._made_up(notes, operation))
+
+    def _settle_unread(self, shard: Shard) -> None:
+        """Keep what a session that is lost has still brought."""
+        session = shard.connection.stream
+        for arrival in session.unread():
+            if isinstance(arrival.answer, Transition):
+                self._settled.extend(self._parts(shard, arrival))
+            session.took(arrival.answer)
 
     def _check_patience(self, shard: Shard, operations: Sequence[_Operation], error: SessionLost) -> None:
         """Raise `error` if resets were lost so often that a server seems to lose each of them."""
@@ -370,17 +358,18 @@ class Exchange:
     @property
     def busy(self) -> bool:
         """Whether anything is still to come, also what an interrupt left behind."""
-        return bool(self._operations or self._settled or self._waiting)
-
-    @property
-    def _waiting(self) -> bool:
-        """Whether a server has yet to answer."""
+        if self._settled or self._drained:
+            return True
         return any([shard.connection.stream.waiting for shard in self._fleet.shards])  # noqa: C419
 
     def session_lost(self, shard: Shard, error: RemoteGymError) -> None:
         """Mend what a call has found out, if it is to be mended; the next step tells."""
         if isinstance(error, SessionLost) and self._reopens and error.reason in REOPENED:
-            self._settled.extend(self._session_lost(shard, error))
+            self._session_lost(shard, error)
+
+
+def _nothing() -> None:
+    """There is nothing to take note of."""
 
 
 def _chosen(

@@ -1,31 +1,25 @@
 """Trainer process: the servers behind one vector environment. Shares environments out, receives from whoever answers.
 
-Environments are shared out in contiguous blocks, in the order of the servers and in proportion to their workers; with a
-single server, the usual case, nothing here costs anything: answers are read by the thread that waits for them. With
-several, one thread per server reads its stream, so that none waits for another.
+Environments are shared out in contiguous blocks, in the order of the servers and in proportion to their workers. Each
+session has its own inbox, filled by its own thread; who receives looks at all of them and waits for one bell that they
+share. So no server waits for another, and nothing is held here.
 """
 
 from __future__ import annotations
 
-import queue
-import threading
-from collections import deque
-from collections.abc import Callable, Sequence
+import contextlib
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass
 
 from remote_gym.client.hosted import Hosted
-from remote_gym.client.session.outstanding import Answer
-from remote_gym.client.session.stream import SessionStream
-from remote_gym.errors import ConnectError, MisuseError, ProtocolError, RemoteGymError
+from remote_gym.client.session.bell import Bell
+from remote_gym.client.session.protocol import Arrival
+from remote_gym.client.session.session import wait_for
+from remote_gym.errors import ConnectError, MisuseError, RemoteGymError
 from remote_gym.messages import Indices
 
 MAX_DIALS_AT_ONCE = 16
-
-SPARE_ANSWERS = 64
-"""How many more answers than two for each environment may wait to be dealt with. An environment has one operation at a
-time, so an honest server is far from that; one that answers again and again must not fill our memory."""
 
 
 @dataclass(eq=False)
@@ -41,7 +35,6 @@ class Shard:
     connection: Hosted
     first: int
     count: int
-    inbox: deque[tuple[SessionStream, Any]] = field(default_factory=deque)
 
     @property
     def stop(self) -> int:
@@ -66,8 +59,7 @@ class Fleet:
         self.connections = list(connections)
         self.num_envs = num_envs
         self.shards: list[Shard] = []
-        self._arrived: queue.SimpleQueue[None] = queue.SimpleQueue()
-        self._readers: dict[Shard, SessionStream] = {}
+        self._bell = Bell()
 
     def dial(self) -> None:
         """Share the environments out and open all sessions, if that was not done yet.
@@ -125,71 +117,34 @@ class Fleet:
 
     # Receiving
 
-    def receive(self, timeout_seconds: float | None, only: Shard | None = None) -> tuple[Shard, Answer]:
-        """Return the next answer, of any server or of `only` one; say `took` once it has been dealt with.
+    def receive(self, timeout_seconds: float | None) -> tuple[Shard, Arrival]:
+        """Return the next answer, of any server; say `took` to its session once it has been dealt with.
 
         Raises:
             TimeoutError: None came in time; nothing is lost.
             ShardFailed: A session is gone or was closed.
         """
-        if len(self.shards) > 1:
-            return self._take(timeout_seconds, only)
-        (shard,) = self.shards
-        try:
-            return shard, shard.connection.stream.receive(timeout_seconds)
-        except RemoteGymError as error:
-            raise ShardFailed(shard, error) from error
+        sessions = [shard.connection.stream for shard in self.shards]
+        for session in sessions:
+            session.bell = self._bell  # first, then look: a new session's own bell may have been rung before
 
-    def _take(self, timeout_seconds: float | None, only: Shard | None) -> tuple[Shard, Answer]:
-        for each in self.shards:
-            self._read(each)
-        while True:
-            for shard in [only] if only else self.shards:
-                while shard.inbox:
-                    stream, item = shard.inbox[0]
-                    if stream is shard.connection.stream and not isinstance(item, BaseException):
-                        return shard, item
-                    shard.inbox.popleft()
-                    if stream is shard.connection.stream:  # else it is of a session that was given up
-                        self._readers.pop(shard, None)
-                        if isinstance(item, RemoteGymError):
-                            raise ShardFailed(shard, item) from item
-                        raise item
-            try:
-                self._arrived.get(timeout=timeout_seconds)  # at least one for each item that was not seen yet
-            except queue.Empty:
-                raise TimeoutError from None
+        def look() -> tuple[Shard, Arrival] | None:
+            for shard, session in zip(self.shards, sessions, strict=True):
+                try:
+                    arrival = session.peek()
+                except RemoteGymError as error:
+                    raise ShardFailed(shard, error) from error
+                if arrival is not None:
+                    return shard, arrival
+            return None
 
-    def took(self, shard: Shard) -> None:
-        """Take note that what `receive` returned last, of `shard`, was dealt with; until then it returns it again."""
-        if len(self.shards) > 1:
-            shard.inbox.popleft()
-
-    def _read(self, shard: Shard) -> None:
-        """See to it that a thread reads the stream of `shard`."""
-        stream = shard.connection.stream
-        try:
-            stream.check()
-        except RemoteGymError as error:
-            raise ShardFailed(shard, error) from error
-        if self._readers.get(shard) is not stream:
-            self._readers[shard] = stream
-            thread = threading.Thread(target=_read, args=(stream, shard, self._arrived), name="remote_gym stream")
-            thread.daemon = True
-            thread.start()
-
-    def only(self, shard: Shard) -> Callable[[float | None], Answer]:
-        """Return the function that receives from one server, for calls."""
-
-        def receive(timeout_seconds: float | None) -> Answer:
-            answer = self.receive(timeout_seconds, shard)[1]
-            self.took(shard)
-            return answer
-
-        return receive
+        return wait_for(look, sessions, self._bell, timeout_seconds)
 
     def close(self) -> None:
-        """End all sessions, those of a failed `dial` too."""
+        """End all sessions, those of a failed `dial` too; side by side, as each may take its time."""
+        for shard in self.shards:
+            with contextlib.suppress(Exception):  # it was closed
+                shard.connection.stream.begin_close()
         for connection in self.connections:
             connection.close()
 
@@ -206,20 +161,6 @@ class ShardFailed(Exception):
         """Carry both."""
         self.shard, self.error = shard, error
         super().__init__(str(error))
-
-
-def _read(stream: SessionStream, shard: Shard, arrived: queue.SimpleQueue[None]) -> None:
-    """Read one stream until it fails or is closed."""
-    item: Any = None
-    while not isinstance(item, BaseException):
-        try:
-            item = stream.receive()
-            if len(shard.inbox) > 2 * shard.count + SPARE_ANSWERS:
-                item = stream.misread(ProtocolError("more answers than were asked for"))
-        except BaseException as error:
-            item = error
-        shard.inbox.append((stream, item))
-        arrived.put(None)
 
 
 def in_proportion(total: int, weights: Sequence[int]) -> list[int]:

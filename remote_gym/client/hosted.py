@@ -16,7 +16,7 @@ from remote_gym.client.carriers.channel import Address
 from remote_gym.client.carriers.describe import describe
 from remote_gym.client.failures import unreadable
 from remote_gym.client.opened import read_space
-from remote_gym.client.session.stream import SessionStream
+from remote_gym.client.session.session import Session
 from remote_gym.client.settings import Settings
 from remote_gym.client.specs import read_spec
 from remote_gym.errors import ProtocolError, SessionLost
@@ -87,13 +87,13 @@ class Hosted:
         self.address = address
         self.num_envs = settings.num_envs
         self._settings = settings
-        self._stream: SessionStream | None = None
+        self._stream: Session | None = None
         self._finalizer: weakref.finalize[Any, Any] | None = None
         self._told: Told | None = None
         self._closed = False
 
     @property
-    def stream(self) -> SessionStream:
+    def stream(self) -> Session:
         """The open session; dials if there is none yet.
 
         Raises:
@@ -146,19 +146,19 @@ class Hosted:
         self._finalizer()
         self._adopt(new, told)
 
-    def _dial(self) -> tuple[SessionStream, Told]:
+    def _dial(self) -> tuple[Session, Told]:
         """Open a session and read what the server tells; closes it if that cannot be read."""
         settings = self._settings
         opening = replace(settings.opening, num_envs=self.num_envs)
         timeouts = settings.connect_timeout_seconds, settings.reconnect_timeout_seconds
-        stream = SessionStream(self.address, opening, *timeouts)
+        stream = Session(self.address, opening, *timeouts)
         try:
             return stream, read_told(stream.opened, self.num_envs)
         except Exception as error:
             stream.close()
             raise unreadable(self.address, error) from error
 
-    def _adopt(self, stream: SessionStream, told: Told) -> None:
+    def _adopt(self, stream: Session, told: Told) -> None:
         self._stream = stream
         # Also when the user forgets to close: at garbage collection, or at the end of the interpreter.
         self._finalizer = weakref.finalize(self, stream.close)

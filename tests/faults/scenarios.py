@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from faults.holder import Holder, attach_to
 from faults.proxy import Proxy
 from faults.trial import HASH_CHAIN, Trial
 from helpers import wait_until
@@ -33,9 +34,7 @@ from remote_gym import (
     failpoints,
 )
 from remote_gym.client.carriers import channel as channels
-from remote_gym.client.carriers.call import SessionCall
-from remote_gym.messages import Attach, Attached
-from remote_gym.wire.codec import pack_client
+from remote_gym.messages import Attached
 
 OPERATIONS = ("reset", "step", "call", "close")
 
@@ -302,18 +301,15 @@ def late_frames(stage: Stage, operation: str) -> None:
 def second_client(stage: Stage, operation: str) -> None:
     """Another holder of the token attaches: the first is told, and what it asks is not run."""
     server, proxy = stage.server(short_lease=True)
-    with stage.trial(proxy) as trial:
-        stream = trial.remote._remote.fleet.connections[0].stream
-        opened, before = stream.opened, trial.journal()
-        other = SessionCall(stream._shared)
-        other.send(pack_client(Attach(opened.session_id, opened.token, opened.server_epoch, opened.protocol, [])))
-        assert isinstance(other.receive(5.0), Attached)
+    with stage.trial(proxy) as trial, Holder(trial.remote._remote.settings.addresses[0]) as other:
+        before = trial.journal()
+        assert isinstance(other.ask(attach_to(trial.remote._remote.fleet.connections[0].stream)), Attached)
         if operation != "close":
             with pytest.raises(SessionLost, match="FENCED"):
                 getattr(trial.remote, operation)(*{"step": [trial.actions()], "call": ["mix", 9]}.get(operation, []))
         trial.remote.close()
         assert trial.journal() == before
-        other.end()
+        other.close()
         expect_closed(trial, server)
 
 

@@ -8,29 +8,16 @@ from typing import Any
 
 import pytest
 from conftest import ServerFactory
+from faults.holder import attach_to, say
 from helpers import wait_until
 
 from remote_gym import RemoteVectorEnv, SessionLost
-from remote_gym.client.carriers import channel as channels
-from remote_gym.client.carriers.call import SessionCall
-from remote_gym.messages import Attach, Attached, Lost, Opened
-from remote_gym.wire.codec import pack_client
+from remote_gym.messages import Attach, Attached, Lost
 
 
 def ask(envs: RemoteVectorEnv, change: Callable[[Attach], Attach]) -> Any:
     """Attach to the session of `envs` on a stream of our own; return the answer."""
-    stream = envs._remote.fleet.connections[0].stream
-    opened: Opened = stream.opened
-    shared = channels.acquire(stream.address)
-    try:
-        call = SessionCall(shared)
-        message = Attach(opened.session_id, opened.token, opened.server_epoch, opened.protocol, [])
-        call.send(pack_client(change(message)))
-        answer = call.receive(5.0)
-        call.end()
-        return answer
-    finally:
-        channels.release(shared)
+    return say(envs._remote.settings.addresses[0], change(attach_to(envs._remote.fleet.connections[0].stream)))
 
 
 @pytest.mark.parametrize(
@@ -71,32 +58,15 @@ def test_what_ended_is_told_by_its_reason(serve: ServerFactory) -> None:
     server = serve(lease_seconds=0.1)
     with RemoteVectorEnv(server.address, num_envs=1) as envs:
         envs.reset()
-        closed = Attach(**vars(_attach_of(envs)))
-    answer = _say(envs, closed)
+        closed = Attach(**vars(attach_to(envs._remote.fleet.connections[0].stream)))
+    answer = say(envs._remote.settings.addresses[0], closed)
     assert isinstance(answer, Lost) and answer.reason == "CLOSED"
     with RemoteVectorEnv(server.address, num_envs=1) as envs:
         envs.reset()
-        expired = _attach_of(envs)
-        envs._remote.fleet.connections[0].stream._drop_stream()
+        expired = attach_to(envs._remote.fleet.connections[0].stream)
+        envs._remote.fleet.connections[0].stream._reader.abort()
         wait_until(lambda: server.statistics()["sessions"] == 0, 5.0, "the end of the lease")
-        answer = _say(envs, expired)
+        answer = say(envs._remote.settings.addresses[0], expired)
         assert isinstance(answer, Lost) and answer.reason == "EXPIRED" and "0.1 s" in answer.detail
         with pytest.raises(SessionLost, match="EXPIRED"):
             envs.step([0])
-
-
-def _attach_of(envs: RemoteVectorEnv) -> Attach:
-    opened = envs._remote.fleet.connections[0].stream.opened
-    return Attach(opened.session_id, opened.token, opened.server_epoch, opened.protocol, [])
-
-
-def _say(envs: RemoteVectorEnv, message: Attach) -> Any:
-    shared = channels.acquire(envs._remote.settings.addresses[0])
-    try:
-        call = SessionCall(shared)
-        call.send(pack_client(message))
-        answer = call.receive(5.0)
-        call.end()
-        return answer
-    finally:
-        channels.release(shared)

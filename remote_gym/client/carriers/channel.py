@@ -8,11 +8,10 @@ the child, with the locks they hold.
 from __future__ import annotations
 
 import os
-import queue
 import threading
 import time
 from dataclasses import dataclass
-from typing import Any
+from typing import Protocol
 
 import grpc
 
@@ -29,13 +28,6 @@ MAX_DIAGNOSIS_SECONDS = 3.0
 
 CLOSE_TIMEOUT_SECONDS = 2.0
 """How long `close` waits for gRPC's threads; they end within milliseconds of the connection."""
-
-MAX_UNREAD_BYTES = 256 * 2**20
-"""What a stream holds that nobody has taken yet; beyond it gRPC's flow control stops the server. Several of the largest
-messages: answers to what was asked never come near it, and a flood must not fill our memory."""
-
-_MESSAGE_BYTES = 128
-"""Counted for each message besides its own bytes: what Python needs for it."""
 
 _OPTIONS: list[tuple[str, int]] = [
     ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
@@ -82,6 +74,20 @@ class Address:
         return join_address(self.host, self.port)
 
 
+class Call(Protocol):
+    """A carrier over a channel, as far as the channel's end concerns it."""
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether a thread of it still runs."""
+
+    def close(self) -> None:
+        """End it now."""
+
+    def join(self, deadline: float) -> None:
+        """Return when its threads have ended, or at `deadline` on the monotonic clock."""
+
+
 class SharedChannel:
     """A channel and the number of its users. Use `acquire` and `release`."""
 
@@ -98,27 +104,22 @@ class SharedChannel:
         self.users = 0
         self.was_ready = False
         self.closed = False
-        self._streams: set[Stream] = set()
+        self._calls: set[Call] = set()
 
-    def open_stream(self, method: str) -> Stream:
-        """Begin a bidirectional RPC."""
-        self._streams = {stream for stream in self._streams if stream.is_alive}
-        stream = Stream(self.channel, method)
-        self._streams.add(stream)
-        stream.start()
-        return stream
+    def add(self, call: Call) -> None:
+        """Take note of a call that has begun: it ends with the channel."""
+        self._calls = {known for known in self._calls if known.is_alive} | {call}
 
     def close(self) -> None:
-        """End all RPCs and the connection. Returns when gRPC's threads for them have ended: a fork is safe then."""
+        """End all calls and the connection. Returns when gRPC's threads for them have ended: a fork is safe then."""
         self.closed = True
-        streams = list(self._streams)
-        for stream in streams:
-            stream.requests.put(None)  # gRPC's thread waits for the next request, and for nothing else
-            stream.let_go()
+        calls = list(self._calls)
+        for call in calls:
+            call.close()  # gRPC's thread waits for the next request, and for nothing else
         self.channel.close()
         deadline = time.monotonic() + CLOSE_TIMEOUT_SECONDS
-        for stream in streams:
-            stream.join(deadline)
+        for call in calls:
+            call.join(deadline)
 
     def wait_until_ready(self, timeout_seconds: float) -> None:
         """Return when the server has answered once.
@@ -153,106 +154,6 @@ class SharedChannel:
             silent = (grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.UNAVAILABLE)
             return isinstance(error, grpc.Call) and error.code() not in silent
         return True
-
-
-_beginning = threading.Lock()
-"""Held while a stream begins, which is when gRPC's threads for it start."""
-
-
-class Stream:
-    """A bidirectional RPC in a thread of its own: nobody else is ever inside gRPC for it, where Ctrl-C does harm.
-
-    Attributes:
-        requests: What to send; None ends it.
-        answers: What came; at last the exception that ended it, EOFError if the server did.
-    """
-
-    def __init__(self, channel: grpc.Channel, method: str) -> None:
-        """Prepare; `start` begins."""
-        self.requests: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
-        self.answers: queue.SimpleQueue[bytes | Exception] = queue.SimpleQueue()
-        self._channel = channel
-        self._method = method
-        self._call: Any = None
-        self._begun = threading.Event()
-        self._received = self._taken = 0  # bytes; each written by one thread only, the reader and the taker
-        self._room = threading.Event()
-        self._room.set()
-        self._ended = False
-        self._threads = [threading.Thread(target=self._run, name="remote_gym reader", daemon=True)]
-
-    def start(self) -> None:
-        """Begin."""
-        self._threads[0].start()
-
-    def _run(self) -> None:
-        try:
-            try:
-                with _beginning:
-                    before = set(threading.enumerate())
-                    self._call = self._channel.stream_stream(self._method)(iter(self.requests.get, None))  # type: ignore[arg-type]
-                    self._threads += [thread for thread in set(threading.enumerate()) - before if _is_grpc(thread)]
-            finally:
-                self._begun.set()
-            for answer in self._call:
-                self.answers.put(answer)
-                self._received += len(answer) + _MESSAGE_BYTES
-                if self._received - self._taken > MAX_UNREAD_BYTES:
-                    self._wait_for_room()
-            raise EOFError("the server ended the stream")
-        except Exception as error:
-            self.answers.put(error)
-
-    def _wait_for_room(self) -> None:
-        while self._received - self._taken > MAX_UNREAD_BYTES and not self._ended:
-            self._room.clear()
-            # Looked at again after clearing: whoever takes counts first and sets then.
-            if self._received - self._taken > MAX_UNREAD_BYTES and not self._ended:
-                self._room.wait()
-
-    def took(self, answer: bytes) -> None:
-        """Take note that `answer`, got from `answers`, is not held here any more; one thread at a time."""
-        self._taken += len(answer) + _MESSAGE_BYTES
-        if not self._room.is_set():
-            self._room.set()
-
-    def let_go(self) -> None:
-        """Hold nothing back any more, as the RPC ends."""
-        self._ended = True
-        self._room.set()
-
-    @property
-    def is_alive(self) -> bool:
-        """Whether a thread of it still runs, or will."""
-        return not self._begun.is_set() or any(thread.is_alive() for thread in self._threads)
-
-    def end(self) -> None:
-        """End the RPC, soon."""
-        self.requests.put(None)
-        self.let_go()
-        try:
-            thread = threading.Thread(target=self._cancel, name="remote_gym end", daemon=True)
-            thread.start()
-        except RuntimeError:  # the interpreter ends, and starts no threads any more
-            self._cancel()
-        else:
-            self._threads.append(thread)
-
-    def _cancel(self) -> None:
-        self._begun.wait()
-        if self._call is not None:
-            self._call.cancel()
-
-    def join(self, deadline: float) -> None:
-        """Return when its threads have ended, or at `deadline` on the monotonic clock."""
-        for thread in self._threads:  # the first adds gRPC's before it ends
-            thread.join(max(0.0, deadline - time.monotonic()))
-
-
-def _is_grpc(thread: threading.Thread) -> bool:
-    # The threads of a call are made by gRPC's Cython layer around a function `_run` (`managed_target` once): Python
-    # puts the name of a thread's target into its own. Waiting for a stranger costs `CLOSE_TIMEOUT_SECONDS`.
-    return thread.name.endswith(("(_run)", "(managed_target)"))
 
 
 _lock = threading.RLock()

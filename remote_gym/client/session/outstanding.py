@@ -1,9 +1,10 @@
-"""Trainer process, no I/O: requests that are not wholly answered. What a client misses when its stream breaks."""
+"""Trainer process, no I/O: requests that are not wholly answered. What a client misses when its carrier breaks."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from remote_gym.errors import ProtocolError
 from remote_gym.messages import Failure, Indices, Refused, Returned, Transition, every
@@ -18,10 +19,15 @@ class _Sent:
     data: bytes
     indices: Sequence[int] | None
     missing: set[int] | None  # None until a first part has been answered
+    about: Any  # the asker's note
 
 
 class Outstanding:
-    """Requests by number. Guarantees: `expects` accepts each part of an answer until it is taken, and not after."""
+    """Requests by number. Guarantees: `expects` accepts each part of an answer until it is taken, and not after.
+
+    One thread may add while another, the reader, takes and asks what is missing: a request exists once `highest` says
+    so, and every read of more than one of them is of a copy.
+    """
 
     def __init__(self, num_envs: int) -> None:
         """Begin with nothing outstanding."""
@@ -29,10 +35,10 @@ class Outstanding:
         self.highest = 0  # of all numbers ever added
         self._sent: dict[int, _Sent] = {}
 
-    def add(self, number: int, indices: Indices, data: bytes) -> None:
-        """Note that a request is made; `data` are its bytes."""
-        self._sent[number] = _Sent(data, indices, None)
-        self.highest = number
+    def add(self, number: int, indices: Indices, data: bytes, about: Any = None) -> None:
+        """Note that a request is made; `data` are its bytes, and `about` comes back with its answers."""
+        self._sent[number] = _Sent(data, indices, None, about)
+        self.highest = number  # last: an interrupt before it means that nothing was asked
 
     def __bool__(self) -> bool:
         """Whether anything is."""
@@ -72,8 +78,13 @@ class Outstanding:
         if not {failure.index for failure in failures}.issubset(indices):
             raise ProtocolError("a failure of an environment that the answer is not for")
 
+    def about(self, number: int) -> Any:
+        """Return what the asker of a request noted; None if nothing is outstanding of it."""
+        sent = self._sent.get(number)
+        return None if sent is None else sent.about
+
     def take(self, answer: Answer) -> None:
-        """Take note that `answer` was dealt with; it will not come again."""
+        """Take note that `answer` is here; it will not come again."""
         sent = self._sent.get(answer.number)
         if sent is None:
             return
@@ -91,9 +102,11 @@ class Outstanding:
         """Return (number, env indices) of all that was not answered."""
         return [
             (number, sent.indices if sent.missing is None else sorted(sent.missing))
-            for number, sent in self._sent.items()
+            for number, sent in list(self._sent.items())
         ]
 
-    def above(self, highest: int) -> Iterator[bytes]:
-        """Yield the requests that a server whose highest number is `highest` has never got, in order."""
-        yield from (sent.data for number, sent in self._sent.items() if number > highest)
+    def above(self, highest: int) -> Iterator[tuple[int, bytes]]:
+        """Yield number and bytes of what a server whose highest number is `highest` never got, in order."""
+        for number in range(highest + 1, self.highest + 1):
+            if (sent := self._sent.get(number)) is not None:
+                yield number, sent.data

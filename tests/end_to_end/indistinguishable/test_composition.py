@@ -26,6 +26,7 @@ import toys as toy_module
 from conftest import ServeProcess, ToyServer
 from gymnasium.error import ClosedEnvironmentError
 from gymnasium.vector import SyncVectorEnv
+from helpers import wait_until
 from sameness import assert_same
 
 from remote_gym import MisuseError, RemoteEnvironment, RemoteVectorEnv
@@ -214,8 +215,8 @@ def test_two_threads_on_one_channel(toys: ToyServer) -> None:
     expected = local_rollout()
     start = threading.Barrier(2)
     envs = [toys.single("gymnasium_env", KWARGS) for _ in range(2)]
-    streams = [env._remote.fleet.connections[0].stream for env in envs]
-    assert streams[0]._shared is streams[1]._shared
+    dialers = [env._remote.fleet.connections[0].stream._reader._dialer for env in envs]
+    assert dialers[0].shared is dialers[1].shared is not None  # type: ignore[attr-defined]
 
     def work(env: RemoteEnvironment) -> None:
         start.wait()
@@ -397,8 +398,7 @@ def test_closing_while_another_thread_waits(toys: ToyServer, tmp_path: Any, when
     with ThreadPoolExecutor(1) as thread:
         waiting = thread.submit(env.step_wait)
         if when == "while it waits":
-            while env._remote.fleet.connections[0].stream._stream._reading.acquire(blocking=False):
-                env._remote.fleet.connections[0].stream._stream._reading.release()
+            wait_until(lambda: env._remote.fleet.connections[0].stream._protocol.awaited, what="it waits")
         began = time.monotonic()
         env.close()
         assert time.monotonic() - began < 10

@@ -30,11 +30,9 @@ from remote_gym import (
     values,
 )
 from remote_gym.client import batches, checks, rendering
-from remote_gym.client.carriers import call as calls
-from remote_gym.client.carriers import channel as channels
 from remote_gym.client.carriers.channel import Address
 from remote_gym.client.carriers.describe import describe as ask
-from remote_gym.client.session import stream
+from remote_gym.client.session import assembly, reader
 from remote_gym.client.specs import read_spec
 from remote_gym.infos import pack_infos
 from remote_gym.messages import (
@@ -703,7 +701,28 @@ MIB = 2**20
 def test_answers_that_nobody_takes_wait_at_the_server(
     malicious: MaliciousServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(channels, "MAX_UNREAD_BYTES", 4 * MIB)
+    monkeypatch.setattr(reader, "MAX_UNREAD_BYTES", 4 * MIB)
+    sent = []
+
+    def flood(step: Step, num_envs: int) -> Iterator[Any]:
+        for index in range(num_envs):
+            sent.append(MIB)
+            yield transition(step.number, 1, indices=[index], observations=[bytes(MIB)])
+
+    malicious.answers[Step] = flood
+    env = RemoteVectorEnv(malicious.address, num_envs=1_000, reconnect_timeout_seconds=1.0)
+    env.reset()
+    env.step_async([0] * 1_000)
+    session = env._remote.fleet.connections[0].stream
+    wait_until(lambda: session._reader._wants_room, what="the reader waits")
+    assert session._protocol.unread_bytes < 6 * MIB
+    began = time.monotonic()
+    env.close()
+    assert time.monotonic() - began < SOON_SECONDS
+    assert len(sent) < 500
+
+
+def test_a_flood_of_what_is_no_answer_ends_the_session(malicious: MaliciousServer) -> None:
     sent = []
 
     def flood(step: Step, num_envs: int) -> Iterator[Any]:
@@ -715,14 +734,8 @@ def test_answers_that_nobody_takes_wait_at_the_server(
     malicious.answers[Step] = flood
     env = single(malicious)
     play(env)
-    call = env._remote.fleet.connections[0].stream._stream
-    assert call is not None
-    reader = call._stream
-    wait_until(lambda: not reader._room.is_set(), what="the reader waits")
-    assert reader._received - reader._taken < 6 * MIB
-    began = time.monotonic()
-    env.close()
-    assert time.monotonic() - began < SOON_SECONDS
+    wait_until(lambda: env._remote.fleet.connections[0].stream._protocol.over, what="it is noticed")
+    refuses(env, lambda env: env.step(0))
     assert len(sent) < 500
 
 
@@ -730,7 +743,7 @@ def test_answers_that_nobody_takes_wait_at_the_server(
 def test_a_flood_of_what_is_not_waited_for_does_not_outlast_close(
     malicious: MaliciousServer, make: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(stream, "CLOSE_TIMEOUT_SECONDS", 0.5)
+    monkeypatch.setattr(reader, "CLOSE_TIMEOUT_SECONDS", 0.5)
     malicious.answers[Close] = lambda _, num_envs: (transition(1, num_envs, scalars=False) for _ in range(10**9))
     env = make(malicious)
     env.reset()
@@ -740,7 +753,7 @@ def test_a_flood_of_what_is_not_waited_for_does_not_outlast_close(
 
 
 def test_a_flood_does_not_outlast_a_timeout(malicious: MaliciousServer, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(stream, "CLOSE_TIMEOUT_SECONDS", 0.5)
+    monkeypatch.setattr(reader, "CLOSE_TIMEOUT_SECONDS", 0.5)
     malicious.answers[Step] = lambda step, num_envs: (transition(1, num_envs, scalars=False) for _ in range(10**9))
     envs = vector(malicious)
     envs.reset()
@@ -759,18 +772,16 @@ def test_the_same_answer_for_ever_from_one_of_two(malicious: MaliciousServer) ->
     envs = RemoteVectorEnv([malicious.address] * 2, num_envs=4, reconnect_timeout_seconds=1.0)
     envs.reset()
     envs.step_async([0] * 4)
-    fleet = envs._remote.fleet
-    with pytest.raises(TimeoutError):
-        fleet.receive(0.0, fleet.shards[0])  # lets the threads read; and nobody takes what comes
-    wait_until(lambda: any(shard.connection.stream._lost for shard in fleet.shards), what="it is noticed")
-    assert max(len(shard.inbox) for shard in fleet.shards) < 100
+    sessions = [shard.connection.stream for shard in envs._remote.fleet.shards]
+    wait_until(lambda: any(session._protocol.lost for session in sessions), what="it is noticed")
+    assert max(len(session._protocol.inbox) for session in sessions) < 100
     with pytest.raises(ProtocolError, match="more answers"):
         envs.step_wait()
     refuses(envs, lambda env: env.step([0] * 4))
 
 
 def test_too_many_pieces(malicious: MaliciousServer, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(calls, "MAX_PIECES", 10)
+    monkeypatch.setattr(assembly, "MAX_PIECES", 10)
     malicious.answers[Step] = lambda *_: (Fragment(b"1", False, 10**6) for _ in range(10**6))
     refuses(single(malicious), play)
 

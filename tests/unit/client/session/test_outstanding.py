@@ -39,7 +39,7 @@ def test_only_what_the_server_never_got_is_sent_again() -> None:
     outstanding = Outstanding(2)
     for number in (1, 2, 3):
         outstanding.add(number, [number % 2], b"%d" % number)
-    assert list(outstanding.above(1)) == [b"2", b"3"]
+    assert list(outstanding.above(1)) == [(2, b"2"), (3, b"3")]
     assert list(outstanding.above(3)) == []
 
 

@@ -1,0 +1,84 @@
+"""Trainer process: what brings a session's frames there and back, as an interface. No I/O here.
+
+A carrier knows nothing of sessions: no numbers, no answers, no retries. It carries whole frames until it ends, and then
+says how it ended, once and for all in the words of `End`. `grpc` is the carrier that is always there, `fake` the one
+for tests.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from enum import Enum
+from typing import Protocol
+
+Landing = Callable[[int], memoryview]
+"""Called with the bytes of a frame once its header is known; returns the writable buffer, of that size, to read it
+into. So who knows what is coming decides where it lands, and nothing is copied."""
+
+
+class End(Enum):
+    """How a carrier ended, as far as that says what to do."""
+
+    BROKEN = "the connection, or the server's end: another carrier may do"
+    FOREIGN = "the peer does not know this service"
+    MISUNDERSTOOD = "the server could not read what it was sent"
+    OVERSIZE = "the server refused a message for its size"
+    OTHER = "anything else"
+
+
+class CarrierEnded(Exception):
+    """A carrier has ended, or could not begin.
+
+    Attributes:
+        end: How.
+    """
+
+    def __init__(self, detail: str, end: End = End.BROKEN) -> None:
+        """Say how, and in `detail` what is known besides."""
+        self.end = end
+        super().__init__(detail)
+
+
+class Carrier(Protocol):
+    """One connection, or one call, in use.
+
+    Guarantees: frames arrive whole and in order, or it ends. Closing contract: `close` returns at once, may be called
+    by any thread and any number of times, and makes a `receive` that waits raise.
+    """
+
+    def send(self, frame: bytes) -> None:
+        """Queue `frame`; never waits for the peer, and raises nothing: what is wrong, `receive` says."""
+
+    def receive(self, landing: Landing) -> bytes | memoryview:
+        """Wait for the next frame and return it; one thread at a time.
+
+        Args:
+            landing: Where to put it. A carrier that gets frames in buffers of its own may return those instead.
+
+        Raises:
+            CarrierEnded: Nothing will come any more.
+        """
+
+    def close(self) -> None:
+        """End it now; what was sent may or may not arrive."""
+
+
+class Dialer(Protocol):
+    """Makes the carriers of one session, one after another; used by one thread."""
+
+    def wait_until_ready(self, timeout_seconds: float) -> None:
+        """Return when the server has answered once.
+
+        Raises:
+            ConnectError: It did not in time, or never can; lists the likely causes.
+        """
+
+    def begin(self) -> Carrier:
+        """Return a new carrier.
+
+        Raises:
+            CarrierEnded: There is none to be had now.
+        """
+
+    def close(self) -> None:
+        """Let go of what carriers share, and return once its threads have ended; may be called twice."""

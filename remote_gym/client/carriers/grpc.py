@@ -1,0 +1,140 @@
+"""Trainer process: the carrier that is one bidirectional gRPC call.
+
+The thread that waits for a session's answers never is inside gRPC, where Ctrl-C would leave locks held for ever: the
+session's reader thread begins the call and reads it. That costs nothing, as gRPC is asked for the next message before
+it arrives (measured: one environment 1.15 times as fast as read by the waiting thread, 64 and 64 images within 2 %).
+"""
+
+from __future__ import annotations
+
+import queue
+import threading
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import grpc
+
+from remote_gym.client.carriers import channel as channels
+from remote_gym.client.carriers.carrier import CarrierEnded, End, Landing
+from remote_gym.client.carriers.channel import Address, SharedChannel
+from remote_gym.texts import shortened
+from remote_gym.wire.codec import SESSION_METHOD
+
+_ENDS = {
+    grpc.StatusCode.UNAVAILABLE: End.BROKEN,
+    grpc.StatusCode.CANCELLED: End.BROKEN,
+    grpc.StatusCode.INTERNAL: End.BROKEN,
+    grpc.StatusCode.UNIMPLEMENTED: End.FOREIGN,
+    grpc.StatusCode.INVALID_ARGUMENT: End.MISUNDERSTOOD,
+    grpc.StatusCode.RESOURCE_EXHAUSTED: End.OVERSIZE,
+}
+
+_beginning = threading.Lock()
+"""Held while a call begins, which is when gRPC's threads for it start: it protects the telling of which those are."""
+
+
+class GrpcDialer:
+    """Calls over the channel that all sessions with one address share."""
+
+    def __init__(self, address: Address) -> None:
+        """Prepare; nothing is dialled yet."""
+        self._address = address
+        self.shared: SharedChannel | None = None
+
+    def wait_until_ready(self, timeout_seconds: float) -> None:
+        """See `Dialer`."""
+        self._channel().wait_until_ready(timeout_seconds)
+
+    def begin(self) -> GrpcCarrier:
+        """See `Dialer`."""
+        shared = self._channel()
+        try:
+            carrier = GrpcCarrier(shared.channel)
+        except ValueError as error:  # it was closed just now, by a fork
+            raise CarrierEnded(str(error)) from error
+        shared.add(carrier)
+        return carrier
+
+    def close(self) -> None:
+        """See `Dialer`."""
+        if self.shared is not None:
+            shared, self.shared = self.shared, None
+            channels.release(shared)
+
+    def _channel(self) -> SharedChannel:
+        if self.shared is not None and self.shared.closed:  # by a fork
+            self.close()
+        if self.shared is None:
+            self.shared = channels.acquire(self._address)
+        return self.shared
+
+
+class GrpcCarrier:
+    """One call; begun with the object, in the thread that makes it."""
+
+    def __init__(self, channel: grpc.Channel) -> None:
+        """Begin.
+
+        Raises:
+            ValueError: The channel is closed.
+        """
+        self._requests: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()  # None: no more
+        with _beginning:
+            before = set(threading.enumerate())
+            self._call: Any = channel.stream_stream(SESSION_METHOD)(self._outgoing())  # type: ignore[arg-type]
+            self._threads = [thread for thread in set(threading.enumerate()) - before if _is_grpc(thread)]
+
+    def _outgoing(self) -> Iterator[bytes]:
+        """Yield what to send; runs in a thread of gRPC's."""
+        yield from iter(self._requests.get, None)
+
+    def send(self, frame: bytes) -> None:
+        """See `Carrier`."""
+        self._requests.put(frame)
+
+    def receive(self, landing: Landing) -> bytes:
+        """See `Carrier`; gRPC has read the frame into bytes of its own, and a copy into a landing would only cost."""
+        try:
+            return next(self._call)  # type: ignore[no-any-return]
+        except StopIteration:
+            raise CarrierEnded("the server ended the stream") from None
+        except grpc.RpcError as error:
+            raise _ended(error) from error
+
+    def close(self) -> None:
+        """See `Carrier`."""
+        self._requests.put(None)
+        if threading.current_thread() is not threading.main_thread():
+            self._call.cancel()
+            return
+        try:  # where Ctrl-C strikes: not into gRPC
+            thread = threading.Thread(target=self._call.cancel, name="remote_gym end", daemon=True)
+            thread.start()
+        except RuntimeError:  # the interpreter ends, and starts no threads any more
+            self._call.cancel()
+        else:
+            self._threads.append(thread)
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether a thread of it still runs."""
+        return any(thread.is_alive() for thread in self._threads)
+
+    def join(self, deadline: float) -> None:
+        """Return when its threads have ended, or at `deadline` on the monotonic clock."""
+        for thread in self._threads:
+            if thread is not threading.current_thread():
+                thread.join(max(0.0, deadline - time.monotonic()))
+
+
+def _ended(error: grpc.RpcError) -> CarrierEnded:
+    if not isinstance(error, grpc.Call):
+        return CarrierEnded(shortened(str(error)), End.OTHER)
+    return CarrierEnded(shortened(str(error.details())), _ENDS.get(error.code(), End.OTHER))
+
+
+def _is_grpc(thread: threading.Thread) -> bool:
+    # The threads of a call are made by gRPC's Cython layer around a function `_run` (`managed_target` once): Python
+    # puts the name of a thread's target into its own. Waiting for a stranger costs `CLOSE_TIMEOUT_SECONDS`.
+    return thread.name.endswith(("(_run)", "(managed_target)"))

@@ -1,0 +1,397 @@
+"""Trainer process, no I/O: what a session decides. Numbers, what to send, what an arriving message means, patience.
+
+`Reader` performs it: it has the thread, the carrier and the clock. So whatever can go wrong on the way is a call here,
+and exactly-once delivery is in two places: `outstanding` (asked for, not here yet) and `inbox` (here, not read yet).
+
+Threads: the reader calls `began`, `arrived` and `ended`; the caller `add`, `peek`, `pop`, `waited`; any thread `close`,
+`lose` and `misread`. Relied on: each attribute is assigned whole, and the deque's own methods are atomic.
+"""
+
+from __future__ import annotations
+
+import math
+import random
+import secrets
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from enum import Enum
+from typing import Any
+
+from remote_gym.client.carriers.carrier import CarrierEnded, End
+from remote_gym.client.failures import refusal, session_lost, unreadable
+from remote_gym.client.opened import check_lease, check_opened
+from remote_gym.client.session.outstanding import Answer, Outstanding
+from remote_gym.errors import ConnectError, ProtocolError, RefusedError, RemoteGymError, SessionLost
+from remote_gym.messages import (
+    Attach,
+    Attached,
+    Close,
+    Closed,
+    Lost,
+    Open,
+    Opened,
+    Refused,
+    Request,
+    Returned,
+    ServerMessage,
+    Transition,
+)
+from remote_gym.version import __version__
+from remote_gym.wire.codec import PROTOCOL_MAX, PROTOCOL_MIN, pack_client
+
+BACK_OFF_SECONDS = (0.0, 0.05, 0.1, 0.2, 0.4)
+"""Waits before the attempts to attach again, the last one repeated; each is jittered by half."""
+
+MAX_UNHEARD = 3
+"""How often a session may be taken back from whoever has fenced it: two clients must not fight over it for ever."""
+
+STANDS_SECONDS = 1.0
+"""A carrier that ends sooner, without having brought an answer, counts as an attempt to attach that failed."""
+
+MIN_PATIENCE_SECONDS = 0.1
+"""Even without any patience one attempt to attach is made, and given this long."""
+
+ATTACHES_TO_CLOSE_SECONDS = 1.0
+"""For how long a session that is to be closed, and whose carrier has ended, is attached again only to be closed. A
+server that is there is found within this; one that is not must not delay the end of every program."""
+
+SPARE_ANSWERS = 64
+"""How many more answers than two for each environment one carrier may bring that are not waited for. An honest server
+repeats few; one that answers again and again must not keep the reader busy for ever."""
+
+_MESSAGE_BYTES = 512
+"""Counted for each unread message besides its own bytes: what Python needs for it."""
+
+
+class Phase(Enum):
+    """Where a session stands with its server."""
+
+    NEW = "no carrier has begun"
+    OPENING = "Open was sent, or is to be sent again"
+    DETACHED = "open, and no carrier has it"
+    ATTACHING = "Attach was sent"
+    ATTACHED = "a carrier has it"
+
+
+@dataclass(slots=True)
+class Arrival:
+    """An answer that is here.
+
+    Attributes:
+        answer: It.
+        about: What the asker noted with the request.
+        size: Bytes it is counted for.
+        read: What its reader has made of it; an interrupt before it was popped must not make it twice.
+    """
+
+    answer: Answer
+    about: Any
+    size: int
+    read: Any = None
+
+
+class SessionProtocol:
+    """One session.
+
+    Attributes:
+        phase: Where it stands.
+        opened: What the server told when it was opened; None before.
+        lost: What every use raises from now on; None while all is well.
+        closing: Whether it is to end.
+        awaited: Whether somebody waits for answers.
+        inbox: What has arrived and was not popped yet, the oldest first.
+        not_before: On the monotonic clock: when the next carrier may begin.
+        patience: Seconds that are left for attaching; see `waited`.
+    """
+
+    def __init__(self, message: Open, peer: object, connect_timeout: float, reconnect_timeout: float) -> None:
+        """Prepare to open with `message`; `peer` names the server in errors."""
+        self._peer = peer
+        self._message = replace(
+            message,
+            protocol_min=PROTOCOL_MIN,
+            protocol_max=PROTOCOL_MAX,
+            nonce=secrets.token_bytes(16),  # one for all attempts: the server opens nothing twice
+            client_version=__version__,
+        )
+        self._num_envs = message.num_envs
+        self._connect_timeout = connect_timeout
+        self._reconnect_timeout = reconnect_timeout
+        self.phase = Phase.NEW
+        self.opened: Opened | None = None
+        self.lost: Exception | None = None
+        self.closing = False
+        self.awaited = False
+        self.outstanding = Outstanding(message.num_envs)
+        self.inbox: deque[Arrival] = deque()
+        self.not_before = -math.inf
+        self._be_patient()
+        self._sent = 0  # the highest number that this carrier, or an earlier one, has brought to the server
+        self._close_sent = False
+        self._closed = False  # the server has said so, or nobody is left to say it
+        self._closing_since = math.inf
+        self._began_at = self._attached_at = -math.inf
+        self._attempts = 0  # since a carrier last had the session
+        self._deadline = 0.0  # of opening, once an attempt has failed
+        self._fruitless = 0  # carriers in a row that ended at once
+        self._unheard = 0  # attempts to open or attach without an answer, of which the server may hear late
+        self._moving = False  # an answer is on its way from `outstanding` to `inbox`
+        self._going = 0  # the number of the request that `next_frame` has returned
+        self._last_end = "no answer"
+        self._unasked = 0  # answers of this carrier that nobody waits for
+        self._received = self._popped = 0  # bytes of answers; each written by one thread, the reader and the caller
+
+    # What the caller does
+
+    def add(self, request: Request, data: bytes, about: Any) -> None:
+        """Make a request: from here on it will be sent, once, and answered."""
+        self.outstanding.add(request.number, request.indices, data, about)
+
+    def pop(self, answer: Answer) -> None:
+        """Let `answer`, the oldest in the inbox, be read: it is where it belongs. Another one does no harm."""
+        if self.inbox and self.inbox[0].answer is answer:
+            self._popped += self.inbox.popleft().size
+
+    @property
+    def unread_bytes(self) -> int:
+        """Bytes of what is in the inbox."""
+        return self._received - self._popped if self.inbox else 0
+
+    @property
+    def waits(self) -> bool:
+        """Whether answers are here or to come."""
+        return bool(self.outstanding) or self._moving or bool(self.inbox)  # in the order in which an answer goes
+
+    def waited(self, seconds: float) -> None:
+        """Take note that somebody has waited: patience runs only meanwhile, and only without a carrier.
+
+        A server that takes us back only to break the carrier again wears patience out, too.
+        """
+        attached = self.phase is Phase.ATTACHED
+        if self.opened is None or (attached and self._fruitless <= 1):
+            return
+        self.patience -= min(seconds, STANDS_SECONDS) if attached else seconds
+        if self.patience <= 0 and not attached:
+            detail = f"{self._peer} could not be reached again for {self._reconnect_timeout:g} s: {self._last_end}"
+            self.lose(SessionLost("UNREACHABLE", detail))
+
+    @property
+    def wait_limit(self) -> float | None:
+        """For how many seconds to wait before `waited` is to be told; None: no limit."""
+        return None if self.opened is None or self.phase is Phase.ATTACHED else self.patience
+
+    def close(self, now: float) -> None:
+        """Let the session end: Close follows whatever was sent, an Open that is not answered too."""
+        self.closing = True
+        self._closing_since = now
+        self.not_before = min(self.not_before, now)
+        if self.phase is Phase.NEW:
+            self._closed = True  # the server has never heard of it
+
+    # What any thread does
+
+    def lose(self, error: Exception) -> Exception:
+        """Let every use raise `error` from now on, unless it raises something already; return it."""
+        if self.lost is None:
+            self.lost = error
+        return error
+
+    def misread(self, error: Exception) -> Exception:
+        """End the session, whose server does not keep to the contract; return the exception to raise.
+
+        The one point through which everything goes that reading an answer provokes: from here on, whatever uses the
+        session raises the same, and nothing waits for what will not come.
+        """
+        failure = unreadable(self._peer, error)
+        if isinstance(failure, RemoteGymError):
+            self.lose(failure)
+            self.inbox.clear()
+        return failure
+
+    @property
+    def over(self) -> bool:
+        """Whether no carrier is of any use any more."""
+        return self.lost is not None or self._closed
+
+    @property
+    def needs_carrier(self) -> bool:
+        """Whether there is something to say or to hear, and nobody who carries it."""
+        wanted = self.opened is None or self.closing or self.awaited or bool(self.outstanding)
+        return wanted and self.phase in (Phase.NEW, Phase.OPENING, Phase.DETACHED)
+
+    # What the reader does
+
+    def began(self, now: float) -> bytes:
+        """Return what a new carrier is to carry first."""
+        self._began_at = now
+        self._unasked = 0
+        if self.opened is None:
+            self.phase = Phase.OPENING
+            self._close_sent = False
+            return pack_client(self._message)
+        self.phase = Phase.ATTACHING
+        opened = self.opened
+        missing = self.outstanding.missing()
+        return pack_client(Attach(opened.session_id, opened.token, opened.server_epoch, opened.protocol, missing))
+
+    def next_frame(self) -> bytes | None:
+        """Return what the carrier is to carry next, if anything; say `went` once it has it."""
+        if self.closing:
+            ready = self.phase in (Phase.OPENING, Phase.ATTACHED) and not self._close_sent
+            return pack_client(Close()) if ready else None
+        if self.phase is Phase.ATTACHED and self._sent < self.outstanding.highest:
+            for number, data in self.outstanding.above(self._sent):
+                self._going = number
+                return data
+        return None
+
+    def went(self) -> None:
+        """Take note that the carrier has what `next_frame` returned."""
+        if self.closing:
+            self._close_sent = True
+        else:
+            self._sent = self._going
+
+    @property
+    def unsent(self) -> bool:
+        """Whether a request was made that the carrier does not have."""
+        return self._sent < self.outstanding.highest
+
+    def arrived(self, message: ServerMessage, size: int, now: float) -> bool:
+        """Deal with a message; return whether it was an answer that is in the inbox now.
+
+        Raises:
+            ProtocolError: The contract does not allow it here.
+            CarrierEnded: The carrier is of no use any more, and another one may be.
+        """
+        if self.phase is Phase.ATTACHED and isinstance(message, (Transition, Returned, Refused)):
+            return self._answered(message, size)
+        _MEANINGS.get((self.phase, type(message)), _astray)(self, message, now)
+        return False
+
+    def _answered(self, answer: Answer, size: int) -> bool:
+        if self.closing:
+            return False
+        if not self.outstanding.expects(answer):
+            self._unasked += 1
+            if self._unasked > 2 * self._num_envs + SPARE_ANSWERS:
+                raise ProtocolError("more answers than were asked for")
+            return False
+        self._fruitless = 0
+        size += _MESSAGE_BYTES
+        self._received += size
+        about = self.outstanding.about(answer.number)
+        self._moving = True
+        self.outstanding.take(answer)
+        self.inbox.append(Arrival(answer, about, size))
+        self._moving = False
+        return True
+
+    def _was_opened(self, opened: Any, now: float) -> None:
+        check_opened(opened, self._message)
+        self.opened = opened
+        self._carried(now)
+
+    def _was_refused(self, refused: Any, now: float) -> None:
+        self._closed = self.closing
+        self.lose(refusal(refused))
+
+    def _was_attached(self, attached: Any, now: float) -> None:
+        check_lease(attached.lease_seconds)
+        if attached.highest > self.outstanding.highest:
+            raise ProtocolError(
+                f"the server has got request {attached.highest}, the last was {self.outstanding.highest}"
+            )
+        self._sent = attached.highest
+        if self._fruitless <= 1:
+            self._be_patient()
+        self._carried(now)
+
+    def _carried(self, now: float) -> None:
+        self._attempts = 0
+        self._attached_at = now
+        self._close_sent = self._close_sent and self.phase is Phase.OPENING
+        self.phase = Phase.ATTACHED
+
+    def _was_lost(self, lost: Any, now: float) -> None:
+        if lost.reason == "FENCED" and self._unheard and self.phase is Phase.ATTACHED:
+            # Maybe by an attempt of our own that has arrived late. If it was someone else, they are told now.
+            self._unheard -= 1
+            raise CarrierEnded("another carrier has the session")
+        self._closed = self.closing
+        self.lose(session_lost(lost.reason, lost.detail))
+
+    def _was_closed(self, _closed: Any, _now: float) -> None:
+        if not self.closing:
+            raise ProtocolError("Closed in the middle of a session")
+        self._closed = True
+
+    def ended(self, ended: CarrierEnded, now: float) -> None:
+        """Take note that the carrier is over, or that none could begin: decide when to try again, if at all."""
+        detail = self._last_end = str(ended) or "no answer"
+        if self.phase is Phase.ATTACHED:
+            self._count_fruitless(now)
+        elif self.phase in (Phase.OPENING, Phase.ATTACHING):
+            self._unheard = min(self._unheard + 1, MAX_UNHEARD)
+        if self.closing and now - self._closing_since > ATTACHES_TO_CLOSE_SECONDS:
+            self._closed = True  # the lease will end it
+        if self.opened is None:
+            self._not_opened(ended, now)
+            return
+        was, self.phase = self.phase, Phase.DETACHED
+        if was is Phase.ATTACHED and ended.end is End.MISUNDERSTOOD:
+            self.lose(ProtocolError(f"{self._peer} did not understand us: {detail}"))
+        elif was is Phase.ATTACHED and ended.end is End.OVERSIZE:
+            self.lose(RefusedError(f"{self._peer} refused a message: {detail}", "max_message_bytes"))
+        self.not_before = now + back_off(max(0, self._fruitless - 1) + self._attempts)
+        self._attempts += 1
+
+    def _count_fruitless(self, now: float) -> None:
+        """Take note that the carrier is over: one that ends again and again must not be replaced without a pause."""
+        if now - self._attached_at > STANDS_SECONDS:
+            self._fruitless = 0
+            self._be_patient()
+        else:
+            self._fruitless += 1
+
+    def _be_patient(self) -> None:
+        self.patience = max(self._reconnect_timeout, MIN_PATIENCE_SECONDS)
+
+    def _not_opened(self, ended: CarrierEnded, now: float) -> None:
+        """Ask again with the same nonce, which opens nothing twice, for `connect_timeout` from the first failure on."""
+        if not self._attempts or now - self._began_at > self._connect_timeout:  # it stood for long: another outage
+            self._attempts, self._deadline = 0, now + self._connect_timeout
+        self.not_before = now + back_off(self._attempts)
+        self._attempts += 1
+        if self.not_before > self._deadline or ended.end is not End.BROKEN:
+            self.lose(_not_opened(self._peer, ended))
+
+
+def back_off(attempt: int) -> float:
+    """Return the seconds to wait before an attempt, counted from 0."""
+    return BACK_OFF_SECONDS[min(attempt, len(BACK_OFF_SECONDS) - 1)] * random.uniform(0.5, 1.5)
+
+
+def _not_opened(peer: object, ended: CarrierEnded) -> RemoteGymError:
+    if ended.end is End.FOREIGN:
+        return ProtocolError(f"{peer} is a gRPC server, but not one of remote_gym: {ended}")
+    if ended.end is End.MISUNDERSTOOD:
+        return ProtocolError(f"{peer} did not understand us: {ended}")
+    return ConnectError(str(peer), f"the connection broke while the session was opened: {ended}")
+
+
+def _astray(protocol: SessionProtocol, message: ServerMessage, _now: float) -> None:
+    places = {Phase.OPENING: "in answer to Open", Phase.ATTACHING: "in answer to Attach"}
+    raise ProtocolError(f"{type(message).__name__} {places.get(protocol.phase, 'in the middle of a session')}")
+
+
+_MEANINGS: dict[tuple[Phase, type[Any]], Callable[[SessionProtocol, Any, float], None]] = {
+    (Phase.OPENING, Opened): SessionProtocol._was_opened,
+    (Phase.OPENING, Refused): SessionProtocol._was_refused,
+    (Phase.ATTACHING, Attached): SessionProtocol._was_attached,
+    (Phase.ATTACHING, Lost): SessionProtocol._was_lost,
+    (Phase.ATTACHED, Lost): SessionProtocol._was_lost,
+    (Phase.ATTACHED, Closed): SessionProtocol._was_closed,
+}
+"""What a message means in which phase; answers apart, and whatever is not here the contract does not allow."""

@@ -1,0 +1,354 @@
+"""Trainer process: the one thread of a session. It owns the carrier: begins it, reads it, replaces it, ends it.
+
+`SessionProtocol` says what is to be done; this does it. The thread lives from the opening of the session to its end,
+but for forks: it ends before one, and begins again when the session is next used.
+"""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import logging
+import os
+import threading
+import time
+from collections.abc import Iterable
+
+from remote_gym import failpoints
+from remote_gym.client.carriers.carrier import Carrier, CarrierEnded, Dialer
+from remote_gym.client.session.assembly import Assembly
+from remote_gym.client.session.bell import Bell
+from remote_gym.client.session.protocol import Phase, SessionProtocol
+from remote_gym.errors import RemoteGymError
+from remote_gym.messages import Attached, Opened
+from remote_gym.texts import printable
+from remote_gym.wire.codec import pack_client, split
+
+logger = logging.getLogger("remote_gym.client")
+
+CLOSE_TIMEOUT_SECONDS = 5.0
+"""How long `close` waits for the server's word; the environments are closed by the lease otherwise."""
+
+RELEASE_TIMEOUT_SECONDS = 3.0
+"""How long `close` then waits for the thread: it ends as soon as the carrier's threads have."""
+
+MAX_UNREAD_BYTES = 256 * 2**20
+"""Answers that nobody has read yet; beyond it nothing more is taken from the carrier, whose flow control stops the
+server. Several of the largest messages: answers to what was asked never come near it, and a flood must not fill our
+memory."""
+
+_lock = threading.RLock()
+"""Protects `_readers`, and which thread each of them has; held during a fork, so that nobody starts one then.
+Reentrant: the garbage collector may close a session anywhere."""
+
+_readers: set[Reader] = set()
+"""Those of all sessions of this process that have not ended."""
+
+
+class Reader:
+    """The performing half of a session.
+
+    Attributes:
+        protocol: The deciding half.
+        bell: Rung when an answer is in the inbox, or whoever waits has something else to look at. May be replaced by
+            one that several sessions share; after that, look at the inbox before waiting.
+    """
+
+    def __init__(self, protocol: SessionProtocol, dialer: Dialer, peer: object, connect_timeout: float) -> None:
+        """Prepare; `start` starts the thread."""
+        self.protocol = protocol
+        self.bell = Bell()
+        self._dialer = dialer
+        self._peer = peer
+        self._connect_timeout = connect_timeout
+        self._process = os.getpid()
+        self._thread: threading.Thread | None = None
+        self._carrier: Carrier | None = None
+        self._sending = threading.Lock()
+        """Protects the carrier's order of frames: held by whoever gives it some, and while it is replaced."""
+        self._in_doubt = False  # an interrupt came while a frame was given to the carrier: maybe it has it, maybe not
+        self._wake = Bell()  # for the thread, while it waits for anything but the carrier
+        self._wants_room = False  # it waits for the inbox to have room
+        self._pausing = False  # it is to end, for a fork
+        self._deadline = 0.0  # of closing, on the monotonic clock
+        _readers.add(self)
+
+    def start(self) -> None:
+        """See to it that the thread runs, if it is of any use."""
+        if self._thread is None and self._process == os.getpid():
+            with _lock:
+                if self._thread is None and self in _readers:
+                    self._pausing = False
+                    thread = threading.Thread(target=self._run, name="remote_gym session", daemon=True)
+                    self._thread = thread
+                    try:
+                        thread.start()
+                    except RuntimeError:  # the interpreter ends, and starts no threads any more
+                        self._thread = None
+                        self._finish()
+
+    # What the caller asks for
+
+    def flush(self) -> None:
+        """Give the carrier what it is to carry and does not have; without one, let the thread see to it.
+
+        An interrupt leaves everything as it is, but for a doubt about the last frame, and then attaching finds out what
+        the server has got.
+        """
+        with self._sending:
+            carrier = self._carrier
+            if carrier is not None:
+                if self._in_doubt and not self.protocol.closing:
+                    carrier.close()
+                    return
+                while (frame := self.protocol.next_frame()) is not None:
+                    self._in_doubt = True
+                    for piece in split(frame, pack_client):
+                        carrier.send(piece)
+                    self.protocol.went()
+                    self._in_doubt = False
+        if carrier is None:
+            self.call()
+
+    def call(self) -> None:
+        """Let the thread look what is to be done."""
+        self.start()
+        self._wake.ring()
+
+    def expect(self, awaited: bool) -> None:
+        """Take note whether somebody waits for answers; makes up for what an interrupt has left undone."""
+        protocol = self.protocol
+        protocol.awaited = awaited
+        if awaited:
+            if protocol.phase is not Phase.ATTACHED:
+                self.call()
+            elif protocol.unsent:
+                self.flush()
+
+    def waited(self, seconds: float) -> None:
+        """Take note of how long somebody has waited; the session may be lost by that."""
+        self.protocol.waited(seconds)
+        if self.protocol.over:
+            self.abort()
+        else:
+            self.start()  # a fork may have ended the thread meanwhile
+
+    def popped(self) -> None:
+        """Take note that the inbox has more room."""
+        if self._wants_room:
+            self._wake.ring()
+
+    def abort(self) -> None:
+        """End the carrier at once; the thread goes on as the protocol says."""
+        if (carrier := self._carrier) is not None:
+            carrier.close()
+        self._wake.ring()
+        self.bell.ring()
+
+    # End
+
+    def begin_close(self) -> None:
+        """Let the session end; the thread does the rest, also if nobody waits for it."""
+        protocol = self.protocol
+        if protocol.closing or self._process != os.getpid():
+            return
+        speaks = not protocol.over and protocol.phase is not Phase.NEW
+        if speaks:
+            failpoints.hit("client.close.send")
+        self._deadline = time.monotonic() + CLOSE_TIMEOUT_SECONDS
+        protocol.close(time.monotonic())
+        self.flush()
+        self._wake.ring()
+        self.bell.ring()
+        if speaks:
+            failpoints.hit("client.close.sent")
+
+    def close(self) -> None:
+        """Let the session end and wait for that, at most until its deadline."""
+        self.begin_close()
+        self.flush()  # an interrupt may have come before it was done
+        thread = self._thread
+        if self._process != os.getpid() or thread in (None, threading.current_thread()):
+            return  # the parent's to close; or the garbage collector has come by in that very thread
+        assert thread is not None
+        if self.protocol.phase is Phase.NEW and self.protocol.lost is None:
+            return  # it waits for a first answer; there is nothing to end at the server, and it will notice
+        thread.join(max(0.0, self._deadline - time.monotonic()))
+        if thread.is_alive():
+            self.protocol.lose(RemoteGymError("the server did not confirm the end of the session"))
+            self.abort()
+            thread.join(RELEASE_TIMEOUT_SECONDS)
+
+    def pause(self) -> None:
+        """Let the thread end, before a fork; does not wait."""
+        self._pausing = True
+        self.abort()
+
+    def join(self, timeout_seconds: float) -> None:
+        """Wait until a paused thread has ended."""
+        if (thread := self._thread) is not None and thread is not threading.current_thread():
+            thread.join(timeout_seconds)
+
+    # The thread
+
+    def _run(self) -> None:
+        try:
+            while self._wait_until_needed():
+                self._carry()
+        except Exception as error:
+            self._fail(error)
+        finally:
+            self._thread = None
+            if self.protocol.over:
+                self._finish()
+            self.bell.ring()
+
+    def _finish(self) -> None:
+        with contextlib.suppress(Exception):
+            self._dialer.close()
+        _readers.discard(self)
+
+    def _wait_until_needed(self) -> bool:
+        """Return True when a carrier is to begin, False when the thread is to end."""
+        protocol = self.protocol
+        while not protocol.over and not self._pausing:
+            wait = None
+            if protocol.needs_carrier:
+                wait = protocol.not_before - time.monotonic()
+                if wait <= 0:
+                    return True
+            self._wake.wait(wait)
+        return False
+
+    def _carry(self) -> None:
+        """Begin a carrier and read it to its end."""
+        protocol = self.protocol
+        try:
+            if protocol.phase is Phase.NEW:
+                self._dialer.wait_until_ready(self._connect_timeout)
+                if protocol.closing:
+                    return
+            carrier = self._begin()
+        except CarrierEnded as ended:
+            protocol.ended(ended, time.monotonic())
+            return
+        try:
+            self._read(carrier)
+        except CarrierEnded as ended:
+            self._ended(ended)
+        except Exception as error:
+            self._fail(error)
+        finally:
+            self._carrier = None
+            carrier.close()
+            self.bell.ring()
+
+    def _begin(self) -> Carrier:
+        protocol = self.protocol
+        carrier = self._dialer.begin()
+        name = "open" if protocol.opened is None else "attach"
+        failpoints.hit(f"client.{name}.send")
+        with self._sending:
+            self._in_doubt = False
+            carrier.send(protocol.began(time.monotonic()))
+            self._carrier = carrier
+        if protocol.over or self._pausing:  # `abort` may not have seen it
+            carrier.close()
+        failpoints.hit(f"client.{name}.sent")
+        self.flush()
+        return carrier
+
+    def _read(self, carrier: Carrier) -> None:
+        protocol, assembly = self.protocol, Assembly()
+        size = 0  # of the frames whose messages are not in the inbox
+        while not protocol.over:
+            frame = carrier.receive(_landing)
+            size += len(frame)
+            for message in assembly.feed(frame):
+                if protocol.arrived(message, size, time.monotonic()):
+                    self.bell.ring()
+                    size = 0  # of a bundle, the first message counts for all
+                elif protocol.over:
+                    return
+                elif isinstance(message, (Opened, Attached)):
+                    self._carried(message)
+            if protocol.unread_bytes > MAX_UNREAD_BYTES:
+                self._wait_for_room()
+
+    def _carried(self, message: Opened | Attached) -> None:
+        if isinstance(message, Opened):
+            failpoints.hit("client.open.received")
+        else:
+            failpoints.hit("client.attach.received")
+            logger.info("attached to %s again", self._peer)
+        self.flush()
+        self.bell.ring()
+
+    def _wait_for_room(self) -> None:
+        protocol = self.protocol
+        self._wants_room = True
+        while protocol.unread_bytes > MAX_UNREAD_BYTES and not (protocol.over or protocol.closing or self._pausing):
+            self._wake.wait(None)
+        self._wants_room = False
+
+    def _ended(self, ended: CarrierEnded) -> None:
+        protocol = self.protocol
+        if protocol.phase is Phase.ATTACHED:
+            failpoints.hit("client.stream.broken")
+            expected = self._pausing or protocol.over or protocol.closing
+            level = logging.DEBUG if expected else logging.WARNING
+            logger.log(level, "the connection to %s broke (%s); attaching again", self._peer, printable(str(ended)))
+        protocol.ended(ended, time.monotonic())
+
+    def _fail(self, error: Exception) -> None:
+        """End the session by what reading it has raised."""
+        if self._pausing:
+            return  # by the end of the channel; the next thread finds out
+        if self.protocol.opened is None and isinstance(error, RemoteGymError) and self.protocol.phase is Phase.NEW:
+            self.protocol.lose(error)  # it could not be reached
+        else:
+            self.protocol.lose(self.protocol.misread(error))
+
+
+def _landing(size: int) -> memoryview:
+    """Return a buffer for a frame: arrays are views of it, so it is never used again."""
+    return memoryview(bytearray(size))
+
+
+def close_all(readers: Iterable[Reader]) -> None:
+    """Close sessions side by side: together they take no longer than the slowest."""
+    readers = list(readers)
+    for reader in readers:
+        reader.begin_close()
+    for reader in readers:
+        reader.close()
+
+
+@atexit.register
+def _close_left() -> None:
+    """Take along the sessions that nobody has closed, and those whose closing was interrupted."""
+    close_all(_readers)
+
+
+def _before_fork() -> None:
+    """No thread survives a fork, and gRPC none of its own: each session attaches anew on its next use."""
+    _lock.acquire()
+    for reader in list(_readers):
+        reader.pause()
+    for reader in list(_readers):
+        reader.join(RELEASE_TIMEOUT_SECONDS)
+
+
+def _after_in_parent() -> None:
+    _lock.release()
+    for reader in list(_readers):
+        reader.bell.ring()  # whoever waits in another thread starts it again
+
+
+def _after_in_child() -> None:
+    _readers.clear()
+    _lock.release()
+
+
+if hasattr(os, "register_at_fork"):  # after that of the channels, and so run before it
+    os.register_at_fork(before=_before_fork, after_in_parent=_after_in_parent, after_in_child=_after_in_child)

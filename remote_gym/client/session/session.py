@@ -1,0 +1,242 @@
+"""Trainer process: one session, as requests out and answers in. Reconnects; loses nothing and repeats nothing.
+
+What the caller holds. The thread behind it is `Reader`, the rules are `SessionProtocol`; both live until the session
+has ended, which this object's own end sees to.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+import weakref
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
+
+import gymnasium
+
+from remote_gym import failpoints
+from remote_gym.client.carriers.carrier import Dialer
+from remote_gym.client.carriers.channel import Address
+from remote_gym.client.carriers.grpc import GrpcDialer
+from remote_gym.client.session.bell import Bell
+from remote_gym.client.session.outstanding import Answer
+from remote_gym.client.session.protocol import Arrival, SessionProtocol
+from remote_gym.client.session.reader import Reader
+from remote_gym.errors import RemoteGymError
+from remote_gym.messages import Indices, Open, Opened, Request
+from remote_gym.wire.codec import pack_client
+
+Found = TypeVar("Found")
+
+
+class Session:
+    """A session on a server.
+
+    An answer is read in three steps: `peek` (or `receive`), do with it what is to be done, `took`. An interrupt
+    anywhere in between leaves it in the inbox, to be read again; what is asked for is on its way, or will be.
+
+    Closing contract: `close` returns within some 5 s (at once where the server is there), may be called twice, and
+    always releases. It takes the session along at the server: also right after an interrupt; also while the session is
+    being opened, as Close follows Open on the same carrier; also after the carrier has ended, if the server can be
+    reached within a second; and if `close` is interrupted itself, the thread goes on, and the end of the interpreter
+    waits for it. Who does not close has it closed by the garbage collector, or at the end of the interpreter. The
+    server's lease ends what is left: after a kill, an unreachable server, an environment that takes longer than 5 s to
+    build, or an end right after a fork.
+    """
+
+    def __init__(
+        self,
+        address: Address,
+        message: Open,
+        connect_timeout: float,
+        reconnect_timeout: float,
+        dialer: Dialer | None = None,
+    ) -> None:
+        """Connect and open.
+
+        Raises:
+            ConnectError: The server could not be reached.
+            RefusedError, EnvironmentRaised, EnvironmentLost, MisuseError: The server could not open it.
+        """
+        self.address = address
+        self._process = os.getpid()
+        self._protocol = SessionProtocol(message, address, connect_timeout, reconnect_timeout)
+        self._reader = Reader(self._protocol, dialer or GrpcDialer(address), address, connect_timeout)
+        weakref.finalize(self, self._reader.close)
+        try:
+            self._reader.start()
+            self.opened: Opened = wait_for(self._open, [self], self.bell, None)
+        except BaseException:
+            self.close()
+            raise
+
+    def _open(self) -> Opened | None:
+        self.check()
+        return self._protocol.opened
+
+    @property
+    def bell(self) -> Bell:
+        """Rung when there may be something to `peek` at. Settable: several sessions may share one."""
+        return self._reader.bell
+
+    @bell.setter
+    def bell(self, bell: Bell) -> None:
+        self._reader.bell = bell
+
+    def next_number(self) -> int:
+        """Return the number for the request that is made next; `send` uses it up, and nothing before that does."""
+        return self._protocol.outstanding.highest + 1
+
+    def send(self, request: Request, about: Any = None) -> int:
+        """Send `request` and return its number; answers come through `receive`, and with them `about`.
+
+        Raises:
+            gymnasium.error.ClosedEnvironmentError: The session was closed.
+            RemoteGymError: The session is lost, or this process has forked.
+        """
+        self.check()
+        data = pack_client(request)
+        failpoints.hit("client.request.send")
+        self._protocol.add(request, data, about)
+        self._reader.flush()
+        failpoints.hit("client.request.sent")
+        return request.number
+
+    def peek(self) -> Arrival | None:
+        """Return the oldest answer that is here and was not taken; None if there is none.
+
+        Raises:
+            gymnasium.error.ClosedEnvironmentError: The session was closed, before or in another thread meanwhile.
+            SessionLost: The server no longer holds the session, or was unreachable for too long.
+            ProtocolError: The server sent what the contract does not allow; the session is of no use any more.
+            RemoteGymError: This process has forked.
+        """
+        protocol = self._protocol
+        lost = protocol.lost  # looked at before the inbox: what came before the loss is read first
+        if protocol.closing or self._process != os.getpid():
+            self.check()
+        if protocol.inbox:
+            failpoints.hit("client.answer.received")
+            return protocol.inbox[0]
+        if lost is not None:
+            raise lost
+        return None
+
+    def receive(self, timeout_seconds: float | None = None) -> Answer:
+        """Return the next answer, of whichever request; say `took` once it has been dealt with.
+
+        Raises:
+            TimeoutError: None came in time; nothing is lost, the next call gets it.
+            RemoteGymError, gymnasium.error.ClosedEnvironmentError: As `peek`.
+        """
+        return wait_for(self.peek, [self], self.bell, timeout_seconds).answer
+
+    def took(self, answer: Answer) -> None:
+        """Take note that `answer`, the oldest, was dealt with; until then `receive` returns it again."""
+        self._protocol.pop(answer)
+        self._reader.popped()
+
+    def interrupted(self) -> None:
+        """Do nothing: an interrupt leaves the inbox whole."""
+
+    def unread(self) -> list[Arrival]:
+        """Return all answers that are here and were not taken, also of a session that is lost."""
+        return list(self._protocol.inbox)
+
+    def unanswered(self) -> list[tuple[Any, Indices]]:
+        """Return of each request whose answer is not here: what was noted with it, and for whom it is missing."""
+        outstanding = self._protocol.outstanding
+        return [(outstanding.about(number), indices) for number, indices in outstanding.missing()]
+
+    @property
+    def waiting(self) -> bool:
+        """Whether answers are here that were not taken, or are to come."""
+        return self._protocol.waits
+
+    def check(self) -> None:
+        """Raise what every use of this session would raise now, if anything.
+
+        Raises:
+            gymnasium.error.ClosedEnvironmentError: It was closed.
+            RemoteGymError: It is lost, or this process has forked.
+        """
+        if self._protocol.closing:
+            raise gymnasium.error.ClosedEnvironmentError("the session was closed, maybe by another thread")
+        if self._protocol.lost is not None:
+            raise self._protocol.lost
+        if self._process != os.getpid():
+            raise RemoteGymError(
+                "this client was opened before a fork and belongs to the parent process; make a new one in the child"
+            )
+
+    def misread(self, error: Exception) -> Exception:
+        """End the session, whose server does not keep to the contract; return the exception to raise."""
+        failure = self._protocol.misread(error)
+        if self._protocol.over:
+            self._reader.abort()
+        return failure
+
+    def expect(self, awaited: bool) -> None:
+        """Take note whether somebody waits for this session; see `wait_for`."""
+        self._reader.expect(awaited)
+
+    def waited(self, seconds: float) -> None:
+        """Take note of how long somebody has waited for this session; see `wait_for`."""
+        self._reader.waited(seconds)
+
+    @property
+    def wait_limit(self) -> float | None:
+        """For how many seconds to wait at a time; see `wait_for`."""
+        return self._protocol.wait_limit
+
+    def begin_close(self) -> None:
+        """Begin what `close` does: of several sessions, begin all before closing one."""
+        self._reader.begin_close()
+
+    def close(self) -> None:
+        """End the session: its environments are closed. Work in flight is abandoned."""
+        self._reader.close()
+
+    def __repr__(self) -> str:
+        """Return what an operator wants to know."""
+        protocol = self._protocol
+        state = "closed" if protocol.closing else "lost" if protocol.lost is not None else protocol.phase.name.lower()
+        return (
+            f"<Session {self.address} [{state}, request {protocol.outstanding.highest}, "
+            f"{len(protocol.inbox)} answers unread]>"
+        )
+
+
+def wait_for(
+    look: Callable[[], Found | None], sessions: Sequence[Session], bell: Bell, timeout_seconds: float | None
+) -> Found:
+    """Return what `look` finds in the end: at once, or after a bell that `sessions` share has been rung.
+
+    The one place where a caller waits for a server. Only here the patience of sessions without a carrier runs.
+
+    Raises:
+        TimeoutError: It found nothing in time.
+    """
+    if (found := look()) is not None:
+        return found
+    deadline = None if timeout_seconds is None else time.monotonic() + timeout_seconds
+    try:
+        for session in sessions:
+            session.expect(True)
+        while True:
+            began = time.monotonic()
+            if deadline is not None and began >= deadline:
+                raise TimeoutError
+            limit = None if deadline is None else deadline - began
+            for session in sessions:
+                if (own := session.wait_limit) is not None:
+                    limit = own if limit is None else min(own, limit)
+            bell.wait(limit)
+            spent = time.monotonic() - began
+            for session in sessions:
+                session.waited(spent)
+            if (found := look()) is not None:
+                return found
+    finally:
+        for session in sessions:
+            session.expect(False)
