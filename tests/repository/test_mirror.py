@@ -24,7 +24,7 @@ def test_a_module_has_unit_tests(module: str) -> None:
 
 
 def test_every_logger_is_named_after_a_folder_and_documented() -> None:
-    page = (ROOT / "docs" / "operations.md").read_text()
+    page = (ROOT / "docs" / "reference" / "logs-and-variables.md").read_text()
     for path in (ROOT / "remote_gym").rglob("*.py"):
         for name in re.findall(r'getLogger\("([^"]+)"\)', path.read_text()):
             assert (ROOT / name.replace(".", "/")).is_dir() or (ROOT / f"{name.replace('.', '/')}.py").exists(), name

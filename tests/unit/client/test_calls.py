@@ -13,12 +13,11 @@ from remote_gym import (
     MisuseError,
     ProtocolError,
     RefusedError,
-    RemoteGymError,
     SessionLost,
     values,
 )
 from remote_gym.client.calls import Begun, Calls, check_name
-from remote_gym.client.fleet import Shard, ShardFailed
+from remote_gym.client.fleet import Shard
 from remote_gym.messages import Call, Failure, FailureKind, Refused, Render, Returned
 
 
@@ -31,6 +30,7 @@ class FakeStream:
         self.misreads: list[Exception] = []
         self.lost: Exception | None = None
         self.highest = 6  # so that the next request is number 7
+        self.inbox: deque[Any] = deque()
 
     def next_number(self) -> int:
         return self.highest + 1
@@ -41,8 +41,18 @@ class FakeStream:
         self.highest = request.number
         self.sent.append(request)
 
+    def receive(self, timeout: float | None) -> Any:
+        if not self.inbox:
+            raise TimeoutError
+        if isinstance(self.inbox[0], KeyboardInterrupt):
+            raise self.inbox.popleft()
+        if isinstance(self.inbox[0], BaseException):
+            raise self.inbox[0]
+        return self.inbox[0]
+
     def took(self, answer: Any) -> None:
         self.taken.append(answer)
+        self.inbox.popleft()
 
     def misread(self, error: Exception) -> Exception:
         self.misreads.append(error)
@@ -63,29 +73,11 @@ class FakeFleet:
         for count in counts:
             self.shards.append(Shard(FakeHosted(), first, count))  # type: ignore[arg-type]
             first += count
-        self.inboxes: list[deque[Any]] = [deque() for _ in counts]
-
-    def receive(self, timeout: float | None, only: Shard) -> tuple[Shard, Any]:
-        inbox = self.inboxes[self.shards.index(only)]
-        if not inbox:
-            raise TimeoutError
-        if isinstance(inbox[0], RemoteGymError):
-            raise ShardFailed(only, inbox[0])
-        if isinstance(inbox[0], BaseException):
-            raise inbox.popleft()
-        return only, inbox[0]
-
-    def took(self, shard: Shard) -> None:
-        self.inboxes[self.shards.index(shard)].popleft()
 
 
 class FakeExchange:
     def __init__(self) -> None:
-        self.interrupts = 0
         self.lost: list[tuple[Shard, Exception]] = []
-
-    def interrupted(self) -> None:
-        self.interrupts += 1
 
     def session_lost(self, shard: Shard, error: Exception) -> None:
         self.lost.append((shard, error))
@@ -100,7 +92,7 @@ class Stage:
         self.calls = Calls(self.fleet, self.exchange)  # type: ignore[arg-type]
 
     def answer(self, server: int, *answers: Any) -> None:
-        self.fleet.inboxes[server].extend(answers)
+        self.streams[server].inbox.extend(answers)
 
 
 def returned(*results: Any, number: int = 7, indices: list[int] | None = None, failures: Any = ()) -> Returned:
@@ -190,7 +182,7 @@ def test_parts_come_in_any_order() -> None:
     begun = stage.calls.begin("score", (), {})
     stage.answer(0, returned("c", "a", indices=[2, 0]), returned("b", indices=[1]))
     assert stage.calls.gather(begun) == ["a", "b", "c"]
-    assert len(stage.streams[0].taken) == 2 and not stage.fleet.inboxes[0]
+    assert len(stage.streams[0].taken) == 2 and not stage.streams[0].inbox
 
 
 def test_a_timeout_loses_nothing() -> None:
@@ -218,8 +210,7 @@ def test_an_answer_is_popped_once_it_was_taken(monkeypatch: pytest.MonkeyPatch) 
         patch.setattr(Begun, "take", interrupted)
         with pytest.raises(KeyboardInterrupt):
             stage.calls.gather(begun)
-    assert len(stage.fleet.inboxes[0]) == 1 and not stage.streams[0].taken
-    assert stage.exchange.interrupts == 1
+    assert len(stage.streams[0].inbox) == 1 and not stage.streams[0].taken
     assert stage.calls.gather(begun) == ["a", "b"]
 
 
@@ -229,7 +220,6 @@ def test_an_interrupt_while_waiting() -> None:
     stage.answer(0, KeyboardInterrupt(), returned("a"))
     with pytest.raises(KeyboardInterrupt):
         stage.calls.gather(begun)
-    assert stage.exchange.interrupts == 1
     assert stage.calls.gather(begun) == ["a"]
 
 
@@ -255,7 +245,7 @@ def test_all_servers_are_read_before_one_error_is_raised() -> None:
     stage.answer(1, returned("b"))
     with pytest.raises(EnvironmentRaised):
         stage.calls.call("jump", (), {})
-    assert not stage.fleet.inboxes[1], "nothing is left for the next call to stumble over"
+    assert not stage.streams[1].inbox, "nothing is left for the next call to stumble over"
 
 
 def test_a_refusal_is_raised_and_taken() -> None:
