@@ -7,6 +7,7 @@ import logging
 from collections import deque
 from collections.abc import Callable
 from typing import Any
+from urllib.parse import unquote
 
 import grpc
 
@@ -18,7 +19,7 @@ from remote_gym.server.refusals import RefusalError
 from remote_gym.server.session import Session
 from remote_gym.server.sessions import Sessions
 from remote_gym.server.statistics import Counters
-from remote_gym.texts import shortened
+from remote_gym.texts import printable, shortened
 from remote_gym.wire.codec import (
     DESCRIBE_METHOD,
     MAX_REQUEST_BYTES,
@@ -154,9 +155,10 @@ class Servicer:
         """Carry a session over one stream, until either side ends it."""
         failpoints.hit("server.stream.begun")
         outlet = StreamOutlet(self._sessions.counters)
+        peer = printable(unquote(context.peer()))
         self._outlets.add(outlet)
         writer = asyncio.ensure_future(outlet.write(context))
-        reader = asyncio.ensure_future(self._read(context, outlet))
+        reader = asyncio.ensure_future(self._read(context, outlet, peer))
         try:
             await asyncio.wait([reader, writer], return_when=asyncio.FIRST_COMPLETED)
             if reader.done() and (error := reader.exception()) is not None:
@@ -170,7 +172,7 @@ class Servicer:
             writer.cancel()
             await asyncio.gather(reader, writer, return_exceptions=True)
 
-    async def _read(self, context: Context, outlet: StreamOutlet) -> None:
+    async def _read(self, context: Context, outlet: StreamOutlet, peer: str) -> None:
         """Read the stream to its end, whatever comes.
 
         Raises:
@@ -187,7 +189,7 @@ class Servicer:
             except OversizeError as error:
                 outlet.send(pack_server(Refused(0, "request", str(error))))
                 return
-            session = await self._begin(first, outlet)
+            session = await self._begin(first, outlet, peer)
             if session is not None:
                 await self._read_requests(context, outlet, session)
         except (ProtocolError, RefusalError, asyncio.CancelledError):
@@ -235,7 +237,7 @@ class Servicer:
         except asyncio.TimeoutError:
             raise ProtocolError(f"the rest of a message did not come within {FRAGMENT_SECONDS:g} s") from None
 
-    async def _begin(self, message: Open | Attach, outlet: StreamOutlet) -> Session | None:
+    async def _begin(self, message: Open | Attach, outlet: StreamOutlet, peer: str) -> Session | None:
         """Open or attach by the first message of a stream; None if there is no session to carry."""
         if isinstance(message, Open):
             failpoints.hit("server.open.received")
@@ -246,6 +248,7 @@ class Servicer:
                 outlet.send(pack_server(Refused(0, error.limit, str(error), error.failure)))
                 return None
             outlet.send(pack_server(session.opened))
+            logger.info("%s has opened %r", peer, session)
             return session
         found = self._sessions.attach(message, outlet)
         if isinstance(found, Lost):
