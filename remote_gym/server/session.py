@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import secrets
+import time
 from collections.abc import Callable
 from functools import partial
 from typing import Protocol
@@ -141,6 +142,8 @@ class Session:
         failpoints.hit("server.stream.ended")
         self._outlet = None
         self.ledger.apply(SessionEvent.STREAM_ENDED)
+        until = time.strftime("%H:%M:%S", time.localtime(time.time() + self._lease_seconds))
+        logger.info("the client of %r has gone: its environments are kept until %s, for it to come back", self, until)
         self._lease = asyncio.get_running_loop().call_later(self._lease_seconds, self._expire)
 
     def _expire(self) -> None:

@@ -98,6 +98,7 @@ class SessionProtocol:
         phase: Where it stands.
         opened: What the server told when it was opened; None before.
         lost: What every use raises from now on; None while all is well.
+        distrusted: Whether nothing in the inbox is to be read any more, either.
         closing: Whether it is to end.
         awaited: Whether somebody waits for answers.
         inbox: What has arrived and was not popped yet, the oldest first.
@@ -121,6 +122,7 @@ class SessionProtocol:
         self.phase = Phase.NEW
         self.opened: Opened | None = None
         self.lost: Exception | None = None
+        self.distrusted = False
         self.closing = False
         self.awaited = False
         self.outstanding = Outstanding(message.num_envs)
@@ -206,7 +208,6 @@ class SessionProtocol:
         failure = unreadable(self._peer, error)
         if isinstance(failure, RemoteGymError):
             self.lose(failure)
-            self.inbox.clear()
         return failure
 
     @property

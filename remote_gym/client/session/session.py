@@ -115,7 +115,7 @@ class Session:
         lost = protocol.lost  # looked at before the inbox: what came before the loss is read first
         if protocol.closing or self._process != os.getpid():
             self.check()
-        if protocol.inbox:
+        if protocol.inbox and not protocol.distrusted:
             failpoints.hit("client.answer.received")
             return protocol.inbox[0]
         if lost is not None:
@@ -173,6 +173,7 @@ class Session:
         """End the session, whose server does not keep to the contract; return the exception to raise."""
         failure = self._protocol.misread(error)
         if self._protocol.over:
+            self._protocol.distrusted = True
             self._reader.abort()
         return failure
 

@@ -18,6 +18,7 @@ from remote_gym.server.refusals import RefusalError
 from remote_gym.server.session import Session
 from remote_gym.server.sessions import Sessions
 from remote_gym.server.statistics import Counters
+from remote_gym.texts import printable
 from remote_gym.wire.codec import MAX_REQUEST_BYTES, Joiner, OversizeError, pack_server, read_client, read_first
 
 logger = logging.getLogger("remote_gym.server")
@@ -28,6 +29,10 @@ FRAGMENT_SECONDS = 60.0
 
 class Carrier(Protocol):
     """One connection, or one call, over which a client's session comes. One reader and one writer use it at a time."""
+
+    @property
+    def peer(self) -> str:
+        """Who is at the other end, for the log."""
 
     async def read(self) -> bytes | None:
         """Return the next message or piece; None: the client sends no more. Raises whatever breaks it."""
@@ -134,7 +139,7 @@ class Edge:
             except OversizeError as error:
                 outlet.send(pack_server(Refused(0, "request", str(error))))
                 return
-            session = await self._begin(first, outlet)
+            session = await self._begin(first, outlet, carrier.peer)
             if session is not None:
                 await self._read_requests(carrier, outlet, session)
         except (ProtocolError, RefusalError, asyncio.CancelledError):
@@ -146,7 +151,7 @@ class Edge:
             if session is not None:
                 session.detach(outlet)
 
-    async def _begin(self, message: Open | Attach, outlet: OutletQueue) -> Session | None:
+    async def _begin(self, message: Open | Attach, outlet: OutletQueue, peer: str) -> Session | None:
         """Open or attach by the first message; None if there is no session to carry."""
         if isinstance(message, Open):
             failpoints.hit("server.open.received")
@@ -157,6 +162,7 @@ class Edge:
                 outlet.send(pack_server(Refused(0, error.limit, str(error), error.failure)))
                 return None
             outlet.send(pack_server(session.opened))
+            logger.info("%s has opened %r", printable(peer), session)
             return session
         found = self.sessions.attach(message, outlet)
         if isinstance(found, Lost):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import Any
+from urllib.parse import unquote
 
 import grpc
 
@@ -23,6 +24,11 @@ class Stream:
     def __init__(self, context: Context) -> None:
         """Carry over the call of `context`."""
         self._context = context
+
+    @property
+    def peer(self) -> str:
+        """Who is at the other end, as gRPC tells it: ``ipv4:127.0.0.1:50001``, ``unix:``."""
+        return unquote(self._context.peer())
 
     async def read(self) -> bytes | None:
         """Return the next message; None: the client has closed its side."""

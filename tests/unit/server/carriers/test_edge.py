@@ -24,6 +24,8 @@ ATTACH = pack_client(Attach(b"s", b"t", b"e", 1))
 class Carrier:
     """Brings what it is given, then waits for ever or, if told so, ends."""
 
+    peer = "a test"
+
     def __init__(self, *messages: bytes, ends: bool = True) -> None:
         self._messages = list(messages)
         self._ends = ends

@@ -21,6 +21,9 @@ class Context:
         self.written: list[bytes] = []
         self.aborted: tuple[Any, str] | None = None
 
+    def peer(self) -> str:
+        return "ipv6:%5B::1%5D:50001"
+
     async def read(self) -> Any:
         return self.coming.pop(0)
 
@@ -38,6 +41,7 @@ def test_a_stream_is_a_carrier() -> None:
         assert [await stream.read(), await stream.read()] == [b"message", None]
         await stream.write(b"answer")
         assert context.written == [b"answer"]
+        assert stream.peer == "ipv6:[::1]:50001"
 
     asyncio.run(main())
 
