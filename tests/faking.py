@@ -10,6 +10,7 @@ from gymnasium import spaces
 
 from remote_gym.client.carriers.channel import Address
 from remote_gym.client.carriers.fake import FakeCarrier, FakeDialer
+from remote_gym.client.fleet import Fleet, Shard
 from remote_gym.client.session.session import Session
 from remote_gym.messages import Close, Closed, Open, Opened, Step, Transition, every
 from remote_gym.spaces import describe
@@ -60,3 +61,42 @@ def close_session(session: Session, carrier: FakeCarrier) -> None:
             pass
         carrier.bring(Closed())
         closing.result(timeout=10.0)
+
+
+class FakeConnection:
+    """What a fleet needs of a connection: a session on a fake carrier, and another one when it is reopened."""
+
+    address = ADDRESS
+    hosts_vector = False
+
+    def __init__(self, num_envs: int) -> None:
+        self.num_envs = num_envs
+        self.closes = 0
+        self._open()
+
+    def _open(self) -> None:
+        self.dialer = FakeDialer()
+        self.stream, self.carrier = open_session(self.dialer, self.num_envs, 1.0)
+
+    def reopen(self) -> None:
+        self._open()
+
+    def request(self) -> Any:
+        """Return the next request that was sent."""
+        return self.carrier.sent()
+
+    def close(self) -> None:
+        self.closes += 1
+        self.stream._protocol.lose(RuntimeError("the test has ended"))
+        self.stream._reader.abort()
+
+
+def fleet_of(*counts: int) -> tuple[Fleet, list[FakeConnection]]:
+    """Return a fleet that has dialled servers with so many environments each."""
+    connections = [FakeConnection(count) for count in counts]
+    fleet = Fleet(connections, sum(counts))  # type: ignore[arg-type]
+    first = 0
+    for connection in connections:
+        fleet.shards.append(Shard(connection, first, connection.num_envs))  # type: ignore[arg-type]
+        first += connection.num_envs
+    return fleet, connections
