@@ -41,7 +41,8 @@ class Ready:
             part = part.rows(np.array([at for at, i in enumerate(part.indices) if i not in failed], np.intp))
             part.failures = failures
         assert part.indices is not None
-        self.waiting[rows_at(part.indices)] = True
+        if len(part.indices):
+            self.waiting[rows_at(part.indices)] = True
         self._parts[part.source] = part  # last, and at once: an interrupt before it means that nothing was taken in
 
     def failures(self) -> list[Failure]:

@@ -50,7 +50,7 @@ class Carrier(Protocol):
         """Queue `frame`; never waits for the peer, and raises nothing: what is wrong, `receive` says."""
 
     def receive(self, landing: Landing) -> bytes | memoryview:
-        """Wait for the next frame and return it; one thread at a time.
+        """Wait for the next frame and return it, read-only; one thread at a time.
 
         Args:
             landing: Where to put it. A carrier that gets frames in buffers of its own may return those instead.

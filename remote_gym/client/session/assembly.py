@@ -30,7 +30,7 @@ class Assembly:
         Raises:
             ProtocolError: What came is no message; the carrier is of no use any more.
         """
-        message = self._read(frame)
+        message = self._read(bytes(frame))  # of bytes no copy; the codec does not read other buffers yet
         if type(message) is Bundle:
             if not 0 < len(message.messages) <= MAX_BUNDLED:
                 raise ProtocolError(f"a bundle of {len(message.messages)} messages")

@@ -80,7 +80,8 @@ def test_an_interrupted_program_leaves_no_session(
     command = [sys.executable, "-c", BEGINNING + textwrap.dedent(PROGRAMS[kind])]
     command += [server.address for server in servers]
     opened = 0
-    for _ in range(PER_KIND_IN_FULL if request.config.getoption("--full") else PER_KIND):
+    times = PER_KIND_IN_FULL if request.config.getoption("--full") else PER_KIND
+    for _ in range(times):
         delay = random.uniform(0.0, MAX_DELAY_SECONDS)
         print(f"interrupted {delay:.6f} s after its imports")
         with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
@@ -97,7 +98,8 @@ def test_an_interrupted_program_leaves_no_session(
         assert left > 0, "it ends soon"
         wait_until(lambda: not any(server.statistics()["sessions"] for server in servers), left, "the end of sessions")
         expect_only_its_interrupt(errors)
-    assert opened or PER_KIND < 5, "some of them had come far"
+    print(f"{opened} sessions were open when the signal came")
+    assert opened or times == PER_KIND, "some of them had come far"
 
 
 def expect_only_its_interrupt(errors: str) -> None:

@@ -1,0 +1,361 @@
+"""What a session decides, without threads, sockets and clocks."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from faking import asked, opened, transition
+
+from remote_gym import ConnectError, ProtocolError, RefusedError, SessionLost
+from remote_gym.client.carriers.carrier import CarrierEnded, End
+from remote_gym.client.session.protocol import MAX_UNHEARD, SPARE_ANSWERS, Phase, SessionProtocol
+from remote_gym.messages import Attach, Attached, Close, Closed, Lost, Open, Opened, Refused, Step
+from remote_gym.wire.codec import read_client
+
+CUT = CarrierEnded("cut")
+
+
+def attached(highest: int) -> Attached:
+    return Attached(highest, 300.0)
+
+
+class Played:
+    """A protocol, opened, and its time."""
+
+    def __init__(self, reconnect_timeout: float = 5.0, opens: bool = True) -> None:
+        self.now = 100.0
+        self.protocol = SessionProtocol(asked(), "fake:1", 1.0, reconnect_timeout)
+        if opens:
+            self.begin()
+            self.arrive(opened())
+
+    def begin(self) -> Any:
+        return read_client(self.protocol.began(self.now))
+
+    def arrive(self, message: Any) -> bool:
+        return self.protocol.arrived(message, 10, self.now)
+
+    def end(self, ended: CarrierEnded = CUT) -> None:
+        self.protocol.ended(ended, self.now)
+
+    def ask(self, number: int, indices: Any = None) -> None:
+        self.protocol.add(Step(number, indices, [b""]), b"%d" % number, f"about {number}")
+
+    def outgoing(self) -> list[bytes]:
+        frames = []
+        while (frame := self.protocol.next_frame()) is not None:
+            frames.append(frame)
+            self.protocol.went()
+        return frames
+
+
+def test_a_request_goes_out_once() -> None:
+    play = Played()
+    play.ask(1)
+    play.ask(2)
+    assert play.outgoing() == [b"1", b"2"]
+    assert play.outgoing() == []
+
+
+def test_what_the_carrier_may_not_have_is_offered_again() -> None:
+    play = Played()
+    play.ask(1)
+    assert play.protocol.next_frame() == play.protocol.next_frame() == b"1"
+    assert play.protocol.unsent
+
+
+def test_an_answer_is_outstanding_or_in_the_inbox_until_it_is_popped() -> None:
+    play = Played()
+    play.ask(1)
+    assert play.protocol.waits and not play.protocol.inbox
+    answer = transition(1)
+    assert play.arrive(answer)
+    assert play.protocol.waits and play.protocol.inbox[0].about == "about 1"
+    play.protocol.pop(transition(1))
+    assert play.protocol.inbox, "that was another one"
+    play.protocol.pop(answer)
+    assert not play.protocol.waits and play.protocol.unread_bytes == 0
+
+
+def test_an_answer_comes_once_however_often_it_is_sent() -> None:
+    play = Played()
+    play.ask(1)
+    assert play.arrive(transition(1, [0, 1]))
+    assert not play.arrive(transition(1, [1]))
+    assert play.arrive(transition(1, [2]))
+    assert not play.arrive(transition(1))
+    assert [arrival.answer.indices for arrival in play.protocol.inbox] == [[0, 1], [2]]
+
+
+def test_a_flood_of_answers_that_nobody_waits_for_ends() -> None:
+    play = Played()
+    play.ask(1)
+    assert [play.arrive(transition(1)) for _ in range(2 * 3 + SPARE_ANSWERS + 1)].count(True) == 1
+    with pytest.raises(ProtocolError, match="more answers"):
+        play.arrive(transition(1))
+    assert len(play.protocol.inbox) == 1
+
+
+def test_a_new_carrier_asks_for_what_is_not_here_and_brings_what_never_arrived() -> None:
+    play = Played()
+    for number in (1, 2, 3):
+        play.ask(number)
+    play.outgoing()
+    play.arrive(transition(1))
+    play.arrive(transition(2, [0]))
+    play.end()
+    assert play.protocol.phase is Phase.DETACHED and play.protocol.needs_carrier
+    play.ask(4)
+    assert play.outgoing() == [], "nobody carries it"
+    attach = play.begin()
+    assert isinstance(attach, Attach)
+    assert attach.missing == [(2, [1, 2]), (3, None), (4, None)], "not what waits in the inbox"
+    assert play.outgoing() == []
+    play.arrive(attached(2))
+    assert play.outgoing() == [b"3", b"4"]
+
+
+def test_nobody_attaches_for_nothing() -> None:
+    play = Played()
+    play.end()
+    assert not play.protocol.needs_carrier
+    play.protocol.awaited = True
+    assert play.protocol.needs_carrier
+    play.protocol.awaited = False
+    play.ask(1)
+    assert play.protocol.needs_carrier
+
+
+def test_attempts_come_at_once_and_then_ever_more_rarely() -> None:
+    play = Played()
+    play.ask(1)
+    play.now += 2.0
+    waits = []
+    for _ in range(6):
+        play.end()
+        waits.append(play.protocol.not_before - play.now)
+        play.begin()
+    assert waits[0] == 0.0 and waits[1] <= 0.075 and 0.2 <= waits[5] <= 0.6
+
+
+def test_patience_runs_only_while_somebody_waits_without_a_carrier() -> None:
+    play = Played(reconnect_timeout=5.0)
+    play.ask(1)
+    play.protocol.waited(1_000.0)
+    assert play.protocol.lost is None and play.protocol.wait_limit is None, "it was carried"
+    play.end()
+    play.now += 1_000.0
+    assert play.protocol.wait_limit == 5.0, "nobody waited"
+    play.protocol.waited(4.0)
+    play.begin()
+    play.arrive(attached(1))
+    play.end()
+    assert play.protocol.wait_limit == 5.0, "it was taken back"
+    play.protocol.waited(3.0)
+    assert play.protocol.lost is None
+    play.protocol.waited(3.0)
+    assert isinstance(play.protocol.lost, SessionLost) and play.protocol.lost.reason == "UNREACHABLE"
+    assert "5 s: cut" in str(play.protocol.lost) and play.protocol.over
+
+
+def test_who_is_taken_back_only_to_be_cut_again_loses_patience() -> None:
+    play = Played(reconnect_timeout=5.0)
+    play.ask(1)
+    for _ in range(100):
+        play.end()
+        play.protocol.waited(0.2)
+        if play.protocol.over:
+            break
+        play.begin()
+        play.arrive(attached(1))
+    assert isinstance(play.protocol.lost, SessionLost)
+
+
+def test_without_patience_one_attempt_is_made() -> None:
+    play = Played(reconnect_timeout=0.0)
+    play.end()
+    play.protocol.waited(0.01)
+    assert not play.protocol.over
+    play.protocol.waited(0.1)
+    assert play.protocol.over
+
+
+def test_a_late_attempt_of_our_own_may_fence_us_and_nobody_else() -> None:
+    play = Played()
+    play.ask(1)
+    play.end()
+    for _ in range(MAX_UNHEARD + 2):
+        play.begin()
+        play.end()  # not answered: the server may hear of it later
+    for _ in range(MAX_UNHEARD):
+        play.begin()
+        play.arrive(attached(1))
+        with pytest.raises(CarrierEnded):
+            play.arrive(Lost("FENCED"))
+        play.end()
+    play.begin()
+    play.arrive(attached(1))
+    play.arrive(Lost("FENCED"))
+    assert isinstance(play.protocol.lost, SessionLost) and play.protocol.lost.reason == "FENCED"
+
+
+@pytest.mark.parametrize("phase", ["attached", "attaching"])
+def test_a_session_that_is_gone_is_lost(phase: str) -> None:
+    play = Played()
+    if phase == "attaching":
+        play.end()
+        play.begin()
+    play.arrive(Lost("EXPIRED", "no stream"))
+    assert isinstance(play.protocol.lost, SessionLost) and play.protocol.lost.reason == "EXPIRED"
+
+
+@pytest.mark.parametrize("message", [opened(), attached(0), Closed()])
+def test_what_has_no_place_within_a_session(message: Any) -> None:
+    with pytest.raises(ProtocolError, match="in the middle"):
+        Played().arrive(message)
+
+
+@pytest.mark.parametrize("message", [opened(), transition(1), Closed(), attached(2)])
+def test_what_is_no_answer_to_attach(message: Any) -> None:
+    play = Played()
+    play.ask(1)
+    play.end()
+    play.begin()
+    with pytest.raises(ProtocolError):
+        play.arrive(message)
+
+
+@pytest.mark.parametrize(("end", "kind"), [(End.MISUNDERSTOOD, ProtocolError), (End.OVERSIZE, RefusedError)])
+def test_ends_that_another_carrier_would_meet_too(end: End, kind: type[Exception]) -> None:
+    play = Played()
+    play.end(CarrierEnded("no", end))
+    assert isinstance(play.protocol.lost, kind)
+
+
+# Opening
+
+
+def test_all_attempts_to_open_have_one_nonce() -> None:
+    play = Played(opens=False)
+    first = play.begin()
+    play.end()
+    second = play.begin()
+    assert isinstance(first, Open) and first.nonce == second.nonce and len(first.nonce) == 16
+    play.arrive(opened())
+    assert play.protocol.opened is not None
+
+
+def test_opening_is_given_up_after_the_timeout() -> None:
+    play = Played(opens=False)
+    play.begin()
+    play.end()
+    assert play.protocol.lost is None
+    play.now += 0.9
+    play.begin()
+    play.end()
+    play.now += 0.9
+    play.begin()
+    play.end()
+    assert isinstance(play.protocol.lost, ConnectError) and "cut" in str(play.protocol.lost)
+
+
+def test_a_build_that_takes_long_does_not_count() -> None:
+    play = Played(opens=False)
+    for _ in range(5):
+        play.begin()
+        play.now += 50.0
+        play.end()
+    assert play.protocol.lost is None
+
+
+@pytest.mark.parametrize("end", [End.FOREIGN, End.MISUNDERSTOOD, End.OTHER, End.OVERSIZE])
+def test_who_cannot_open_is_not_asked_again(end: End) -> None:
+    play = Played(opens=False)
+    play.begin()
+    play.end(CarrierEnded("no", end))
+    assert play.protocol.lost is not None
+
+
+def test_a_refusal_to_open() -> None:
+    play = Played(opens=False)
+    play.begin()
+    play.arrive(Refused(0, "max_envs", "full"))
+    assert isinstance(play.protocol.lost, RefusedError)
+
+
+# Closing
+
+
+def test_close_follows_what_was_sent_and_ends_with_closed() -> None:
+    play = Played()
+    play.ask(1)
+    play.outgoing()
+    play.protocol.close(play.now)
+    assert [read_client(frame) for frame in play.outgoing()] == [Close()]
+    assert not play.arrive(transition(1)) and not play.protocol.over
+    play.arrive(Closed())
+    assert play.protocol.over and play.protocol.lost is None
+
+
+def test_close_follows_open() -> None:
+    play = Played(opens=False)
+    play.begin()
+    play.protocol.close(play.now)
+    assert [read_client(frame) for frame in play.outgoing()] == [Close()]
+    play.arrive(opened())
+    assert play.outgoing() == [] and not play.protocol.over
+    play.arrive(Closed())
+    assert play.protocol.over
+
+
+def test_close_follows_open_again_if_the_carrier_ends() -> None:
+    play = Played(opens=False)
+    first = play.begin()
+    play.protocol.close(play.now)
+    play.outgoing()
+    play.end()
+    again = play.begin()
+    assert isinstance(again, Open) and isinstance(first, Open) and again.nonce == first.nonce
+    assert [read_client(frame) for frame in play.outgoing()] == [Close()]
+
+
+def test_who_never_spoke_has_nothing_to_close() -> None:
+    play = Played(opens=False)
+    play.protocol.close(play.now)
+    assert play.protocol.over
+
+
+def test_a_session_without_a_carrier_is_attached_to_be_closed() -> None:
+    play = Played()
+    play.end()
+    play.protocol.close(play.now)
+    assert play.protocol.needs_carrier and play.protocol.not_before <= play.now and play.outgoing() == []
+    assert isinstance(play.begin(), Attach)
+    play.arrive(attached(0))
+    assert [read_client(frame) for frame in play.outgoing()] == [Close()]
+
+
+def test_who_cannot_be_reached_is_left_to_the_lease() -> None:
+    play = Played()
+    play.protocol.close(play.now)
+    play.end()
+    assert not play.protocol.over
+    play.now += 1.5
+    play.end()
+    assert play.protocol.over
+
+
+@pytest.mark.parametrize("message", [Lost("CLOSED"), Closed()])
+def test_closed_twice_is_closed(message: Any) -> None:
+    play = Played()
+    play.protocol.close(play.now)
+    play.arrive(message)
+    assert play.protocol.over
+
+
+def test_opened_is_checked() -> None:
+    play = Played(opens=False)
+    play.begin()
+    with pytest.raises(ProtocolError):
+        play.arrive(Opened(1, b"", b"", b"", 1.0, *[opened().observation_space] * 2, "", b"", None, [0, 1, 2]))

@@ -1,0 +1,200 @@
+"""Requests out and parts in, over one server or two, on fake carriers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+from faking import OBSERVATION, fleet_of, transition
+from gymnasium.vector import AutoresetMode
+
+from remote_gym import ProtocolError, RefusedError, SessionLost
+from remote_gym.client.exchange import Exchange
+from remote_gym.client.transitions import Part, TransitionReader
+from remote_gym.messages import Failure, FailureKind, Lost, Refused, Reset, Returned, Step
+
+
+class Stage:
+    """An exchange over servers of `counts` environments."""
+
+    def __init__(self, *counts: int, truncate: bool = True, reopen: bool = True) -> None:
+        self.fleet, self.servers = fleet_of(*counts)
+        reader = TransitionReader(OBSERVATION, sum(counts))
+        self.exchange = Exchange(self.fleet, reader, AutoresetMode.NEXT_STEP, truncate, reopen)
+        self.exchange.counts = True
+
+    def step(self, indices: Any = None) -> None:
+        rows = self.fleet.num_envs if indices is None else len(indices)
+        self.exchange.step(indices, [np.zeros(rows, np.int64)], b"")
+
+    def reset(self, indices: Any = None) -> None:
+        rows = self.fleet.num_envs if indices is None else len(indices)
+        self.exchange.reset(indices, [None] * rows, b"")
+
+    def answer(self, server: int = 0, **fields: Any) -> Any:
+        """Answer the next request of a server, as told or wholly; return the request."""
+        connection = self.servers[server]
+        request = connection.request()
+        answer = transition(request.number, fields.pop("indices", request.indices), connection.num_envs, **fields)
+        if isinstance(request, Reset):
+            answer.rewards = answer.terminations = answer.truncations = b""
+        connection.carrier.bring(answer)
+        return request
+
+    def take(self) -> list[Part]:
+        parts: list[Part] = []
+        while not parts:
+            parts = list(self.exchange.receive(5.0))
+            self.exchange.took()
+        return parts
+
+
+@pytest.fixture
+def stages() -> Iterator[list[Stage]]:
+    made: list[Stage] = []
+    yield made
+    for stage in made:
+        for server in stage.servers:
+            server.close()
+
+
+@pytest.fixture
+def one(stages: list[Stage]) -> Stage:
+    stages.append(Stage(3))
+    return stages[0]
+
+
+@pytest.fixture
+def two(stages: list[Stage]) -> Stage:
+    stages.append(Stage(2, 3))
+    return stages[0]
+
+
+def test_a_step_comes_back_whole(one: Stage) -> None:
+    one.step()
+    assert one.exchange.in_flight.all() and one.exchange.busy
+    assert isinstance(one.answer(), Step)
+    (part,) = one.take()
+    assert part.indices is None and not one.exchange.in_flight.any() and not one.exchange.busy
+
+
+def test_a_part_that_was_not_taken_comes_again_and_is_made_once(one: Stage) -> None:
+    one.step()
+    one.answer(failures=[Failure(1, FailureKind.LOST, "killed")])
+    first = one.exchange.receive(5.0)
+    assert one.exchange.in_flight.all(), "until it is where it belongs"
+    again = one.exchange.receive(5.0)
+    assert all(a is b for a, b in zip(first, again, strict=True))
+    assert one.exchange.losses.generations[1] == 1
+    one.exchange.took()
+    assert not one.exchange.in_flight.any()
+
+
+def test_parts_of_one_answer(one: Stage) -> None:
+    one.step()
+    number = one.servers[0].request().number
+    for indices in ([2], [0, 1]):
+        one.servers[0].carrier.bring(transition(number, indices))
+        (part,) = one.take()
+        assert part.indices == indices
+    assert not one.exchange.busy
+
+
+def test_two_servers_answer_in_the_indices_of_the_batch(two: Stage) -> None:
+    two.step([4, 0, 2])
+    assert two.answer(1).indices == [2, 0]
+    assert [part.indices for part in two.take()] == [[4, 2]]
+    assert two.exchange.in_flight.tolist() == [True, False, False, False, False]
+    two.answer(0)
+    assert [part.indices for part in two.take()] == [[0]]
+    assert not two.exchange.busy
+
+
+def test_a_refusal_frees_its_environments(one: Stage) -> None:
+    one.step()
+    one.servers[0].carrier.bring(Refused(1, "memory", "too much"))
+    with pytest.raises(RefusedError):
+        one.exchange.receive(5.0)
+    assert not one.exchange.in_flight.any() and not one.exchange.busy
+
+
+def test_a_call_that_was_interrupted_leaves_nothing_in_the_way(one: Stage) -> None:
+    session = one.servers[0].stream
+    session.send(Step(session.next_number(), None, [b""]))  # nothing was noted with it
+    one.servers[0].carrier.bring(Returned(1, None, [b""] * 3))
+    assert list(one.exchange.receive(5.0)) == []
+    one.exchange.took()
+    assert not one.exchange.busy
+
+
+def test_an_answer_of_another_kind_ends_the_session(one: Stage) -> None:
+    one.step()
+    one.servers[0].carrier.bring(Returned(1, None, [b""] * 3))
+    for _ in range(2):
+        with pytest.raises(ProtocolError):
+            one.exchange.receive(5.0)
+
+
+def test_a_lost_session_is_made_up_for(two: Stage) -> None:
+    two.step()
+    two.answer(0)
+    two.take()
+    number = two.servers[1].request().number
+    two.servers[1].carrier.bring(transition(number, [2], 3), Lost("SERVER_RESTARTED", "anew"))
+    assert [part.indices for part in two.take()] == [[4]], "what came before the loss"
+    (part,) = two.take()
+    assert part.indices == [2, 3] and part.truncations is not None and part.truncations.all()
+    assert set(part.notes) == {2, 3}
+    assert set(two.exchange.losses.untold) == {4}, "it was answered, and is told of by the next step"
+    assert not two.exchange.in_flight.any()
+
+
+def test_a_loss_that_is_found_out_by_sending(one: Stage) -> None:
+    one.servers[0].carrier.bring(Lost("EXPIRED"))
+    while not one.servers[0].stream._protocol.over:
+        pass
+    one.step()
+    (part,) = one.take()
+    assert part.indices == [0, 1, 2] and part.truncations is not None and part.truncations.all()
+
+
+def test_what_a_lost_session_has_brought_is_kept_when_sending_finds_out(one: Stage) -> None:
+    one.step([0])
+    one.servers[0].carrier.bring(transition(1, [0]), Lost("EXPIRED"))
+    while not one.servers[0].stream._protocol.over:
+        pass
+    one.step([1])
+    first, second = one.take(), one.take()
+    assert [part.indices for part in (*first, *second)] == [[0], [1]]
+    assert not first[0].notes and set(second[0].notes) == {1}
+
+
+def test_a_server_that_is_about_to_go_refuses_and_its_end_makes_up_for_it(one: Stage) -> None:
+    one.step()
+    one.servers[0].carrier.bring(Refused(1, "draining", "going away"))
+    assert list(one.exchange.receive(5.0)) == []
+    one.exchange.took()
+    assert one.exchange.busy
+    one.servers[0].carrier.bring(Lost("SERVER_RESTARTED"))
+    (part,) = one.take()
+    assert set(part.notes) == {0, 1, 2}
+
+
+def test_a_loss_is_raised_where_it_is_not_to_be_made_up_for(stages: list[Stage]) -> None:
+    stages.append(Stage(3, reopen=False))
+    stages[0].step()
+    stages[0].servers[0].carrier.bring(Lost("EXPIRED"))
+    for _ in range(2):
+        with pytest.raises(SessionLost):
+            stages[0].exchange.receive(5.0)
+
+
+def test_a_lost_reset_is_sent_again(one: Stage) -> None:
+    one.reset()
+    one.answer(failures=[Failure(1, FailureKind.LOST, "killed")])
+    (part,) = one.take()
+    assert part.indices == [0, 2]
+    again = one.servers[0].request()
+    assert isinstance(again, Reset) and again.indices == [1]

@@ -1,0 +1,103 @@
+"""Several servers' inboxes, waited for with one bell."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+from faking import FakeConnection, fleet_of, step, transition
+from helpers import wait_until
+
+from remote_gym import SessionLost
+from remote_gym.client.fleet import Fleet, ShardFailed
+from remote_gym.client.session.protocol import Arrival
+from remote_gym.messages import Lost
+
+Two = tuple[Fleet, list[FakeConnection]]
+
+
+@pytest.fixture
+def two() -> Iterator[Two]:
+    fleet, connections = fleet_of(2, 3)
+    yield fleet, connections
+    for connection in connections:
+        connection.close()
+
+
+def take(fleet: Fleet, connections: list[FakeConnection]) -> tuple[int, Arrival]:
+    shard, arrival = fleet.receive(5.0)
+    shard.connection.stream.took(arrival.answer)
+    return connections.index(shard.connection), arrival  # type: ignore[arg-type]
+
+
+def test_whoever_answers_is_received(two: Two) -> None:
+    fleet, connections = two
+    for connection in connections:
+        step(connection.stream)
+    connections[1].carrier.bring(transition(1, None, 3))
+    assert take(fleet, connections)[0] == 1
+    connections[0].carrier.bring(transition(1, None, 2))
+    assert take(fleet, connections)[0] == 0
+
+
+def test_who_waits_for_all_is_woken_by_any_and_has_no_thread_of_its_own(two: Two) -> None:
+    fleet, connections = two
+    step(connections[1].stream)
+    with ThreadPoolExecutor(1) as thread:
+        waiting = thread.submit(take, fleet, connections)
+        wait_until(lambda: connections[1].stream._protocol.awaited)
+        names = [one.name for one in threading.enumerate() if one.name.startswith("remote_gym")]
+        assert names.count("remote_gym session") == len(names) >= 2
+        connections[1].carrier.bring(transition(1, None, 3))
+        assert waiting.result(timeout=5.0)[0] == 1
+
+
+def test_what_is_not_taken_comes_again(two: Two) -> None:
+    fleet, connections = two
+    step(connections[0].stream)
+    connections[0].carrier.bring(transition(1, None, 2))
+    assert fleet.receive(5.0)[1] is fleet.receive(5.0)[1]
+
+
+def test_a_timeout_loses_nothing(two: Two) -> None:
+    fleet, connections = two
+    step(connections[0].stream)
+    with pytest.raises(TimeoutError):
+        fleet.receive(0.01)
+    connections[0].carrier.bring(transition(1, None, 2))
+    assert take(fleet, connections)[0] == 0
+
+
+def test_a_loss_names_its_server(two: Two) -> None:
+    fleet, connections = two
+    connections[1].carrier.bring(Lost("EXPIRED"))
+    with pytest.raises(ShardFailed) as failed:
+        fleet.receive(5.0)
+    assert failed.value.shard is fleet.shards[1]
+    assert isinstance(failed.value.error, SessionLost)
+
+
+def test_a_reopened_session_rings_the_same_bell(two: Two) -> None:
+    fleet, connections = two
+    connections[1].carrier.bring(Lost("EXPIRED"))
+    with pytest.raises(ShardFailed):
+        fleet.receive(5.0)
+    connections[1].reopen()
+    step(connections[1].stream)
+    connections[1].carrier.bring(transition(1, None, 3))
+    assert take(fleet, connections)[0] == 1
+
+
+def test_closing_begins_everywhere_first(two: Two) -> None:
+    fleet, connections = two
+    fleet.close()
+    assert [connection.closes for connection in connections] == [1, 1]
+    assert all(connection.stream._protocol.closing for connection in connections)
+
+
+def test_indices_are_those_of_the_batch(two: Two) -> None:
+    fleet, _ = two
+    assert [(shard.first, list(at)) for shard, at in fleet.parts([4, 0, 2])] == [(0, [1]), (2, [0, 2])]
+    assert fleet.shards[1].local([2, 3, 4]) is None and fleet.shards[1].local([3]) == [1]
