@@ -34,7 +34,7 @@ POINTS: dict[str, str] = {
     "client.open.sent": "Open was sent, the answer is waited for",
     "client.open.received": "the session is open, nothing was asked of it",
     "client.request.send": "a request has its number, nothing was sent",
-    "client.request.sent": "a request was handed to gRPC",
+    "client.request.sent": "a request was handed to the carrier",
     "client.answer.received": "an answer was read, but not yet taken note of",
     "client.stream.broken": "the stream broke, nothing was done about it yet",
     "client.attach.send": "Attach is about to be sent",

@@ -102,32 +102,48 @@ MUTATIONS = {
         "tests/end_to_end/keeps_going/test_rebuilding.py",
     ),
     "one nonce for all attempts to open": Mutation(
-        "client/session/stream.py", "return self._ask_to_open(data)",
-        "return self._ask_to_open(pack_client(replace(message, protocol_min=1, protocol_max=1, "
-        "nonce=secrets.token_bytes(16))))", SCENARIOS, "F4",
+        "client/session/protocol.py", "return pack_client(self._message)",
+        "return pack_client(replace(self._message, nonce=secrets.token_bytes(16)))", SCENARIOS, "F4",
     ),
     "a returning client names what it misses": Mutation(
-        "client/session/stream.py", "missing = self._outstanding.missing()", "missing = []", SCENARIOS, "F11 and step",
+        "client/session/protocol.py", "missing = self.outstanding.missing()", "missing = []",
+        SCENARIOS, "F11 and step",
     ),
     "requests that never arrived are sent again": Mutation(
-        "client/session/outstanding.py", "if number > highest)", "if False)", SCENARIOS, "F6 and step",
+        "client/session/protocol.py", "self._sent = attached.highest", "self._sent = self.outstanding.highest",
+        SCENARIOS, "F6 and step",
     ),
     "only those are sent again": Mutation(
-        "client/session/outstanding.py", "if number > highest)", "if True)", SCENARIOS, "F9 and step",
+        "client/session/protocol.py", "self._sent = attached.highest", "self._sent = 0", SCENARIOS, "F9 and step",
     ),
     "each part of an answer is taken once": Mutation(
-        "client/session/outstanding.py", "if not covered <= sent.missing:", "if False:",
+        "client/session/outstanding.py", " <= sent.missing\n", " != {-1}\n",
         "tests/unit/client/session/test_outstanding.py",
     ),
-    "an interrupted wait lets the answer come again": Mutation(
-        "client/session/stream.py", "                self._drop_stream()\n                raise\n",
-        "                raise\n",
-        SCENARIOS, "F13 and step",
+    "an answer stays in the inbox until it is taken": Mutation(
+        "client/session/session.py", "return protocol.inbox[0]", "return protocol.inbox.popleft()",
+        "tests/unit/client/session/test_session.py", "stays_until",
+    ),
+    "an interrupt leaves the inbox whole": Mutation(
+        "client/session/session.py",
+        '            failpoints.hit("client.answer.received")\n            return protocol.inbox[0]\n',
+        '            arrival = protocol.inbox.popleft()\n            failpoints.hit("client.answer.received")\n'
+        "            return arrival\n", SCENARIOS, "F13 and step",
     ),
     "a wait goes on where the last one was": Mutation(
-        "client/session/stream.py", "            if deadline <= limit:\n                raise\n",
-        "            self._drop_stream()\n            if deadline <= limit:\n                raise\n",
+        "client/session/session.py", "                raise TimeoutError\n",
+        "                sessions[0]._reader.abort()\n                raise TimeoutError\n",
         "tests/faults/test_network.py", "impatiently",
+    ),
+    "patience runs only while somebody waits": Mutation(
+        "client/session/protocol.py", "        self.not_before = now + back_off(max(0",
+        "        self.patience -= 1.0\n        self.not_before = now + back_off(max(0",
+        "tests/unit/client/session/test_protocol.py", "patience",
+    ),
+    "whoever closes takes the session along while it opens": Mutation(
+        "client/session/protocol.py", "self.phase in (Phase.OPENING, Phase.ATTACHED) and not",
+        "self.phase is Phase.ATTACHED and not",
+        "tests/unit/client/session/test_protocol.py", "follows_open",
     ),
 }  # fmt: skip
 

@@ -246,15 +246,21 @@ class Reader:
     def _begin(self) -> Carrier:
         protocol = self.protocol
         carrier = self._dialer.begin()
-        name = "open" if protocol.opened is None else "attach"
-        failpoints.hit(f"client.{name}.send")
+        opens = protocol.opened is None
+        if opens:
+            failpoints.hit("client.open.send")
+        else:
+            failpoints.hit("client.attach.send")
         with self._sending:
             self._in_doubt = False
             carrier.send(protocol.began(time.monotonic()))
             self._carrier = carrier
         if protocol.over or self._pausing:  # `abort` may not have seen it
             carrier.close()
-        failpoints.hit(f"client.{name}.sent")
+        if opens:
+            failpoints.hit("client.open.sent")
+        else:
+            failpoints.hit("client.attach.sent")
         self.flush()
         return carrier
 

@@ -233,11 +233,11 @@ def wait_for(
                 if (own := session.wait_limit) is not None:
                     limit = own if limit is None else min(own, limit)
             bell.wait(limit)
+            if (found := look()) is not None:
+                return found
             spent = time.monotonic() - began
             for session in sessions:
                 session.waited(spent)
-            if (found := look()) is not None:
-                return found
     finally:
         for session in sessions:
             session.expect(False)

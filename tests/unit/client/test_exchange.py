@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,9 @@ from gymnasium.vector import AutoresetMode
 
 from remote_gym import ProtocolError, RefusedError, SessionLost
 from remote_gym.client.exchange import Exchange
-from remote_gym.client.transitions import Part, TransitionReader
+from remote_gym.client.observations import Observations
+from remote_gym.client.parts import Part
+from remote_gym.client.transitions import TransitionReader
 from remote_gym.messages import Failure, FailureKind, Lost, Refused, Reset, Returned, Step
 
 
@@ -21,8 +24,13 @@ class Stage:
 
     def __init__(self, *counts: int, truncate: bool = True, reopen: bool = True) -> None:
         self.fleet, self.servers = fleet_of(*counts)
-        reader = TransitionReader(OBSERVATION, sum(counts))
-        self.exchange = Exchange(self.fleet, reader, AutoresetMode.NEXT_STEP, truncate, reopen)
+        reader, observations = TransitionReader(OBSERVATION, sum(counts)), Observations(OBSERVATION, sum(counts))
+        settings: Any = SimpleNamespace(
+            mode=AutoresetMode.NEXT_STEP,
+            on_worker_failure="truncate" if truncate else "raise",
+            on_session_lost="truncate" if reopen else "raise",
+        )
+        self.exchange = Exchange(self.fleet, reader, observations, settings)
         self.exchange.counts = True
 
     def step(self, indices: Any = None) -> None:
