@@ -250,8 +250,9 @@ def test_serve_listens_on_both(serve_process: ServeFactory, folder: Path) -> Non
 def test_sessions_survive_the_loss_of_the_connection(serve: ServerFactory, folder: Path) -> None:
     with start(f"unix:{folder}/x.sock") as server, RemoteVectorEnv(server.address, num_envs=2) as envs:
         envs.reset(seed=0)
-        for session in server._registry.sessions.values():
+        for session in server._sessions.by_id.values():
             server._loop.call_soon_threadsafe(session._outlet.end)  # type: ignore[union-attr]
-        wait_until(lambda: not server._registry.sessions[next(iter(server._registry.sessions))]._outlet, what="the end")
+        sessions = server._sessions.by_id
+        wait_until(lambda: not sessions[next(iter(sessions))]._outlet, what="the end")
         envs.step(np.zeros(2, np.int64))
         assert server.statistics()["attaches"] == 1
