@@ -116,16 +116,6 @@ class Reader:
         self.start()
         self._wake.ring()
 
-    def expect(self, awaited: bool) -> None:
-        """Take note whether somebody waits for answers; makes up for what an interrupt has left undone."""
-        protocol = self.protocol
-        protocol.awaited = awaited
-        if awaited:
-            if protocol.phase is not Phase.ATTACHED:
-                self.call()
-            elif protocol.unsent:
-                self.flush()
-
     def waited(self, seconds: float) -> None:
         """Take note of how long somebody has waited; the session may be lost by that."""
         self.protocol.waited(seconds)
@@ -272,7 +262,7 @@ class Reader:
     def _read(self, carrier: Carrier) -> None:
         protocol, assembly = self.protocol, Assembly()
         size = 0  # of the frames whose messages are not in the inbox
-        while not protocol.over:
+        while protocol.lost is None:
             frame = carrier.receive(_landing)
             size += len(frame)
             for message in assembly.feed(frame):
