@@ -51,7 +51,7 @@ class GrpcDialer:
         shared = self._channel()
         try:
             carrier = GrpcCarrier(shared.channel)
-        except ValueError as error:  # it was closed just now, by a fork
+        except (ValueError, RuntimeError, OSError) as error:  # closed by a fork just now, or no more threads to be had
             raise CarrierEnded(str(error)) from error
         shared.add(carrier)
         return carrier

@@ -242,9 +242,8 @@ class SessionProtocol:
             ready = self.phase in (Phase.OPENING, Phase.ATTACHED) and not self._close_sent
             return pack_client(Close()) if ready else None
         if self.phase is Phase.ATTACHED and self._sent < self.outstanding.highest:
-            for number, data in self.outstanding.above(self._sent):
-                self._going = number
-                return data
+            self._going, data = next(self.outstanding.above(self._sent), (self._sent, None))
+            return data
         return None
 
     def went(self) -> None:

@@ -38,7 +38,7 @@ server. Several of the largest messages: answers to what was asked never come ne
 memory."""
 
 _lock = threading.RLock()
-"""Protects `_readers`, and which thread each of them has; held during a fork, so that nobody starts one then.
+"""Protects which thread each of `_readers` has; held during a fork, so that nobody starts one then.
 Reentrant: the garbage collector may close a session anywhere."""
 
 _readers: set[Reader] = set()
@@ -62,10 +62,11 @@ class Reader:
         self._peer = peer
         self._connect_timeout = connect_timeout
         self._process = os.getpid()
-        self._thread: threading.Thread | None = None
+        self._thread: threading.Thread | None = None  # the newest: an interrupt may have kept one from starting
+        self._running = False  # set by the thread itself
         self._carrier: Carrier | None = None
         self._sending = threading.Lock()
-        """Protects the carrier's order of frames: held by whoever gives it some, and while it is replaced."""
+        """Protects the carrier's order of frames: held by whoever gives it some, and while it, or closing, begins."""
         self._in_doubt = False  # an interrupt came while a frame was given to the carrier: maybe it has it, maybe not
         self._wake = Bell()  # for the thread, while it waits for anything but the carrier
         self._wants_room = False  # it waits for the inbox to have room
@@ -75,17 +76,17 @@ class Reader:
 
     def start(self) -> None:
         """See to it that the thread runs, if it is of any use."""
-        if self._thread is None and self._process == os.getpid():
-            with _lock:
-                if self._thread is None and self in _readers:
-                    self._pausing = False
-                    thread = threading.Thread(target=self._run, name="remote_gym session", daemon=True)
-                    self._thread = thread
-                    try:
-                        thread.start()
-                    except RuntimeError:  # the interpreter ends, and starts no threads any more
-                        self._thread = None
-                        self._finish()
+        if self._running or self._process != os.getpid():
+            return
+        with _lock:
+            if self._running or self not in _readers or (self._thread is not None and self._thread.is_alive()):
+                return
+            self._pausing = False
+            self._thread = threading.Thread(target=self._run, name="remote_gym session", daemon=True)
+            try:
+                self._thread.start()
+            except RuntimeError:  # the interpreter ends, and starts no threads any more
+                self._finish()
 
     # What the caller asks for
 
@@ -114,16 +115,6 @@ class Reader:
         """Let the thread look what is to be done."""
         self.start()
         self._wake.ring()
-
-    def expect(self, awaited: bool) -> None:
-        """Take note whether somebody waits for answers; makes up for what an interrupt has left undone."""
-        protocol = self.protocol
-        protocol.awaited = awaited
-        if awaited:
-            if protocol.phase is not Phase.ATTACHED:
-                self.call()
-            elif protocol.unsent:
-                self.flush()
 
     def waited(self, seconds: float) -> None:
         """Take note of how long somebody has waited; the session may be lost by that."""
@@ -156,7 +147,8 @@ class Reader:
         if speaks:
             failpoints.hit("client.close.send")
         self._deadline = time.monotonic() + CLOSE_TIMEOUT_SECONDS
-        protocol.close(time.monotonic())
+        with self._sending:  # so that it comes before a new carrier is used, or after
+            protocol.close(time.monotonic())
         self.flush()
         self._wake.ring()
         self.bell.ring()
@@ -168,9 +160,10 @@ class Reader:
         self.begin_close()
         self.flush()  # an interrupt may have come before it was done
         thread = self._thread
-        if self._process != os.getpid() or thread in (None, threading.current_thread()):
+        if thread is None or self._process != os.getpid() or thread is threading.current_thread():
             return  # the parent's to close; or the garbage collector has come by in that very thread
-        assert thread is not None
+        if not thread.is_alive():
+            return
         if self.protocol.phase is Phase.NEW and self.protocol.lost is None:
             return  # it waits for a first answer; there is nothing to end at the server, and it will notice
         thread.join(max(0.0, self._deadline - time.monotonic()))
@@ -186,19 +179,24 @@ class Reader:
 
     def join(self, timeout_seconds: float) -> None:
         """Wait until a paused thread has ended."""
-        if (thread := self._thread) is not None and thread is not threading.current_thread():
+        thread = self._thread
+        if thread is not None and thread.is_alive() and thread is not threading.current_thread():
             thread.join(timeout_seconds)
 
     # The thread
 
     def _run(self) -> None:
+        with _lock:
+            if self._thread is not threading.current_thread():
+                return  # an interrupt of who has started it made them start another one
+            self._running = True
         try:
             while self._wait_until_needed():
                 self._carry()
         except Exception as error:
             self._fail(error)
         finally:
-            self._thread = None
+            self._running = False
             if self.protocol.over:
                 self._finish()
             self.bell.ring()
@@ -252,6 +250,9 @@ class Reader:
         else:
             failpoints.hit("client.attach.send")
         with self._sending:
+            if protocol.over:  # closed before the server has heard of it
+                carrier.close()
+                raise CarrierEnded("closed")
             self._in_doubt = False
             carrier.send(protocol.began(time.monotonic()))
             self._carrier = carrier
@@ -267,7 +268,7 @@ class Reader:
     def _read(self, carrier: Carrier) -> None:
         protocol, assembly = self.protocol, Assembly()
         size = 0  # of the frames whose messages are not in the inbox
-        while not protocol.over:
+        while protocol.lost is None:
             frame = carrier.receive(_landing)
             size += len(frame)
             for message in assembly.feed(frame):

@@ -20,7 +20,7 @@ from remote_gym.client.carriers.channel import Address
 from remote_gym.client.carriers.grpc import GrpcDialer
 from remote_gym.client.session.bell import Bell
 from remote_gym.client.session.outstanding import Answer
-from remote_gym.client.session.protocol import Arrival, SessionProtocol
+from remote_gym.client.session.protocol import Arrival, Phase, SessionProtocol
 from remote_gym.client.session.reader import Reader
 from remote_gym.errors import RemoteGymError
 from remote_gym.messages import Indices, Open, Opened, Request
@@ -177,18 +177,22 @@ class Session:
             self._reader.abort()
         return failure
 
-    def expect(self, awaited: bool) -> None:
-        """Take note whether somebody waits for this session; see `wait_for`."""
-        self._reader.expect(awaited)
+    def expect(self) -> float | None:
+        """Take note that somebody waits; return for how many seconds at a time, None: no limit. See `wait_for`."""
+        protocol = self._protocol
+        protocol.awaited = True
+        if protocol.phase is Phase.ATTACHED and not protocol.unsent:  # the usual case
+            return None
+        self._reader.flush()  # makes up for what an interrupt, or a fork, has left undone
+        return protocol.wait_limit
+
+    def expect_nothing(self) -> None:
+        """Take note that nobody waits any more; see `wait_for`."""
+        self._protocol.awaited = False
 
     def waited(self, seconds: float) -> None:
         """Take note of how long somebody has waited for this session; see `wait_for`."""
         self._reader.waited(seconds)
-
-    @property
-    def wait_limit(self) -> float | None:
-        """For how many seconds to wait at a time; see `wait_for`."""
-        return self._protocol.wait_limit
 
     def begin_close(self) -> None:
         """Begin what `close` does: of several sessions, begin all before closing one."""
@@ -222,15 +226,13 @@ def wait_for(
         return found
     deadline = None if timeout_seconds is None else time.monotonic() + timeout_seconds
     try:
-        for session in sessions:
-            session.expect(True)
         while True:
             began = time.monotonic()
             if deadline is not None and began >= deadline:
                 raise TimeoutError
             limit = None if deadline is None else deadline - began
             for session in sessions:
-                if (own := session.wait_limit) is not None:
+                if (own := session.expect()) is not None:
                     limit = own if limit is None else min(own, limit)
             bell.wait(limit)
             if (found := look()) is not None:
@@ -240,4 +242,4 @@ def wait_for(
                 session.waited(spent)
     finally:
         for session in sessions:
-            session.expect(False)
+            session.expect_nothing()
