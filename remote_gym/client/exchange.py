@@ -15,6 +15,7 @@ from functools import partial
 from typing import Any
 
 import numpy as np
+from gymnasium.error import NoAsyncCallError
 from gymnasium.vector import AutoresetMode
 
 from remote_gym import values
@@ -79,7 +80,6 @@ class Exchange:
     def step(self, indices: Indices, rows: list[Array], variable: bytes) -> None:
         """Step the environments at `indices` (None: all) with the encoded actions in `rows`."""
         everyone = every(indices, self._fleet.num_envs)
-        self._launch(indices)
         if self.losses.due or self.losses.untold:
             due = () if self._mode is AutoresetMode.DISABLED else self.losses.due  # their user resets them
             fresh = {index for index in everyone if index in due or index in self.losses.untold}
@@ -97,21 +97,22 @@ class Exchange:
             own, some, theirs = _chosen(everyone, rows, variable, positions)
             self._send(shard, Step(0, shard.local(own), some, theirs), _Operation(own, False))
 
-    def _launch(self, indices: Indices) -> None:
-        """Take note that these environments are at work."""
+    def _at_work(self, indices: Sequence[int], whether: bool) -> None:
+        """Take note of whether these environments are at work."""
         if self.counts:
-            self.in_flight[slice(None) if indices is None else list(indices)] = True
+            self.in_flight[rows_at(indices)] = whether
 
     def _begin_again(self, indices: list[int]) -> None:
         """Instead of stepping: tell of losses nobody was told of, and reset those whose loss was told."""
         told = [index for index in indices if index not in self.losses.untold]
-        self._settled.extend(self._end({i: self.losses.tell(i) for i in indices if i in self.losses.untold}))
+        if untold := [index for index in indices if index in self.losses.untold]:
+            self._at_work(untold, True)
+            self._settled.extend(self._end({index: self.losses.tell(index) for index in untold}))
         if told:
             self._send_resets(told, [self.losses.fresh_seed(index) for index in told], b"")
 
     def reset(self, indices: Indices, seeds: Sequence[int | None], options: bytes) -> None:
         """Reset the environments at `indices` (None: all), each with its item of `seeds`."""
-        self._launch(indices)
         everyone = every(indices, self._fleet.num_envs)
         untold = self.losses.untold
         notes = {index: self.losses.tell(index) for index in everyone if index in untold} if untold else {}
@@ -119,7 +120,6 @@ class Exchange:
 
     def reset_verbatim(self, seed: bytes, options: bytes, notes: dict[int, dict[str, Any]] | None = None) -> None:
         """Reset a hosted vector environment."""
-        self._launch(None)
         (shard,) = self._fleet.shards
         operation = _Operation(range(self._fleet.num_envs), True, options, (), notes or {}, seed=seed)
         self._send(shard, Reset(0, None, seed, options), operation)
@@ -135,7 +135,9 @@ class Exchange:
             self._send(shard, request, _Operation(own, True, options, given, notes or {}, truncated))
 
     def _send(self, shard: Shard, request: Reset | Step, operation: _Operation) -> None:
+        session, number = None, 0
         try:
+            self._at_work(operation.indices, True)
             session = shard.connection.stream
             session.check()
             number = session.next_number()
@@ -146,6 +148,10 @@ class Exchange:
             session.send(request, operation)
         except SessionLost as error:
             self._session_lost(shard, error, operation)
+        except BaseException:
+            if not number or session is None or session.next_number() == number:  # it was not sent
+                self._at_work(operation.indices, False)
+            raise
 
     # In
 
@@ -361,6 +367,18 @@ class Exchange:
         if self._settled or self._drained:
             return True
         return any([shard.connection.stream.waiting for shard in self._fleet.shards])  # noqa: C419
+
+    def check_busy(self, name: str) -> None:
+        """Refuse to wait for what will never come.
+
+        Raises:
+            SessionLost, ProtocolError: A session is lost.
+            NoAsyncCallError: An interrupt kept the reset or step `name` from being sent, to one server at least.
+        """
+        if not self.busy:
+            for shard in self._fleet.shards:
+                shard.connection.stream.check()
+            raise NoAsyncCallError(f"the {name} was interrupted before it was sent", name)
 
     def session_lost(self, shard: Shard, error: RemoteGymError) -> None:
         """Mend what a call has found out, if it is to be mended; the next step tells."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from gymnasium.error import NoAsyncCallError
 
 from remote_gym import values
 from remote_gym.client.batch_arguments import each_seed, env_indices, masked, verbatim
@@ -87,9 +86,8 @@ class Stepping:
         batch = dialled.turns.batch
         assert batch is not None
         try:
-            if batch.missing > 0 and not dialled.exchange.busy:
-                raise NoAsyncCallError(f"the {name} was interrupted before it was sent", name)
             while batch.missing > 0:  # less, if a part came twice after a loss
+                dialled.exchange.check_busy(name)
                 dialled.exchange.deliver(lambda part: dialled.batches.add(batch, part), timeout)
             dialled.batches.commit(batch)  # raises for infos that do not aggregate, as locally: the step is done
             if failures := batch.failures:

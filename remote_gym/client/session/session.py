@@ -136,9 +136,6 @@ class Session:
         self._protocol.pop(answer)
         self._reader.popped()
 
-    def interrupted(self) -> None:
-        """Do nothing: an interrupt leaves the inbox whole."""
-
     def unread(self) -> list[Arrival]:
         """Return all answers that are here and were not taken, also of a session that is lost."""
         return list(self._protocol.inbox)

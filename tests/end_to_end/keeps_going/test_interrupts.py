@@ -5,6 +5,7 @@ Up to three interrupts per step: those after the first strike while it is mended
 
 from __future__ import annotations
 
+import itertools
 import os
 import random
 import signal
@@ -23,6 +24,7 @@ from mortal import MortalEnv
 from sameness import assert_same
 
 from remote_gym import RemoteEnvironment, RemoteVectorEnv
+from remote_gym.client.session import session as session_module
 
 MORTAL = Path(__file__).parents[2] / "mortal.py"
 INTERRUPTS = 60
@@ -157,3 +159,46 @@ def test_a_single_environment_goes_on(serve: ServerFactory, alarm: Alarm) -> Non
             if interrupts >= INTERRUPTS // 2:
                 break
     assert interrupts > INTERRUPTS // 8
+
+
+def strike_in_request(monkeypatch: pytest.MonkeyPatch, number: int) -> None:
+    """Let Ctrl-C strike while the request of this number, counted from now on, is being packed."""
+    pack, requests = session_module.pack_client, itertools.count(1)
+
+    def packing(request: Any) -> bytes:
+        if next(requests) == number:
+            raise KeyboardInterrupt
+        return bytes(pack(request))
+
+    monkeypatch.setattr(session_module, "pack_client", packing)
+
+
+@pytest.mark.parametrize("number", [1, 2], ids=["nobody was asked", "one server was asked"])
+def test_a_step_that_not_all_servers_were_asked_for_is_not_waited_for(
+    serve: ServerFactory, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    servers = [serve("CartPole-v1", num_workers=1).address for _ in range(2)]
+    with RemoteVectorEnv(servers, num_envs=4) as envs:
+        envs.reset(seed=1)
+        with monkeypatch.context() as patch:
+            strike_in_request(patch, number)
+            with pytest.raises(KeyboardInterrupt):
+                envs.step_async(np.zeros(4, np.int64))
+        with pytest.raises(NoAsyncCallError, match="interrupted before it was sent"):
+            envs.step_wait(timeout=20.0)
+        envs.reset(seed=1)
+        envs.step(np.zeros(4, np.int64))
+
+
+def test_a_send_that_was_not_sent_is_not_received(serve: ServerFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    with RemoteVectorEnv(serve("CartPole-v1", num_workers=1).address, num_envs=2, batch_size=2) as envs:
+        envs.async_reset(seed=1)
+        envs.recv()
+        with monkeypatch.context() as patch:
+            strike_in_request(patch, 1)
+            with pytest.raises(KeyboardInterrupt):
+                envs.send(np.zeros(2, np.int64), np.arange(2))
+        with pytest.raises(NoAsyncCallError, match="would wait for ever"):
+            envs.recv(timeout=20.0)
+        envs.send(np.zeros(2, np.int64), np.arange(2))
+        assert sorted(envs.recv(timeout=20.0)[4]["env_id"]) == [0, 1]

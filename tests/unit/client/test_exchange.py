@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 from types import SimpleNamespace
 from typing import Any
@@ -9,12 +10,14 @@ from typing import Any
 import numpy as np
 import pytest
 from faking import OBSERVATION, fleet_of, transition
+from gymnasium.error import NoAsyncCallError
 from gymnasium.vector import AutoresetMode
 
 from remote_gym import ProtocolError, RefusedError, SessionLost
 from remote_gym.client.exchange import Exchange
 from remote_gym.client.observations import Observations
 from remote_gym.client.parts import Part
+from remote_gym.client.session import session as session_module
 from remote_gym.client.transitions import TransitionReader
 from remote_gym.messages import Failure, FailureKind, Lost, Refused, Reset, Returned, Step
 
@@ -206,3 +209,29 @@ def test_a_lost_reset_is_sent_again(one: Stage) -> None:
     assert part.indices == [0, 2]
     again = one.servers[0].request()
     assert isinstance(again, Reset) and again.indices == [1]
+
+
+@pytest.mark.parametrize("what", ["step", "reset"])
+def test_who_was_not_asked_before_an_interrupt_is_not_at_work(
+    two: Stage, monkeypatch: pytest.MonkeyPatch, what: str
+) -> None:
+    """The first server was asked, the second was not: only the first one's environments are waited for."""
+    pack, requests = session_module.pack_client, itertools.count(1)
+
+    def strikes(request: Any) -> bytes:
+        if next(requests) == 2:
+            raise KeyboardInterrupt
+        return pack(request)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(session_module, "pack_client", strikes)
+        with pytest.raises(KeyboardInterrupt):
+            getattr(two, what)()
+    assert two.exchange.in_flight.tolist() == [True, True, False, False, False]
+    two.answer(0)
+    (part,) = two.take()
+    assert list(part.indices or ()) == [0, 1] and not two.exchange.in_flight.any()
+    with pytest.raises(NoAsyncCallError, match="interrupted before it was sent"):
+        two.exchange.check_busy(what)
+    two.step()
+    assert two.exchange.in_flight.all()
