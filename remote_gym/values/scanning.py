@@ -7,10 +7,14 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Sequence
+from functools import cached_property
 
 import msgpack
 
 from remote_gym.values.limits import MAX_BYTES, MAX_DEPTH, MAX_ITEMS
+
+BUILT_LEVELS = 1_024
+"""Levels that MessagePack builds before it gives up; who builds checks its own limit after that."""
 
 
 def skip(data: bytes | memoryview, size: int) -> None:
@@ -22,23 +26,17 @@ def skip(data: bytes | memoryview, size: int) -> None:
         raise ValueError("extra bytes after the value")
 
 
-def scan(data: memoryview) -> None:
-    """Walk like `skip`, and count the items: a message of more than `MAX_ITEMS` bytes can hold too many."""
-    position, missing, total = 0, 1, 1
-    while missing:
-        width, length_bytes, children = _HEADERS[data[position]]
-        missing -= 1
-        if length_bytes:
-            length = int.from_bytes(data[position + 1 : position + 1 + length_bytes], "big")
-            width, children = (width, children * length) if children else (width + length, 0)
-        position += width
-        missing += children
-        total += children
-        if total > MAX_ITEMS:
-            raise ValueError(f"more than {MAX_ITEMS:,} items")
-        if position > len(data):
-            break
-    if missing or position != len(data):
+def scan(data: bytes | memoryview, max_levels: int = BUILT_LEVELS) -> None:
+    """Walk in Python, and count the items and levels, and see that extensions stand where they belong.
+
+    Raises:
+        ValueError: The message is malformed, or has too many of either. Takes at most 1 us per byte.
+    """
+    try:
+        end = _walk(data, max_levels)
+    except IndexError:
+        raise ValueError("truncated") from None
+    if end != len(data):
         raise ValueError("truncated, or extra bytes after the value")
 
 
@@ -84,14 +82,17 @@ class Survey:
             extension by its code, ``"extension 16"``; that of a tagged value by its tag, ``"tag 4"``.
     """
 
-    __slots__ = ("_bounds", "data", "kind")
-
     def __init__(self, data: bytes, start: int, end: int) -> None:
         """Look at the value from `start` to `end`, which `survey` has checked."""
         self.data = data
         self.kind = kind_at(data, start)
-        # Where each element of a list, or each key and value of a map in turn, begins; and the end of the last.
-        self._bounds = _bounds(data, start, end) if self.kind in ("list", "map") else array("I", (end,))
+        self._span = start, end
+
+    @cached_property
+    def _bounds(self) -> array[int]:
+        """Where each element of a list, or each key and value of a map in turn, begins; and the end of the last."""
+        start, end = self._span
+        return _bounds(self.data, start, end) if self.kind in ("list", "map") else array("I", (end,))
 
     def __len__(self) -> int:
         """Return the number of elements of a list, of keys and values of a map."""
@@ -145,16 +146,11 @@ def survey(data: bytes, max_depth: int = MAX_DEPTH) -> Survey:
     """
     if len(data) > MAX_BYTES:
         raise ValueError(f"{len(data):,} bytes, the limit is {MAX_BYTES:,}")
-    try:
-        end = _walk(data, max_depth + _DTYPE_LEVELS)
-    except IndexError:
-        raise ValueError("truncated") from None
-    if end != len(data):
-        raise ValueError("truncated, or extra bytes after the value")
-    return Survey(data, 0, end)
+    scan(data, max_depth + _DTYPE_LEVELS)
+    return Survey(data, 0, len(data))
 
 
-def _walk(data: bytes, max_levels: int) -> int:
+def _walk(data: bytes | memoryview, max_levels: int) -> int:
     """Return where the value ends; past the end of `data` if it is truncated."""
     headers, position, missing, total = _HEADERS, 0, 1, 1
     above: list[int] = []  # items that are still missing, per level around
@@ -188,7 +184,7 @@ def _walk(data: bytes, max_levels: int) -> int:
                 missing = above.pop()
 
 
-def _extension_width(data: bytes, position: int, first_of_array: bool) -> int:
+def _extension_width(data: bytes | memoryview, position: int, first_of_array: bool) -> int:
     """Return the bytes of an extension; refuse one that is unknown, or a tag that stands where none belongs."""
     byte = data[position]
     length_bytes = _EXT_BYTES[byte]
