@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import resource
 from collections.abc import Iterator
@@ -17,9 +18,11 @@ def held() -> int:
 
 @pytest.fixture
 def few() -> Iterator[None]:
-    """This process may open just a few more."""
+    """This process may open just a few more: the limit is on the numbers of descriptors, some of which are free."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (held() + 8, hard))
+    taken = set(map(int, os.listdir("/proc/self/fd")))
+    ninth_free = next(itertools.islice((number for number in itertools.count() if number not in taken), 8, None))
+    resource.setrlimit(resource.RLIMIT_NOFILE, (ninth_free, hard))
     yield
     resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
