@@ -154,6 +154,11 @@ Flatten = Callable[[Any], Parts]
 Unflatten = Callable[["Sequence[Any]", "Sequence[Any]"], Any]
 
 
+def is_one_array(space: Space[Any]) -> bool:
+    """Return whether an element of `space` is the array of its only leaf, with nothing around it."""
+    return kind_of(space) not in ("Dict", "Tuple") and isinstance(_every_leaf(space, ())[0], Leaf)
+
+
 def flattener(space: Space[Any]) -> Flatten:
     """Return the function that takes a value of `space` (or a batch of it) apart.
 

@@ -27,7 +27,7 @@ def every(indices: Indices, num_envs: int) -> Sequence[int]:
 Buffer = Union[bytes, memoryview]
 
 
-# Client to server.
+# Client to server. The number of a request is given when it is sent.
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ class Attach:
     missing: Sequence[tuple[int, Indices]] = ()
 
 
-@dataclass(frozen=True)
+@dataclass(slots=True)
 class Reset:
     """Begin new episodes. `seeds` is a packed list, `options` a packed map; empty: none."""
 
@@ -80,7 +80,7 @@ class Step:
     variable: bytes = b""  # packed: per env index, the elements of its variable leaves
 
 
-@dataclass(frozen=True)
+@dataclass(slots=True)
 class Call:
     """A method or attribute of each environment; with `values` (a packed list), set the attribute instead."""
 
@@ -91,7 +91,7 @@ class Call:
     values: bytes | None = None
 
 
-@dataclass(frozen=True)
+@dataclass(slots=True)
 class Render:
     """A rendered frame of each environment."""
 

@@ -32,7 +32,9 @@ def opened(num_envs: int = 3) -> Opened:
 
 
 def step(session: Session, indices: Any = None, about: Any = None) -> int:
-    return session.send(Step(session.next_number(), indices, [b""]), about)
+    """Send a step and return its number."""
+    session.send(request := Step(0, indices, [b""]), about)
+    return request.number
 
 
 def transition(number: int, indices: Any = None, num_envs: int = 3, **fields: Any) -> Transition:
@@ -76,7 +78,7 @@ class FakeConnection:
 
     def _open(self) -> None:
         self.dialer = FakeDialer()
-        self.stream, self.carrier = open_session(self.dialer, self.num_envs, 1.0)
+        self.session, self.carrier = open_session(self.dialer, self.num_envs, 1.0)
 
     def reopen(self) -> None:
         self._open()
@@ -87,8 +89,8 @@ class FakeConnection:
 
     def close(self) -> None:
         self.closes += 1
-        self.stream._protocol.lose(RuntimeError("the test has ended"))
-        self.stream._reader.abort()
+        self.session._protocol.lose(RuntimeError("the test has ended"))
+        self.session._reader.abort()
 
 
 def fleet_of(*counts: int) -> tuple[Fleet, list[FakeConnection]]:

@@ -14,7 +14,7 @@ from gymnasium import spaces
 
 from remote_gym import values
 from remote_gym.errors import MisuseError
-from remote_gym.leaves import Array, Leaf, flattener, leaves_of, space_at, variable_leaves_of
+from remote_gym.leaves import Array, Leaf, flattener, is_one_array, leaves_of, space_at, variable_leaves_of
 
 
 class ActionEncoder:
@@ -24,7 +24,7 @@ class ActionEncoder:
         """Prepare for actions of `space`, the space of a single environment."""
         self._leaves = leaves_of(space)
         self._variable = variable_leaves_of(space)
-        self._flatten = flattener(space)
+        self._flatten = None if is_one_array(space) else flattener(space)
         self._validate = validate
         self._checks: list[tuple[Leaf, Callable[[Array], Array]]] = (
             [(leaf, _in_bounds(space_at(space, leaf))) for leaf in self._leaves] if validate else []
@@ -41,18 +41,20 @@ class ActionEncoder:
         Raises:
             MisuseError: Names the environment and field.
         """
+        return self._encode(*self._parts(actions, "actions"), indices)
+
+    def _parts(self, value: Any, what: str) -> tuple[Sequence[Any], Sequence[Any]]:
+        """Return an action, or a batch of them, taken apart: fixed-size leaves and variable ones."""
+        if self._flatten is None:
+            return (value,), ()
         try:
-            fixed, variable = self._flatten(actions)
+            return self._flatten(value)
         except MisuseError as error:
-            raise MisuseError(f"actions: {error}") from None
-        return self._encode(fixed, variable, indices)
+            raise MisuseError(f"{what}: {error}") from None
 
     def encode_single(self, action: Any) -> tuple[list[Array], bytes]:
         """Return the same for one environment's action; see `encode`."""
-        try:
-            fixed, variable = self._flatten(action)
-        except MisuseError as error:
-            raise MisuseError(f"action: {error}") from None
+        fixed, variable = self._parts(action, "action")
         batch = []
         for part, leaf in zip(fixed, self._leaves, strict=True):
             try:

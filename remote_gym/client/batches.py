@@ -17,43 +17,39 @@ from remote_gym.infos import InfoBlock
 from remote_gym.leaves import Array, rows_at
 from remote_gym.messages import Failure, Indices
 
+_NO_REWARDS, _NO_FLAGS = np.zeros(0), np.zeros(0, np.bool_)
+"""Of a batch without parts."""
+
 
 @dataclass
 class Batch:
     """Parts put together.
 
     Attributes:
+        rows: How many there will be.
+        missing: Rows that have not come yet; less than none if some came twice after a loss.
+        asked: Whether all of them were asked for; an interrupt may have come before that.
         leaves: Per leaf of the observation space (rows, *leaf.shape).
         rewards: (rows,) float64.
         terminations: (rows,) bool.
         truncations: (rows,) bool.
-        infos: As `VectorEnv` aggregates them; complete after `Batches.commit`.
-        rows: How many there will be.
         parts: By their source.
+        infos: As `VectorEnv` aggregates them; complete after `Batches.commit`, as are:
+        failures: Of all parts.
+        notes: Of all parts.
     """
 
     rows: int
-    leaves: list[Array] | None
-    rewards: Array
-    terminations: Array
-    truncations: Array
+    missing: int
+    asked: bool = False
+    leaves: list[Array] | None = None
+    rewards: Array = field(default_factory=lambda: _NO_REWARDS)
+    terminations: Array = field(default_factory=lambda: _NO_FLAGS)
+    truncations: Array = field(default_factory=lambda: _NO_FLAGS)
     parts: dict[tuple[Any, ...], Part] = field(default_factory=dict)
     infos: dict[str, Any] = field(default_factory=dict)
-
-    @property
-    def missing(self) -> int:
-        """Rows that have not come yet."""
-        return self.rows - sum(self.rows if part.indices is None else len(part.indices) for part in self.parts.values())
-
-    @property
-    def failures(self) -> list[Failure]:
-        """Of all parts."""
-        return [failure for part in self.parts.values() for failure in part.failures]
-
-    @property
-    def notes(self) -> dict[int, dict[str, Any]]:
-        """Of all parts."""
-        return {index: note for part in self.parts.values() for index, note in part.notes.items()}
+    failures: list[Failure] = field(default_factory=list)
+    notes: dict[int, dict[str, Any]] = field(default_factory=dict)
 
 
 class Batches:
@@ -68,16 +64,22 @@ class Batches:
 
     def begin(self, indices: Indices) -> Batch:
         """Return an empty batch for a request over `indices`; it has a row for every environment all the same."""
-        return Batch(self._num_envs if indices is None else len(indices), None, *_NOTHING)
+        rows = self._num_envs if indices is None else len(indices)
+        return Batch(rows, rows)
 
     def add(self, batch: Batch, part: Part) -> None:
         """Take in one part; the same again does no harm, as it counts with the last line only."""
-        if part.indices is None:
-            batch.leaves = part.leaves
-            batch.rewards, batch.terminations, batch.truncations = part.scalars(self._num_envs)
-        else:
+        if part.indices is not None:
             self._add_rows(batch, part, rows_at(part.indices))
+        else:
+            batch.leaves = part.leaves
+            if part.rewards is not None and part.terminations is not None and part.truncations is not None:
+                batch.rewards, batch.terminations, batch.truncations = part.rewards, part.terminations, part.truncations
+            else:
+                batch.rewards, batch.terminations, batch.truncations = part.scalars(self._num_envs)
         batch.parts[part.source] = part
+        rows = [batch.rows if part.indices is None else len(part.indices) for part in batch.parts.values()]
+        batch.missing = batch.rows - sum(rows)
 
     def _add_rows(self, batch: Batch, part: Part, where: Any) -> None:
         if not batch.parts:
@@ -93,14 +95,30 @@ class Batches:
         if part.truncations is not None:
             batch.truncations[where] = part.truncations
 
-    def commit(self, batch: Batch) -> None:
-        """Make `batch` the last observation, but for the rows that failed, and aggregate its infos."""
+    def commit(self, batch: Batch, copy: bool) -> Any:
+        """Make `batch` the last observation, but for the rows that failed, and aggregate its infos.
+
+        Returns:
+            The observations of all, as `Observations.batch` gives them.
+
+        Raises:
+            Exception: What Gymnasium raises for infos that do not aggregate; the observation is the last one all the
+                same.
+        """
         assert batch.leaves is not None
-        part = next(iter(batch.parts.values()))
-        if part.is_plain:  # the usual case: one answer with nothing to tell, whose arrays are read-only views
-            self._observations.put(batch.leaves)
-            return
-        self._observations.put(self._read_only(batch.leaves, [failure.index for failure in batch.failures]))
+        if len(batch.parts) == 1:
+            (part,) = batch.parts.values()
+            if part.indices is None and not (
+                part.blocks or part.notes or part.failures or part.variable or part.whole or part.unpacked
+            ):  # the usual case: one answer with nothing to tell, whose arrays are read-only views
+                return self._observations.put_batch(batch.leaves, copy)
+        self._commit(batch, batch.leaves)
+        return self._observations.batch(copy)
+
+    def _commit(self, batch: Batch, leaves: list[Array]) -> None:
+        batch.failures = [failure for part in batch.parts.values() for failure in part.failures]
+        batch.notes = notes_of(batch.parts.values())
+        self._observations.put(self._read_only(leaves, [failure.index for failure in batch.failures]))
         for part in batch.parts.values():
             self._observations.put_variable(part)
             if part.whole is not None:
@@ -137,7 +155,9 @@ class Batches:
         columns = zip(*(part.scalars(len(part.indices or ())) for part in parts), strict=True)
         rewards, terminations, truncations = map(np.concatenate, columns)
         parts_by_row = {(at,): part for at, part in enumerate(parts)}
-        batch = Batch(len(everyone), leaves, rewards, terminations, truncations, parts_by_row)
+        batch = Batch(
+            len(everyone), 0, True, leaves, rewards, terminations, truncations, parts_by_row, notes=notes_of(parts)
+        )
         self._observations.put_rows(everyone, leaves)
         for part in parts:
             self._observations.put_variable(part)
@@ -158,8 +178,9 @@ class Batches:
             row = stop
 
 
-_NOTHING = np.zeros(0), np.zeros(0, np.bool_), np.zeros(0, np.bool_)
-"""Rewards and flags of a batch without parts."""
+def notes_of(parts: Iterable[Part]) -> dict[int, dict[str, Any]]:
+    """Return the notes of all `parts`, by env index."""
+    return {index: note for part in parts for index, note in part.notes.items()}
 
 
 def _aggregate(batch: Batch, blocks: list[InfoBlock], everyone: Sequence[int]) -> None:
@@ -174,8 +195,8 @@ def _aggregate(batch: Batch, blocks: list[InfoBlock], everyone: Sequence[int]) -
         check_room(blocks, len(everyone))
     for block in sorted(blocks, key=lambda block: min(block.indices, default=0)):
         batch.infos = add_infos(batch.infos, block, len(everyone))
-    if notes := batch.notes:
-        _add_notes(batch, notes, everyone)
+    if batch.notes:
+        _add_notes(batch, batch.notes, everyone)
 
 
 def _add_notes(batch: Batch, notes: dict[int, dict[str, Any]], everyone: Sequence[int]) -> None:

@@ -86,16 +86,16 @@ class Calls:
         """
         arguments = values.pack([list(args), dict(kwargs)], f"arguments of {name!r}")
         check_name(name)
-        return self._begin(lambda _shard, number: Call(number, None, name, arguments))
+        return self._begin(lambda _shard: Call(0, None, name, arguments))
 
     def look(self, name: str) -> dict[str, Any]:
         """Return ``{"value": ...}`` for an attribute of the first environment, ``{"callable": True}`` for a method."""
         check_name(name)
-        begun = self._begin(lambda _shard, number: Call(number, [0], name), self._fleet.shards[:1])
+        begun = self._begin(lambda _shard: Call(0, [0], name), self._fleet.shards[:1])
         (seen,) = self.gather(begun)
         if not isinstance(seen, dict) or not seen.keys() & {"value", "callable"}:
             error = ProtocolError(f"a look at {name!r} that is neither a value nor a method")
-            raise begun[0].shard.connection.stream.misread(error)
+            raise begun[0].shard.session.misread(error)
         return seen
 
     def set_attribute(self, name: str, new: Sequence[Any]) -> None:
@@ -105,20 +105,19 @@ class Calls:
             shard: values.pack(list(new[shard.first : shard.stop]), f"value of {name!r}")
             for shard in self._fleet.shards
         }
-        self.gather(self._begin(lambda shard, number: Call(number, None, name, b"", packed[shard])))
+        self.gather(self._begin(lambda shard: Call(0, None, name, b"", packed[shard])))
 
     def render(self) -> list[Any]:
         """Return the rendered frame of each environment; raises like `gather`."""
-        return self.gather(self._begin(lambda _shard, number: Render(number)))
+        return self.gather(self._begin(lambda _shard: Render(0)))
 
-    def _begin(self, make: Callable[[Shard, int], Asked], shards: Sequence[Shard] | None = None) -> list[Begun]:
-        """Send to each of `shards` (None: all) what `make` makes for it with its session's next number."""
+    def _begin(self, make: Callable[[Shard], Asked], shards: Sequence[Shard] | None = None) -> list[Begun]:
+        """Send to each of `shards` (None: all) what `make` makes for it."""
         begun = []
         for shard in self._fleet.shards if shards is None else shards:
             with self._losing(shard):
-                stream = shard.connection.stream
-                request = make(shard, stream.next_number())
-                stream.send(request)
+                request = make(shard)
+                shard.session.send(request)
                 begun.append(Begun(shard, request))
         return begun
 
@@ -147,7 +146,7 @@ class Calls:
         return gathered
 
     def _gather(self, one: Begun, timeout: float | None) -> list[Any]:
-        session = one.shard.connection.stream
+        session = one.shard.session
         try:
             while len(one.results) < len(one.indices):
                 self._receive(one, timeout)
@@ -157,8 +156,8 @@ class Calls:
 
     def _receive(self, one: Begun, timeout: float | None) -> None:
         """Take in the next answer of one server. It is taken first and popped then: an interrupt brings it again."""
-        session = one.shard.connection.stream
-        answer = session.receive(timeout)
+        session = one.shard.session
+        answer = session.wait(timeout).answer
         ours = answer.number >= one.request.number  # else of a call that was interrupted
         try:
             if ours and isinstance(answer, Returned):

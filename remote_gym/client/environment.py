@@ -148,7 +148,7 @@ class RemoteEnvironment(gymnasium.Env[Any, Any]):
         dialled = self._remote.free("step")
         dialled.exchange.step(None, *dialled.encoder.encode_single(action))
         part = self._receive(dialled)
-        if 0 in part.notes:
+        if part.notes:
             return self._cut_short(dialled, part.notes[0])
         assert part.rewards is not None and part.terminations is not None and part.truncations is not None
         exact = part.exact.get(0, {})
@@ -159,7 +159,9 @@ class RemoteEnvironment(gymnasium.Env[Any, Any]):
             exact.get("truncated", bool(part.truncations[0])),
             _info(part),
         )
-        self._remote.show()
+        if self.render_mode == "human":
+            self._remote.show()
+        dialled.turns.clear = True
         return result
 
     def _receive(self, dialled: Dialled) -> Part:

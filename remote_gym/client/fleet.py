@@ -10,13 +10,13 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from remote_gym.client.hosted import Hosted
 from remote_gym.client.session.bell import Bell
-from remote_gym.client.session.protocol import Arrival
-from remote_gym.client.session.session import wait_for
-from remote_gym.errors import ConnectError, MisuseError, RemoteGymError
+from remote_gym.client.session.outstanding import Arrival
+from remote_gym.client.session.session import Session, wait_for
+from remote_gym.errors import ConnectError, MisuseError, SessionLost
 from remote_gym.messages import Indices
 
 MAX_DIALS_AT_ONCE = 16
@@ -27,14 +27,25 @@ class Shard:
     """One server's share.
 
     Attributes:
-        connection: Its session.
+        hosted: Its environments, as it told of them.
         first: Env index of its first environment.
-        count: Its environments.
+        count: How many.
+        session: The session on them.
     """
 
-    connection: Hosted
+    hosted: Hosted
     first: int
     count: int
+    session: Session = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Dial, if that was not done yet."""
+        self.session = self.hosted.session
+
+    def reopen(self) -> None:
+        """Open a new session in place of a lost one; raises like `Hosted.reopen`."""
+        self.hosted.reopen()
+        self.session = self.hosted.session
 
     @property
     def stop(self) -> int:
@@ -51,12 +62,13 @@ class Fleet:
     """All servers of one vector environment.
 
     Attributes:
+        hosted: What each of them hosts.
         shards: Those that host something, in the order of their environments; empty before `dial`.
     """
 
-    def __init__(self, connections: Sequence[Hosted], num_envs: int) -> None:
+    def __init__(self, hosted: Sequence[Hosted], num_envs: int) -> None:
         """Prepare; `dial` opens the sessions."""
-        self.connections = list(connections)
+        self.hosted = list(hosted)
         self.num_envs = num_envs
         self.shards: list[Shard] = []
         self._bell = Bell()
@@ -70,28 +82,26 @@ class Fleet:
         """
         if self.shards:
             return
-        if len(self.connections) == 1:
-            _ = self.connections[0].stream
-            self.shards = [Shard(self.connections[0], 0, self.num_envs)]
+        if len(self.hosted) == 1:
+            self.shards = [Shard(self.hosted[0], 0, self.num_envs)]
             return
         with ThreadPoolExecutor(MAX_DIALS_AT_ONCE) as dials:
-            weights = list(dials.map(lambda connection: connection.num_workers(), self.connections))
-            shards, first = [], 0
-            for connection, count in zip(self.connections, in_proportion(self.num_envs, weights), strict=True):
+            weights = list(dials.map(lambda hosted: hosted.num_workers(), self.hosted))
+            shares, first = [], 0
+            for hosted, count in zip(self.hosted, in_proportion(self.num_envs, weights), strict=True):
                 if count:
-                    connection.share(count)
-                    shards.append(Shard(connection, first, count))
+                    hosted.share(count)
+                    shares.append((hosted, first, count))
                 first += count
-            for _ in dials.map(lambda shard: shard.connection.stream, shards):
-                pass
+            shards = list(dials.map(lambda share: Shard(*share), shares))
         self._compare(shards)
         self.shards = shards
 
     @staticmethod
     def _compare(shards: Sequence[Shard]) -> None:
-        first = shards[0].connection
+        first = shards[0].hosted
         for shard in shards:
-            other = shard.connection
+            other = shard.hosted
             if other.told.is_vector and len(shards) > 1:
                 raise MisuseError(f"{other.address} hosts a vector environment, which cannot be one of several servers")
             for name in ("observation_space", "action_space"):
@@ -120,11 +130,14 @@ class Fleet:
     def receive(self, timeout_seconds: float | None) -> tuple[Shard, Arrival]:
         """Return the next answer, of any server; say `took` to its session once it has been dealt with.
 
+        A single server's own session is the one to ask.
+
         Raises:
             TimeoutError: None came in time; nothing is lost.
-            ShardFailed: A session is gone or was closed.
+            ShardFailed: A server no longer holds its session.
+            ProtocolError, gymnasium.error.ClosedEnvironmentError: As `Session.peek`.
         """
-        sessions = [shard.connection.stream for shard in self.shards]
+        sessions = [shard.session for shard in self.shards]
         for session in sessions:
             session.bell = self._bell  # first, then look: a new session's own bell may have been rung before
 
@@ -132,7 +145,7 @@ class Fleet:
             for shard, session in zip(self.shards, sessions, strict=True):
                 try:
                     arrival = session.peek()
-                except RemoteGymError as error:
+                except SessionLost as error:
                     raise ShardFailed(shard, error) from error
                 if arrival is not None:
                     return shard, arrival
@@ -144,20 +157,20 @@ class Fleet:
         """End all sessions, those of a failed `dial` too; side by side, as each may take its time."""
         for shard in self.shards:
             with contextlib.suppress(Exception):  # it was closed
-                shard.connection.stream.begin_close()
-        for connection in self.connections:
-            connection.close()
+                shard.session.begin_close()
+        for hosted in self.hosted:
+            hosted.close()
 
 
 class ShardFailed(Exception):
-    """A session of one server cannot go on.
+    """One server no longer holds its session.
 
     Attributes:
         shard: Which.
         error: Why.
     """
 
-    def __init__(self, shard: Shard, error: RemoteGymError) -> None:
+    def __init__(self, shard: Shard, error: SessionLost) -> None:
         """Carry both."""
         self.shard, self.error = shard, error
         super().__init__(str(error))

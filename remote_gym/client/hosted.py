@@ -87,13 +87,13 @@ class Hosted:
         self.address = address
         self.num_envs = settings.num_envs
         self._settings = settings
-        self._stream: Session | None = None
+        self._session: Session | None = None
         self._finalizer: weakref.finalize[Any, Any] | None = None
         self._told: Told | None = None
         self._closed = False
 
     @property
-    def stream(self) -> Session:
+    def session(self) -> Session:
         """The open session; dials if there is none yet.
 
         Raises:
@@ -103,17 +103,17 @@ class Hosted:
         """
         if self._closed:
             raise gymnasium.error.ClosedEnvironmentError("the remote environment was closed")
-        if self._stream is None:
-            stream, told = self._dial()
-            self._adopt(stream, told)
-            return stream
-        return self._stream
+        if self._session is None:
+            session, told = self._dial()
+            self._adopt(session, told)
+            return session
+        return self._session
 
     @property
     def told(self) -> Told:
         """What the server told of its environments; dials if there is no session yet."""
         if self._told is None:
-            _ = self.stream
+            _ = self.session
         assert self._told is not None
         return self._told
 
@@ -151,17 +151,17 @@ class Hosted:
         settings = self._settings
         opening = replace(settings.opening, num_envs=self.num_envs)
         timeouts = settings.connect_timeout_seconds, settings.reconnect_timeout_seconds
-        stream = Session(self.address, opening, *timeouts)
+        session = Session(self.address, opening, *timeouts)
         try:
-            return stream, read_told(stream.opened, self.num_envs)
+            return session, read_told(session.opened, self.num_envs)
         except Exception as error:
-            stream.close()
+            session.close()
             raise unreadable(self.address, error) from error
 
-    def _adopt(self, stream: Session, told: Told) -> None:
-        self._stream = stream
+    def _adopt(self, session: Session, told: Told) -> None:
+        self._session = session
         # Also when the user forgets to close: at garbage collection, or at the end of the interpreter.
-        self._finalizer = weakref.finalize(self, stream.close)
+        self._finalizer = weakref.finalize(self, session.close)
         self._told = told
 
     def close(self) -> None:

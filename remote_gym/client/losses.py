@@ -7,7 +7,7 @@ and the next one begins as the autoreset mode says, with a seed of its own.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -19,6 +19,9 @@ from remote_gym.texts import printable, shortened
 
 MAX_RESETS = 3
 """Resets of one environment that may be lost in a row; an environment that dies of every reset must not be hidden."""
+
+REOPENED = frozenset({"SERVER_RESTARTED", "EXPIRED"})
+"""Reasons of a lost session that a new one makes up for. FENCED is another client's doing, BROKEN a bug: these raise."""
 
 
 def warn_of_losses(indices: Sequence[int], reason: str) -> None:
@@ -75,6 +78,10 @@ class Losses:
     def tell(self, index: int) -> dict[str, Any]:
         """Return what `lost` does, for a loss that was not told yet."""
         return self.lost(index, self.untold.pop(index), True)
+
+    def retell(self, notes: Mapping[int, dict[str, Any]]) -> None:
+        """Let the next step tell of losses whose `notes`, by env index, nobody has seen."""
+        self.untold.update((index, note["remote_gym"]["reason"]) for index, note in notes.items())
 
     def lost(self, index: int, reason: str, due: bool) -> dict[str, Any]:
         """Take note of a loss and return what to tell in the environment's info.

@@ -10,7 +10,7 @@ import numpy as np
 from gymnasium import spaces
 
 from remote_gym.client.parts import Part
-from remote_gym.leaves import Array, leaves_of, rows_at, unflattener, variable_leaves_of
+from remote_gym.leaves import Array, is_one_array, leaves_of, rows_at, unflattener, variable_leaves_of
 
 
 class Observations:
@@ -23,6 +23,7 @@ class Observations:
         """Prepare for environments with this (single) observation space."""
         self._leaves = leaves_of(space)
         self._unflatten = unflattener(space)
+        self._is_one_array = is_one_array(space)
         self._num_envs = num_envs
         self._last: list[Array] | None = None  # read-only
         self._own = False  # nobody else holds `_last`
@@ -68,6 +69,13 @@ class Observations:
         return self._unflatten(leaves, deepcopy(elements) if copy else elements)
 
     # Written
+
+    def put_batch(self, leaves: list[Array], copy: bool) -> Any:
+        """Do what `put` does, and return what `batch` does."""
+        self._last, self._own = leaves, False
+        if self._is_one_array:  # the usual case
+            return leaves[0].copy() if copy else leaves[0]
+        return self.batch(copy)
 
     def put(self, leaves: list[Array]) -> None:
         """Make `leaves` the observations of all; they are not written from now on."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Container
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -48,6 +49,12 @@ class Part:
     unpacked: bool = False
     source: tuple[Any, ...] = field(default_factory=lambda: (object(),))
 
+    @classmethod
+    def of_ends(cls, indices: list[int], leaves: list[Array], notes: dict[int, dict[str, Any]]) -> Part:
+        """Return the truncated ends of these environments' episodes, with `leaves` as their last observations."""
+        rows = len(indices)
+        return cls(indices, leaves, np.zeros(rows), np.zeros(rows, np.bool_), np.ones(rows, np.bool_), notes=notes)
+
     def scalars(self, rows: int) -> tuple[Array, Array, Array]:
         """Return rewards, terminations and truncations of its `rows` rows, zeros where there are none."""
         return (
@@ -56,12 +63,12 @@ class Part:
             np.zeros(rows, np.bool_) if self.truncations is None else self.truncations,
         )
 
-    @property
-    def is_plain(self) -> bool:
-        """Whether this is everyone's observations as they came, and nothing besides rewards and flags."""
-        return self.indices is None and not (
-            self.blocks or self.notes or self.failures or self.variable or self.whole or self.unpacked
-        )
+    def without(self, indices: Container[int]) -> Part:
+        """Return a part of all rows but those of `indices`, and of all other failures."""
+        assert self.indices is not None
+        rest = self.rows(np.array([at for at, index in enumerate(self.indices) if index not in indices], np.intp))
+        rest.failures = [failure for failure in self.failures if failure.index not in indices]
+        return rest
 
     def rows(self, chosen: slice | Array) -> Part:
         """Return a part of some rows, a slice or positions; failures stay behind.

@@ -86,11 +86,11 @@ class Remote:
         """
         if self._dialled is None:
             self.fleet.dial()
-            first = self.fleet.shards[0].connection
+            first = self.fleet.shards[0].hosted
             try:
                 self._dialled = self._prepare(first.told)
             except Exception as error:  # of the server's spaces, which Gymnasium cannot batch
-                raise first.stream.misread(error) from error
+                raise first.session.misread(error) from error
         return self._dialled
 
     def _prepare(self, told: Told) -> Dialled:
@@ -124,6 +124,10 @@ class Remote:
             gymnasium.error.AlreadyPendingCallError: Something else was begun, and its result was not taken.
             SessionLost: A server no longer holds the environments.
         """
+        dialled = self._dialled
+        if dialled is not None and dialled.turns.clear and not self._closed:  # the usual case
+            dialled.turns.clear = False
+            return dialled
         dialled = self.opened(name)
         dialled.turns.check_all_idle(name)
         exchange = dialled.exchange

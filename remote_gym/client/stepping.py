@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -28,6 +29,7 @@ class Stepping:
         self._num_envs = remote.settings.num_envs
         self._batch_size = remote.settings.size
         self._copy = remote.settings.copy
+        self._shows = remote.settings.render_mode == "human"
         self._everyone = range(self._num_envs)
 
     # Whole batches
@@ -55,51 +57,72 @@ class Stepping:
 
     def finish_reset(self, timeout: float | None) -> tuple[Any, dict[str, Any]]:
         """Wait for what `begin_reset` began."""
-        dialled, batch = self._finish("reset", timeout)
-        result = dialled.observations.batch(self._copy), batch.infos
-        dialled.turns.end()
-        return result
+        dialled = self._remote.awaited("reset")
+        assert dialled.turns.batch is not None
+        return self._finish(dialled, dialled.turns.batch, "reset", timeout)
+
+    def step(self, actions: Any) -> StepResult:
+        """Step all."""
+        return self._step_result(*self._begin_step(actions), None)
 
     def begin_step(self, actions: Any) -> None:
         """Begin a step of all; `finish_step` gives its result."""
-        dialled = self._remote.free("step")
-        dialled.turns.check_not_over(None)
-        rows, variable = dialled.encoder.encode(actions, self._everyone)
-        dialled.turns.begin("step", dialled.batches.begin(None))  # before it is sent: an interrupt must not lose it
-        try:
-            dialled.exchange.step(None, rows, variable)
-        except Exception:
-            dialled.turns.end()
-            raise
+        self._begin_step(actions)
 
     def finish_step(self, timeout: float | None) -> StepResult:
         """Wait for what `begin_step` began."""
-        dialled, batch = self._finish("step", timeout)
-        observations = dialled.observations.batch(self._copy)
-        result = observations, batch.rewards, batch.terminations, batch.truncations, batch.infos
-        dialled.turns.end()
-        return result
+        dialled = self._remote.awaited("step")
+        assert dialled.turns.batch is not None
+        return self._step_result(dialled, dialled.turns.batch, timeout)
 
-    def _finish(self, name: str, timeout: float | None) -> tuple[Dialled, Batch]:
-        """Gather all parts of the pending reset or step; what was gathered survives a timeout and an interrupt."""
-        dialled = self._remote.awaited(name)
-        batch = dialled.turns.batch
-        assert batch is not None
+    def _begin_step(self, actions: Any) -> tuple[Dialled, Batch]:
+        dialled = self._remote.free("step")
+        if dialled.turns.disabled:
+            dialled.turns.check_not_over(None)
+        rows, variable = dialled.encoder.encode(actions, self._everyone)
+        batch = Batch(self._num_envs, self._num_envs)
+        dialled.turns.begin("step", batch)  # before it is sent: an interrupt must not lose it
         try:
-            while batch.missing > 0:  # less, if a part came twice after a loss
-                dialled.exchange.check_busy(name)
-                dialled.exchange.deliver(lambda part: dialled.batches.add(batch, part), timeout)
-            dialled.batches.commit(batch)  # raises for infos that do not aggregate, as locally: the step is done
-            if failures := batch.failures:
-                raise first_failure(failures)
+            dialled.exchange.step(None, rows, variable)
+            batch.asked = True
+        except Exception:
+            dialled.turns.end()
+            raise
+        return dialled, batch
+
+    def _step_result(self, dialled: Dialled, batch: Batch, timeout: float | None) -> StepResult:
+        observations, infos = self._finish(dialled, batch, "step", timeout)
+        return observations, batch.rewards, batch.terminations, batch.truncations, infos
+
+    def _finish(self, dialled: Dialled, batch: Batch, name: str, timeout: float | None) -> tuple[Any, dict[str, Any]]:
+        """Gather all parts of the pending reset or step; what was gathered survives a timeout and an interrupt.
+
+        Returns:
+            Observations and infos of all.
+        """
+        try:
+            while batch.missing > 0:
+                if not batch.asked:
+                    dialled.exchange.check_busy(name)
+                dialled.exchange.deliver(partial(dialled.batches.add, batch), timeout)
+            # Raises for infos that do not aggregate, as locally: the step is done.
+            observations = dialled.batches.commit(batch, self._copy)
+            if batch.failures:
+                raise first_failure(batch.failures)
         except TimeoutError:
             raise
         except Exception:
             dialled.turns.end()
             raise
-        self._remote.show()
-        self._remote.warn_of(batch.notes)
-        return dialled, batch
+        except BaseException:
+            batch.asked = False  # an interrupt: what makes up for a loss may not have been asked for
+            raise
+        if self._shows:
+            self._remote.show()
+        if batch.notes:
+            self._remote.warn_of(batch.notes)
+        dialled.turns.end(clear=not batch.notes)
+        return observations, batch.infos
 
     # Batches of whoever is ready first
 
@@ -127,10 +150,12 @@ class Stepping:
         except Exception:  # infos that do not aggregate: these environments are received, and others may follow
             ready.keep(rest)
             raise
-        self._remote.show()
+        if self._shows:
+            self._remote.show()
         result = observations, batch.rewards, batch.terminations, batch.truncations, batch.infos
         ready.keep(rest)
-        self._remote.warn_of(batch.notes)
+        if batch.notes:
+            self._remote.warn_of(batch.notes)
         return result
 
     def _gather(self, dialled: Dialled, timeout: float | None) -> None:
@@ -148,4 +173,5 @@ class Stepping:
         if dialled.told.is_vector:
             raise MisuseError(f"`{name}`: the server hosts a vector environment, which steps as a whole: use `step`")
         dialled.exchange.counts = True
+        dialled.turns.clear = False
         return dialled

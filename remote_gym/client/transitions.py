@@ -14,12 +14,13 @@ from gymnasium import spaces
 from remote_gym import values
 from remote_gym.client.checks import Share, check_flags, rewards_dtype
 from remote_gym.client.compressed import CompressedRows, Filling
+from remote_gym.client.failures import relocated
 from remote_gym.client.parts import Part
 from remote_gym.client.warned import warn
 from remote_gym.errors import ProtocolError
 from remote_gym.infos import InfoBlock, unpack_infos
 from remote_gym.leaves import Array, leaves_of, variable_leaves_of
-from remote_gym.messages import Buffer, Indices, Transition
+from remote_gym.messages import Buffer, Transition
 from remote_gym.texts import printable
 
 
@@ -33,9 +34,12 @@ class TransitionReader:
     def __init__(self, space: spaces.Space[Any], num_envs: int, compression: str | None = None) -> None:
         """Prepare for environments with this (single) observation space, and what the session was opened with."""
         self._leaves = leaves_of(space)
+        self._layout = [(leaf.shape, leaf.dtype, leaf.row_bytes) for leaf in self._leaves]
         self._flags = [at for at, leaf in enumerate(self._leaves) if leaf.dtype.kind == "b"]
         self._compressed = None if compression is None else CompressedRows(self._leaves, compression)
         self._variable = len(variable_leaves_of(space))
+        # Whether any bytes of the right size are an observation.
+        self._is_plain = not self._flags and not self._variable and compression is None
         self._num_envs = num_envs
         self._warned = False
         self.frames: dict[int, Any] = {}
@@ -52,19 +56,16 @@ class TransitionReader:
             ProtocolError, CodecError: It does not fit the spaces, or is malformed.
             Exception: The same; whatever else hostile bytes provoke. `misread`, of the session, makes one error of all.
         """
-        share = Share(answer.indices, self._num_envs if count is None else count, first)
-        indices: Indices = answer.indices
-        if count is not None and count != self._num_envs:  # one server of several
-            indices = [first + index for index in share.indices]
+        if count is None:
+            count = self._num_envs
+        whole = count == self._num_envs  # else it is one server of several
+        if answer.indices is None and whole and self._is_plain and not answer.infos and not answer.failures:
+            return self._scalars(answer, Part(None, self._arrays(answer, count)), count)  # the usual case
+        share = Share(answer.indices, count, first)
+        indices = answer.indices if whole else [first + index for index in share.indices]
         rows = len(share.indices)
-        part = Part(indices, self._arrays(answer, rows), failures=list(answer.failures))
-        if len(answer.rewards) > 0:
-            part.rewards = _flat(answer.rewards, np.float64, rows)
-            # Bytes of 0 and 1: the readers of the wire see to that.
-            part.terminations = _flat(answer.terminations, np.bool_, rows)
-            part.truncations = _flat(answer.truncations, np.bool_, rows)
-        elif len(answer.terminations) or len(answer.truncations):
-            raise ProtocolError("flags without rewards")
+        failures = [relocated(failure, first) for failure in answer.failures] if first else list(answer.failures)
+        part = self._scalars(answer, Part(indices, self._arrays(answer, rows), failures=failures), rows)
         filling = None if self._compressed is None else self._compressed.begin(part.leaves, answer)
         part.unpacked = filling is not None
         for said in answer.infos:
@@ -78,6 +79,18 @@ class TransitionReader:
             check_flags(part.leaves[at])
         if self._variable:
             self._check_variable(part, share, failed)
+        return part
+
+    @staticmethod
+    def _scalars(answer: Transition, part: Part, rows: int) -> Part:
+        """Return `part` with the rewards and flags of `answer`."""
+        if len(answer.rewards) > 0:
+            part.rewards = _flat(answer.rewards, np.float64, rows)
+            # Bytes of 0 and 1: the readers of the wire see to that.
+            part.terminations = _flat(answer.terminations, np.bool_, rows)
+            part.truncations = _flat(answer.truncations, np.bool_, rows)
+        elif len(answer.terminations) or len(answer.truncations):
+            raise ProtocolError("flags without rewards")
         return part
 
     def _take(self, part: Part, said: Any, share: Share, filling: Filling | None) -> None:
@@ -148,12 +161,12 @@ class TransitionReader:
             raise ProtocolError(f"{len(part.observations)} observation leaves, expected {len(self._leaves)}")
         compressed = () if self._compressed is None else self._compressed.numbers
         arrays = []
-        for at, (leaf, data) in enumerate(zip(self._leaves, part.observations, strict=True)):
+        for at, ((shape, dtype, row_bytes), data) in enumerate(zip(self._layout, part.observations, strict=True)):
             room = at in compressed and not len(data)  # without a buffer: room, to be filled
-            if not room and len(data) != rows * leaf.row_bytes:
+            if not room and len(data) != rows * row_bytes:
                 said = f"observation leaf {at} has {len(data)} bytes"
-                raise ProtocolError(f"{said}, its space says {rows} rows of {leaf.row_bytes}")
-            arrays.append(np.ndarray((rows, *leaf.shape), leaf.dtype, None if room else data))
+                raise ProtocolError(f"{said}, its space says {rows} rows of {row_bytes}")
+            arrays.append(np.ndarray((rows, *shape), dtype, None if room else data))
         return arrays
 
 

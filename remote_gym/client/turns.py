@@ -23,6 +23,9 @@ class Turns:
         pending: "reset", "step" or "call", begun and not finished; None if nothing is.
         batch: Of the pending reset or step.
         begun: Of the pending call.
+        clear: Whether the last thing came back whole, and nothing has begun since: anything may begin. False says
+            nothing: look.
+        disabled: Whether environments are not reset by themselves.
     """
 
     def __init__(self, exchange: Exchange, ready: Ready, settings: Settings) -> None:
@@ -30,7 +33,8 @@ class Turns:
         self._exchange = exchange
         self._ready = ready
         self._num_envs = settings.num_envs
-        self._disabled = settings.mode is AutoresetMode.DISABLED
+        self.disabled = settings.mode is AutoresetMode.DISABLED
+        self.clear = False
         self.pending: str | None = None
         self.batch: Batch | None = None
         self.begun: Sequence[Begun] = ()
@@ -39,9 +43,9 @@ class Turns:
         """Take note of what is pending from now on."""
         self.pending, self.batch, self.begun = name, batch, begun
 
-    def end(self) -> None:
-        """Take note that nothing is."""
-        self.pending = None
+    def end(self, clear: bool = False) -> None:
+        """Take note that nothing is; `clear`: and that all that was asked for has come, with nothing lost."""
+        self.pending, self.clear = None, clear
 
     def check_awaited(self, name: str) -> None:
         """Refuse to wait for what was not begun."""
@@ -77,7 +81,7 @@ class Turns:
 
     def check_not_over(self, indices: Indices) -> None:
         """Refuse to step what must be reset first."""
-        if self._disabled and self._exchange.over.any():
+        if self.disabled and self._exchange.over.any():
             over = [index for index in every(indices, self._num_envs) if self._exchange.over[index]]
             if over:
                 raise gymnasium.error.ResetNeeded(

@@ -305,7 +305,7 @@ def read_server(data: bytes) -> ServerMessage | Fragment | Bundle:
     Raises:
         ProtocolError: This is no such message.
     """
-    if frames.is_transition(data):
+    if data[:1] == frames.TRANSITION_BYTE:  # the usual case
         try:
             return frames.read_transition(data)
         except frames.UnusualEncoding:
@@ -412,7 +412,10 @@ class Joiner:
         Raises:
             ProtocolError: The bytes are no message, or the fragments do not fit together.
         """
-        message = self._read(data)
+        return self.join(self._read(data))
+
+    def join(self, message: Any) -> Any:
+        """Do what `feed` does with a message that was read already."""
         if type(message) is not Fragment:
             if self._pieces:
                 raise ProtocolError("a message came in between the fragments of another")

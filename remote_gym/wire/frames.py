@@ -29,6 +29,8 @@ ALIGNMENT_BYTES = 16
 _STEP_TAG, _TRANSITION_TAG = 0x22, 0x1A  # ClientMessage.step = 4, ServerMessage.transition = 3, length-delimited
 _NUMBER, _INDICES, _LEAVES, _REWARDS, _TERMINATIONS, _TRUNCATIONS, _INFOS, _FAILURES = range(1, 9)
 _PADDING = 15
+TRANSITION_BYTE = bytes((_TRANSITION_TAG,))
+"""With it begins a ServerMessage with a Transition."""
 _VARIABLE = 4  # of Step
 _HEADER_BYTES = 6  # outer tag and padded length
 _NUMBER_AT = 7  # after the number's own tag
@@ -315,11 +317,6 @@ def _read_indices(view: memoryview, found: dict[int, list[Any]]) -> list[int] | 
 def is_step(data: bytes) -> bool:
     """Return whether `data` begins like a ClientMessage with a Step."""
     return data[:1] == b"\x22"
-
-
-def is_transition(data: bytes) -> bool:
-    """Return whether `data` begins like a ServerMessage with a Transition."""
-    return data[:1] == b"\x1a"
 
 
 class _Layout:

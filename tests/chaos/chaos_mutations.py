@@ -110,24 +110,24 @@ MUTATIONS = {
         SCENARIOS, "F11 and step",
     ),
     "requests that never arrived are sent again": Mutation(
-        "client/session/protocol.py", "self._sent = attached.highest", "self._sent = self.outstanding.highest",
+        "client/session/protocol.py", "carried = attached.highest", "carried = self.outstanding.highest",
         SCENARIOS, "F6 and step",
     ),
     "only those are sent again": Mutation(
-        "client/session/protocol.py", "self._sent = attached.highest", "self._sent = 0", SCENARIOS, "F9 and step",
+        "client/session/protocol.py", "carried = attached.highest", "carried = 0", SCENARIOS, "F9 and step",
     ),
     "each part of an answer is taken once": Mutation(
         "client/session/outstanding.py", " <= sent.missing\n", " != {-1}\n",
         "tests/unit/client/session/test_outstanding.py",
     ),
     "an answer stays in the inbox until it is taken": Mutation(
-        "client/session/session.py", "return protocol.inbox[0]", "return protocol.inbox.popleft()",
+        "client/session/session.py", "return inbox[0]", "return inbox.popleft()",
         "tests/unit/client/session/test_session.py", "stays_until",
     ),
     "an interrupt leaves the inbox whole": Mutation(
         "client/session/session.py",
-        '            failpoints.hit("client.answer.received")\n            return protocol.inbox[0]\n',
-        '            arrival = protocol.inbox.popleft()\n            failpoints.hit("client.answer.received")\n'
+        '            failpoints.hit("client.answer.received")\n            return inbox[0]\n',
+        '            arrival = inbox.popleft()\n            failpoints.hit("client.answer.received")\n'
         "            return arrival\n", SCENARIOS, "F13 and step",
     ),
     "a wait goes on where the last one was": Mutation(
@@ -141,8 +141,8 @@ MUTATIONS = {
         "tests/unit/client/session/test_protocol.py", "patience",
     ),
     "whoever closes takes the session along while it opens": Mutation(
-        "client/session/protocol.py", "self.phase in (Phase.OPENING, Phase.ATTACHED) and not",
-        "self.phase is Phase.ATTACHED and not",
+        "client/session/protocol.py", "self.phase in (Phase.OPENING, Phase.ATTACHED)",
+        "self.phase is Phase.ATTACHED",
         "tests/unit/client/session/test_protocol.py", "follows_open",
     ),
 }  # fmt: skip

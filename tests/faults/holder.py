@@ -10,7 +10,7 @@ from remote_gym.client.carriers.grpc import GrpcDialer
 from remote_gym.client.session.assembly import Assembly
 from remote_gym.client.session.session import Session
 from remote_gym.messages import Attach
-from remote_gym.wire.codec import pack_client
+from remote_gym.wire.codec import pack_client, read_server
 
 
 def attach_to(session: Session) -> Attach:
@@ -32,7 +32,8 @@ class Holder:
         """Send `message` and return the first answer."""
         self._carrier.send(pack_client(message))
         while True:
-            for answer in self._assembly.feed(self._carrier.receive(lambda size: memoryview(bytearray(size)))):
+            frame = self._carrier.receive(lambda size: memoryview(bytearray(size)))
+            for answer in self._assembly.feed(read_server(bytes(frame))):
                 return answer
 
     def close(self) -> None:

@@ -303,7 +303,7 @@ def second_client(stage: Stage, operation: str) -> None:
     server, proxy = stage.server(short_lease=True)
     with stage.trial(proxy) as trial, Holder(trial.remote._remote.settings.addresses[0]) as other:
         before = trial.journal()
-        assert isinstance(other.ask(attach_to(trial.remote._remote.fleet.connections[0].stream)), Attached)
+        assert isinstance(other.ask(attach_to(trial.remote._remote.fleet.hosted[0].session)), Attached)
         if operation != "close":
             with pytest.raises(SessionLost, match="FENCED"):
                 getattr(trial.remote, operation)(*{"step": [trial.actions()], "call": ["mix", 9]}.get(operation, []))

@@ -17,7 +17,7 @@ from remote_gym.messages import Attach, Attached, Lost
 
 def ask(envs: RemoteVectorEnv, change: Callable[[Attach], Attach]) -> Any:
     """Attach to the session of `envs` on a stream of our own; return the answer."""
-    return say(envs._remote.settings.addresses[0], change(attach_to(envs._remote.fleet.connections[0].stream)))
+    return say(envs._remote.settings.addresses[0], change(attach_to(envs._remote.fleet.hosted[0].session)))
 
 
 @pytest.mark.parametrize(
@@ -58,13 +58,13 @@ def test_what_ended_is_told_by_its_reason(serve: ServerFactory) -> None:
     server = serve(lease_seconds=0.1)
     with RemoteVectorEnv(server.address, num_envs=1) as envs:
         envs.reset()
-        closed = Attach(**vars(attach_to(envs._remote.fleet.connections[0].stream)))
+        closed = Attach(**vars(attach_to(envs._remote.fleet.hosted[0].session)))
     answer = say(envs._remote.settings.addresses[0], closed)
     assert isinstance(answer, Lost) and answer.reason == "CLOSED"
     with RemoteVectorEnv(server.address, num_envs=1) as envs:
         envs.reset()
-        expired = attach_to(envs._remote.fleet.connections[0].stream)
-        envs._remote.fleet.connections[0].stream._reader.abort()
+        expired = attach_to(envs._remote.fleet.hosted[0].session)
+        envs._remote.fleet.hosted[0].session._reader.abort()
         wait_until(lambda: server.statistics()["sessions"] == 0, 5.0, "the end of the lease")
         answer = say(envs._remote.settings.addresses[0], expired)
         assert isinstance(answer, Lost) and answer.reason == "EXPIRED" and "0.1 s" in answer.detail

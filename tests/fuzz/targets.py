@@ -165,7 +165,7 @@ def _read_step(data: bytes) -> Any:
 
 
 def _read_transition(data: bytes) -> Any:
-    if not frames.is_transition(data):
+    if data[:1] != frames.TRANSITION_BYTE:
         raise ProtocolError("nobody would read it here")
     return frames.read_transition(data)
 

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
 
 from remote_gym.errors import ProtocolError
-from remote_gym.messages import Bundle, ServerMessage
+from remote_gym.messages import Bundle, Fragment, ServerMessage
 from remote_gym.wire.codec import Joiner, read_server
 
 MAX_BUNDLED = 65_536
@@ -17,40 +16,37 @@ MAX_PIECES = 2**18
 
 
 class Assembly:
-    """The messages of one carrier, in order."""
+    """The messages of one carrier, in order.
+
+    Attributes:
+        pieces: How many fragments are here of a message that is not whole yet; the next one must continue it.
+    """
 
     def __init__(self) -> None:
         """Begin with nothing."""
         self._joiner = Joiner(read_server)
-        self._pieces = 0  # fragments in a row
+        self.pieces = 0
 
-    def feed(self, frame: bytes | memoryview) -> Iterator[ServerMessage]:
-        """Yield the messages that are whole with `frame`: none for a piece, several for a bundle.
+    def feed(self, message: ServerMessage | Fragment | Bundle) -> Iterator[ServerMessage]:
+        """Yield the messages that are whole with `message`, as it was read: none for a piece, several for a bundle.
 
         Raises:
             ProtocolError: What came is no message; the carrier is of no use any more.
         """
-        message = self._read(bytes(frame))  # of bytes no copy; the codec does not read other buffers yet
-        if type(message) is Bundle:
-            if not 0 < len(message.messages) <= MAX_BUNDLED:
-                raise ProtocolError(f"a bundle of {len(message.messages)} messages")
-            for one in message.messages:
-                inner = self._read(one)
-                if inner is None or type(inner) is Bundle:
-                    raise ProtocolError("a fragment in a bundle, or a bundle in another")
-                yield inner
-        elif message is None:
-            self._pieces += 1
-            if self._pieces > MAX_PIECES:
+        whole = self._joiner.join(message)
+        if whole is None:
+            self.pieces += 1
+            if self.pieces > MAX_PIECES:
                 raise ProtocolError("more fragments than any message has")
-        else:
-            self._pieces = 0
-            yield message
-
-    def _read(self, data: Any) -> Any:
-        try:
-            return self._joiner.feed(data)
-        except ProtocolError:
-            raise
-        except Exception as error:  # whatever hostile bytes provoke in protobuf, NumPy or here
-            raise ProtocolError(f"a message cannot be read: {type(error).__name__}: {error}") from error
+            return
+        self.pieces = 0
+        if type(whole) is not Bundle:
+            yield whole
+            return
+        if not 0 < len(whole.messages) <= MAX_BUNDLED:
+            raise ProtocolError(f"a bundle of {len(whole.messages)} messages")
+        for one in whole.messages:
+            inner = read_server(one)
+            if type(inner) in (Fragment, Bundle):
+                raise ProtocolError("a fragment in a bundle, or a bundle in another")
+            yield inner  # type: ignore[misc]

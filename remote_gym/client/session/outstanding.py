@@ -1,8 +1,9 @@
-"""Trainer process, no I/O: requests that are not wholly answered. What a client misses when its carrier breaks."""
+"""Trainer process, no I/O: exactly-once delivery. What was asked and is not here yet; what is here and not read yet."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,9 +12,36 @@ from remote_gym.messages import Failure, Indices, Refused, Returned, Transition,
 
 Answer = Transition | Returned | Refused
 
+ANSWERS = frozenset((Transition, Returned, Refused))
+"""Their types; nothing is derived from them."""
 
-@dataclass
-class _Sent:
+SPARE_ANSWERS = 64
+"""How many more answers than two for each environment one carrier may bring that are not waited for. An honest server
+repeats few; one that answers again and again must not keep the reader busy for ever."""
+
+MESSAGE_BYTES = 512
+"""Counted for each unread answer besides its own bytes: what Python needs for it."""
+
+
+@dataclass(slots=True)
+class Arrival:
+    """An answer that is here.
+
+    Attributes:
+        answer: It.
+        about: What the asker noted with the request.
+        size: Bytes it is counted for.
+        read: What its reader has made of it; an interrupt before it was popped must not make it twice.
+    """
+
+    answer: Answer
+    about: Any
+    size: int
+    read: Any = None
+
+
+@dataclass(slots=True)
+class Sent:
     """A request: its bytes, to be sent again if the server never got them."""
 
     data: bytes
@@ -23,38 +51,80 @@ class _Sent:
 
 
 class Outstanding:
-    """Requests by number. Guarantees: `expects` accepts each part of an answer until it is taken, and not after.
+    """Requests by number, and the inbox. Guarantees: each part of an answer is taken in once.
 
-    One thread may add while another, the reader, takes and asks what is missing: a request exists once `highest` says
-    so, and every read of more than one of them is of a copy.
+    One thread, the caller, adds and pops; another one, the reader, takes in and asks what is missing. A request exists
+    once `highest` says so, every read of more than one of them is of a copy, and the deque's own methods are atomic.
+
+    Attributes:
+        highest: Of all numbers ever added.
+        carried: The highest number that a carrier has brought to the server.
+        sent: Requests that are not wholly answered, by number.
+        inbox: What has arrived and was not popped yet, the oldest first.
+        answers: How many ever were taken in.
+        received: Bytes of the answers that ever were taken in; written by the reader.
+        popped: Bytes of those that were popped; written by the caller, who may be interrupted before that.
+        unasked: How many came, since this was set to 0, that nobody waits for.
     """
 
     def __init__(self, num_envs: int) -> None:
         """Begin with nothing outstanding."""
         self._every = range(num_envs)
-        self.highest = 0  # of all numbers ever added
-        self._sent: dict[int, _Sent] = {}
+        self.highest = 0
+        self.carried = 0
+        self.sent: dict[int, Sent] = {}
+        self.inbox: deque[Arrival] = deque()
+        self.answers = 0
+        self.unasked = 0
+        self._moving = False  # an answer is on its way from `sent` to `inbox`
+        self.received = self.popped = 0
 
     def add(self, number: int, indices: Indices, data: bytes, about: Any = None) -> None:
-        """Note that a request is made; `data` are its bytes, and `about` comes back with its answers."""
-        self._sent[number] = _Sent(data, indices, None, about)
+        """Make a request: it will be sent, once, and answered; `data` are its bytes, `about` comes with its answers."""
+        self.sent[number] = Sent(data, indices, None, about)
         self.highest = number  # last: an interrupt before it means that nothing was asked
 
-    def __bool__(self) -> bool:
-        """Whether anything is."""
-        return bool(self._sent)
-
-    def expects(self, answer: Answer) -> bool:
-        """Return whether `answer` is waited for; False if it was taken before.
+    def take(self, answer: Answer, size: int) -> bool:
+        """Take in an answer of `size` bytes; return whether it is in the inbox now, False if it was here before.
 
         Raises:
-            ProtocolError: It answers what was never asked, or names env indices that its request did not.
+            ProtocolError: It answers what was never asked, or names env indices that its request did not; or too many
+                came that nobody waits for.
         """
-        sent = self._sent.get(answer.number)
-        if sent is None:
-            if answer.number > self.highest:
-                raise ProtocolError(f"an answer to request {answer.number}, the last one was {self.highest}")
+        sent = self.sent.get(answer.number)
+        if sent is None or not self._expects(answer, sent):
+            self._count_unasked(answer)
             return False
+        size += MESSAGE_BYTES
+        self.received += size
+        self.answers += 1
+        self._moving = True
+        if isinstance(answer, Refused) or (answer.indices is None and sent.missing is None):
+            del self.sent[answer.number]
+        else:
+            self._cross_off(answer, sent)
+        self.inbox.append(Arrival(answer, sent.about, size))
+        self._moving = False
+        return True
+
+    @property
+    def unread_bytes(self) -> int:
+        """Bytes of what is in the inbox."""
+        return self.received - self.popped if self.inbox else 0
+
+    def __bool__(self) -> bool:
+        """Whether answers are here or to come."""
+        return bool(self.sent) or self._moving or bool(self.inbox)  # in the order in which an answer goes
+
+    def _count_unasked(self, answer: Answer) -> None:
+        if answer.number > self.highest:
+            raise ProtocolError(f"an answer to request {answer.number}, the last one was {self.highest}")
+        self.unasked += 1
+        if self.unasked > 2 * len(self._every) + SPARE_ANSWERS:
+            raise ProtocolError("more answers than were asked for")
+
+    def _expects(self, answer: Answer, sent: Sent) -> bool:
+        """Return whether `answer` is waited for; False if it was taken in before."""
         if isinstance(answer, Refused):
             self._check_failures([] if answer.failure is None else [answer.failure], self._every)
             return True
@@ -66,7 +136,7 @@ class Outstanding:
             return True
         return set(self._every if answer.indices is None else answer.indices) <= sent.missing
 
-    def _check_indices(self, indices: Indices, sent: _Sent) -> None:
+    def _check_indices(self, indices: Indices, sent: Sent) -> None:
         named, asked = every(indices, len(self._every)), every(sent.indices, len(self._every))
         distinct = set(named)
         if len(distinct) != len(named) or not distinct.issubset(asked):
@@ -78,35 +148,24 @@ class Outstanding:
         if not {failure.index for failure in failures}.issubset(indices):
             raise ProtocolError("a failure of an environment that the answer is not for")
 
-    def about(self, number: int) -> Any:
-        """Return what the asker of a request noted; None if nothing is outstanding of it."""
-        sent = self._sent.get(number)
-        return None if sent is None else sent.about
-
-    def take(self, answer: Answer) -> None:
-        """Take note that `answer` is here; it will not come again."""
-        sent = self._sent.get(answer.number)
-        if sent is None:
-            return
-        if isinstance(answer, Refused) or (answer.indices is None and sent.missing is None):
-            del self._sent[answer.number]
-            return
+    def _cross_off(self, answer: Transition | Returned, sent: Sent) -> None:
         missing = set(self._every if sent.indices is None else sent.indices) if sent.missing is None else sent.missing
         missing = missing - set(self._every if answer.indices is None else answer.indices)
         if missing:
             sent.missing = missing
         else:
-            del self._sent[answer.number]
+            del self.sent[answer.number]
 
     def missing(self) -> list[tuple[int, Indices]]:
         """Return (number, env indices) of all that was not answered."""
         return [
             (number, sent.indices if sent.missing is None else sorted(sent.missing))
-            for number, sent in list(self._sent.items())
+            for number, sent in list(self.sent.items())
         ]
 
-    def above(self, highest: int) -> Iterator[tuple[int, bytes]]:
-        """Yield number and bytes of what a server whose highest number is `highest` never got, in order."""
-        for number in range(highest + 1, self.highest + 1):
-            if (sent := self._sent.get(number)) is not None:
-                yield number, sent.data
+    def unanswered(self) -> list[tuple[Any, Indices]]:
+        """Return the same with what was noted with the request, instead of its number."""
+        return [
+            (sent.about, sent.indices if sent.missing is None else sorted(sent.missing))
+            for sent in list(self.sent.values())
+        ]

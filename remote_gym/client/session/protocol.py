@@ -1,10 +1,10 @@
-"""Trainer process, no I/O: what a session decides. Numbers, what to send, what an arriving message means, patience.
+"""Trainer process, no I/O: what a session decides. When to attach, what an arriving message means, patience, the end.
 
-`Reader` performs it: it has the thread, the carrier and the clock. So whatever can go wrong on the way is a call here,
-and exactly-once delivery is in two places: `outstanding` (asked for, not here yet) and `inbox` (here, not read yet).
+`Reader` performs it: it has the thread, the carrier and the clock. So whatever can go wrong on the way is a call here.
+Requests and answers are `Outstanding`'s.
 
-Threads: the reader calls `began`, `arrived` and `ended`; the caller `add`, `peek`, `pop`, `waited`; any thread `close`,
-`lose` and `misread`. Relied on: each attribute is assigned whole, and the deque's own methods are atomic.
+Threads: the reader calls `began`, `arrived` and `ended`; the caller `waited`; any thread `close`, `lose` and `misread`.
+Relied on: each attribute is assigned whole.
 """
 
 from __future__ import annotations
@@ -12,30 +12,25 @@ from __future__ import annotations
 import math
 import random
 import secrets
-from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from enum import Enum
 from typing import Any
 
 from remote_gym.client.carriers.carrier import CarrierEnded, End
 from remote_gym.client.failures import refusal, session_lost, unreadable
 from remote_gym.client.opened import check_lease, check_opened
-from remote_gym.client.session.outstanding import Answer, Outstanding
+from remote_gym.client.session.outstanding import Outstanding
 from remote_gym.errors import ConnectError, ProtocolError, RefusedError, RemoteGymError, SessionLost
 from remote_gym.messages import (
     Attach,
     Attached,
-    Close,
     Closed,
     Lost,
     Open,
     Opened,
     Refused,
-    Request,
-    Returned,
     ServerMessage,
-    Transition,
 )
 from remote_gym.version import __version__
 from remote_gym.wire.codec import PROTOCOL_MAX, PROTOCOL_MIN, pack_client
@@ -56,13 +51,6 @@ ATTACHES_TO_CLOSE_SECONDS = 1.0
 """For how long a session that is to be closed, and whose carrier has ended, is attached again only to be closed. A
 server that is there is found within this; one that is not must not delay the end of every program."""
 
-SPARE_ANSWERS = 64
-"""How many more answers than two for each environment one carrier may bring that are not waited for. An honest server
-repeats few; one that answers again and again must not keep the reader busy for ever."""
-
-_MESSAGE_BYTES = 512
-"""Counted for each unread message besides its own bytes: what Python needs for it."""
-
 
 class Phase(Enum):
     """Where a session stands with its server."""
@@ -74,34 +62,18 @@ class Phase(Enum):
     ATTACHED = "a carrier has it"
 
 
-@dataclass(slots=True)
-class Arrival:
-    """An answer that is here.
-
-    Attributes:
-        answer: It.
-        about: What the asker noted with the request.
-        size: Bytes it is counted for.
-        read: What its reader has made of it; an interrupt before it was popped must not make it twice.
-    """
-
-    answer: Answer
-    about: Any
-    size: int
-    read: Any = None
-
-
 class SessionProtocol:
     """One session.
 
     Attributes:
         phase: Where it stands.
+        outstanding: What was asked, and what has come.
         opened: What the server told when it was opened; None before.
         lost: What every use raises from now on; None while all is well.
         distrusted: Whether nothing in the inbox is to be read any more, either.
         closing: Whether it is to end.
+        close_sent: Whether the carrier has been given Close.
         awaited: Whether somebody waits for answers.
-        inbox: What has arrived and was not popped yet, the oldest first.
         not_before: On the monotonic clock: when the next carrier may begin.
         patience: Seconds that are left for attaching; see `waited`.
     """
@@ -116,7 +88,6 @@ class SessionProtocol:
             nonce=secrets.token_bytes(16),  # one for all attempts: the server opens nothing twice
             client_version=__version__,
         )
-        self._num_envs = message.num_envs
         self._connect_timeout = connect_timeout
         self._reconnect_timeout = reconnect_timeout
         self.phase = Phase.NEW
@@ -126,11 +97,9 @@ class SessionProtocol:
         self.closing = False
         self.awaited = False
         self.outstanding = Outstanding(message.num_envs)
-        self.inbox: deque[Arrival] = deque()
         self.not_before = -math.inf
         self._be_patient()
-        self._sent = 0  # the highest number that this carrier, or an earlier one, has brought to the server
-        self._close_sent = False
+        self.close_sent = False
         self._closed = False  # the server has said so, or nobody is left to say it
         self._closing_since = math.inf
         self._began_at = self._attached_at = -math.inf
@@ -138,32 +107,10 @@ class SessionProtocol:
         self._deadline = 0.0  # of opening, once an attempt has failed
         self._fruitless = 0  # carriers in a row that ended at once
         self._unheard = 0  # attempts to open or attach without an answer, of which the server may hear late
-        self._moving = False  # an answer is on its way from `outstanding` to `inbox`
-        self._going = 0  # the number of the request that `next_frame` has returned
+        self._answers = 0  # that were here when the carrier began
         self._last_end = "no answer"
-        self._unasked = 0  # answers of this carrier that nobody waits for
-        self._received = self._popped = 0  # bytes of answers; each written by one thread, the reader and the caller
 
     # What the caller does
-
-    def add(self, request: Request, data: bytes, about: Any) -> None:
-        """Make a request: from here on it will be sent, once, and answered."""
-        self.outstanding.add(request.number, request.indices, data, about)
-
-    def pop(self, answer: Answer) -> None:
-        """Let `answer`, the oldest in the inbox, be read: it is where it belongs. Another one does no harm."""
-        if self.inbox and self.inbox[0].answer is answer:
-            self._popped += self.inbox.popleft().size
-
-    @property
-    def unread_bytes(self) -> int:
-        """Bytes of what is in the inbox."""
-        return self._received - self._popped if self.inbox else 0
-
-    @property
-    def waits(self) -> bool:
-        """Whether answers are here or to come."""
-        return bool(self.outstanding) or self._moving or bool(self.inbox)  # in the order in which an answer goes
 
     def waited(self, seconds: float) -> None:
         """Take note that somebody has waited: patience runs only meanwhile, and only without a carrier.
@@ -171,7 +118,7 @@ class SessionProtocol:
         A server that takes us back only to break the carrier again wears patience out, too.
         """
         attached = self.phase is Phase.ATTACHED
-        if self.opened is None or (attached and self._fruitless <= 1):
+        if self.opened is None or (attached and (self._fruitless <= 1 or self._bore_fruit)):
             return
         self.patience -= min(seconds, STANDS_SECONDS) if attached else seconds
         if self.patience <= 0 and not attached:
@@ -218,7 +165,7 @@ class SessionProtocol:
     @property
     def needs_carrier(self) -> bool:
         """Whether there is something to say or to hear, and nobody who carries it."""
-        wanted = self.opened is None or self.closing or self.awaited or bool(self.outstanding)
+        wanted = self.opened is None or self.closing or self.awaited or bool(self.outstanding.sent)
         return wanted and self.phase in (Phase.NEW, Phase.OPENING, Phase.DETACHED)
 
     # What the reader does
@@ -226,67 +173,30 @@ class SessionProtocol:
     def began(self, now: float) -> bytes:
         """Return what a new carrier is to carry first."""
         self._began_at = now
-        self._unasked = 0
+        self.outstanding.unasked = 0
+        self._answers = self.outstanding.answers
         if self.opened is None:
             self.phase = Phase.OPENING
-            self._close_sent = False
+            self.close_sent = False
             return pack_client(self._message)
         self.phase = Phase.ATTACHING
         opened = self.opened
         missing = self.outstanding.missing()
         return pack_client(Attach(opened.session_id, opened.token, opened.server_epoch, opened.protocol, missing))
 
-    def next_frame(self) -> bytes | None:
-        """Return what the carrier is to carry next, if anything; say `went` once it has it."""
-        if self.closing:
-            ready = self.phase in (Phase.OPENING, Phase.ATTACHED) and not self._close_sent
-            return pack_client(Close()) if ready else None
-        if self.phase is Phase.ATTACHED and self._sent < self.outstanding.highest:
-            self._going, data = next(self.outstanding.above(self._sent), (self._sent, None))
-            return data
-        return None
-
-    def went(self) -> None:
-        """Take note that the carrier has what `next_frame` returned."""
-        if self.closing:
-            self._close_sent = True
-        else:
-            self._sent = self._going
-
     @property
-    def unsent(self) -> bool:
-        """Whether a request was made that the carrier does not have."""
-        return self._sent < self.outstanding.highest
+    def is_to_say_close(self) -> bool:
+        """Whether Close is what the carrier is to carry next."""
+        return self.closing and not self.close_sent and self.phase in (Phase.OPENING, Phase.ATTACHED)
 
-    def arrived(self, message: ServerMessage, size: int, now: float) -> bool:
-        """Deal with a message; return whether it was an answer that is in the inbox now.
+    def arrived(self, message: ServerMessage, now: float) -> None:
+        """Deal with a message that is no answer to a request, or comes where there can be none.
 
         Raises:
             ProtocolError: The contract does not allow it here.
             CarrierEnded: The carrier is of no use any more, and another one may be.
         """
-        if self.phase is Phase.ATTACHED and isinstance(message, (Transition, Returned, Refused)):
-            return self._answered(message, size)
         _MEANINGS.get((self.phase, type(message)), _astray)(self, message, now)
-        return False
-
-    def _answered(self, answer: Answer, size: int) -> bool:
-        if self.closing:
-            return False
-        if not self.outstanding.expects(answer):
-            self._unasked += 1
-            if self._unasked > 2 * self._num_envs + SPARE_ANSWERS:
-                raise ProtocolError("more answers than were asked for")
-            return False
-        self._fruitless = 0
-        size += _MESSAGE_BYTES
-        self._received += size
-        about = self.outstanding.about(answer.number)
-        self._moving = True
-        self.outstanding.take(answer)
-        self.inbox.append(Arrival(answer, about, size))
-        self._moving = False
-        return True
 
     def _was_opened(self, opened: Any, now: float) -> None:
         check_opened(opened, self._message)
@@ -303,7 +213,7 @@ class SessionProtocol:
             raise ProtocolError(
                 f"the server has got request {attached.highest}, the last was {self.outstanding.highest}"
             )
-        self._sent = attached.highest
+        self.outstanding.carried = attached.highest
         if self._fruitless <= 1:
             self._be_patient()
         self._carried(now)
@@ -311,7 +221,7 @@ class SessionProtocol:
     def _carried(self, now: float) -> None:
         self._attempts = 0
         self._attached_at = now
-        self._close_sent = self._close_sent and self.phase is Phase.OPENING
+        self.close_sent = self.close_sent and self.phase is Phase.OPENING
         self.phase = Phase.ATTACHED
 
     def _was_lost(self, lost: Any, now: float) -> None:
@@ -353,7 +263,11 @@ class SessionProtocol:
             self._fruitless = 0
             self._be_patient()
         else:
-            self._fruitless += 1
+            self._fruitless = 1 if self._bore_fruit else self._fruitless + 1
+
+    @property
+    def _bore_fruit(self) -> bool:
+        return self.outstanding.answers > self._answers
 
     def _be_patient(self) -> None:
         self.patience = max(self._reconnect_timeout, MIN_PATIENCE_SECONDS)
@@ -394,4 +308,4 @@ _MEANINGS: dict[tuple[Phase, type[Any]], Callable[[SessionProtocol, Any, float],
     (Phase.ATTACHED, Lost): SessionProtocol._was_lost,
     (Phase.ATTACHED, Closed): SessionProtocol._was_closed,
 }
-"""What a message means in which phase; answers apart, and whatever is not here the contract does not allow."""
+"""What a message means in which phase. Whatever is not here, the contract does not allow."""

@@ -6,43 +6,37 @@ but for forks: it ends before one, and begins again when the session is next use
 
 from __future__ import annotations
 
-import atexit
 import contextlib
 import logging
 import os
 import threading
 import time
 from collections.abc import Iterable
+from typing import Any
 
 from remote_gym import failpoints
 from remote_gym.client.carriers.carrier import Carrier, CarrierEnded, Dialer
 from remote_gym.client.session.assembly import Assembly
 from remote_gym.client.session.bell import Bell
+from remote_gym.client.session.living import RELEASE_TIMEOUT_SECONDS, lock, readers
+from remote_gym.client.session.outstanding import ANSWERS
 from remote_gym.client.session.protocol import Phase, SessionProtocol
 from remote_gym.errors import RemoteGymError
-from remote_gym.messages import Attached, Opened
+from remote_gym.messages import Attached, Close, Opened, ServerMessage, Transition
 from remote_gym.texts import printable
-from remote_gym.wire.codec import pack_client, split
+from remote_gym.wire.codec import FRAGMENT_BYTES, pack_client, read_server, split
 
 logger = logging.getLogger("remote_gym.client")
 
 CLOSE_TIMEOUT_SECONDS = 5.0
 """How long `close` waits for the server's word; the environments are closed by the lease otherwise."""
 
-RELEASE_TIMEOUT_SECONDS = 3.0
-"""How long `close` then waits for the thread: it ends as soon as the carrier's threads have."""
-
 MAX_UNREAD_BYTES = 256 * 2**20
 """Answers that nobody has read yet; beyond it nothing more is taken from the carrier, whose flow control stops the
 server. Several of the largest messages: answers to what was asked never come near it, and a flood must not fill our
 memory."""
 
-_lock = threading.RLock()
-"""Protects which thread each of `_readers` has; held during a fork, so that nobody starts one then.
-Reentrant: the garbage collector may close a session anywhere."""
-
-_readers: set[Reader] = set()
-"""Those of all sessions of this process that have not ended."""
+_CLOSE = pack_client(Close())
 
 
 class Reader:
@@ -50,6 +44,7 @@ class Reader:
 
     Attributes:
         protocol: The deciding half.
+        wants_room: Whether the thread waits for the inbox to have room; `call` lets it look.
         bell: Rung when an answer is in the inbox, or whoever waits has something else to look at. May be replaced by
             one that several sessions share; after that, look at the inbox before waiting.
     """
@@ -58,6 +53,7 @@ class Reader:
         """Prepare; `start` starts the thread."""
         self.protocol = protocol
         self.bell = Bell()
+        self.wants_room = False
         self._dialer = dialer
         self._peer = peer
         self._connect_timeout = connect_timeout
@@ -69,45 +65,56 @@ class Reader:
         """Protects the carrier's order of frames: held by whoever gives it some, and while it, or closing, begins."""
         self._in_doubt = False  # an interrupt came while a frame was given to the carrier: maybe it has it, maybe not
         self._wake = Bell()  # for the thread, while it waits for anything but the carrier
-        self._wants_room = False  # it waits for the inbox to have room
         self._pausing = False  # it is to end, for a fork
         self._deadline = 0.0  # of closing, on the monotonic clock
-        _readers.add(self)
+        readers.add(self)
 
     def start(self) -> None:
         """See to it that the thread runs, if it is of any use."""
         if self._running or self._process != os.getpid():
             return
-        with _lock:
-            if self._running or self not in _readers or (self._thread is not None and self._thread.is_alive()):
+        with lock:
+            if self._running or self not in readers or (self._thread is not None and self._thread.is_alive()):
                 return
             self._pausing = False
-            self._thread = threading.Thread(target=self._run, name="remote_gym session", daemon=True)
-            try:
-                self._thread.start()
-            except RuntimeError:  # the interpreter ends, and starts no threads any more
-                self._finish()
+            self._thread = thread = threading.Thread(target=self._run, name="remote_gym session", daemon=True)
+        # Not under the lock: before `start` returns, the garbage collector may close another session in the new thread.
+        try:
+            thread.start()
+        except RuntimeError:  # the interpreter ends, and starts no threads any more
+            self._finish()
 
     # What the caller asks for
 
     def flush(self) -> None:
-        """Give the carrier what it is to carry and does not have; without one, let the thread see to it.
+        """Give the carrier the requests that it is to carry and does not have; without one, let the thread see to it.
 
         An interrupt leaves everything as it is, but for a doubt about the last frame, and then attaching finds out what
         the server has got.
         """
+        protocol = self.protocol
+        outstanding = protocol.outstanding
         with self._sending:
             carrier = self._carrier
             if carrier is not None:
-                if self._in_doubt and not self.protocol.closing:
+                if self._in_doubt and not protocol.closing:
                     carrier.close()
                     return
-                while (frame := self.protocol.next_frame()) is not None:
-                    self._in_doubt = True
-                    for piece in split(frame, pack_client):
-                        carrier.send(piece)
-                    self.protocol.went()
-                    self._in_doubt = False
+                self._in_doubt = True
+                if protocol.closing:
+                    if protocol.is_to_say_close:
+                        carrier.send(_CLOSE)
+                        protocol.close_sent = True
+                elif protocol.phase is Phase.ATTACHED:
+                    while outstanding.carried < outstanding.highest:
+                        if (sent := outstanding.sent.get(outstanding.carried + 1)) is not None:
+                            if len(sent.data) <= FRAGMENT_BYTES:  # the usual case
+                                carrier.send(sent.data)
+                            else:
+                                for piece in split(sent.data, pack_client):
+                                    carrier.send(piece)
+                        outstanding.carried += 1
+                self._in_doubt = False
         if carrier is None:
             self.call()
 
@@ -123,11 +130,6 @@ class Reader:
             self.abort()
         else:
             self.start()  # a fork may have ended the thread meanwhile
-
-    def popped(self) -> None:
-        """Take note that the inbox has more room."""
-        if self._wants_room:
-            self._wake.ring()
 
     def abort(self) -> None:
         """End the carrier at once; the thread goes on as the protocol says."""
@@ -186,9 +188,9 @@ class Reader:
     # The thread
 
     def _run(self) -> None:
-        with _lock:
+        with lock:
             if self._thread is not threading.current_thread():
-                return  # an interrupt of who has started it made them start another one
+                return  # another one was started: after an interrupt, or by two callers at once
             self._running = True
         try:
             while self._wait_until_needed():
@@ -204,7 +206,7 @@ class Reader:
     def _finish(self) -> None:
         with contextlib.suppress(Exception):
             self._dialer.close()
-        _readers.discard(self)
+        readers.discard(self)
 
     def _wait_until_needed(self) -> bool:
         """Return True when a carrier is to begin, False when the thread is to end."""
@@ -266,26 +268,31 @@ class Reader:
         return carrier
 
     def _read(self, carrier: Carrier) -> None:
-        protocol, assembly = self.protocol, Assembly()
+        protocol, outstanding, assembly = self.protocol, self.protocol.outstanding, Assembly()
         size = 0  # of the frames whose messages are not in the inbox
         while protocol.lost is None:
             frame = carrier.receive(_landing)
             size += len(frame)
-            for message in assembly.feed(frame):
-                if protocol.arrived(message, size, time.monotonic()):
-                    self.bell.ring()
-                    size = 0  # of a bundle, the first message counts for all
-                elif protocol.over:
+            message: Any = read_server(bytes(frame))  # of bytes no copy; the codec does not read other buffers yet
+            whole = type(message) is Transition and not assembly.pieces  # the usual case
+            messages: Iterable[Any] = (message,) if whole else assembly.feed(message)
+            for one in messages:
+                if type(one) in ANSWERS and protocol.phase is Phase.ATTACHED:
+                    if not protocol.closing and outstanding.take(one, size):
+                        self.bell.ring()
+                        size = 0  # of a bundle, the first message counts for all
+                    continue
+                protocol.arrived(one, time.monotonic())
+                if protocol.over:
                     return
-                elif isinstance(message, (Opened, Attached)):
-                    self._carried(message)
-            if protocol.unread_bytes > MAX_UNREAD_BYTES:
+                self._carried(one)
+            if outstanding.received - outstanding.popped > MAX_UNREAD_BYTES:
                 self._wait_for_room()
 
-    def _carried(self, message: Opened | Attached) -> None:
+    def _carried(self, message: ServerMessage) -> None:
         if isinstance(message, Opened):
             failpoints.hit("client.open.received")
-        else:
+        elif isinstance(message, Attached):
             failpoints.hit("client.attach.received")
             logger.info("attached to %s again", self._peer)
         self.flush()
@@ -293,10 +300,11 @@ class Reader:
 
     def _wait_for_room(self) -> None:
         protocol = self.protocol
-        self._wants_room = True
-        while protocol.unread_bytes > MAX_UNREAD_BYTES and not (protocol.over or protocol.closing or self._pausing):
+        self.wants_room = True
+        unread = protocol.outstanding
+        while unread.unread_bytes > MAX_UNREAD_BYTES and not (protocol.over or protocol.closing or self._pausing):
             self._wake.wait(None)
-        self._wants_room = False
+        self.wants_room = False
 
     def _ended(self, ended: CarrierEnded) -> None:
         protocol = self.protocol
@@ -320,42 +328,3 @@ class Reader:
 def _landing(size: int) -> memoryview:
     """Return a buffer for a frame: arrays are views of it, so it is never used again."""
     return memoryview(bytearray(size))
-
-
-def close_all(readers: Iterable[Reader]) -> None:
-    """Close sessions side by side: together they take no longer than the slowest."""
-    readers = list(readers)
-    for reader in readers:
-        reader.begin_close()
-    for reader in readers:
-        reader.close()
-
-
-@atexit.register
-def _close_left() -> None:
-    """Take along the sessions that nobody has closed, and those whose closing was interrupted."""
-    close_all(_readers)
-
-
-def _before_fork() -> None:
-    """No thread survives a fork, and gRPC none of its own: each session attaches anew on its next use."""
-    _lock.acquire()
-    for reader in list(_readers):
-        reader.pause()
-    for reader in list(_readers):
-        reader.join(RELEASE_TIMEOUT_SECONDS)
-
-
-def _after_in_parent() -> None:
-    _lock.release()
-    for reader in list(_readers):
-        reader.bell.ring()  # whoever waits in another thread starts it again
-
-
-def _after_in_child() -> None:
-    _readers.clear()
-    _lock.release()
-
-
-if hasattr(os, "register_at_fork"):  # after that of the channels, and so run before it
-    os.register_at_fork(before=_before_fork, after_in_parent=_after_in_parent, after_in_child=_after_in_child)

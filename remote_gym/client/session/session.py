@@ -19,8 +19,8 @@ from remote_gym.client.carriers.carrier import Dialer
 from remote_gym.client.carriers.channel import Address
 from remote_gym.client.carriers.grpc import GrpcDialer
 from remote_gym.client.session.bell import Bell
-from remote_gym.client.session.outstanding import Answer
-from remote_gym.client.session.protocol import Arrival, Phase, SessionProtocol
+from remote_gym.client.session.outstanding import Answer, Arrival
+from remote_gym.client.session.protocol import Phase, SessionProtocol
 from remote_gym.client.session.reader import Reader
 from remote_gym.errors import RemoteGymError
 from remote_gym.messages import Indices, Open, Opened, Request
@@ -32,8 +32,8 @@ Found = TypeVar("Found")
 class Session:
     """A session on a server.
 
-    An answer is read in three steps: `peek` (or `receive`), do with it what is to be done, `took`. An interrupt
-    anywhere in between leaves it in the inbox, to be read again; what is asked for is on its way, or will be.
+    An answer is read in three steps: `peek` or `wait`, do with it what is to be done, `took`. An interrupt anywhere in
+    between leaves it in the inbox, to be read again; what is asked for is on its way, or will be.
 
     Closing contract: `close` returns within some 5 s (at once where the server is there), may be called twice, and
     always releases. It takes the session along at the server: also right after an interrupt; also while the session is
@@ -61,6 +61,7 @@ class Session:
         self.address = address
         self._process = os.getpid()
         self._protocol = SessionProtocol(message, address, connect_timeout, reconnect_timeout)
+        self._outstanding = self._protocol.outstanding
         self._reader = Reader(self._protocol, dialer or GrpcDialer(address), address, connect_timeout)
         weakref.finalize(self, self._reader.close)
         try:
@@ -83,24 +84,25 @@ class Session:
     def bell(self, bell: Bell) -> None:
         self._reader.bell = bell
 
-    def next_number(self) -> int:
-        """Return the number for the request that is made next; `send` uses it up, and nothing before that does."""
-        return self._protocol.outstanding.highest + 1
+    @property
+    def highest(self) -> int:
+        """The number of the last request that was sent, or is on its way."""
+        return self._outstanding.highest
 
-    def send(self, request: Request, about: Any = None) -> int:
-        """Send `request` and return its number; answers come through `receive`, and with them `about`.
+    def send(self, request: Request, about: Any = None) -> None:
+        """Give `request` its number and send it; answers come through `wait`, and with them `about`.
 
         Raises:
             gymnasium.error.ClosedEnvironmentError: The session was closed.
             RemoteGymError: The session is lost, or this process has forked.
         """
         self.check()
+        request.number = self._outstanding.highest + 1
         data = pack_client(request)
         failpoints.hit("client.request.send")
-        self._protocol.add(request, data, about)
+        self._outstanding.add(request.number, request.indices, data, about)
         self._reader.flush()
         failpoints.hit("client.request.sent")
-        return request.number
 
     def peek(self) -> Arrival | None:
         """Return the oldest answer that is here and was not taken; None if there is none.
@@ -111,44 +113,46 @@ class Session:
             ProtocolError: The server sent what the contract does not allow; the session is of no use any more.
             RemoteGymError: This process has forked.
         """
-        protocol = self._protocol
+        protocol, inbox = self._protocol, self._outstanding.inbox
         lost = protocol.lost  # looked at before the inbox: what came before the loss is read first
         if protocol.closing or self._process != os.getpid():
             self.check()
-        if protocol.inbox and not protocol.distrusted:
+        if inbox and not protocol.distrusted:
             failpoints.hit("client.answer.received")
-            return protocol.inbox[0]
+            return inbox[0]
         if lost is not None:
             raise lost
         return None
 
-    def receive(self, timeout_seconds: float | None = None) -> Answer:
-        """Return the next answer, of whichever request; say `took` once it has been dealt with.
+    def wait(self, timeout_seconds: float | None = None) -> Arrival:
+        """Return the oldest answer that was not taken, of whichever request, once there is one.
 
         Raises:
             TimeoutError: None came in time; nothing is lost, the next call gets it.
             RemoteGymError, gymnasium.error.ClosedEnvironmentError: As `peek`.
         """
-        return wait_for(self.peek, [self], self.bell, timeout_seconds).answer
+        return wait_for(self.peek, (self,), self.bell, timeout_seconds)
 
     def took(self, answer: Answer) -> None:
-        """Take note that `answer`, the oldest, was dealt with; until then `receive` returns it again."""
-        self._protocol.pop(answer)
-        self._reader.popped()
+        """Take note that `answer`, the oldest, was dealt with; until then `wait` returns it again."""
+        outstanding = self._outstanding
+        if outstanding.inbox and outstanding.inbox[0].answer is answer:  # another one does no harm
+            outstanding.popped += outstanding.inbox.popleft().size
+        if self._reader.wants_room:
+            self._reader.call()
 
     def unread(self) -> list[Arrival]:
         """Return all answers that are here and were not taken, also of a session that is lost."""
-        return list(self._protocol.inbox)
+        return list(self._outstanding.inbox)
 
     def unanswered(self) -> list[tuple[Any, Indices]]:
         """Return of each request whose answer is not here: what was noted with it, and for whom it is missing."""
-        outstanding = self._protocol.outstanding
-        return [(outstanding.about(number), indices) for number, indices in outstanding.missing()]
+        return self._outstanding.unanswered()
 
     @property
     def waiting(self) -> bool:
         """Whether answers are here that were not taken, or are to come."""
-        return self._protocol.waits
+        return bool(self._outstanding)
 
     def check(self) -> None:
         """Raise what every use of this session would raise now, if anything.
@@ -178,7 +182,7 @@ class Session:
         """Take note that somebody waits; return for how many seconds at a time, None: no limit. See `wait_for`."""
         protocol = self._protocol
         protocol.awaited = True
-        if protocol.phase is Phase.ATTACHED and not protocol.unsent:  # the usual case
+        if protocol.phase is Phase.ATTACHED and self._outstanding.carried == self._outstanding.highest:  # as usual
             return None
         self._reader.flush()  # makes up for what an interrupt, or a fork, has left undone
         return protocol.wait_limit
@@ -204,8 +208,7 @@ class Session:
         protocol = self._protocol
         state = "closed" if protocol.closing else "lost" if protocol.lost is not None else protocol.phase.name.lower()
         return (
-            f"<Session {self.address} [{state}, request {protocol.outstanding.highest}, "
-            f"{len(protocol.inbox)} answers unread]>"
+            f"<Session {self.address} [{state}, request {self.highest}, {len(self._outstanding.inbox)} answers unread]>"
         )
 
 

@@ -215,7 +215,7 @@ def test_two_threads_on_one_channel(toys: ToyServer) -> None:
     expected = local_rollout()
     start = threading.Barrier(2)
     envs = [toys.single("gymnasium_env", KWARGS) for _ in range(2)]
-    dialers = [env._remote.fleet.connections[0].stream._reader._dialer for env in envs]
+    dialers = [env._remote.fleet.hosted[0].session._reader._dialer for env in envs]
     assert dialers[0].shared is dialers[1].shared is not None  # type: ignore[attr-defined]
 
     def work(env: RemoteEnvironment) -> None:
@@ -398,7 +398,7 @@ def test_closing_while_another_thread_waits(toys: ToyServer, tmp_path: Any, when
     with ThreadPoolExecutor(1) as thread:
         waiting = thread.submit(env.step_wait)
         if when == "while it waits":
-            wait_until(lambda: env._remote.fleet.connections[0].stream._protocol.awaited, what="it waits")
+            wait_until(lambda: env._remote.fleet.hosted[0].session._protocol.awaited, what="it waits")
         began = time.monotonic()
         env.close()
         assert time.monotonic() - began < 10

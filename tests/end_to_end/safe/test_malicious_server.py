@@ -713,9 +713,9 @@ def test_answers_that_nobody_takes_wait_at_the_server(
     env = RemoteVectorEnv(malicious.address, num_envs=1_000, reconnect_timeout_seconds=1.0)
     env.reset()
     env.step_async([0] * 1_000)
-    session = env._remote.fleet.connections[0].stream
+    session = env._remote.fleet.hosted[0].session
     wait_until(lambda: session._reader._wants_room, what="the reader waits")
-    assert session._protocol.unread_bytes < 6 * MIB
+    assert session._protocol.outstanding.unread_bytes < 6 * MIB
     assert len(sent) < 500
     began = time.monotonic()
     env.close()
@@ -734,7 +734,7 @@ def test_a_flood_of_what_is_no_answer_ends_the_session(malicious: MaliciousServe
     malicious.answers[Step] = flood
     env = single(malicious)
     play(env)
-    wait_until(lambda: env._remote.fleet.connections[0].stream._protocol.over, what="it is noticed")
+    wait_until(lambda: env._remote.fleet.hosted[0].session._protocol.over, what="it is noticed")
     refuses(env, lambda env: env.step(0))
     assert len(sent) < 500
 
@@ -772,9 +772,9 @@ def test_the_same_answer_for_ever_from_one_of_two(malicious: MaliciousServer) ->
     envs = RemoteVectorEnv([malicious.address] * 2, num_envs=4, reconnect_timeout_seconds=1.0)
     envs.reset()
     envs.step_async([0] * 4)
-    sessions = [shard.connection.stream for shard in envs._remote.fleet.shards]
+    sessions = [shard.session for shard in envs._remote.fleet.shards]
     wait_until(lambda: any(session._protocol.lost for session in sessions), what="it is noticed")
-    assert max(len(session._protocol.inbox) for session in sessions) < 100
+    assert max(len(session._protocol.outstanding.inbox) for session in sessions) < 100
     with pytest.raises(ProtocolError, match="more answers"):
         finish_and_step(envs)
     refuses(envs, lambda env: env.step([0] * 4))

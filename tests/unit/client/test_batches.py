@@ -44,7 +44,7 @@ def test_one_part_of_all_is_passed_on_as_it_came() -> None:
     whole = part(None, 1, 2, 3)
     batches.add(batch, whole)
     assert batch.missing == 0
-    batches.commit(batch)
+    batches.commit(batch, True)
     assert observations.batch(copy=False) is whole.leaves[0] and batch.rewards is whole.rewards
     assert batch.infos == {}
 
@@ -56,7 +56,7 @@ def test_parts_in_any_order_and_twice() -> None:
     for one in (last, part([0, 1], 1, 2, source=(1,)), last):
         batches.add(batch, one)
     assert batch.missing == 0
-    batches.commit(batch)
+    batches.commit(batch, True)
     assert observations.batch(copy=False)[:, 0].tolist() == [1, 2, 3]
     assert batch.rewards.tolist() == [10, 20, 30]
     assert not observations.batch(copy=False).flags.writeable
@@ -66,11 +66,11 @@ def test_a_reset_of_some_keeps_the_others_observations() -> None:
     batches, observations = made()
     first = batches.begin(None)
     batches.add(first, part(None, 1, 2, 3))
-    batches.commit(first)
+    batches.commit(first, True)
     batch = batches.begin([1])
     assert batch.missing == 1
     batches.add(batch, part([1], 9, reset=True))
-    batches.commit(batch)
+    batches.commit(batch, True)
     assert observations.batch(copy=False)[:, 0].tolist() == [1, 9, 3]
     assert batch.rewards.tolist() == [0, 0, 0] and not batch.truncations.any()
 
@@ -79,11 +79,11 @@ def test_rows_that_failed_keep_their_last_observation() -> None:
     batches, observations = made(2)
     first = batches.begin(None)
     batches.add(first, part(None, 1, 2))
-    batches.commit(first)
+    batches.commit(first, True)
     batch = batches.begin(None)
     failure = Failure(1, FailureKind.RAISED, "ValueError")
     batches.add(batch, part(None, 5, 0, failures=[failure]))
-    batches.commit(batch)
+    batches.commit(batch, True)
     assert batch.failures == [failure]
     assert observations.batch(copy=False)[:, 0].tolist() == [5, 2]
 
@@ -93,7 +93,7 @@ def test_infos_are_aggregated_in_the_order_of_rows() -> None:
     batch = batches.begin(None)
     batches.add(batch, part([1], 2, blocks=[InfoBlock.of(1, {"a": 2.5})]))
     batches.add(batch, part([0], 1, blocks=[InfoBlock.of(0, {"a": 1})]))
-    batches.commit(batch)
+    batches.commit(batch, True)
     assert batch.infos["a"].tolist() == [1, 2] and batch.infos["a"].dtype.kind == "i", "the first row decides the type"
     assert batch.infos["_a"].tolist() == [True, True]
 
@@ -103,7 +103,7 @@ def test_notes_are_the_clients_own_word() -> None:
     batch = batches.begin(None)
     claimed = [InfoBlock.of(0, {"remote_gym": {"lost": True}})]
     batches.add(batch, part(None, 1, 2, blocks=claimed, notes={1: LOST}))
-    batches.commit(batch)
+    batches.commit(batch, True)
     assert batch.notes == {1: LOST}
     assert batch.infos["_remote_gym"].tolist() == [False, True]
     assert batch.infos["remote_gym"]["reason"].tolist() == [None, "killed"]
@@ -113,7 +113,7 @@ def test_what_a_hosted_vector_environment_says_is_taken_as_it_is() -> None:
     batches, _ = made(2)
     batch = batches.begin(None)
     batches.add(batch, part(None, 1, 2, whole=({"a": [1, 2]}, np.dtype(np.float32))))
-    batches.commit(batch)
+    batches.commit(batch, True)
     assert batch.infos == {"a": [1, 2]}
     assert batch.rewards.dtype == np.float32 and batch.rewards.tolist() == [10, 20]
 
@@ -125,7 +125,7 @@ def test_infos_that_would_take_all_memory(monkeypatch: pytest.MonkeyPatch) -> No
     batch = batches.begin(None)
     batches.add(batch, part(None, 1, 2, blocks=[InfoBlock.of(0, {"a": 1})], info_bytes=10))
     with pytest.raises(ProtocolError, match="infos that would take"):
-        batches.commit(batch)
+        batches.commit(batch, True)
 
 
 # Whoever is ready first

@@ -18,6 +18,7 @@ from remote_gym import (
 )
 from remote_gym.client.calls import Begun, Calls, check_name
 from remote_gym.client.fleet import Shard
+from remote_gym.client.session.outstanding import Arrival
 from remote_gym.messages import Call, Failure, FailureKind, Refused, Render, Returned
 
 
@@ -32,23 +33,20 @@ class FakeStream:
         self.highest = 6  # so that the next request is number 7
         self.inbox: deque[Any] = deque()
 
-    def next_number(self) -> int:
-        return self.highest + 1
-
     def send(self, request: Any) -> None:
         if self.lost is not None:
             raise self.lost
-        self.highest = request.number
+        self.highest = request.number = self.highest + 1
         self.sent.append(request)
 
-    def receive(self, timeout: float | None) -> Any:
+    def wait(self, timeout: float | None) -> Any:
         if not self.inbox:
             raise TimeoutError
         if isinstance(self.inbox[0], KeyboardInterrupt):
             raise self.inbox.popleft()
         if isinstance(self.inbox[0], BaseException):
             raise self.inbox[0]
-        return self.inbox[0]
+        return Arrival(self.inbox[0], None, 0)
 
     def took(self, answer: Any) -> None:
         self.taken.append(answer)
@@ -61,7 +59,7 @@ class FakeStream:
 
 class FakeHosted:
     def __init__(self) -> None:
-        self.stream = FakeStream()
+        self.session = FakeStream()
 
 
 class FakeFleet:
@@ -88,7 +86,7 @@ class Stage:
 
     def __init__(self, *counts: int) -> None:
         self.fleet, self.exchange = FakeFleet(*counts), FakeExchange()
-        self.streams: list[FakeStream] = [shard.connection.stream for shard in self.fleet.shards]  # type: ignore[misc]
+        self.streams: list[FakeStream] = [shard.session for shard in self.fleet.shards]  # type: ignore[misc]
         self.calls = Calls(self.fleet, self.exchange)  # type: ignore[arg-type]
 
     def answer(self, server: int, *answers: Any) -> None:

@@ -132,8 +132,8 @@ def test_a_refusal_frees_its_environments(one: Stage) -> None:
 
 
 def test_a_call_that_was_interrupted_leaves_nothing_in_the_way(one: Stage) -> None:
-    session = one.servers[0].stream
-    session.send(Step(session.next_number(), None, [b""]))  # nothing was noted with it
+    session = one.servers[0].session
+    session.send(Step(0, None, [b""]))  # nothing was noted with it
     one.servers[0].carrier.bring(Returned(1, None, [b""] * 3))
     assert list(one.exchange.receive(5.0)) == []
     one.exchange.took()
@@ -164,7 +164,7 @@ def test_a_lost_session_is_made_up_for(two: Stage) -> None:
 
 def test_a_loss_that_is_found_out_by_sending(one: Stage) -> None:
     one.servers[0].carrier.bring(Lost("EXPIRED"))
-    while not one.servers[0].stream._protocol.over:
+    while not one.servers[0].session._protocol.over:
         pass
     one.step()
     (part,) = one.take()
@@ -174,7 +174,7 @@ def test_a_loss_that_is_found_out_by_sending(one: Stage) -> None:
 def test_what_a_lost_session_has_brought_is_kept_when_sending_finds_out(one: Stage) -> None:
     one.step([0])
     one.servers[0].carrier.bring(transition(1, [0]), Lost("EXPIRED"))
-    while not one.servers[0].stream._protocol.over:
+    while not one.servers[0].session._protocol.over:
         pass
     one.step([1])
     first, second = one.take(), one.take()

@@ -12,7 +12,7 @@ from helpers import wait_until
 
 from remote_gym import SessionLost
 from remote_gym.client.fleet import Fleet, ShardFailed
-from remote_gym.client.session.protocol import Arrival
+from remote_gym.client.session.outstanding import Arrival
 from remote_gym.messages import Lost
 
 Two = tuple[Fleet, list[FakeConnection]]
@@ -28,14 +28,14 @@ def two() -> Iterator[Two]:
 
 def take(fleet: Fleet, connections: list[FakeConnection]) -> tuple[int, Arrival]:
     shard, arrival = fleet.receive(5.0)
-    shard.connection.stream.took(arrival.answer)
-    return connections.index(shard.connection), arrival  # type: ignore[arg-type]
+    shard.session.took(arrival.answer)
+    return connections.index(shard.hosted), arrival  # type: ignore[arg-type]
 
 
 def test_whoever_answers_is_received(two: Two) -> None:
     fleet, connections = two
     for connection in connections:
-        step(connection.stream)
+        step(connection.session)
     connections[1].carrier.bring(transition(1, None, 3))
     assert take(fleet, connections)[0] == 1
     connections[0].carrier.bring(transition(1, None, 2))
@@ -44,10 +44,10 @@ def test_whoever_answers_is_received(two: Two) -> None:
 
 def test_who_waits_for_all_is_woken_by_any_and_has_no_thread_of_its_own(two: Two) -> None:
     fleet, connections = two
-    step(connections[1].stream)
+    step(connections[1].session)
     with ThreadPoolExecutor(1) as thread:
         waiting = thread.submit(take, fleet, connections)
-        wait_until(lambda: connections[1].stream._protocol.awaited)
+        wait_until(lambda: connections[1].session._protocol.awaited)
         names = [one.name for one in threading.enumerate() if one.name.startswith("remote_gym")]
         names = [name for name in names if name != "remote_gym server"]  # of other tests' servers in this process
         assert names.count("remote_gym session") == len(names) >= 2
@@ -57,14 +57,14 @@ def test_who_waits_for_all_is_woken_by_any_and_has_no_thread_of_its_own(two: Two
 
 def test_what_is_not_taken_comes_again(two: Two) -> None:
     fleet, connections = two
-    step(connections[0].stream)
+    step(connections[0].session)
     connections[0].carrier.bring(transition(1, None, 2))
     assert fleet.receive(5.0)[1] is fleet.receive(5.0)[1]
 
 
 def test_a_timeout_loses_nothing(two: Two) -> None:
     fleet, connections = two
-    step(connections[0].stream)
+    step(connections[0].session)
     with pytest.raises(TimeoutError):
         fleet.receive(0.01)
     connections[0].carrier.bring(transition(1, None, 2))
@@ -85,8 +85,8 @@ def test_a_reopened_session_rings_the_same_bell(two: Two) -> None:
     connections[1].carrier.bring(Lost("EXPIRED"))
     with pytest.raises(ShardFailed):
         fleet.receive(5.0)
-    connections[1].reopen()
-    step(connections[1].stream)
+    fleet.shards[1].reopen()
+    step(connections[1].session)
     connections[1].carrier.bring(transition(1, None, 3))
     assert take(fleet, connections)[0] == 1
 
@@ -95,7 +95,7 @@ def test_closing_begins_everywhere_first(two: Two) -> None:
     fleet, connections = two
     fleet.close()
     assert [connection.closes for connection in connections] == [1, 1]
-    assert all(connection.stream._protocol.closing for connection in connections)
+    assert all(connection.session._protocol.closing for connection in connections)
 
 
 def test_indices_are_those_of_the_batch(two: Two) -> None:

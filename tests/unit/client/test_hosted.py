@@ -82,7 +82,7 @@ def test_it_is_dialled_on_first_need(server: MaliciousServer) -> None:
     ours = hosted(server)
     assert ours.known is None and not server.seen
     assert ours.told.observation_space == OBSERVATION
-    assert ours.known is ours.told and ours.stream is ours.stream
+    assert ours.known is ours.told and ours.session is ours.session
     assert asked(server) == [Open]
     ours.close()
 
@@ -95,7 +95,7 @@ def test_it_closes_once_and_for_all(server: MaliciousServer) -> None:
     assert asked(server) == [Open, Close]
     assert ours.told is told, "what was told stays known"
     with pytest.raises(ClosedEnvironmentError):
-        _ = ours.stream
+        _ = ours.session
 
 
 def test_it_is_never_dialled_once_closed(server: MaliciousServer) -> None:
@@ -108,7 +108,7 @@ def test_it_is_never_dialled_once_closed(server: MaliciousServer) -> None:
 
 def test_the_session_ends_with_its_owner(server: MaliciousServer) -> None:
     ours = hosted(server)
-    _ = ours.stream
+    _ = ours.session
     del ours
     gc.collect()
     wait_until(lambda: asked(server) == [Open, Close], what="the session is closed")
@@ -119,7 +119,7 @@ def test_a_share_is_asked_for(server: MaliciousServer) -> None:
     server.answers[Open] = lambda message, n: [(counts.append(message.num_envs), opened(n))[1]]
     ours = hosted(server, num_envs=5)
     ours.share(3)
-    _ = ours.stream
+    _ = ours.session
     ours.close()
     assert counts == [3]
 
@@ -128,15 +128,15 @@ def test_a_session_that_cannot_be_read_is_closed(server: MaliciousServer) -> Non
     server.answers[Open] = lambda _, n: [opened(n, metadata=b"\xc1")]
     ours = hosted(server)
     with pytest.raises(ProtocolError, match="sent what the contract does not allow"):
-        _ = ours.stream
+        _ = ours.session
     assert asked(server) == [Open, Close] and ours.known is None
 
 
 def test_opening_anew_takes_another_session(server: MaliciousServer) -> None:
     ours = hosted(server)
-    first = ours.stream
+    first = ours.session
     ours.reopen()
-    assert ours.stream is not first
+    assert ours.session is not first
     assert asked(server) == [Open, Open, Close]
     ours.close()
     assert asked(server) == [Open, Open, Close, Close]
@@ -144,11 +144,11 @@ def test_opening_anew_takes_another_session(server: MaliciousServer) -> None:
 
 def test_opening_anew_takes_no_other_spaces(server: MaliciousServer) -> None:
     ours = hosted(server)
-    first, told = ours.stream, ours.told
+    first, told = ours.session, ours.told
     server.answers[Open] = lambda _, n: [opened(n, action_space=describe(spaces.Discrete(3)))]
     with pytest.raises(SessionLost, match="now hosts environments with other spaces"):
         ours.reopen()
-    assert ours.stream is first and ours.told is told
+    assert ours.session is first and ours.told is told
     ours.close()
 
 
@@ -160,4 +160,4 @@ def test_its_workers_are_counted_without_a_session(server: MaliciousServer) -> N
 def test_nobody_is_there() -> None:
     ours = settings(url="localhost:1", connect_timeout_seconds=0.3)
     with pytest.raises(ConnectError, match="localhost:1"):
-        _ = Hosted(ours, ours.addresses[0]).stream
+        _ = Hosted(ours, ours.addresses[0]).session

@@ -178,7 +178,7 @@ def follow(observations: Observations, part: Any) -> None:
     batch = batches.begin(None)
     batches.add(batch, part)
     try:
-        batches.commit(batch)
+        batches.commit(batch, True)
     except AGGREGATION:
         assert part.blocks
     observations.batch(copy=True)

@@ -35,7 +35,7 @@ def test_arrays_are_views_of_the_answer() -> None:
     (leaf,) = part.leaves
     assert leaf.tolist() == np.frombuffer(data, np.float32).reshape(2, 2).tolist()
     assert leaf.base is not None and not leaf.flags.writeable
-    assert part.indices is None and part.is_plain
+    assert part.indices is None and not (part.blocks or part.notes or part.failures or part.variable)
 
 
 def test_rewards_and_flags_are_the_callers_own() -> None:

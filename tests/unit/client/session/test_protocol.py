@@ -9,8 +9,12 @@ from faking import asked, opened, transition
 
 from remote_gym import ConnectError, ProtocolError, RefusedError, SessionLost
 from remote_gym.client.carriers.carrier import CarrierEnded, End
-from remote_gym.client.session.protocol import MAX_UNHEARD, SPARE_ANSWERS, Phase, SessionProtocol
-from remote_gym.messages import Attach, Attached, Close, Closed, Lost, Open, Opened, Refused, Step
+from remote_gym.client.carriers.fake import FakeDialer
+from remote_gym.client.session import living
+from remote_gym.client.session.outstanding import ANSWERS, SPARE_ANSWERS
+from remote_gym.client.session.protocol import MAX_UNHEARD, Phase, SessionProtocol
+from remote_gym.client.session.reader import Reader
+from remote_gym.messages import Attach, Attached, Close, Closed, Lost, Open, Opened, Refused
 from remote_gym.wire.codec import read_client
 
 CUT = CarrierEnded("cut")
@@ -18,6 +22,19 @@ CUT = CarrierEnded("cut")
 
 def attached(highest: int) -> Attached:
     return Attached(highest, 300.0)
+
+
+class Recorded:
+    """A carrier that keeps what it is given, or is interrupted by the first frame."""
+
+    def __init__(self, interrupted: bool = False) -> None:
+        self.frames: list[bytes] = []
+        self.interrupted = interrupted
+
+    def send(self, frame: bytes) -> None:
+        if self.interrupted:
+            raise KeyboardInterrupt
+        self.frames.append(frame)
 
 
 class Played:
@@ -34,20 +51,30 @@ class Played:
         return read_client(self.protocol.began(self.now))
 
     def arrive(self, message: Any) -> bool:
-        return self.protocol.arrived(message, 10, self.now)
+        """Do what the reader does; return whether it was an answer that is in the inbox now."""
+        if type(message) in ANSWERS and self.protocol.phase is Phase.ATTACHED:
+            return not self.protocol.closing and self.protocol.outstanding.take(message, 10)
+        self.protocol.arrived(message, self.now)
+        return False
 
     def end(self, ended: CarrierEnded = CUT) -> None:
         self.protocol.ended(ended, self.now)
 
     def ask(self, number: int, indices: Any = None) -> None:
-        self.protocol.add(Step(number, indices, [b""]), b"%d" % number, f"about {number}")
+        self.protocol.outstanding.add(number, indices, b"%d" % number, f"about {number}")
 
     def outgoing(self) -> list[bytes]:
-        frames = []
-        while (frame := self.protocol.next_frame()) is not None:
-            frames.append(frame)
-            self.protocol.went()
-        return frames
+        """Return what a carrier is given now."""
+        carrier = Recorded()
+        self.flush(carrier)
+        return carrier.frames
+
+    def flush(self, carrier: Any) -> None:
+        """Give a carrier what it is to carry, as the reader does."""
+        reader = Reader(self.protocol, FakeDialer(), "fake:1", 1.0)
+        living.readers.discard(reader)
+        reader._carrier = carrier
+        reader.flush()
 
 
 def test_a_request_goes_out_once() -> None:
@@ -61,21 +88,20 @@ def test_a_request_goes_out_once() -> None:
 def test_what_the_carrier_may_not_have_is_offered_again() -> None:
     play = Played()
     play.ask(1)
-    assert play.protocol.next_frame() == play.protocol.next_frame() == b"1"
-    assert play.protocol.unsent
+    with pytest.raises(KeyboardInterrupt):
+        play.flush(Recorded(interrupted=True))
+    assert play.outgoing() == [b"1"]
 
 
 def test_an_answer_is_outstanding_or_in_the_inbox_until_it_is_popped() -> None:
     play = Played()
     play.ask(1)
-    assert play.protocol.waits and not play.protocol.inbox
-    answer = transition(1)
-    assert play.arrive(answer)
-    assert play.protocol.waits and play.protocol.inbox[0].about == "about 1"
-    play.protocol.pop(transition(1))
-    assert play.protocol.inbox, "that was another one"
-    play.protocol.pop(answer)
-    assert not play.protocol.waits and play.protocol.unread_bytes == 0
+    outstanding = play.protocol.outstanding
+    assert outstanding and not outstanding.inbox
+    assert play.arrive(transition(1))
+    assert outstanding and outstanding.inbox[0].about == "about 1" and outstanding.unread_bytes > 10
+    outstanding.inbox.popleft()
+    assert not outstanding and outstanding.unread_bytes == 0
 
 
 def test_an_answer_comes_once_however_often_it_is_sent() -> None:
@@ -85,7 +111,7 @@ def test_an_answer_comes_once_however_often_it_is_sent() -> None:
     assert not play.arrive(transition(1, [1]))
     assert play.arrive(transition(1, [2]))
     assert not play.arrive(transition(1))
-    assert [arrival.answer.indices for arrival in play.protocol.inbox] == [[0, 1], [2]]
+    assert [arrival.answer.indices for arrival in play.protocol.outstanding.inbox] == [[0, 1], [2]]
 
 
 def test_a_flood_of_answers_that_nobody_waits_for_ends() -> None:
@@ -94,7 +120,7 @@ def test_a_flood_of_answers_that_nobody_waits_for_ends() -> None:
     assert [play.arrive(transition(1)) for _ in range(2 * 3 + SPARE_ANSWERS + 1)].count(True) == 1
     with pytest.raises(ProtocolError, match="more answers"):
         play.arrive(transition(1))
-    assert len(play.protocol.inbox) == 1
+    assert len(play.protocol.outstanding.inbox) == 1
 
 
 def test_a_new_carrier_asks_for_what_is_not_here_and_brings_what_never_arrived() -> None:

@@ -16,7 +16,8 @@ from helpers import wait_until
 
 from remote_gym import ConnectError, ProtocolError, RefusedError, SessionLost, failpoints
 from remote_gym.client.carriers.fake import FakeCarrier, FakeDialer
-from remote_gym.client.session import reader
+from remote_gym.client.session import living, reader
+from remote_gym.client.session.outstanding import Answer
 from remote_gym.client.session.session import Session
 from remote_gym.messages import Attach, Attached, Bundle, Close, Closed, Fragment, Lost, Open, Refused, Step
 from remote_gym.wire.codec import pack_server
@@ -24,10 +25,10 @@ from remote_gym.wire.codec import pack_server
 
 @pytest.fixture
 def dialer() -> Iterator[FakeDialer]:
-    before = set(reader._readers)
+    before = set(living.readers)
     yield FakeDialer()
     failpoints.disarm()
-    for left in set(reader._readers) - before:
+    for left in set(living.readers) - before:
         left.protocol.lose(RuntimeError("the test has ended"))
         left.abort()
 
@@ -45,20 +46,24 @@ def test_an_answer_stays_until_it_is_taken(dialer: FakeDialer) -> None:
     step(session, about="mine")
     assert isinstance(carrier.sent(), Step)
     carrier.bring(transition(1))
-    answer = session.receive(5.0)
-    assert session.receive(5.0) is answer and session.waiting
+    answer = receive(session, 5.0)
+    assert receive(session, 5.0) is answer and session.waiting
     assert session.unread()[0].about == "mine"
     session.took(answer)
     assert not session.waiting
     with pytest.raises(TimeoutError):
-        session.receive(0.01)
+        receive(session, 0.01)
     close_session(session, carrier)
+
+
+def receive(session: Session, timeout: float | None = None) -> Answer:
+    return session.wait(timeout).answer
 
 
 def ask_and_receive(session: Session, carrier: FakeCarrier) -> None:
     step(session)
     carrier.bring(transition(1))
-    session.receive(5.0)
+    receive(session, 5.0)
 
 
 @pytest.mark.parametrize("point", ["client.answer.received", "client.request.sent", "client.request.send"])
@@ -71,20 +76,20 @@ def test_an_interrupt_leaves_the_inbox_whole(dialer: FakeDialer, point: str) -> 
     with pytest.raises(KeyboardInterrupt):
         ask_and_receive(session, carrier)
     if point == "client.request.send":
-        assert session.next_number() == 1 and not session.waiting, "nothing was asked"
+        assert session.highest == 0 and not session.waiting, "nothing was asked"
         step(session)
     if point != "client.answer.received":
         carrier.bring(transition(1))
-    session.took(session.receive(5.0))
+    session.took(receive(session, 5.0))
     assert isinstance(carrier.sent(), Step) and carrier.silent, "it was sent once"
     close_session(session, carrier)
 
 
 def test_an_interrupt_between_making_and_sending_is_made_up_for(dialer: FakeDialer) -> None:
     session, carrier = open_session(dialer)
-    session._protocol.add(Step(1, None, [b""]), b"\x1a\x02\x08\x01", None)
+    session._protocol.outstanding.add(1, None, b"\x1a\x02\x08\x01")
     with pytest.raises(TimeoutError):
-        session.receive(0.01)
+        receive(session, 0.01)
     assert carrier.sent().number == 1  # type: ignore[union-attr]
 
 
@@ -113,7 +118,7 @@ def test_a_broken_carrier_is_replaced(dialer: FakeDialer) -> None:
     assert isinstance(request, Step) and request.number == 2
     again.bring(transition(2, [1, 2]))
     for number in (1, 2):
-        answer = session.receive(5.0)
+        answer = receive(session, 5.0)
         assert answer.number == number
         session.took(answer)
     close_session(session, again)
@@ -138,12 +143,12 @@ def test_a_timeout_holds_while_nobody_is_there(dialer: FakeDialer) -> None:
     carrier.end()
     began = time.monotonic()
     with pytest.raises(TimeoutError):
-        session.receive(0.05)
+        receive(session, 0.05)
     assert time.monotonic() - began < 1.0
     dialer.refuses = False
     again = dialer.next()
     again.bring(Attached(1, 1.0), transition(1))
-    assert session.receive(5.0).number == 1
+    assert receive(session, 5.0).number == 1
 
 
 def test_patience_ends(dialer: FakeDialer) -> None:
@@ -155,7 +160,7 @@ def test_patience_ends(dialer: FakeDialer) -> None:
     time.sleep(0.3)  # longer than it is: nobody waits
     session.check()
     with pytest.raises(SessionLost, match="UNREACHABLE"):
-        session.receive()
+        receive(session)
     with pytest.raises(SessionLost):
         step(session)
     session.close()
@@ -167,10 +172,10 @@ def test_what_came_before_a_loss_is_read_first(dialer: FakeDialer) -> None:
     step(session)
     carrier.bring(transition(1), Lost("EXPIRED"))
     wait_until(lambda: session._protocol.over)
-    answer = session.receive()
+    answer = receive(session)
     session.took(answer)
     with pytest.raises(SessionLost, match="EXPIRED"):
-        session.receive()
+        receive(session)
 
 
 @pytest.mark.parametrize("answer", [b"\xff", Closed(), transition(2), Fragment(b"1", True, 5)])
@@ -179,7 +184,7 @@ def test_what_cannot_be_read_ends_the_session(dialer: FakeDialer, answer: bytes)
     step(session)
     carrier.bring(answer)
     with pytest.raises(ProtocolError, match="fake"):
-        session.receive(5.0)
+        receive(session, 5.0)
     wait_until(lambda: carrier.closed)
 
 
@@ -187,10 +192,10 @@ def test_what_a_caller_cannot_read_ends_it_too(dialer: FakeDialer) -> None:
     session, carrier = open_session(dialer)
     step(session)
     carrier.bring(transition(1))
-    session.receive(5.0)
+    receive(session, 5.0)
     assert isinstance(session.misread(KeyError("x")), ProtocolError)
     with pytest.raises(ProtocolError):
-        session.receive(5.0)
+        receive(session, 5.0)
     wait_until(lambda: carrier.closed)
 
 
@@ -199,7 +204,7 @@ def test_bundles_are_opened(dialer: FakeDialer) -> None:
     step(session)
     carrier.bring(Bundle([pack_server(transition(1, [index])) for index in (2, 0, 1)]))
     for index in (2, 0, 1):
-        answer = session.receive(5.0)
+        answer = receive(session, 5.0)
         assert answer.indices == [index]  # type: ignore[union-attr]
         session.took(answer)
     close_session(session, carrier)
@@ -210,10 +215,10 @@ def test_unread_answers_are_bounded(dialer: FakeDialer, monkeypatch: pytest.Monk
     session, carrier = open_session(dialer, num_envs=20)
     step(session)
     carrier.bring(*(transition(1, [index], observations=[bytes(2_000)]) for index in range(20)))
-    wait_until(lambda: session._reader._wants_room)
+    wait_until(lambda: session._reader.wants_room)
     assert carrier.taken < 8
     for index in range(20):
-        answer = session.receive(5.0)
+        answer = receive(session, 5.0)
         assert answer.indices == [index]  # type: ignore[union-attr]
         session.took(answer)
     close_session(session, carrier)
@@ -258,7 +263,7 @@ def test_closing_ends_a_wait(dialer: FakeDialer) -> None:
     session, carrier = open_session(dialer)
     step(session)
     with ThreadPoolExecutor(1) as thread:
-        waiting = thread.submit(session.receive)
+        waiting = thread.submit(receive, session)
         wait_until(lambda: session._protocol.awaited)
         close_session(session, carrier)
         with pytest.raises(ClosedEnvironmentError):
@@ -302,7 +307,7 @@ def test_who_forgets_to_close(dialer: FakeDialer) -> None:
     carrier.bring(Closed())
     threading.Timer(0.0, lambda: None).start()
     with pytest.raises(ProtocolError):
-        session.receive(5.0)
+        receive(session, 5.0)
     session, carrier = open_session(dialer)
     threading.Timer(0.1, carrier.bring, [Closed()]).start()
     del session
@@ -314,7 +319,7 @@ def test_who_forgets_to_close(dialer: FakeDialer) -> None:
 def test_the_end_of_the_interpreter_closes_what_is_left(dialer: FakeDialer) -> None:
     session, carrier = open_session(dialer)
     threading.Timer(0.1, carrier.bring, [Closed()]).start()
-    reader.close_all([session._reader])
+    living.close_all([session._reader])
     assert isinstance(carrier.sent(), Close) and dialer.closed
 
 
@@ -327,16 +332,39 @@ def test_no_thread_is_there_during_a_fork(dialer: FakeDialer) -> None:
     pid = os.fork()
     if pid == 0:
         try:
-            session.receive(1.0)
+            receive(session, 1.0)
         except Exception as error:
             os._exit(0 if "fork" in str(error) else 2)
         os._exit(1)
     assert not thread.is_alive() and carrier.closed
     assert os.waitpid(pid, 0)[1] == 0
     with pytest.raises(TimeoutError):
-        session.receive(0.01)
+        receive(session, 0.01)
     again = dialer.next()
     assert isinstance(again.sent(), Attach)
     again.bring(Attached(1, 1.0), transition(1))
-    assert session.receive(5.0).number == 1
+    assert receive(session, 5.0).number == 1
     close_session(session, again)
+
+
+def test_who_starts_a_thread_holds_no_lock_meanwhile(dialer: FakeDialer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In the new thread, before `start` returns, the garbage collector may close a session, which takes the lock."""
+    session, _ = open_session(dialer)
+    session._reader.pause()
+    session._reader.join(5.0)
+    start, free = threading.Thread.start, []
+
+    def look() -> None:
+        free.append(living.lock.acquire(timeout=5.0))
+        living.lock.release()
+
+    def started(thread: threading.Thread) -> None:
+        with monkeypatch.context() as patch:
+            patch.setattr(threading.Thread, "start", start)
+            with ThreadPoolExecutor(1) as other:
+                other.submit(look).result()
+            start(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", started)
+    session._reader.start()
+    assert free == [True]

@@ -1,0 +1,54 @@
+"""Trainer process, no I/O: what was asked of some environments, kept until it is answered."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from remote_gym import values
+from remote_gym.client.parts import Part
+from remote_gym.leaves import Array
+
+
+@dataclass
+class Operation:
+    """A reset or step of some environments of one server. Its session keeps it until it is answered.
+
+    Attributes:
+        indices: Env indices, of the whole batch.
+        resets: Whether it is a reset.
+        options: Of a reset, packed.
+        seeds: Of a reset: one per env index.
+        notes: Of a reset after a loss: what infos are to tell, by env index.
+        truncated: Whether the reset is that of a truncated episode, in SAME_STEP.
+        seed: Of a hosted vector environment's reset: packed, verbatim.
+    """
+
+    indices: Sequence[int]
+    resets: bool
+    options: bytes = b""
+    seeds: Sequence[int | None] = ()
+    notes: dict[int, dict[str, Any]] = field(default_factory=dict)
+    truncated: bool = False
+    seed: bytes | None = None
+
+    def mark(self, part: Part, indices: Sequence[int]) -> None:
+        """Add to the answer to a reset, which is for `indices`, what makes up for a loss."""
+        part.notes.update({index: self.notes[index] for index in indices if index in self.notes})
+        if self.truncated:
+            part.truncations = np.ones(len(indices), np.bool_)
+
+
+def chosen(
+    indices: Sequence[int], rows: list[Array], variable: bytes, positions: Sequence[int]
+) -> tuple[list[int], list[Array], bytes]:
+    """Return env indices and encoded actions of some positions."""
+    where = slice(positions[0], positions[-1] + 1) if isinstance(positions, range) else list(positions)
+    some = [np.ascontiguousarray(leaf[where]) for leaf in rows]
+    if variable:
+        elements = values.unpack(variable, "actions")
+        variable = values.pack([elements[at] for at in positions], "actions")
+    return [indices[at] for at in positions], some, variable
