@@ -21,7 +21,7 @@ MAX_RESETS = 3
 """Resets of one environment that may be lost in a row; an environment that dies of every reset must not be hidden."""
 
 REOPENED = frozenset({"SERVER_RESTARTED", "EXPIRED"})
-"""Reasons of a lost session that a new one makes up for. FENCED is another client's doing, BROKEN a bug: these raise."""
+"""Reasons of a lost session that a new one makes up for. FENCED is another client's doing, BROKEN a bug: both raise."""
 
 
 def warn_of_losses(indices: Sequence[int], reason: str) -> None:
