@@ -121,7 +121,7 @@ class RequestChecker:
         new = _surveyed(bytes(packed), "values")
         if new.kind != "list" or len(new) != self._count(request):
             raise RefusalError("request", f"values must be a list of {self._count(request)}")
-        return lambda group, own, positions: SetGroup(group, own, request.name, new.select(positions))
+        return lambda group, own, positions: SetGroup(group, own, new.select(positions), request.name)
 
     def _render(self, _request: Render) -> Dispatch:
         return lambda group, own, _positions: RenderGroup(group, own)

@@ -31,7 +31,7 @@ def checker(space: Any = None, is_vector: bool = False) -> RequestChecker:
         (Reset(1, None, SEEDS), ResetGroup(7, [2, 0], values.pack([3, 1], "seeds"), b"")),
         (Call(1, None, "name"), CallGroup(7, [2, 0], "name", b"")),
         (Call(1, None, "name", ARGUMENTS), CallGroup(7, [2, 0], "name", ARGUMENTS)),
-        (Call(1, None, "name", b"", SEEDS), SetGroup(7, [2, 0], "name", values.pack([3, 1], "values"))),
+        (Call(1, None, "name", b"", SEEDS), SetGroup(7, [2, 0], values.pack([3, 1], "values"), "name")),
         (Render(1), RenderGroup(7, [2, 0])),
     ],
 )
