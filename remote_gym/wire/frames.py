@@ -312,11 +312,6 @@ def _read_indices(view: memoryview, found: dict[int, list[Any]]) -> list[int] | 
     return np.frombuffer(packed, "<u4").tolist() if len(packed) else None
 
 
-def is_step(data: bytes) -> bool:
-    """Return whether `data` begins like a ClientMessage with a Step."""
-    return data[:1] == b"\x22"
-
-
 def is_transition(data: bytes) -> bool:
     """Return whether `data` begins like a ServerMessage with a Transition."""
     return data[:1] == b"\x1a"
