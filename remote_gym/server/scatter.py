@@ -28,7 +28,7 @@ OnAnswer = Callable[[Request, Indices, bytes], None]
 """Called with a request, the env indices answered and the answer as a serialised message."""
 
 
-@dataclass
+@dataclass(slots=True)
 class _Operation:
     """A request that runs: what has come back, and from how many workers something is still to come."""
 
