@@ -20,7 +20,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, Union
 
-from remote_gym.failures import Failure, FailureKind
+from remote_gym.failures import Failure
 
 # Commands
 
@@ -152,8 +152,8 @@ class SetGroup(NamedTuple):
 
     group: int
     indices: Sequence[int] | None
-    name: str
     values: bytes
+    name: str
 
 
 class RenderGroup(NamedTuple):
@@ -247,22 +247,6 @@ Result = Union[Started, EntrypointKind, Built, NotBuilt, Done, RowsRefused, Outc
 # As arrays
 
 
-def plain(value: Any) -> Any:
-    """Return what MessagePack has no type for as what it has: a failure as an array of its fields.
-
-    Raises:
-        TypeError: It is anything else.
-    """
-    if type(value) is Failure:
-        return (value.index, int(value.kind), value.type, value.message, value.detail)
-    raise TypeError(f"{type(value).__qualname__} does not travel between server and worker")
-
-
-def _failure(fields: Sequence[Any]) -> Failure:
-    index, kind, name, message, detail = fields
-    return Failure(index, FailureKind(kind), name, message, detail)
-
-
 def _build_group(fields: Sequence[Any]) -> BuildGroup:
     command = BuildGroup._make(fields)
     return command._replace(options=HostingOptions._make(command.options))
@@ -270,17 +254,9 @@ def _build_group(fields: Sequence[Any]) -> BuildGroup:
 
 def _not_built(fields: Sequence[Any]) -> NotBuilt:
     (failure,) = fields
-    return NotBuilt(_failure(failure))
-
-
-def _outcomes(fields: Sequence[Any]) -> Outcomes:
-    said, failures, pieces = fields
-    return Outcomes(said, [_failure(failure) for failure in failures] if failures else failures, pieces)
-
-
-def _packed_values(fields: Sequence[Any]) -> PackedValues:
-    values, failures = fields
-    return PackedValues(values, [_failure(failure) for failure in failures])
+    if type(failure) is not Failure:
+        raise TypeError("what was not built has no failure")
+    return NotBuilt(failure)
 
 
 _COMMANDS: tuple[tuple[Any, Callable[[Any], Any]], ...] = (
@@ -302,8 +278,8 @@ _RESULTS: tuple[tuple[Any, Callable[[Any], Any]], ...] = (
     (NotBuilt, _not_built),
     (Done, Done._make),
     (RowsRefused, RowsRefused._make),
-    (Outcomes, _outcomes),
-    (PackedValues, _packed_values),
+    (Outcomes, Outcomes._make),
+    (PackedValues, PackedValues._make),
     (NoGroup, NoGroup._make),
 )
 

@@ -15,11 +15,15 @@ from typing import Any
 
 import msgpack
 
-from remote_gym.ipc.commands import COMMANDS, KIND_OF, Command, Result, plain
+from remote_gym.failures import Failure, FailureKind
+from remote_gym.ipc.commands import COMMANDS, KIND_OF, Command, Result
 
 HEADER_BYTES = 8
 RECEIVE_BYTES = 256 * 1024
 """One read of the socket; large enough that usual rounds come whole."""
+
+_FAILURE = 1
+"""MessagePack's extension type of a failure: where none travels, nobody looks for one."""
 
 
 def encode(messages: Sequence[Command | Result]) -> bytes:
@@ -35,8 +39,32 @@ def encode(messages: Sequence[Command | Result]) -> bytes:
     try:
         body: bytes = msgpack.packb(packed)  # a NamedTuple is an array to it
     except TypeError:
-        body = msgpack.packb(packed, default=plain)  # which costs a little: only where failures travel
+        body = msgpack.packb(packed, default=extended)  # which costs a little: only where failures travel
     return len(body).to_bytes(HEADER_BYTES, "little") + body
+
+
+def extended(value: Any) -> msgpack.ExtType:
+    """Return what MessagePack has no type for, a failure, as an extension of it.
+
+    Raises:
+        TypeError: It is anything else.
+    """
+    if type(value) is Failure:
+        fields = (value.index, int(value.kind), value.type, value.message, value.detail)
+        return msgpack.ExtType(_FAILURE, msgpack.packb(fields))
+    raise TypeError(f"{type(value).__qualname__} does not travel between server and worker")
+
+
+def unextended(code: int, data: bytes) -> Failure:
+    """Return what `extended` was given.
+
+    Raises:
+        ValueError: This is nothing of the kind.
+    """
+    if code != _FAILURE:
+        raise ValueError(f"unknown extension {code}")
+    index, kind, name, message, detail = msgpack.unpackb(data)
+    return Failure(index, FailureKind(kind), name, message, detail)
 
 
 class Decoder:
@@ -68,7 +96,15 @@ class Decoder:
 
     def _decode(self, body: memoryview) -> list[Any]:
         limit = len(body)
-        packed = msgpack.unpackb(body, strict_map_key=False, max_bin_len=limit, max_str_len=limit, max_array_len=limit)
+        packed = msgpack.unpackb(
+            body,
+            ext_hook=unextended,
+            strict_map_key=False,
+            max_bin_len=limit,
+            max_str_len=limit,
+            max_array_len=limit,
+            max_ext_len=limit,
+        )
         kinds = self._kinds
         try:
             return [kinds[kind](fields) for kind, fields in packed]

@@ -28,8 +28,8 @@ class Board:
     """64-bit words: a count that moves with every operation, the current one's env_id and kind, the duration of a step.
 
     Attributes:
-        words: The words themselves. On the hot path a worker begins an operation once and then only writes
-            ``words[ENV_ID]`` for each environment.
+        words: The words themselves. On the hot path, a step, a worker writes them itself: the kind of operation once,
+            ``words[ENV_ID]`` for each environment, and how long one of them took: ``words[STEP_NANOSECONDS]``.
     """
 
     def __init__(self, buffer: Any) -> None:
@@ -38,8 +38,14 @@ class Board:
         self.words = self._whole[:REPORT_OFFSET].cast("Q")
 
     def turn_of(self, group: int) -> None:
-        """Child side: say that a command on `group` begins: what happens from here on is its owner's doing."""
-        self.words[GROUP] = group
+        """Child side: say that a command on `group` begins: what happens from here on is its owner's doing.
+
+        `NO_GROUP`: the round is over.
+        """
+        words = self.words
+        words[GROUP] = group
+        words[OPERATION] = IDLE  # until it begins one
+        words[COUNT] += 1
 
     def clear(self) -> None:
         """Parent side: say, before the worker starts, that no environment has had its turn."""
@@ -52,20 +58,9 @@ class Board:
         words[OPERATION] = operation
         words[COUNT] += 1
 
-    def idle(self) -> None:
-        """Child side: say that the round is over."""
-        self.words[OPERATION] = 0
-        self.words[GROUP] = NO_GROUP
-        self.words[COUNT] += 1
-
-    def stepped(self, nanoseconds: int) -> None:
-        """Child side: say how long one environment's step took; kept as a moving average over the last few commands."""
-        old = self.words[STEP_NANOSECONDS] or nanoseconds
-        self.words[STEP_NANOSECONDS] = (7 * old + nanoseconds) // 8
-
     @property
     def step_seconds(self) -> float:
-        """Parent side: how long one environment's step takes here; 0 if that is not known yet."""
+        """Parent side: how long one environment's step takes here, lately; 0 if that is not known yet."""
         return float(self.words[STEP_NANOSECONDS]) * 1e-9
 
     def current(self) -> tuple[int, int] | None:

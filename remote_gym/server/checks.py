@@ -7,8 +7,8 @@ dtype that does not exist for example, the worker finds, as a failure of the env
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import numpy as np
 from gymnasium import spaces
@@ -28,8 +28,20 @@ _INTEGERS = frozenset({"int", "extension 16"})
 _DICTS = frozenset({"map", "tag 4", "tag 5"})
 """Kinds of packed values, as `Survey` names them."""
 
-Dispatch = Callable[[int, "Sequence[int] | None", Sequence[int]], Command]
-"""A group, its env indices in the request (None: all of its) and their positions there -> its command."""
+
+class Order(NamedTuple):
+    """What the workers are to do; the command of a group begins with its number and its env indices.
+
+    Attributes:
+        kind: The command's.
+        values: A list with one element per environment of the request: a group's portion of it is the command's third
+            field. None: there is no such field.
+        fields: The command's other fields.
+    """
+
+    kind: Callable[..., Command]
+    values: Survey | None
+    fields: tuple[Any, ...]
 
 
 class RequestChecker:
@@ -43,11 +55,12 @@ class RequestChecker:
         self._is_vector = is_vector
         self._num_envs = num_envs
         self._action_leaves = leaves_of(action_space)
+        self._action_bytes = [leaf.row_bytes for leaf in self._action_leaves]
         self._variable_leaves = variable_leaves_of(action_space)
         self._bools = [number for number, leaf in enumerate(self._action_leaves) if leaf.dtype == np.bool_]
 
-    def dispatch(self, request: Request) -> Dispatch:
-        """Return what makes the commands for the workers.
+    def check(self, request: Request) -> Order:
+        """Return what its workers are to do.
 
         Raises:
             RefusalError: The request is wrong; says what.
@@ -66,68 +79,71 @@ class RequestChecker:
     def _count(self, request: Request) -> int:
         return self._num_envs if request.indices is None else len(request.indices)
 
-    def _step(self, request: Step) -> Dispatch:
+    def _step(self, request: Step) -> Order:
         count = self._count(request)
         if len(request.actions) != len(self._action_leaves):
             raise RefusalError("request", f"{len(request.actions)} action leaves, expected {len(self._action_leaves)}")
-        for leaf, data in zip(self._action_leaves, request.actions, strict=True):
-            if len(data) != count * leaf.row_bytes:
-                expected = count * leaf.row_bytes
+        for number, (data, row_bytes) in enumerate(zip(request.actions, self._action_bytes, strict=True)):
+            if len(data) != count * row_bytes:
                 raise RefusalError(
-                    "request", f"action{leaf} has {len(data)} bytes for {count} environments, expected {expected}"
+                    "request",
+                    f"action{self._action_leaves[number]} has {len(data)} bytes for {count} environments, expected "
+                    f"{count * row_bytes}",
                 )
         for number in self._bools:  # of which NumPy relies on being 0 or 1
             if np.frombuffer(request.actions[number], np.uint8).max(initial=0) > 1:
                 raise RefusalError("request", f"action{self._action_leaves[number]} holds a bool that is not 0 or 1")
         if not self._variable_leaves:
-            return lambda group, own, _positions: StepGroup(group, own, b"")
+            return _PLAIN_STEP
         rows = _surveyed(request.variable, "variable actions")
         width = len(self._variable_leaves)
         if rows.kind != "list" or len(rows) != count or not rows.is_table(width):
             raise RefusalError("request", f"variable actions must be a list of {count} lists of {width} elements")
-        return lambda group, own, positions: StepGroup(group, own, rows.select(positions))
+        return Order(StepGroup, rows, ())
 
-    def _reset(self, request: Reset) -> Dispatch:
+    def _reset(self, request: Reset) -> Order:
         seeds, options = bytes(request.seeds), bytes(request.options)
         if self._is_vector:
             for packed, name in ((seeds, "seeds"), (options, "options")):
                 if packed:
                     _surveyed(packed, name)
-            return lambda group, own, _positions: ResetGroup(group, own, seeds, options)
+            return Order(ResetGroup, None, (seeds, options))
         if options and _surveyed(options, "options").kind not in _DICTS:
             raise RefusalError("request", "options must be a map")
         if not seeds:
-            return lambda group, own, _positions: ResetGroup(group, own, b"", options)
+            return Order(ResetGroup, None, (b"", options))
         count, rows = self._count(request), _surveyed(seeds, "seeds")
         if rows.kind != "list" or len(rows) != count or not set(rows.kinds()) <= _INTEGERS | {"nil"}:
             raise RefusalError("request", f"seeds must be a list of {count} integers or nil")
-        return lambda group, own, positions: ResetGroup(group, own, rows.select(positions), options)
+        return Order(ResetGroup, rows, (options,))
 
-    def _call(self, request: Call) -> Dispatch:
+    def _call(self, request: Call) -> Order:
         _check_name(request.name)
         if request.values is not None:
             return self._set(request, request.values)
         if not request.arguments:  # look at the attribute, call nothing
-            return lambda group, own, _positions: CallGroup(group, own, request.name, b"")
+            return Order(CallGroup, None, (request.name, b""))
         packed = bytes(request.arguments)
         arguments = _surveyed(packed, "arguments")
         if arguments.kind != "list" or arguments.kinds() != ["list", "map"]:
             raise RefusalError("request", "arguments must be an array [positional array, keyword map]")
         access = _VECTOR_ACCESS if self._is_vector else _ACCESS
         _check_access(request.name, access, arguments.element(0), arguments.element(1))
-        return lambda group, own, _positions: CallGroup(group, own, request.name, packed)
+        return Order(CallGroup, None, (request.name, packed))
 
-    def _set(self, request: Call, packed: bytes) -> Dispatch:
+    def _set(self, request: Call, packed: bytes) -> Order:
         new = _surveyed(bytes(packed), "values")
         if new.kind != "list" or len(new) != self._count(request):
             raise RefusalError("request", f"values must be a list of {self._count(request)}")
-        return lambda group, own, positions: SetGroup(group, own, request.name, new.select(positions))
+        return Order(SetGroup, new, (request.name,))
 
-    def _render(self, _request: Render) -> Dispatch:
-        return lambda group, own, _positions: RenderGroup(group, own)
+    def _render(self, _request: Render) -> Order:
+        return Order(RenderGroup, None, ())
 
 
-_CHECKS: dict[type[Any], Callable[[RequestChecker, Any], Dispatch]] = {
+_PLAIN_STEP = Order(StepGroup, None, (b"",))
+
+_CHECKS: dict[type[Any], Callable[[RequestChecker, Any], Order]] = {
     Step: RequestChecker._step,
     Reset: RequestChecker._reset,
     Call: RequestChecker._call,

@@ -82,13 +82,17 @@ class Holdings:
 
 
 class StoredResults:
-    """What one session's ledger stores of calls and renders. Relies on: the event loop's thread."""
+    """What one session's ledger stores of calls and renders. Relies on: the event loop's thread.
+
+    Attributes:
+        frames: What is counted, by request number. While it is empty, nothing here need be called for an answer.
+    """
 
     def __init__(self, ledger: Ledger, holdings: Holdings) -> None:
         """Count what `ledger` stores from now on."""
         self._ledger = ledger
         self._holdings = holdings
-        self._frames: dict[int, bytes] = {}  # by request number
+        self.frames: dict[int, bytes] = {}
 
     def keep(self, number: int, frame: bytes) -> bool:
         """Count the result `frame` of request `number`, or return False: it cannot be held."""
@@ -98,22 +102,22 @@ class StoredResults:
         self._holdings.drop_results(size)
         if size > LARGEST * self._holdings.limit_bytes or not self._holdings.take("results", size):
             return False
-        self._frames[number] = frame
+        self.frames[number] = frame
         return True
 
     def number_of(self, frame: bytes) -> int:
         """Return the number of the request that `frame`, the very object, answers, if it is counted here; else 0."""
-        return next((number for number, stored in self._frames.items() if stored is frame), 0)
+        return next((number for number, stored in self.frames.items() if stored is frame), 0)
 
     def sent(self, number: int) -> None:
         """Take note that a result is on its way: it may be dropped when room is needed, at once if that is now."""
-        if number in self._frames:
+        if number in self.frames:
             self._holdings.droppable[self, number] = None
             self._holdings.drop_results(0)
 
     def drop(self, number: int) -> None:
         """Put a refusal in the place of a result that was sent; a client that never got it is told."""
-        frame = self._frames[number]
+        frame = self.frames[number]
         self._forget(number)
         gone = f"the result of {len(frame):,} bytes was sent once and is gone"
         self._ledger.replace(number, self.refusal(number, gone))
@@ -125,14 +129,14 @@ class StoredResults:
 
     def prune(self) -> None:
         """Forget what the ledger has freed: the environments have been asked for something else since."""
-        for number in [number for number in self._frames if not self._ledger.holds(number)]:
+        for number in [number for number in self.frames if not self._ledger.holds(number)]:
             self._forget(number)
 
     def clear(self) -> None:
         """Forget everything: the session has ended."""
-        for number in list(self._frames):
+        for number in list(self.frames):
             self._forget(number)
 
     def _forget(self, number: int) -> None:
-        self._holdings.give("results", len(self._frames.pop(number)))
+        self._holdings.give("results", len(self.frames.pop(number)))
         self._holdings.droppable.pop((self, number), None)

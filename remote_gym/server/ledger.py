@@ -88,7 +88,7 @@ class BusyError(ProtocolError):
     """A request names an environment whose last operation is still in flight: it is refused."""
 
 
-@dataclass
+@dataclass(slots=True)
 class _Request:
     """Answers of one request that some environment still holds."""
 

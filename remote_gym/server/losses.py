@@ -30,13 +30,17 @@ class Losses:
     """The lost workers of one session.
 
     Relies on: the pool tells of a death after the callbacks of all that died with it, and of the new worker after that.
+
+    Attributes:
+        broken: Why a group will not be built again.
+        untold: The loss of an env index, of which its owner does not know.
     """
 
     def __init__(self, builder: Builder) -> None:
         """Nothing is lost yet."""
         self._builder = builder
-        self._broken: dict[int, WorkerLost] = {}  # group -> why it will not be built again
-        self._untold: dict[int, WorkerLost] = {}  # env index -> its loss, of which its owner does not know
+        self.broken: dict[int, WorkerLost] = {}
+        self.untold: dict[int, WorkerLost] = {}
         self._told: set[int] = set()  # env indices whose owner was told by what was in flight when the worker died
         self._postponed: dict[int, list[tuple[Command, Callback]]] = {}  # group -> what waits until it is rebuilt
 
@@ -45,7 +49,7 @@ class Losses:
     def worker_died(self, block: Block, lost: WorkerLost) -> None:
         """Take note of whom nobody has told."""
         own = set(range(block.first, block.stop))
-        self._untold.update(dict.fromkeys(own - self._told, lost))
+        self.untold.update(dict.fromkeys(own - self._told, lost))
         self._told -= own
 
     def worker_replaced(self, block: Block, lost: WorkerLost, rebuild: bool) -> None:
@@ -57,14 +61,14 @@ class Losses:
             # A WorkerLost is told again with the next worker, until the budget is used up.
             if isinstance(result, NotBuilt):
                 failure = result.failure
-                self._broken[block.group] = WorkerLost(
+                self.broken[block.group] = WorkerLost(
                     f"not rebuilt: {failure.type}: {failure.message}", lost.env_id, tails={block.group: failure.detail}
                 )
 
         if rebuild:
             self._builder.rebuild(block, built)
         else:
-            self._broken[block.group] = lost
+            self.broken[block.group] = lost
         for command, callback in self._postponed.pop(block.group, []):
             self.submit(block, command, callback)
 
@@ -72,18 +76,13 @@ class Losses:
 
     def submit(self, block: Block, command: Command, callback: Callback) -> None:
         """Submit `command` to the worker of `block`, once there is one; `callback` hears of a loss for good at once."""
-        broken = self._broken.get(block.group)
+        broken = self.broken.get(block.group)
         if broken is not None:
             asyncio.get_running_loop().call_soon(callback, broken)
         elif block.worker.lost is not None:  # a new worker is on its way
             self._postponed.setdefault(block.group, []).append((command, callback))
         else:
             block.worker.submit(command, callback)
-
-    @property
-    def any_untold(self) -> bool:
-        """Whether there is a loss to be told."""
-        return bool(self._untold)
 
     def told_instead(self, request: Request, asked: Sequence[Portion]) -> tuple[list[Portion], list[Failure]]:
         """Take out of a request the environments whose loss is to be told instead.
@@ -97,10 +96,10 @@ class Losses:
             block, _, positions = portion
             if isinstance(request, Reset):
                 for index in portion.indices:
-                    self._untold.pop(index, None)
-            lost = [index for index in portion.indices if index in self._untold]
+                    self.untold.pop(index, None)
+            lost = [index for index in portion.indices if index in self.untold]
             if lost:
-                failures += [failure_of(index, block, self._untold[index]) for index in lost]
+                failures += [failure_of(index, block, self.untold[index]) for index in lost]
                 gone = set(lost)
                 kept = [(index, at) for index, at in zip(portion.indices, positions, strict=True) if index not in gone]
                 portion = Portion(block, [index for index, _ in kept], [at for _, at in kept])
@@ -108,16 +107,16 @@ class Losses:
                 left.append(portion)
             if isinstance(request, Step):
                 for index in lost:
-                    del self._untold[index]
+                    del self.untold[index]
         return left, failures
 
     def loss_of(self, block: Block) -> WorkerLost:
         """Return why a worker has no environments of `block`."""
-        return self._broken.get(block.group) or WorkerLost("not rebuilt", block.env_ids[0])
+        return self.broken.get(block.group) or WorkerLost("not rebuilt", block.env_ids[0])
 
     def told_now(self, request: Request, block: Block, indices: Iterable[int], lost: WorkerLost) -> list[Failure]:
         """Return the failures of what was in flight at `indices` of `block` when its worker died."""
-        final = lost is self._broken.get(block.group)
+        final = lost is self.broken.get(block.group)
         if isinstance(request, (Step, Reset)):
             self._told.update(indices)
         return [failure_of(index, block, lost, final) for index in indices]

@@ -85,7 +85,14 @@ class Opening:
     rows: Rows
 
     def __init__(self, message: Open, kwargs: bytes, settings: Settings, pool: Pool) -> None:
-        """Prepare; arguments as for `SessionEnvironments`."""
+        """Prepare; `open` builds.
+
+        Args:
+            message: What the client asked for.
+            kwargs: Its packed keyword arguments, which go over the owner's; empty: none.
+            settings: The server's.
+            pool: Where they will live.
+        """
         self.blocks: list[Block] = []
         self.is_vector = False
         self._message = message

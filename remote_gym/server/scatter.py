@@ -9,6 +9,7 @@ import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from time import perf_counter
 from typing import Any
 
 import numpy as np
@@ -16,23 +17,25 @@ import numpy as np
 from remote_gym.leaves import rows_at
 from remote_gym.messages import Failure, Indices, Request, Reset, Returned, Step, Transition, every
 from remote_gym.pool import NoGroup, Outcomes, WorkerLost
-from remote_gym.server.checks import Dispatch
+from remote_gym.server.checks import Order
 from remote_gym.server.losses import Losses
 from remote_gym.server.opening import Opening
 from remote_gym.server.portions import Portion, chunks, portions
+from remote_gym.server.statistics import Counters
 from remote_gym.wire.codec import pack_server
 
 OnAnswer = Callable[[Request, Indices, bytes], None]
 """Called with a request, the env indices answered and the answer as a serialised message."""
 
 
-@dataclass
+@dataclass(slots=True)
 class _Operation:
     """A request that runs: what has come back, and from how many workers something is still to come."""
 
     request: Request
     waiting: int
     early: bool
+    began: float  # by the performance counter
     infos: list[bytes] = field(default_factory=list)
     values: dict[int, bytes] = field(default_factory=dict)
     failures: list[Failure] = field(default_factory=list)
@@ -68,6 +71,7 @@ class Scatter:
         opened: Opening,
         losses: Losses,
         reply_early: bool,
+        counters: Counters,
         on_answer: OnAnswer,
         on_error: Callable[[Exception], None],
     ) -> None:
@@ -77,6 +81,7 @@ class Scatter:
             opened: Where they and their rows are.
             losses: Of their workers.
             reply_early: Whether the client wants answers for those that are ready before the others.
+            counters: Count the steps of environments, and take the time of requests for them.
             on_answer: Called with each answer.
             on_error: Called with a bug of ours that keeps a request from being answered.
         """
@@ -86,8 +91,10 @@ class Scatter:
         self._blocks = opened.blocks
         self._firsts = [block.first for block in opened.blocks]
         self._num_envs = opened.blocks[-1].stop
+        self._whole = portions(self._blocks, self._firsts, None)
         self._losses = losses
         self._reply_early = reply_early
+        self._counters = counters
         self._on_answer = on_answer
         self._on_error = on_error
         self._released = False
@@ -100,22 +107,31 @@ class Scatter:
 
     # Scatter
 
-    def run(self, request: Request, dispatch: Dispatch) -> None:
-        """Send each worker its portion of `request`; the answers come through `on_answer`."""
+    def run(self, request: Request, order: Order) -> None:
+        """Send each worker its portion of `request`, whose `order` it is; the answers come through `on_answer`."""
+        began = perf_counter()
         if isinstance(request, Step):
             self._write_actions(request)
-        asked = portions(self._blocks, self._firsts, request.indices)
+        indices = request.indices
+        asked = self._whole if indices is None else portions(self._blocks, self._firsts, indices)
         if self._reply_early and isinstance(request, Step):
             asked = [chunk for portion in asked for chunk in chunks(portion, portion.block.worker.step_seconds)]
-        operation = _Operation(request, len(asked), self._reply_early and len(asked) > 1)
-        if self._losses.any_untold:
+        operation = _Operation(request, len(asked), self._reply_early and len(asked) > 1, began)
+        losses = self._losses
+        if losses.untold:
             asked = self._tell_losses(operation, asked)
             if not asked:
                 return
         self.running += 1
         for portion in asked:
             block, own, positions = portion
-            self._losses.submit(block, dispatch(block.group, own, positions), partial(self._gather, operation, portion))
+            values = () if order.values is None else (order.values.select(positions),)
+            command = order.kind(block.group, own, *values, *order.fields)
+            gather = partial(self._gather, operation, portion)
+            if block.worker.lost is None and block.group not in losses.broken:
+                block.worker.submit(command, gather)
+            else:
+                losses.submit(block, command, gather)
 
     def _write_actions(self, request: Step) -> None:
         if request.indices is None:
@@ -190,6 +206,10 @@ class Scatter:
 
     def _answer(self, operation: _Operation, indices: Indices) -> None:
         request = operation.request
+        if isinstance(request, Step):
+            self._counters.env_steps += self._num_envs if indices is None else len(indices)
+            if operation.waiting == 0:  # this answer is the last one
+                self._counters.step_seconds.observe(perf_counter() - operation.began)
         if isinstance(request, (Step, Reset)):
             frame = pack_server(self._transition(operation, indices))
         else:

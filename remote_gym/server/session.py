@@ -32,13 +32,15 @@ from remote_gym.messages import (
     Request,
 )
 from remote_gym.pool import Pool
-from remote_gym.server.checks import Dispatch, RequestChecker
-from remote_gym.server.environments import SessionEnvironments
+from remote_gym.server.checks import Order, RequestChecker
 from remote_gym.server.holdings import Holdings, StoredResults
 from remote_gym.server.ledger import BusyError, Ledger, OutOfOrderError, SessionEvent, SessionState
+from remote_gym.server.losses import Losses
+from remote_gym.server.opening import Opening
 from remote_gym.server.refusals import RefusalError
+from remote_gym.server.scatter import Scatter
 from remote_gym.server.settings import Settings
-from remote_gym.server.statistics import Counters, RequestTimes
+from remote_gym.server.statistics import KINDS, Counters
 from remote_gym.texts import shortened
 from remote_gym.wire.codec import pack_server
 
@@ -77,10 +79,11 @@ class Session:
         self.reason: Lost | None = None
         self.draining = False
         self._lease_seconds = settings.lease_seconds
-        self._environments = SessionEnvironments(message, kwargs, settings, pool, self._answered, self._failed)
+        self._opening = Opening(message, kwargs, settings, pool)
+        self._scatter: Scatter | None = None  # once they are built
+        self._reply_early = message.reply_early
         self._results = StoredResults(self.ledger, holdings)
         self._counters = counters
-        self._times = RequestTimes(counters, message.num_envs)
         self._on_gone = on_gone
         self._outlet: Outlet | None = None
         self._lease: asyncio.TimerHandle | None = None
@@ -93,13 +96,15 @@ class Session:
         Raises:
             RefusalError: An environment could not be built, or memory was refused; nothing is left behind.
         """
+        opening, losses = self._opening, Losses(self._opening)
         try:
-            described = await self._environments.open()
+            described = await opening.open(losses.worker_replaced, losses.worker_died)
         except BaseException:
             self.ledger.apply(SessionEvent.OPEN_FAILED)
             self._release()
             raise
-        self._checker = RequestChecker(self.num_envs, self._environments.action_space, self._environments.is_vector)
+        self._scatter = Scatter(opening, losses, self._reply_early, self._counters, self._answered, self._failed)
+        self._checker = RequestChecker(self.num_envs, opening.layout.action_space, opening.is_vector)
         self.ledger.apply(SessionEvent.OPENED)
         self.opened = Opened(
             protocol=protocol,
@@ -107,7 +112,7 @@ class Session:
             token=self.token,
             server_epoch=server_epoch,
             lease_seconds=self._lease_seconds,
-            env_ids=self._environments.env_ids,
+            env_ids=[env_id for block in opening.blocks for env_id in block.env_ids],
             **described._asdict(),
         )
 
@@ -175,14 +180,21 @@ class Session:
         self._release()
 
     def _release(self) -> None:
-        self._environments.release()
+        if self._scatter is not None:
+            self._scatter.release()
+        self._opening.release()
         self._results.clear()
         self._on_gone(self)
 
     @property
+    def running(self) -> int:
+        """How many requests wait for workers."""
+        return 0 if self._scatter is None else self._scatter.running
+
+    @property
     def idle(self) -> bool:
         """Whether no operation is in flight."""
-        return self._environments.running == 0
+        return self.running == 0
 
     def stored_bytes(self) -> int:
         """Return the size of all answers that are kept for the client."""
@@ -213,21 +225,23 @@ class Session:
         try:
             if self.draining:
                 raise RefusalError("draining", "the server is going away: it takes no new requests")
-            dispatch = self._checker.dispatch(message)
+            order = self._checker.check(message)
             self.ledger.admit(message.number, message.indices)
         except BusyError as error:
             self._refuse(message.number, "in_flight", str(error))
         except RefusalError as error:
             self._refuse(message.number, error.limit, str(error))
         else:
-            self._times.admitted(message)
-            self._results.prune()
-            self._run(message, dispatch)
+            self._counters.requests[KINDS[type(message)]] += 1
+            if self._results.frames:
+                self._results.prune()
+            self._run(message, order)
 
-    def _run(self, message: Request, dispatch: Dispatch) -> None:
+    def _run(self, message: Request, order: Order) -> None:
+        assert self._scatter is not None
         try:
             failpoints.hit("server.request.admitted")
-            self._environments.run(message, dispatch)
+            self._scatter.run(message, order)
         except Exception as error:
             self._failed(error)
         else:
@@ -250,19 +264,18 @@ class Session:
         number = request.number
         if isinstance(request, (Call, Render)) and not self._results.keep(number, frame):
             frame = self._results.refusal(number, f"the result of {len(frame):,} bytes was dropped")
-        self._times.answered(number, indices)
         self.ledger.answer(number, indices, frame)  # stored first, then sent
         failpoints.hit("server.answer.stored")
         self._send(frame)
 
     def _send(self, frame: bytes) -> None:
         if self._outlet is not None:
-            number = self._results.number_of(frame)
+            number = self._results.number_of(frame) if self._results.frames else 0
             self._outlet.send(frame, partial(self._results.sent, number) if number else None)
 
     def __repr__(self) -> str:
         """Return what an operator wants to know."""
         return (
             f"<Session {self.id.hex()[:8]} [{self.num_envs} envs, {self.ledger.state.value}, request "
-            f"{self.ledger.highest}, {self._environments.running} running, {self.ledger.stored_bytes} bytes stored]>"
+            f"{self.ledger.highest}, {self.running} running, {self.ledger.stored_bytes} bytes stored]>"
         )

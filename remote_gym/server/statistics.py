@@ -11,9 +11,8 @@ from bisect import bisect_left
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from time import perf_counter
 
-from remote_gym.messages import Call, Indices, Render, Request, Reset, Step
+from remote_gym.messages import Call, Render, Reset, Step
 
 STEP_BOUNDS_SECONDS = (
     0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0
@@ -23,8 +22,8 @@ STEP_BOUNDS_SECONDS = (
 LAG_BOUNDS_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
 """From what a timer is late anyway to what a client notices as a stall."""
 
-
-_KINDS: dict[type, str] = {Reset: "reset", Step: "step", Call: "call", Render: "render"}
+KINDS: dict[type, str] = {Reset: "reset", Step: "step", Call: "call", Render: "render"}
+"""What requests are counted as."""
 
 
 class Histogram:
@@ -68,7 +67,7 @@ class Counters:
     """Since the server began. Units are in the names; docs/reference/metrics-and-limits.md explains each."""
 
     opened_sessions: int = 0
-    requests: Counter[str] = field(default_factory=Counter)  # by kind: "reset", "step", "call", "render"
+    requests: Counter[str] = field(default_factory=Counter)  # by kind, see `KINDS`
     env_steps: int = 0
     step_seconds: Histogram = field(default_factory=lambda: Histogram(STEP_BOUNDS_SECONDS))
     attaches: int = 0
@@ -83,39 +82,6 @@ class Counters:
         """Count how late the event loop was."""
         self.last_loop_lag_seconds = seconds
         self.loop_lag_seconds.observe(seconds)
-
-
-class RequestTimes:
-    """Counts the requests of one session and takes the time of its steps."""
-
-    __slots__ = ("_counters", "_num_envs", "_running")
-
-    def __init__(self, counters: Counters, num_envs: int) -> None:
-        """Begin with nothing running."""
-        self._counters = counters
-        self._num_envs = num_envs
-        self._running: dict[int, tuple[float, int]] = {}  # number of a step -> when it came, environments it owes
-
-    def admitted(self, request: Request) -> None:
-        """Take note of a request that is going to run."""
-        self._counters.requests[_KINDS[type(request)]] += 1
-        if isinstance(request, Step):
-            owed = self._num_envs if request.indices is None else len(request.indices)
-            self._running[request.number] = (perf_counter(), owed)
-
-    def answered(self, number: int, indices: Indices) -> None:
-        """Take note of an answer; the last one of a step ends its time."""
-        running = self._running.get(number)
-        if running is None:
-            return
-        began, owed = running
-        count = self._num_envs if indices is None else len(indices)
-        self._counters.env_steps += count
-        if owed > count:
-            self._running[number] = (began, owed - count)
-        else:
-            del self._running[number]
-            self._counters.step_seconds.observe(perf_counter() - began)
 
 
 INTERVAL_SECONDS = 0.25

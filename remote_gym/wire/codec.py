@@ -291,7 +291,7 @@ def read_client(data: bytes) -> ClientMessage | Fragment:
     Raises:
         ProtocolError: This is no such message.
     """
-    if frames.is_step(data):
+    if data[:1] in _STEP:
         try:
             return frames.read_step(data)
         except frames.UnusualEncoding:
@@ -347,6 +347,7 @@ def _tags(envelope: Any, *names: str) -> frozenset[bytes]:
 
 _KINDS = {envelope: _tags(envelope) for envelope in (pb.ClientMessage, pb.ServerMessage)}
 _BEGINNINGS = _tags(pb.ClientMessage, "open", "attach")
+_STEP = _tags(pb.ClientMessage, "step")
 _CONTAINERS = _tags(pb.ServerMessage, "fragment", "bundle")
 
 
@@ -392,19 +393,18 @@ def split(data: bytes, pack: Callable[[Fragment], bytes]) -> Iterator[bytes]:
 
 
 class Joiner:
-    """Fragments -> whole messages, for one direction of one stream."""
+    """Fragments -> whole messages, for one direction of one stream.
+
+    Attributes:
+        held_bytes: Of a message whose last piece has not come yet.
+    """
 
     def __init__(self, read: Callable[[bytes], Any], max_bytes: int = MAX_WHOLE_BYTES) -> None:
         """Join what `read` returns as `Fragment`, up to messages of `max_bytes`."""
         self._read = read
         self._max_bytes = max_bytes
         self._pieces: list[bytes] = []
-        self._size = 0
-
-    @property
-    def held_bytes(self) -> int:
-        """Bytes of a message whose last piece has not come yet."""
-        return self._size
+        self.held_bytes = 0
 
     def feed(self, data: bytes) -> Any:
         """Return the message in `data`, or None if it was a fragment that is not the last.
@@ -423,20 +423,20 @@ class Joiner:
         self._take(message)
         if not message.last:
             return None
-        whole, self._pieces, self._size = b"".join(self._pieces), [], 0
+        whole, self._pieces, self.held_bytes = b"".join(self._pieces), [], 0
         inner = self._read(whole)
         if type(inner) is Fragment:
             raise ProtocolError("a fragment holds a fragment")
         return inner
 
     def _take(self, fragment: Fragment) -> None:
-        size = self._size + len(fragment.data)
+        size = self.held_bytes + len(fragment.data)
         if not fragment.data and not fragment.last:
             raise ProtocolError("a fragment is empty and not the last")
         if fragment.total_bytes > self._max_bytes or size > fragment.total_bytes:
             raise ProtocolError(f"a fragmented message is larger than it says or than {self._max_bytes} bytes")
         self._pieces.append(bytes(fragment.data))
-        self._size = size
+        self.held_bytes = size
 
 
 def pack_description(description: Description) -> bytes:

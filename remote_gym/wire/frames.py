@@ -314,11 +314,6 @@ def _read_indices(view: memoryview, found: dict[int, list[Any]]) -> list[int] | 
     return np.frombuffer(packed, "<u4").tolist() if len(packed) else None
 
 
-def is_step(data: bytes) -> bool:
-    """Return whether `data` begins like a ClientMessage with a Step."""
-    return data[:1] == b"\x22"
-
-
 class _Layout:
     """Where the parts of a message lie that is as long as this one was, if all bytes between them are the same."""
 

@@ -6,43 +6,38 @@ What goes wrong in one environment becomes a failure of its env index (see `resu
 from __future__ import annotations
 
 import traceback
-from collections.abc import Callable, Iterator, Sequence
-from functools import partial
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
 
-from remote_gym import values
-from remote_gym.errors import CodecError, MisuseError
-from remote_gym.failures import Failure, FailureKind
+from remote_gym.errors import MisuseError
 from remote_gym.gym import Env, batch_space, iterate
 from remote_gym.ipc import progress
 from remote_gym.ipc.commands import Built, HostingOptions, Outcomes, PackedValues
 from remote_gym.ipc.progress import Board
 from remote_gym.ipc.rows import Rows
-from remote_gym.leaves import Array, flattener, kind_of, leaves_of, rows_at, space_at, unflattener, variable_leaves_of
+from remote_gym.leaves import kind_of, leaves_of, rows_at, space_at, unflattener, variable_leaves_of
 from remote_gym.spaces import SpaceData, describe
 from remote_gym.worker.autoreset import AutoresetEnvironment
+from remote_gym.worker.calls import Run, caller, each, render, setter
 from remote_gym.worker.compression import RowCompressor
 from remote_gym.worker.entrypoint import Recipe
+from remote_gym.worker.observations import Observations
 from remote_gym.worker.results import (
     BuildError,
     InvalidResult,
     Results,
-    failure,
     failure_of,
     invalid,
+    odd_scalars,
     portable_metadata,
     portable_render_mode,
     spec_json,
     spec_kwargs,
-    text_of,
 )
 
 ndarray = np.ndarray
-
-MAX_RESULTS_BYTES = 256 * 2**20
-"""Of one call or render over the environments here; frames of 256 CartPoles take 184 MB."""
 
 
 class EnvironmentGroup:
@@ -74,28 +69,26 @@ class EnvironmentGroup:
         """
         self.first = first
         self.env_ids = list(env_ids)
+        self._all = range(first, first + len(self.env_ids))
         self._board = board
         self._options = options
         self.envs: list[AutoresetEnvironment] = []
         self._rows: Rows | None = None
         self._compressor: RowCompressor | None = None
-        # The array, dtype and shape of an observation that is a single leaf; a shape no array has, otherwise.
-        self._only_leaf: tuple[Any, Any, Any] = (None, None, None)
+        self._observations: Observations | None = None
         try:
             for env_id in env_ids:
-                self._build_one(recipe, env_id, options.mode, rebuilt, None if self.envs else spare)
+                self._build_one(recipe, env_id, rebuilt, None if self.envs else spare)
         except BaseException:
             self.close()
             raise
 
-    def _build_one(
-        self, recipe: Recipe, env_id: int, mode: str, needs_reset: bool, spare: Env[Any, Any] | None
-    ) -> None:
+    def _build_one(self, recipe: Recipe, env_id: int, needs_reset: bool, spare: Env[Any, Any] | None) -> None:
         index = self.first + len(self.envs)
         self._board.begin(progress.BUILD, env_id)
         try:
             env = recipe.build(env_id) if spare is None else spare
-            self.envs.append(AutoresetEnvironment(env, mode, needs_reset))
+            self.envs.append(AutoresetEnvironment(env, self._options.mode, needs_reset))
             described = describe(env.observation_space), describe(env.action_space)
             if len(self.envs) == 1:
                 self._set_spaces(env, described)
@@ -114,11 +107,10 @@ class EnvironmentGroup:
 
     def _set_spaces(self, env: Env[Any, Any], described: tuple[SpaceData, SpaceData]) -> None:
         self.spaces = described
-        self._observation_leaves = leaves_of(env.observation_space)
+        self._observations = Observations(env.observation_space)
         self._action_leaves = leaves_of(env.action_space)
         self._variable_actions = len(variable_leaves_of(env.action_space))
         self._action_is_box = [kind_of(space_at(env.action_space, leaf)) == "Box" for leaf in self._action_leaves]
-        self._flatten = flattener(env.observation_space)
         self._unflatten_actions = unflattener(env.action_space)
         # Only its structure is used, so any number of environments will do.
         self._action_space = batch_space(env.action_space, 1)
@@ -140,17 +132,18 @@ class EnvironmentGroup:
 
     def attach(self, buffer: Any, num_envs: int) -> None:
         """Lay the session's rows into `buffer`, shared with the server."""
-        self._rows = Rows(buffer, self._action_leaves, self._observation_leaves, num_envs)
+        assert self._observations is not None
+        leaves = self._observations.leaves
+        self._rows, self._all_rows = Rows(buffer, self._action_leaves, leaves, num_envs), rows_at(self._all)
+        self._observations.attach(self._rows)
         if self._options.compression is not None:
-            self._compressor = RowCompressor(self._options.compression, self._observation_leaves, self._rows)
-        if [leaf.path for leaf in self._observation_leaves] == [()]:
-            (leaf,), (array,) = self._observation_leaves, self._rows.observations
-            self._only_leaf = (array, leaf.dtype, leaf.shape)
+            self._compressor = RowCompressor(self._options.compression, leaves, self._rows)
 
     def reset(self, indices: Sequence[int] | None, seeds: Sequence[int | None] | None, options: Any) -> Outcomes:
         """Reset the environments at `indices` (None: all here) and write their observations."""
+        assert self._observations is not None
         collected = Results(self._options)
-        everyone = self._indices(indices)
+        everyone = self._all if indices is None else indices
         if seeds is not None and len(seeds) != len(everyone):
             raise MisuseError(f"{len(seeds)} seeds for {len(everyone)} environments")
         for index, seed in zip(everyone, seeds or [None] * len(everyone)):
@@ -159,9 +152,9 @@ class EnvironmentGroup:
             try:
                 # Each environment gets a dict of its own: one that changes it must not change its neighbour's.
                 observation, info = self.envs[position].reset(seed, None if options is None else dict(options))
-                self._write(index, observation, collected)
+                self._observations.write(index, observation, collected)
                 collected.info(index, info)
-                if collected.frames is not None:
+                if self._options.render_with_step:
                     collected.frames[index] = self.envs[position].env.render()
             except InvalidResult as error:
                 collected.failures.append(invalid(index, error))
@@ -176,16 +169,19 @@ class EnvironmentGroup:
             indices: Env indices.
             variable: Per environment the elements of the action space's variable leaves, where it has any.
         """
-        assert self._rows is not None
+        observations = self._observations
+        assert observations is not None
         collected = Results(self._options)
-        everyone = self._indices(indices)
+        everyone, where = (self._all, self._all_rows) if indices is None else (indices, rows_at(indices))
         rewards, terminations, truncations = [], [], []
         # This loop is where a cheap environment's time goes: everything it needs is a local, and what can be done for
         # all environments at once is done after it.
         first, envs, env_ids, words = self.first, self.envs, self.env_ids, self._board.words
-        only, dtype, shape = self._only_leaf
-        self._board.begin(progress.STEP, env_ids[everyone[0] - first])
-        for index, action in zip(everyone, self._actions(everyone, variable)):
+        only, dtype, shape = observations.only
+        exact, frames = self._options.exact_types, self._options.render_with_step
+        words[progress.ENV_ID] = env_ids[everyone[0] - first]
+        words[progress.OPERATION] = progress.STEP
+        for index, action in zip(everyone, self._actions(everyone, where, variable)):
             position = index - first
             words[progress.ENV_ID] = env_ids[position]
             try:
@@ -193,10 +189,10 @@ class EnvironmentGroup:
                 if type(observation) is ndarray and observation.dtype == dtype and observation.shape == shape:
                     only[index] = observation
                 else:
-                    self._write(index, observation, collected)
-                if collected.exact is not None:
+                    observations.write(index, observation, collected)
+                if exact:
                     collected.scalars(index, reward, terminated, truncated)
-                if collected.frames is not None:
+                if frames:
                     collected.frames[index] = envs[position].env.render()
                 if info or type(info) is not dict:
                     collected.info(index, info)
@@ -209,12 +205,13 @@ class EnvironmentGroup:
             rewards.append(reward)
             terminations.append(terminated)
             truncations.append(truncated)
-        self._write_scalars(everyone, rewards, terminations, truncations, collected)
+        self._write_scalars(everyone, where, rewards, terminations, truncations, collected)
         return collected.outcomes({} if self._compressor is None else self._compressor.pieces(everyone))
 
     def _write_scalars(
         self,
         indices: range | Sequence[int],
+        where: Any,
         rewards: list[Any],
         terminations: list[Any],
         truncations: list[Any],
@@ -222,7 +219,6 @@ class EnvironmentGroup:
     ) -> None:
         rows = self._rows
         assert rows is not None
-        where = rows_at(indices)
         try:
             rows.rewards[where] = rewards
             rows.terminations[where] = terminations
@@ -235,21 +231,15 @@ class EnvironmentGroup:
                 reward, terminated, truncated = float(scalars[0]), bool(scalars[1]), bool(scalars[2])
             except Exception as error:
                 reward, terminated, truncated = 0.0, False, False
-                said = [text_of(partial(_short_repr, value), "its __repr__") for value in scalars]
-                message = (
-                    f"environment {index} returned the reward {said[0]}, terminated {said[1]}, truncated {said[2]}"
-                )
-                why = text_of(partial(str, error), "no message: its __str__")
-                collected.failures.append(failure(index, FailureKind.INVALID, "", f"{message}: {why}"))
+                collected.failures.append(odd_scalars(index, scalars, error))
             rows.rewards[index], rows.terminations[index], rows.truncations[index] = reward, terminated, truncated
 
-    def _actions(self, indices: range | Sequence[int], variable: Sequence[Sequence[Any]]) -> Iterator[Any]:
+    def _actions(self, indices: range | Sequence[int], where: Any, variable: Sequence[Sequence[Any]]) -> Iterator[Any]:
         # Copied out of the rows, so that an environment may keep its action: the row is overwritten by the next one.
         # A fancy index copies by itself.
         assert self._rows is not None
         if self._options.exact_types:
             return self._exact_actions(indices, variable)
-        where = rows_at(indices)
         leaves = [leaf[where].copy() if isinstance(where, slice) else leaf[where] for leaf in self._rows.actions]
         if self._plain_actions:
             return iter(leaves[0])
@@ -271,53 +261,20 @@ class EnvironmentGroup:
 
         With `arguments` None nothing is called: the result tells whether it is callable, or its value.
         """
-        args, kwargs = arguments or ((), {})
-
-        def run(env: Env[Any, Any], _position: int) -> Any:
-            attribute = env.get_wrapper_attr(name)
-            if arguments is None:
-                return {"callable": True} if callable(attribute) else {"value": attribute}
-            return attribute(*args, **kwargs) if callable(attribute) else attribute
-
-        return self._each(indices, progress.CALL, run, f"result of {name!r}")
+        return self._each(indices, progress.CALL, caller(name, arguments), f"result of {name!r}")
 
     def set_attribute(self, indices: Sequence[int] | None, name: str, new: Sequence[Any]) -> PackedValues:
         """Set the attribute `name` of each environment to its item of `new`."""
-
-        def run(env: Env[Any, Any], position: int) -> None:
-            env.set_wrapper_attr(name, new[position])
-
-        return self._each(indices, progress.CALL, run, f"result of setting {name!r}")
+        return self._each(indices, progress.CALL, setter(name, new), f"result of setting {name!r}")
 
     def render(self, indices: Sequence[int] | None) -> PackedValues:
         """Render each environment."""
-        return self._each(indices, progress.RENDER, lambda env, _position: env.render(), "rendered frame")
+        return self._each(indices, progress.RENDER, render, "rendered frame")
 
-    def _each(
-        self,
-        indices: Sequence[int] | None,
-        operation: int,
-        run: Callable[[Env[Any, Any], int], Any],
-        what: str,
-    ) -> PackedValues:
-        packed: list[bytes] = []
-        failures: list[Failure] = []
-        left = MAX_RESULTS_BYTES
-        for position, index in enumerate(self._indices(indices)):
-            self._board.begin(operation, self.env_ids[index - self.first])
-            try:
-                result = values.pack(run(self.envs[index - self.first].env, position), what)
-                left -= len(result)
-                if left < 0:
-                    raise CodecError(f"more than {MAX_RESULTS_BYTES:,} bytes in one request: ask fewer at once", what)
-                packed.append(result)
-            except CodecError as error:
-                packed.append(b"")
-                failures.append(invalid(index, error))
-            except BaseException as error:
-                packed.append(b"")
-                failures.append(failure_of(index, error))
-        return PackedValues(packed, failures)
+    def _each(self, indices: Sequence[int] | None, operation: int, run: Run, what: str) -> PackedValues:
+        asked = self._all if indices is None else indices
+        envs = [(index, self.env_ids[index - self.first], self.envs[index - self.first].env) for index in asked]
+        return each(envs, self._board, operation, run, what)
 
     def close(self) -> None:
         """Close every environment; what they raise is printed to their log and does not stop the rest."""
@@ -330,50 +287,4 @@ class EnvironmentGroup:
         self.envs = []
         self._rows = None
         self._compressor = None
-        self._only_leaf = (None, None, None)
-
-    def _indices(self, indices: Sequence[int] | None) -> range | Sequence[int]:
-        return range(self.first, self.first + len(self.env_ids)) if indices is None else indices
-
-    def _write(self, index: int, observation: Any, collected: Results) -> None:
-        assert self._rows is not None
-        try:
-            leaf_values, variable = self._flatten(observation)
-        except MisuseError as error:
-            raise InvalidResult(
-                f"environment {index} returned an observation that does not fit its space: {error}"
-            ) from None
-        if variable:
-            collected.variable[index] = list(variable)
-        usual = len(leaf_values) + len(variable) == 1 or type(observation) in (dict, tuple)
-        for leaf, array, value in zip(self._observation_leaves, self._rows.observations, leaf_values):
-            if type(value) is np.ndarray and value.dtype == leaf.dtype and value.shape == leaf.shape:
-                array[index] = value
-            else:
-                _write_converted(index, array, str(leaf), value)
-                usual = False
-        if collected.exact is not None and not usual:
-            collected.exact.setdefault(index, {})["observation"] = observation
-
-
-def _short_repr(value: object) -> str:
-    return f"{value!r:.80}"
-
-
-def _write_converted(index: int, array: Array, field: str, value: Any) -> None:
-    """Write a value that is no array of exactly the leaf's dtype and shape, as `numpy.stack(..., out=...)` would."""
-    try:
-        converted = np.asarray(value)
-    except ValueError as error:
-        raise InvalidResult(f"environment {index} returned an observation{field} that is no array: {error}") from None
-    if converted.shape != array.shape[1:]:
-        raise InvalidResult(
-            f"environment {index} returned an observation{field} of shape {converted.shape}, "
-            f"its space says {array.shape[1:]}"
-        )
-    if not np.can_cast(converted.dtype, array.dtype, "same_kind"):
-        raise InvalidResult(
-            f"environment {index} returned an observation{field} of dtype {converted.dtype}, "
-            f"its space says {array.dtype}"
-        )
-    array[index] = converted
+        self._observations = None

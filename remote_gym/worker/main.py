@@ -42,7 +42,7 @@ from remote_gym.ipc.commands import (
 )
 from remote_gym.ipc.link import ChildLink, encode, receive_descriptor
 from remote_gym.ipc.memory import SharedBlock
-from remote_gym.ipc.progress import REPORT_OFFSET, SIZE_BYTES, Board
+from remote_gym.ipc.progress import NO_GROUP, REPORT_OFFSET, SIZE_BYTES, STEP_NANOSECONDS, Board
 from remote_gym.worker.guard import die_with_the_server
 from remote_gym.worker.output import LabelledOutput
 
@@ -90,8 +90,9 @@ class Worker:
             if results and time.perf_counter() - answered > ANSWER_SECONDS:
                 self._answer(commands[done - len(results) : done], results, answer)
                 results, answered = [], time.perf_counter()
+            self._board.turn_of(getattr(command, "group", NO_GROUP))
             results.append(self._run_one(command))
-        self._board.idle()
+        self._board.turn_of(NO_GROUP)
         failpoints.hit("worker.answer")
         self._answer(commands[len(commands) - len(results) :], results, answer)
 
@@ -115,8 +116,6 @@ class Worker:
         kind = type(command)
         if kind in _ON_A_GROUP and command.group not in self._groups:
             return NoGroup()
-        if kind is not AskKind:
-            self._board.turn_of(command.group)
         try:
             return self._handlers[kind](command)
         except BaseException as error:
@@ -213,7 +212,8 @@ class Worker:
         began = time.perf_counter_ns()
         result = hosted.step(indices, self._unpack(variable, "actions") if variable else ())
         count = len(hosted.env_ids if indices is None else indices)
-        self._board.stepped((time.perf_counter_ns() - began) // count)
+        took, words = (time.perf_counter_ns() - began) // count, self._board.words
+        words[STEP_NANOSECONDS] = (7 * (words[STEP_NANOSECONDS] or took) + took) // 8  # a moving average
         return result  # type: ignore[no-any-return]
 
     def _call(self, command: CallGroup) -> Result:

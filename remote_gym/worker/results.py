@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import traceback
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
@@ -68,19 +69,41 @@ def text_of(make: Callable[[], str], what: str) -> str:
         return f"<{what} raised {type(broken).__name__}>"
 
 
-class Results:
-    """What a reset or step has to say besides the rows."""
+def odd_scalars(index: int, scalars: list[Any], error: Exception) -> Failure:
+    """Return what to tell about a reward and flags of the environment at `index` that are no numbers, by `error`."""
+    said = [text_of(partial(_short_repr, value), "its __repr__") for value in scalars]
+    message = f"environment {index} returned the reward {said[0]}, terminated {said[1]}, truncated {said[2]}"
+    why = text_of(partial(str, error), "no message: its __str__")
+    return failure(index, FailureKind.INVALID, "", f"{message}: {why}")
 
-    def __init__(self, options: HostingOptions) -> None:
-        """Begin with nothing to say."""
-        self._drop = options.drop_unportable_infos
-        self.frames: dict[int, Any] | None = {} if options.render_with_step else None  # by env index
-        self.dropped: list[str] = []
-        self.indices: list[int] = []
-        self.infos: list[dict[str, Any]] = []
-        self.failures: list[Failure] = []
-        self.exact: dict[int, dict[str, Any]] | None = {} if options.exact_types else None
-        self.variable: dict[int, list[Any]] = {}
+
+def _short_repr(value: object) -> str:
+    return f"{value!r:.80}"
+
+
+@dataclass
+class Results:
+    """What a reset or step has to say besides the rows: nothing at first.
+
+    Attributes:
+        options: What the session wants to hear.
+        indices: Env indices of `infos`.
+        infos: Those that are not empty.
+        failures: Of environments whose rows say nothing.
+        frames: By env index.
+        exact: What is not of the usual type: by env index, by name.
+        variable: Elements of variable leaves, by env index.
+        dropped: What was left out of infos since it cannot travel.
+    """
+
+    options: HostingOptions
+    indices: list[int] = field(default_factory=list)
+    infos: list[dict[str, Any]] = field(default_factory=list)
+    failures: list[Failure] = field(default_factory=list)
+    frames: dict[int, Any] = field(default_factory=dict)
+    exact: dict[int, dict[str, Any]] = field(default_factory=dict)
+    variable: dict[int, list[Any]] = field(default_factory=dict)
+    dropped: list[str] = field(default_factory=list)
 
     def info(self, index: int, info: Any) -> None:
         """Take in one info.
@@ -106,7 +129,6 @@ class Results:
             if type(value) is not usual
         }
         if odd:
-            assert self.exact is not None
             self.exact.setdefault(index, {}).update(odd)
 
     def outcomes(self, pieces: dict[int, list[bytes]]) -> Outcomes:
@@ -136,7 +158,7 @@ class Results:
 
     def _drop_what_cannot_travel(self) -> None:
         """Leave out, and report, what an environment returned that is no value."""
-        for collected in (self.exact or {}, self.variable, self.frames or {}):
+        for collected in (self.exact, self.variable, self.frames):
             for index in list(collected):
                 try:
                     values.pack(collected[index], f"environment {index}: result")
@@ -152,7 +174,7 @@ class Results:
                 infos.pack_infos([index], [info])
                 portable[index] = info
             except CodecError as error:
-                if self._drop:
+                if self.options.drop_unportable_infos:
                     packed, dropped = values.pack_lossy(info, f"env {index}: info")
                     portable[index] = values.unpack(packed)
                     self.dropped += dropped

@@ -98,7 +98,7 @@ MUTATIONS = {
         "server/sessions.py", "self._tombstones[session.id] = session.reason", "pass", "tests/faults/test_attaching.py",
     ),
     "a rebuilt environment needs a reset": Mutation(
-        "worker/environments.py", "options.mode, rebuilt,", "options.mode, False,",
+        "worker/environments.py", "(recipe, env_id, rebuilt,", "(recipe, env_id, False,",
         "tests/end_to_end/keeps_going/test_rebuilding.py",
     ),
     "one nonce for all attempts to open": Mutation(

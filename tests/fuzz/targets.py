@@ -159,7 +159,7 @@ def _join_answers(data: bytes) -> None:
 
 
 def _read_step(data: bytes) -> Any:
-    if not frames.is_step(data):
+    if data[:1] not in codec._STEP:
         raise ProtocolError("nobody would read it here")
     return frames.read_step(data)
 

@@ -12,7 +12,7 @@ from typing import Any, Protocol
 from remote_gym import failpoints
 from remote_gym.errors import ProtocolError
 from remote_gym.messages import Attach, Lost, Open, Refused
-from remote_gym.server.carriers.outlet import OutletQueue
+from remote_gym.server.carriers.outlet import UNREAD_BYTES, OutletQueue
 from remote_gym.server.holdings import LIMIT, Holdings
 from remote_gym.server.refusals import RefusalError
 from remote_gym.server.session import Session
@@ -177,7 +177,8 @@ class Edge:
                 message = incoming.feed(piece)
                 if message is not None:
                     session.receive(message, outlet)
-                    await outlet.wait_for_reader(session.stored_bytes)
+                    if outlet.unread_bytes > UNREAD_BYTES:
+                        await outlet.wait_for_reader(session.stored_bytes)
         finally:
             incoming.close()
 

@@ -10,7 +10,7 @@ from typing import Any
 from remote_gym import failpoints
 from remote_gym.messages import Bundle
 from remote_gym.server.statistics import Counters
-from remote_gym.wire.codec import pack_server, split
+from remote_gym.wire.codec import FRAGMENT_BYTES, pack_server, split
 
 UNREAD_BYTES = 1 << 20
 """Refusals and superseded answers that may wait for a client that does not read; a client of ours never has any."""
@@ -29,13 +29,16 @@ class OutletQueue:
     Bounded by the protocol: an environment has one operation in flight, so for a client that keeps to it at most one
     answer per environment waits here, each of them stored by the session anyway. Of a client that asks for more without
     reading, no more is read (`wait_for_reader`).
+
+    Attributes:
+        unread_bytes: What waits here.
     """
 
     def __init__(self, counters: Counters) -> None:
         """Begin with nothing to send; `counters` count what is written."""
         self._counters = counters
         self._frames: deque[tuple[bytes, Sent]] = deque()
-        self._unread_bytes = 0
+        self.unread_bytes = 0
         self._written = asyncio.Event()
         self._wake = asyncio.Event()
         self._ended = False
@@ -43,7 +46,7 @@ class OutletQueue:
     def send(self, frame: bytes, sent: Sent = None) -> None:
         """Queue `frame`; `sent` is called once it is written."""
         self._frames.append((frame, sent))
-        self._unread_bytes += len(frame)
+        self.unread_bytes += len(frame)
         self._wake.set()
 
     def end(self) -> None:
@@ -53,7 +56,7 @@ class OutletQueue:
 
     async def wait_for_reader(self, stored_bytes: Callable[[], int]) -> None:
         """Return once the client has read enough that what waits here is, but for a little, what its session stores."""
-        while self._unread_bytes > UNREAD_BYTES and self._unread_bytes > UNREAD_BYTES + stored_bytes():
+        while self.unread_bytes > UNREAD_BYTES and self.unread_bytes > UNREAD_BYTES + stored_bytes():
             self._written.clear()
             await self._written.wait()
 
@@ -62,12 +65,12 @@ class OutletQueue:
         while True:
             while self._frames:
                 frame, size, sent = self._next()
-                for message in split(frame, pack_server):
+                for message in (frame,) if len(frame) <= FRAGMENT_BYTES else split(frame, pack_server):
                     failpoints.hit("server.frame.write")
                     self._counters.sent_bytes += len(message)
                     await write(message)
                     failpoints.hit("server.frame.written")
-                self._unread_bytes -= size
+                self.unread_bytes -= size
                 self._written.set()
                 for call in sent:
                     call()

@@ -31,9 +31,8 @@ from remote_gym.ipc.commands import (
     Start,
     Started,
     StepGroup,
-    plain,
 )
-from remote_gym.ipc.link import Decoder, encode
+from remote_gym.ipc.link import Decoder, encode, extended, unextended
 
 FAILURE = Failure(3, FailureKind.INVALID, "T", "m", "d")
 OPTIONS = HostingOptions("NextStep", True, False, True, "lz4")
@@ -46,7 +45,7 @@ EVERY_COMMAND = [
     ResetGroup(7, None, b"", b"\x80"),
     StepGroup(7, [1, 2], b"\x90"),
     CallGroup(7, [0], "name", b"arguments"),
-    SetGroup(7, None, "name", b"values"),
+    SetGroup(7, None, b"values", "name"),
     RenderGroup(7, [3]),
     CloseGroup(7),
 ]
@@ -98,4 +97,6 @@ def test_what_is_nested_has_its_type_too() -> None:
 
 def test_whatever_is_no_failure_stays_here() -> None:
     with pytest.raises(TypeError, match="object does not travel"):
-        plain(object())
+        extended(object())
+    with pytest.raises(ValueError, match="unknown extension 7"):
+        unextended(7, b"")

@@ -38,6 +38,12 @@ def test_fields_that_a_kind_has_not_are_refused(content: Any) -> None:
         list(Decoder(RESULTS).feed(frame(content)))
 
 
+@pytest.mark.parametrize(("code", "fields"), [(1, [1, 2]), (1, [1, 99, "", "", ""]), (2, [0, 0, "", "", ""])])
+def test_what_is_no_failure_is_refused(code: int, fields: Any) -> None:
+    with pytest.raises(ValueError):
+        list(Decoder(RESULTS).feed(frame([[6, [b"", [msgpack.ExtType(code, msgpack.packb(fields))], {}]]])))
+
+
 @pytest.mark.parametrize("message", [None, ["close", 1], {"failure": 1}, (1,), b"", Done])
 def test_only_commands_and_results_are_encoded(message: Any) -> None:
     with pytest.raises(TypeError, match="neither a command nor a result"):

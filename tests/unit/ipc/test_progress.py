@@ -25,21 +25,26 @@ def test_the_server_sees_whose_turn_it_is_and_that_it_moves() -> None:
     worker, server, _ = boards()
     worker.turn_of(7)
     worker.begin(progress.STEP, 40)
-    assert server.read() == (1, 40, "step")
+    assert server.read() == (2, 40, "step")
     assert (server.group, worker.current()) == (7, (7, 40))
     worker.words[progress.ENV_ID] = 41
     assert server.read()[1] == 41
-    worker.idle()
-    assert server.read() == (2, 41, "idle")
+    worker.turn_of(NO_GROUP)
+    assert server.read() == (3, 41, "idle")
     assert (server.group, worker.current()) == (NO_GROUP, None)
 
 
-def test_the_duration_of_a_step_is_a_moving_average() -> None:
+def test_the_duration_of_a_step_is_told_in_seconds() -> None:
     worker, server, _ = boards()
-    worker.stepped(8_000)
+    worker.words[progress.STEP_NANOSECONDS] = 8_000
     assert server.step_seconds == pytest.approx(8e-6)
-    worker.stepped(16_000)
-    assert server.step_seconds == pytest.approx(9e-6)
+
+
+def test_a_command_that_has_just_begun_is_no_operation_yet() -> None:
+    worker, server, _ = boards()
+    worker.begin(progress.RESET, 40)
+    worker.turn_of(8)
+    assert (server.read()[2], server.group, worker.current()) == ("idle", 8, None)
 
 
 def test_last_words_end_at_the_first_zero() -> None:

@@ -11,7 +11,7 @@ from gymnasium import spaces
 from remote_gym import values
 from remote_gym.ipc.commands import CallGroup, RenderGroup, ResetGroup, SetGroup, StepGroup
 from remote_gym.messages import Call, Render, Reset, Step
-from remote_gym.server.checks import RequestChecker, surveyed_kwargs
+from remote_gym.server.checks import Order, RequestChecker, surveyed_kwargs
 from remote_gym.server.refusals import RefusalError
 
 NUMBERS = np.arange(3, dtype="<i8").tobytes()
@@ -23,6 +23,12 @@ def checker(space: Any = None, is_vector: bool = False) -> RequestChecker:
     return RequestChecker(3, space or spaces.Discrete(9), is_vector)
 
 
+def command_of(order: Order, own: Any, positions: list[int]) -> Any:
+    """The command for group 7."""
+    values = () if order.values is None else (order.values.select(positions),)
+    return order.kind(7, own, *values, *order.fields)
+
+
 @pytest.mark.parametrize(
     ("request_", "command"),
     [
@@ -31,18 +37,18 @@ def checker(space: Any = None, is_vector: bool = False) -> RequestChecker:
         (Reset(1, None, SEEDS), ResetGroup(7, [2, 0], values.pack([3, 1], "seeds"), b"")),
         (Call(1, None, "name"), CallGroup(7, [2, 0], "name", b"")),
         (Call(1, None, "name", ARGUMENTS), CallGroup(7, [2, 0], "name", ARGUMENTS)),
-        (Call(1, None, "name", b"", SEEDS), SetGroup(7, [2, 0], "name", values.pack([3, 1], "values"))),
+        (Call(1, None, "name", b"", SEEDS), SetGroup(7, [2, 0], values.pack([3, 1], "values"), "name")),
         (Render(1), RenderGroup(7, [2, 0])),
     ],
 )
 def test_each_worker_gets_the_command_and_its_own_part_of_what_is_per_environment(request_: Any, command: Any) -> None:
-    assert checker().dispatch(request_)(7, [2, 0], [2, 0]) == command
+    assert command_of(checker().check(request_), [2, 0], [2, 0]) == command
 
 
 def test_variable_actions_are_divided_too() -> None:
     packed = values.pack([["a"], ["b"], ["c"]], "actions")
-    dispatch = checker(spaces.Text(3)).dispatch(Step(1, None, [], packed))
-    assert dispatch(7, None, [1, 2]) == StepGroup(7, None, values.pack([["b"], ["c"]], "actions"))
+    order = checker(spaces.Text(3)).check(Step(1, None, [], packed))
+    assert command_of(order, None, [1, 2]) == StepGroup(7, None, values.pack([["b"], ["c"]], "actions"))
 
 
 @pytest.mark.parametrize(
@@ -67,24 +73,25 @@ def test_variable_actions_are_divided_too() -> None:
 )
 def test_what_is_wrong_is_refused_and_says_what(request_: Any, text: str) -> None:
     with pytest.raises(RefusalError, match=text) as caught:
-        checker().dispatch(request_)
+        checker().check(request_)
     assert caught.value.limit == "request"
 
 
 def test_a_bool_is_0_or_1() -> None:
     space = spaces.Box(0, 1, (1,), np.bool_)
-    assert checker(space).dispatch(Step(1, None, [b"\0\1\1"]))
+    assert checker(space).check(Step(1, None, [b"\0\1\1"]))
     with pytest.raises(RefusalError, match="a bool that is not 0 or 1"):
-        checker(space).dispatch(Step(1, None, [b"\0\1\2"]))
+        checker(space).check(Step(1, None, [b"\0\1\2"]))
 
 
 def test_a_hosted_vector_environment_is_asked_as_a_whole_and_gets_its_seed_verbatim() -> None:
     seed = values.pack(7, "seed")
-    assert checker(is_vector=True).dispatch(Reset(1, None, seed))(1, None, [0]) == ResetGroup(1, None, seed, b"")
+    order = checker(is_vector=True).check(Reset(1, None, seed))
+    assert command_of(order, None, [0]) == ResetGroup(7, None, seed, b"")
     with pytest.raises(RefusalError, match="over all its environments only"):
-        checker(is_vector=True).dispatch(Render(1, [0]))
+        checker(is_vector=True).check(Render(1, [0]))
     with pytest.raises(RefusalError, match="private"):
-        checker(is_vector=True).dispatch(Call(1, None, "call", values.pack([["_secret"], {}], "x")))
+        checker(is_vector=True).check(Call(1, None, "call", values.pack([["_secret"], {}], "x")))
 
 
 def test_the_names_of_keyword_arguments() -> None:

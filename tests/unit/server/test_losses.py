@@ -39,11 +39,11 @@ def asked(losses: Losses, request: Any, *blocks: Block) -> tuple[list[list[int]]
 
 def test_what_nobody_was_told_the_next_step_tells_once() -> None:
     losses, dead, alive = Losses(Builder()), block(0, 2), block(2, 1)
-    assert not losses.any_untold
+    assert not losses.untold
     losses.worker_died(dead, LOST)
-    assert losses.any_untold
+    assert losses.untold
     assert asked(losses, STEP, dead, alive) == ([[2]], [0, 1])
-    assert not losses.any_untold
+    assert not losses.untold
     assert asked(losses, STEP, dead, alive) == ([[0, 1], [2]], [])
 
 

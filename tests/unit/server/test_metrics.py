@@ -28,8 +28,7 @@ from remote_gym import (
     RemoteGymError,
     RemoteVectorEnv,
 )
-from remote_gym.messages import Reset, Step
-from remote_gym.server.statistics import Counters, Histogram, RequestTimes
+from remote_gym.server.statistics import Histogram
 
 METRICS = Path(__file__).parents[3] / "docs" / "reference" / "metrics-and-limits.md"
 
@@ -80,22 +79,6 @@ def test_the_figures_are_those_of_what_was_done(serve: ServerFactory) -> None:
     assert scraped["remote_gym_sessions"] == 1.0
     assert scraped["remote_gym_sent_bytes_total"] >= seen["sent_bytes"]
     assert scraped["process_open_fds"] > 0
-
-
-def test_what_is_answered_in_parts_is_counted_once() -> None:
-    counters = Counters()
-    times = RequestTimes(counters, num_envs=4)
-    times.admitted(Reset(1))
-    times.answered(1, None)
-    times.admitted(Step(2, None, []))
-    times.answered(2, [0, 1, 2])
-    assert counters.step_seconds.count == 0
-    times.answered(2, [3])
-    times.admitted(Step(3, [1, 2], []))
-    times.answered(3, [1, 2])
-    assert counters.step_seconds.count == 2
-    assert counters.env_steps == 6
-    assert counters.requests == {"reset": 1, "step": 2}
 
 
 def test_a_restarted_worker_is_counted(serve: ServerFactory) -> None:

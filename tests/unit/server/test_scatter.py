@@ -15,10 +15,12 @@ from remote_gym.failures import Failure, FailureKind
 from remote_gym.leaves import leaves_of
 from remote_gym.messages import Call, Indices, Reset, Returned, Step, Transition
 from remote_gym.pool import Block, CallGroup, NoGroup, Outcomes, PackedValues, ResetGroup, Rows, StepGroup, WorkerLost
+from remote_gym.server.checks import Order
 from remote_gym.server.losses import Losses
 from remote_gym.server.opening import Layout
 from remote_gym.server.portions import CHUNK_SECONDS
 from remote_gym.server.scatter import Scatter
+from remote_gym.server.statistics import Counters
 from remote_gym.wire.codec import read_server
 
 LOST = WorkerLost("exit code 3", 100, 1)
@@ -38,7 +40,7 @@ class Opened:
         self.can_rebuild = True
 
     def rebuild(self, block: Block, callback: Any) -> None:
-        raise NotImplementedError
+        """Nothing is heard of it here."""
 
 
 class Stage:
@@ -52,14 +54,15 @@ class Stage:
         self.losses = Losses(opened)
         self.answers: list[tuple[Indices, Any]] = []
         self.errors: list[Exception] = []
-        self.scatter = Scatter(opened, self.losses, reply_early, self._answered, self.errors.append)
+        self.counters = Counters()
+        self.scatter = Scatter(opened, self.losses, reply_early, self.counters, self._answered, self.errors.append)
 
     def _answered(self, _request: Any, indices: Indices, frame: bytes) -> None:
         self.answers.append((None if indices is None else list(indices), read_server(frame)))
 
     def step(self, indices: list[int] | None = None) -> None:
         actions = ACTIONS if indices is None else ACTIONS[indices]
-        self.scatter.run(Step(7, indices, [actions.tobytes()]), lambda group, own, _at: StepGroup(group, own, b""))
+        self.scatter.run(Step(7, indices, [actions.tobytes()]), Order(StepGroup, None, (b"",)))
 
 
 def play(test: Callable[[], Coroutine[Any, Any, None]]) -> None:
@@ -111,7 +114,7 @@ def test_a_step_of_some_writes_and_answers_their_rows_in_their_order() -> None:
 def test_a_reset_has_no_rewards() -> None:
     async def test() -> None:
         stage = Stage()
-        stage.scatter.run(Reset(1), lambda group, own, _at: ResetGroup(group, own, b"", b""))
+        stage.scatter.run(Reset(1), Order(ResetGroup, None, (b"", b"")))
         for worker in stage.workers:
             worker.answer(moved())
         ((_, answer),) = stage.answers
@@ -124,7 +127,7 @@ def test_a_reset_has_no_rewards() -> None:
 def test_values_come_in_the_order_of_the_request_and_failures_leave_a_gap() -> None:
     async def test() -> None:
         stage = Stage()
-        stage.scatter.run(Call(1, [3, 2, 0], "n"), lambda group, own, _at: CallGroup(group, own, "n", b""))
+        stage.scatter.run(Call(1, [3, 2, 0], "n"), Order(CallGroup, None, ("n", b"")))
         stage.workers[1].answer(PackedValues([b"three"], []))
         stage.workers[0].answer(PackedValues([b"", b"zero"], [Failure(2, FailureKind.INVALID)]))
         ((_, answer),) = stage.answers
@@ -159,6 +162,75 @@ def test_early_answers_come_together_with_all_that_is_ready() -> None:
     play(test)
 
 
+def test_the_time_of_a_step_ends_with_its_last_answer() -> None:
+    async def test() -> None:
+        stage = Stage(reply_early=True)
+        counters = stage.counters
+        stage.step()
+        stage.workers[1].answer(moved())
+        await asyncio.sleep(0)
+        assert (counters.step_seconds.count, counters.env_steps) == (0, 2)
+        stage.workers[0].answer(moved())
+        await asyncio.sleep(0)
+        assert (counters.step_seconds.count, counters.env_steps) == (1, 5)
+        assert 0.0 < counters.step_seconds.total < 10.0
+
+    play(test)
+
+
+def test_what_is_answered_in_parts_is_counted_once_and_only_steps_are() -> None:
+    async def test() -> None:
+        stage = Stage(reply_early=True)
+        counters = stage.counters
+        stage.scatter.run(Reset(1), Order(ResetGroup, None, (b"", b"")))
+        for worker in stage.workers:
+            worker.answer(moved())
+        await asyncio.sleep(0)
+        assert (counters.step_seconds.count, counters.env_steps) == (0, 0)
+        stage.step([1, 2])
+        stage.workers[0].answer(moved())
+        await asyncio.sleep(0)
+        assert (counters.step_seconds.count, counters.env_steps) == (1, 2)
+        stage.losses.worker_died(stage.blocks[1], LOST)
+        stage.step([4])  # answered within the call
+        assert (counters.step_seconds.count, counters.env_steps) == (2, 3)
+        stage.losses.worker_died(stage.blocks[1], LOST)
+        stage.step()  # some of it at once, the rest later
+        await asyncio.sleep(0)
+        assert (counters.step_seconds.count, counters.env_steps) == (2, 5)
+        stage.workers[0].answer(moved())
+        await asyncio.sleep(0)
+        assert (counters.step_seconds.count, counters.env_steps) == (3, 8)
+
+    play(test)
+
+
+def test_whoever_is_lost_for_good_hears_it_without_a_worker() -> None:
+    async def test() -> None:
+        stage = Stage()
+        stage.losses.worker_replaced(stage.blocks[1], LOST, False)
+        stage.step([3])
+        assert stage.workers[1].commands == []
+        await asyncio.sleep(0)
+        ((_, answer),) = stage.answers
+        assert [(failure.index, failure.kind) for failure in answer.failures] == [(3, FailureKind.GONE)]
+
+    play(test)
+
+
+def test_whoever_has_no_worker_at_the_moment_waits_for_it() -> None:
+    async def test() -> None:
+        stage = Stage()
+        stage.workers[1].lost = LOST
+        stage.step([3])
+        assert stage.workers[1].commands == []
+        stage.workers[1].lost = None  # the new one
+        stage.losses.worker_replaced(stage.blocks[1], LOST, True)
+        assert stage.workers[1].commands == [StepGroup(4, [3], b"")]
+
+    play(test)
+
+
 def test_a_worker_that_dies_answers_for_its_environments() -> None:
     async def test() -> None:
         stage = Stage()
@@ -170,7 +242,7 @@ def test_a_worker_that_dies_answers_for_its_environments() -> None:
             (3, FailureKind.LOST), (4, FailureKind.LOST),
         ]  # fmt: skip
         stage.losses.worker_died(stage.blocks[1], LOST)
-        assert not stage.losses.any_untold
+        assert not stage.losses.untold
 
     play(test)
 

@@ -7,14 +7,29 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+from fake_workers import Worker, block, worker_of
+from gymnasium import spaces
 
 from remote_gym import failpoints
-from remote_gym.messages import Attach, Attached, Close, Closed, Lost, Open, Refused, Render
+from remote_gym.messages import Attach, Attached, Close, Closed, Lost, Open, Refused, Render, Step
+from remote_gym.pool import (
+    AskKind,
+    AttachRows,
+    Block,
+    BuildGroup,
+    Built,
+    Done,
+    EntrypointKind,
+    Outcomes,
+    PackedValues,
+    WorkerLost,
+)
 from remote_gym.server.holdings import Holdings
 from remote_gym.server.ledger import SessionEvent
 from remote_gym.server.refusals import RefusalError
 from remote_gym.server.session import Session
 from remote_gym.server.statistics import Counters
+from remote_gym.spaces import build, describe
 from remote_gym.wire.codec import pack_server, read_server
 
 ANSWER = pack_server(Closed())  # any bytes will do
@@ -47,14 +62,14 @@ class Environments:
         self.ran: list[int] = []
         self.running = 0
 
-    def dispatch(self, message: Any) -> Any:
+    def check(self, message: Any) -> Any:
         if message.number == self.refused:
             raise RefusalError("request", "no")
         return None
 
     refused = 66
 
-    def run(self, message: Any, _dispatch: Any) -> None:
+    def run(self, message: Any, _order: Any) -> None:
         self.ran.append(message.number)
 
     def release(self) -> None:
@@ -77,7 +92,7 @@ def run() -> Iterator[Callable[[Callable[[Session, Environments], Any]], None]]:
             holdings = Holdings(1_000_000)
             session = Session(opening, b"", settings, pool, Counters(), holdings, lambda _session: None)
             environments: Any = Environments()
-            session._environments = session._checker = environments
+            session._scatter = session._checker = environments
             session.ledger.apply(SessionEvent.OPENED)
             errors: list[Any] = []  # of timers
             asyncio.get_running_loop().set_exception_handler(lambda _loop, context: errors.append(context))
@@ -187,3 +202,115 @@ def test_a_number_out_of_order_ends_the_session(run: Any) -> None:
         assert outlet.messages[-1].reason == "BROKEN" and outlet.ended
 
     run(test)
+
+
+# With its environments, in a pool that the test plays
+
+BUILT = Built(describe(spaces.Box(0, 1)), describe(spaces.Discrete(3)), b"", "", b"", None, False)
+SAID = {AskKind: EntrypointKind(False), BuildGroup: BUILT, AttachRows: Done()}
+LOST = WorkerLost("exit code 3", 100)
+
+
+class Eager(Worker):
+    """Builds at once; steps wait for the test."""
+
+    def submit(self, command: Any, callback: Any) -> None:
+        if type(command) in SAID:
+            callback(SAID[type(command)])
+        else:
+            super().submit(command, callback)
+
+
+class Pool:
+    hosts_vector = None
+
+    def __init__(self) -> None:
+        self.workers = [Eager()]
+        self.released: list[Block] = []
+
+    async def place(self, num_envs: int, on_lost: Any, _recipe: Any, _whole: bool, on_died: Any) -> list[Block]:
+        self.on_lost, self.on_died = on_lost, on_died
+        return [block(0, num_envs, self.workers[0])]
+
+    def release(self, block: Block) -> None:
+        self.released.append(block)
+
+
+class PoolSettings(Settings):
+    entrypoint = "file.py"
+    packed_kwargs = b""
+    vectorization_mode = None
+
+
+def prepared(pool: Any, counters: Counters) -> Session:
+    settings: Any = PoolSettings()
+    return Session(Open(1, 1, b"n" * 16, 2), b"", settings, pool, counters, Holdings(1_000_000), lambda _session: None)
+
+
+def test_the_life_of_a_sessions_environments() -> None:
+    async def main() -> None:
+        pool: Any = Pool()
+        counters, outlet = Counters(), Outlet()
+        session = prepared(pool, counters)
+        assert (session.running, session.idle) == (0, True)
+        await session.open(b"epoch", 1)
+        assert session.opened.env_ids == [100, 101]
+        assert session.opened.action_space == BUILT.action_space
+        assert build(session.opened.action_space) == spaces.Discrete(3)
+        assert not session.opened.hosted_vector
+        session.take_over(outlet)
+
+        def step(number: int) -> None:
+            session.receive(Step(number, None, [bytes(16)]), outlet)
+
+        step(1)
+        assert (session.running, session.idle) == (1, False)
+        pool.workers[0].answer(Outcomes(b"", [], {}))
+        assert (session.running, len(outlet.frames)) == (0, 1)
+
+        step(2)  # its worker dies, and is replaced
+        (one,) = session._opening.blocks
+        assert worker_of(one) is pool.workers[0]
+        pool.workers[0].answer(LOST)
+        pool.on_died(one, LOST)
+        pool.on_lost(one, LOST, True)
+        assert len(outlet.frames) == 2
+        step(3)
+        pool.workers[0].answer(Outcomes(b"", [], {}))
+        assert len(outlet.frames) == 3
+        session.receive(Render(4), outlet)
+        assert counters.requests == {"step": 3, "render": 1}
+        pool.workers[0].answer(PackedValues([b"", b""], []))
+        assert (len(outlet.frames), counters.step_seconds.count, counters.env_steps) == (4, 3, 6)
+
+        step(5)
+        session.close()
+        session._release()  # again: nothing happens
+        assert len(pool.released) == 1
+        pool.workers[0].answer(Outcomes(b"", [], {}))
+        pool.on_lost(one, LOST, True)  # too late: nothing is built again
+        assert (session.running, len(outlet.frames)) == (0, 5)
+        assert isinstance(outlet.messages[-1], Closed)
+
+    asyncio.run(main())
+
+
+def test_what_cannot_be_built_is_released() -> None:
+    async def main() -> None:
+        pool: Any = Pool()
+        pool.hosts_vector = False
+        pool.workers[0].submit = lambda _command, callback: callback(LOST)
+        session = prepared(pool, Counters())
+        with pytest.raises(RefusalError, match="died while building"):
+            await session.open(b"epoch", 1)
+        assert (len(pool.released), session.running) == (1, 0)
+
+    asyncio.run(main())
+
+
+def test_what_was_never_opened_can_be_released() -> None:
+    pool: Any = Pool()
+    session = prepared(pool, Counters())
+    session._release()
+    session._release()
+    assert pool.released == []

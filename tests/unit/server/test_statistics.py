@@ -6,9 +6,8 @@ import asyncio
 
 import pytest
 
-from remote_gym.messages import Render, Step
 from remote_gym.server import statistics
-from remote_gym.server.statistics import Counters, Histogram, RequestTimes, watch_loop_lag
+from remote_gym.server.statistics import Counters, Histogram, watch_loop_lag
 
 
 def test_a_histogram_counts_up_to_each_bound_inclusively() -> None:
@@ -17,20 +16,6 @@ def test_a_histogram_counts_up_to_each_bound_inclusively() -> None:
         histogram.observe(value)
     assert histogram.cumulative() == [(1.0, 2), (2.0, 3), (float("inf"), 4)]
     assert (histogram.count, histogram.total) == (4, 12.0)
-
-
-def test_the_time_of_a_step_ends_with_its_last_answer() -> None:
-    counters = Counters()
-    times = RequestTimes(counters, 3)
-    times.admitted(Step(1, None, []))
-    times.admitted(Render(2))
-    times.answered(1, [0, 2])
-    assert counters.step_seconds.count == 0
-    times.answered(1, [1])
-    times.answered(2, None)
-    assert counters.step_seconds.count == 1
-    assert counters.env_steps == 3
-    assert counters.requests == {"step": 1, "render": 1}
 
 
 def test_a_blocked_loop_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -34,7 +34,7 @@ from remote_gym.ipc.commands import (
     StepGroup,
 )
 from remote_gym.ipc.memory import SharedBlock
-from remote_gym.ipc.progress import SIZE_BYTES, Board
+from remote_gym.ipc.progress import NO_GROUP, SIZE_BYTES, Board
 from remote_gym.ipc.rows import Rows
 from remote_gym.leaves import leaves_of
 from remote_gym.worker.main import Worker
@@ -116,7 +116,7 @@ def test_the_life_of_a_group(stage: Stage) -> None:
     assert stage.board.step_seconds > 0
     (called,) = stage.ask(CallGroup(1, None, "level", b""))
     assert [values.unpack(value) for value in called.values] == [{"value": 1}, {"value": 1}]
-    assert stage.ask(SetGroup(1, [1], "level", values.pack([5], "values")))[0].failures == []
+    assert stage.ask(SetGroup(1, [1], values.pack([5], "values"), "level"))[0].failures == []
     (called,) = stage.ask(CallGroup(1, None, "level", ARGUMENTS))
     assert [values.unpack(value) for value in called.values] == [1, 5]
     assert type(stage.ask(RenderGroup(1, None))[0]) is PackedValues
@@ -126,7 +126,7 @@ def test_the_life_of_a_group(stage: Stage) -> None:
 @pytest.mark.parametrize(
     "command",
     [ResetGroup(9, None, b"", b""), StepGroup(9, [0], b""), CallGroup(9, None, "x", b""),
-     SetGroup(9, None, "x", b""), RenderGroup(9, None)],
+     SetGroup(9, None, b"", "x"), RenderGroup(9, None)],
 )  # fmt: skip
 def test_a_group_that_is_not_there(stage: Stage, command: Any) -> None:
     assert stage.ask(command) == [NoGroup()]
@@ -158,7 +158,7 @@ def test_kwargs_that_are_no_values_are_the_client_s_fault(stage: Stage) -> None:
         (ResetGroup(1, [1], b"\xc1", b""), Outcomes),
         (StepGroup(1, [1], b"\xc1"), Outcomes),
         (CallGroup(1, [1], "x", b"\xc1"), PackedValues),
-        (SetGroup(1, [1], "x", b"\xc1"), PackedValues),
+        (SetGroup(1, [1], b"\xc1", "x"), PackedValues),
     ],
 )
 def test_what_is_no_value_fails_for_those_asked_only(stage: Stage, command: Any, kind: type) -> None:
@@ -175,6 +175,33 @@ def test_an_environment_that_raises_leaves_the_others_alone(stage: Stage) -> Non
     (result,) = stage.ask(StepGroup(1, None, b""))
     assert [(failure.index, failure.message) for failure in result.failures] == [(0, "as asked")]
     assert rows.rewards.tolist() == [0.0, 1.0]
+
+
+def test_the_duration_of_a_step_is_a_moving_average(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    stage.attach(stage.build())
+    for nanoseconds, average in ((8_000, 8e-6), (16_000, 9e-6)):  # of one of two environments
+        times = iter([0, 2 * nanoseconds])
+        monkeypatch.setattr(time, "perf_counter_ns", lambda times=times: next(times))
+        stage.ask(StepGroup(1, None, b""))
+        assert stage.board.step_seconds == pytest.approx(average)
+
+
+def test_the_board_shows_whose_command_runs_and_nobodys_between_rounds(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stage.attach(stage.build(group=3), group=3)
+    hosted, seen = stage.worker._groups[3], []
+
+    def step(action: Any) -> Any:
+        seen.append((stage.board.group, *stage.board.read()[1:]))
+        return np.zeros(0), 0.0, False, False, {}
+
+    for env in hosted.envs:
+        monkeypatch.setattr(env, "step", step)
+    before = stage.board.read()[0]
+    stage.ask(StepGroup(3, None, b""), StepGroup(3, [1], b""))
+    assert seen == [(3, 0, "step"), (3, 1, "step"), (3, 1, "step")]
+    assert (stage.board.group, *stage.board.read()) == (NO_GROUP, before + 3, 1, "idle")
 
 
 def test_rows_that_cannot_be_mapped(stage: Stage) -> None:
