@@ -124,11 +124,10 @@ class Remote:
             gymnasium.error.AlreadyPendingCallError: Something else was begun, and its result was not taken.
             SessionLost: A server no longer holds the environments.
         """
-        dialled = self._dialled
-        if dialled is not None and dialled.turns.clear and not self._closed:  # the usual case
+        dialled = self.opened(name)
+        if dialled.turns.clear:
             dialled.turns.clear = False
             return dialled
-        dialled = self.opened(name)
         dialled.turns.check_all_idle(name)
         exchange = dialled.exchange
         if exchange.busy and not exchange.counts:
@@ -227,6 +226,8 @@ class Remote:
     def close(self) -> None:
         """End all sessions, and close the window if there is one."""
         self._closed = True
+        if self._dialled is not None:
+            self._dialled.turns.clear = False
         if self._window is not None:
             self._window.close()
         self.fleet.close()

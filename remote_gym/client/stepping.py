@@ -31,6 +31,7 @@ class Stepping:
         self._copy = remote.settings.copy
         self._shows = remote.settings.render_mode == "human"
         self._everyone = range(self._num_envs)
+        self._dialled: Dialled | None = None  # of the last step
 
     # Whole batches
 
@@ -57,26 +58,13 @@ class Stepping:
 
     def finish_reset(self, timeout: float | None) -> tuple[Any, dict[str, Any]]:
         """Wait for what `begin_reset` began."""
-        dialled = self._remote.awaited("reset")
-        assert dialled.turns.batch is not None
-        return self._finish(dialled, dialled.turns.batch, "reset", timeout)
-
-    def step(self, actions: Any) -> StepResult:
-        """Step all."""
-        return self._step_result(*self._begin_step(actions), None)
+        return self._finish("reset", timeout)[:2]
 
     def begin_step(self, actions: Any) -> None:
         """Begin a step of all; `finish_step` gives its result."""
-        self._begin_step(actions)
-
-    def finish_step(self, timeout: float | None) -> StepResult:
-        """Wait for what `begin_step` began."""
-        dialled = self._remote.awaited("step")
-        assert dialled.turns.batch is not None
-        return self._step_result(dialled, dialled.turns.batch, timeout)
-
-    def _begin_step(self, actions: Any) -> tuple[Dialled, Batch]:
-        dialled = self._remote.free("step")
+        dialled = self._dialled
+        if dialled is None or not dialled.turns.clear:
+            dialled = self._dialled = self._remote.free("step")
         if dialled.turns.disabled:
             dialled.turns.check_not_over(None)
         rows, variable = dialled.encoder.encode(actions, self._everyone)
@@ -88,18 +76,23 @@ class Stepping:
         except Exception:
             dialled.turns.end()
             raise
-        return dialled, batch
 
-    def _step_result(self, dialled: Dialled, batch: Batch, timeout: float | None) -> StepResult:
-        observations, infos = self._finish(dialled, batch, "step", timeout)
+    def finish_step(self, timeout: float | None) -> StepResult:
+        """Wait for what `begin_step` began."""
+        observations, infos, batch = self._finish("step", timeout)
         return observations, batch.rewards, batch.terminations, batch.truncations, infos
 
-    def _finish(self, dialled: Dialled, batch: Batch, name: str, timeout: float | None) -> tuple[Any, dict[str, Any]]:
+    def _finish(self, name: str, timeout: float | None) -> tuple[Any, dict[str, Any], Batch]:
         """Gather all parts of the pending reset or step; what was gathered survives a timeout and an interrupt.
 
         Returns:
-            Observations and infos of all.
+            Observations and infos of all, and the batch.
         """
+        dialled = self._dialled
+        if dialled is None or dialled.turns.pending != name:
+            dialled = self._remote.awaited(name)
+        batch = dialled.turns.batch
+        assert batch is not None
         try:
             while batch.missing > 0:
                 if not batch.asked:
@@ -122,7 +115,7 @@ class Stepping:
         if batch.notes:
             self._remote.warn_of(batch.notes)
         dialled.turns.end(clear=not batch.notes)
-        return observations, batch.infos
+        return observations, batch.infos, batch
 
     # Batches of whoever is ready first
 

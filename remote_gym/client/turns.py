@@ -41,6 +41,7 @@ class Turns:
 
     def begin(self, name: str, batch: Batch | None = None, begun: Sequence[Begun] = ()) -> None:
         """Take note of what is pending from now on."""
+        self.clear = False
         self.pending, self.batch, self.begun = name, batch, begun
 
     def end(self, clear: bool = False) -> None:

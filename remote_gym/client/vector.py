@@ -174,7 +174,8 @@ class RemoteVectorEnv(VectorEnv[Any, Any, Any]):
             EnvironmentRaised, EnvironmentLost: In an environment; the others were stepped.
             SessionLost: The server no longer holds the environments.
         """
-        return self._stepping.step(actions)
+        self.step_async(actions)
+        return self.step_wait()
 
     def step_async(self, actions: Any) -> None:
         """Begin what `step` does; `step_wait` gives its result."""
