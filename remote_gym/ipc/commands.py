@@ -254,13 +254,13 @@ def plain(value: Any) -> Any:
         TypeError: It is anything else.
     """
     if type(value) is Failure:
-        return (value.index, int(value.kind), value.type, value.message, value.detail)
+        return (value.index, int(value.kind), value.type, value.message, value.detail, value.base)
     raise TypeError(f"{type(value).__qualname__} does not travel between server and worker")
 
 
 def _failure(fields: Sequence[Any]) -> Failure:
-    index, kind, name, message, detail = fields
-    return Failure(index, FailureKind(kind), name, message, detail)
+    index, kind, name, message, detail, base = fields
+    return Failure(index, FailureKind(kind), name, message, detail, base)
 
 
 def _build_group(fields: Sequence[Any]) -> BuildGroup:

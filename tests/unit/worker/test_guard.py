@@ -18,6 +18,7 @@ from remote_gym import EnvironmentLost, RemoteEnvironment, RemoteVectorEnv
 BOUND_SECONDS = 2.0
 
 
+@pytest.mark.filterwarnings("ignore:.*Calling `close` while waiting")
 @pytest.mark.parametrize("way", ["ordinary", "hang", "hang_with_gil"])
 def test_workers_die_with_a_killed_server(serve_process: Callable[..., ServeProcess], way: str) -> None:
     served = serve_process(str(HOSTILE), "--num-workers", "2")
