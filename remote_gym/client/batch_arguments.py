@@ -47,7 +47,7 @@ def env_indices(env_id: Any, num_envs: int) -> list[int]:
 
 def no_seed(seed: Any, whose: str = "") -> MisuseError:
     """Return the error for what is no seed; it is also the one of Gymnasium's seeding, whose text it has."""
-    text = f"Seed must be a python integer, actual type: {type(seed)}: {whose} {seed!r:.80}"
+    text = f"{whose}Seed must be a python integer, actual type: {type(seed)}, got {seed!r:.80}"
     return also(MisuseError, gymnasium.error.Error)(text)
 
 
@@ -76,7 +76,7 @@ def each_seed(seed: Any, num_envs: int) -> list[int | None]:
         )
     for index, one in enumerate(seed):
         if one is not None and (not isinstance(one, (int, np.integer)) or isinstance(one, bool)):
-            raise no_seed(one, f"of environment {index}")
+            raise no_seed(one, f"environment {index}: ")
     return [None if one is None else int(one) for one in seed]
 
 
