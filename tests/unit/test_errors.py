@@ -27,6 +27,7 @@ from remote_gym.errors import (
     known_name,
     raised,
 )
+from remote_gym.testing import ConformanceError, Rule
 
 TEXT = "environment 3 raised it: 'text'"
 KNOWN = sorted(errors._TYPES)
@@ -150,3 +151,10 @@ def test_what_is_of_both_kinds() -> None:
     assert also(MisuseError, ValueError) is MisuseError
     for name in ("NoSuchName", "NoSuch[ValueError]", "MisuseError[NoSuch]", "TEXT[ValueError]"):
         assert not hasattr(errors, name)
+
+
+def test_what_the_conformance_kit_raises_pickles() -> None:
+    error = ConformanceError(Rule.WORKS, "step 3", "the call", 1, "raised KeyError", "raised nothing")
+    error.note = "a note"
+    again = pickle.loads(pickle.dumps(error))
+    assert (str(again), vars(again)) == (str(error), vars(error))
