@@ -29,6 +29,7 @@ if TYPE_CHECKING:
         RefusedError,
         RemoteGymError,
         SessionLost,
+        TimedOut,
     )
     from remote_gym.server.create import create_remote_environment_server
     from remote_gym.server.server import RemoteEnvironmentServer
@@ -48,6 +49,7 @@ __all__ = [
     "RemoteGymError",
     "RemoteVectorEnv",
     "SessionLost",
+    "TimedOut",
     "__version__",
     "create_remote_environment_server",
 ]

@@ -5,27 +5,100 @@
     RemoteGymError
     ├── ConnectError          could not reach a server at host:port; lists the likely causes
     ├── RefusedError          the server answered no; `limit` names which of its limits or rules
-    ├── EnvironmentRaised     an environment raised; env index and remote traceback
+    ├── EnvironmentRaised     an environment raised; env index and remote traceback (also what it has raised, see below)
     │   └── EnvironmentNeedsReset   (also gymnasium.error.ResetNeeded)
     ├── EnvironmentLost       the worker of an environment died or hung; exit code or signal, stderr tail
     ├── SessionLost           the server no longer holds this session; `reason` says why
     ├── ProtocolError         the peer sent something the contract does not allow (a bug, or another version)
+    ├── TimedOut              not here in time, still pending (also a TimeoutError, and multiprocessing's)
     └── MisuseError           the caller passed something wrong (also a ValueError)
         └── CodecError        a value that cannot travel, named by its path
 
+What is caught locally is caught here: an environment's ``KeyError`` is raised as an error that is an
+``EnvironmentRaised`` and a ``KeyError``, and one of its own type as the nearest type of Python or Gymnasium that it is
+derived from. `StopIteration` and what is no `Exception`, as `SystemExit`, are an ``EnvironmentRaised`` alone. Likewise
+a misuse for which Gymnasium raises a ``TypeError``, ``AttributeError`` or ``RuntimeError`` is that and a
+``MisuseError``.
+
 Where Gymnasium has an error of its own for a misuse (``AlreadyPendingCallError``, ``NoAsyncCallError``,
 ``ClosedEnvironmentError``, ``ResetNeeded``), that one is raised.
+
+All of them pickle, with their attributes.
 """
 
 from __future__ import annotations
 
+import builtins
+import multiprocessing
 from collections.abc import Sequence
+from functools import lru_cache
+from typing import Any, TypeVar
 
-from remote_gym.gym import ResetNeeded
+from remote_gym.gym import ResetNeeded, error
+
+_BUILTIN = """
+    ArithmeticError AssertionError AttributeError BlockingIOError BrokenPipeError BufferError BytesWarning
+    ChildProcessError ConnectionAbortedError ConnectionError ConnectionRefusedError ConnectionResetError
+    DeprecationWarning EOFError FileExistsError FileNotFoundError FloatingPointError FutureWarning ImportError
+    ImportWarning IndentationError IndexError InterruptedError IsADirectoryError KeyError LookupError MemoryError
+    ModuleNotFoundError NameError NotADirectoryError NotImplementedError OSError OverflowError
+    PendingDeprecationWarning PermissionError ProcessLookupError RecursionError ReferenceError ResourceWarning
+    RuntimeError RuntimeWarning SyntaxError SyntaxWarning SystemError TabError TimeoutError TypeError
+    UnboundLocalError UnicodeDecodeError UnicodeEncodeError UnicodeError UnicodeTranslateError UnicodeWarning
+    UserWarning ValueError Warning ZeroDivisionError
+"""
+_GYMNASIUM = """
+    AlreadyPendingCallError ClosedEnvironmentError CustomSpaceError DependencyNotInstalled DeprecatedEnv
+    DeprecatedWrapper Error InvalidAction InvalidBound InvalidMetadata InvalidProbability MissingArgument
+    NameNotFound NamespaceNotFound NoAsyncCallError RegistrationError ResetNeeded UnregisteredEnv UnsupportedMode
+    VersionNotFound
+"""
+_TYPES: dict[str, type[Exception]] = {
+    f"{module.__name__}.{name}": getattr(module, name)
+    for module, names in ((builtins, _BUILTIN), (error, _GYMNASIUM))
+    for name in names.split()
+    if hasattr(module, name)  # not all of Gymnasium's are in its older versions
+}
+"""The types a remote exception can be, by the name that travels. Fixed: what a peer names is found here or nowhere.
+
+Left out is what has a meaning of its own where it is raised: `StopIteration` ends a loop without a word.
+"""
+
+_OWN: tuple[tuple[type[Exception], dict[str, Any]], ...] = (
+    (SyntaxError, {"msg": property(str)}),  # of which a traceback is made
+    (ImportError, {"msg": property(str)}),
+    (error.AlreadyPendingCallError, {"name": ""}),
+    (error.NoAsyncCallError, {"name": ""}),
+)
+"""Attributes that the constructors of these types would set."""
 
 
 class RemoteGymError(Exception):
     """Base of every error this package raises on purpose."""
+
+    # A subclass may be a builtin type as well (see `also`), whose constructor, text and pickling are not ours.
+
+    def __init__(self, text: str = "") -> None:
+        """State what happened."""
+        Exception.__init__(self, text)
+
+    def __str__(self) -> str:
+        """Return the text as it is: of a `KeyError` it would be the repr."""
+        return Exception.__str__(self)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Return how to make the same error again: with its text and attributes, not by its constructor."""
+        return _again, (type(self), self.args, self.__dict__)
+
+
+def _again(kind: type[RemoteGymError], args: tuple[Any, ...], attributes: dict[str, Any]) -> RemoteGymError:
+    layout: Any = kind
+    while layout.__module__ != builtins.__name__:  # whose constructor is the one that may make it
+        layout = layout.__base__
+    again: RemoteGymError = layout.__new__(kind)
+    again.args = args
+    again.__dict__.update(attributes)
+    return again
 
 
 class ConnectError(RemoteGymError):
@@ -61,6 +134,8 @@ class RefusedError(RemoteGymError):
 
 class EnvironmentRaised(RemoteGymError):
     """An environment raised an exception in its worker; the worker and all other environments go on.
+
+    It is also an instance of what was raised: of the nearest type of Python or Gymnasium.
 
     Attributes:
         env_index: Row of the environment in the client's batch.
@@ -114,6 +189,10 @@ class ProtocolError(RemoteGymError):
     """The peer sent a message that the contract does not allow, or speaks no common protocol version."""
 
 
+class TimedOut(RemoteGymError, TimeoutError, multiprocessing.TimeoutError):
+    """What was waited for did not come in time. Nothing is lost: it is still pending, and the next wait gets it."""
+
+
 class MisuseError(RemoteGymError, ValueError):
     """The caller passed something wrong; nothing was sent and the next good call works."""
 
@@ -129,3 +208,45 @@ class CodecError(MisuseError):
         """State where the value sits and why it cannot travel."""
         self.path = path
         super().__init__(f"{path}: {message}" if path else message)
+
+
+Kind = TypeVar("Kind", bound=RemoteGymError)
+
+
+def also(kind: type[Kind], base: type[Exception]) -> type[Kind]:
+    """Return the type of errors that are of `kind` and of `base`, a type of Python's or Gymnasium's, alike."""
+    if issubclass(kind, base):
+        return kind
+    return _both(kind, base)  # type: ignore[arg-type, return-value]
+
+
+@lru_cache(maxsize=None)
+def _both(kind: type[RemoteGymError], base: type[Exception]) -> type[RemoteGymError]:
+    attributes: dict[str, Any] = {"__doc__": kind.__doc__, "__module__": __name__}
+    for of, own in _OWN:
+        if issubclass(base, of):
+            attributes.update(own)
+    return type(f"{kind.__name__}[{base.__name__}]", (kind, base), attributes)
+
+
+def raised(name: str) -> type[EnvironmentRaised]:
+    """Return the type of error for what an environment has raised; plain where nothing is known by that `name`."""
+    base = _TYPES.get(name, Exception)
+    return EnvironmentNeedsReset if base is ResetNeeded else also(EnvironmentRaised, base)
+
+
+def known_name(error_type: type[BaseException]) -> str:
+    """Return the name of the nearest type that `raised` knows, of `error_type` and those it is derived from."""
+    for base in error_type.__mro__:
+        if _TYPES.get(name := f"{base.__module__}.{base.__qualname__}") is base:
+            return name
+    return ""
+
+
+def __getattr__(name: str) -> Any:
+    """Return a type that `also` has made, in this process or in another one: pickles name it so."""
+    kind, _, base = name.partition("[")
+    for one in _TYPES.values():
+        if base == f"{one.__name__}]" and isinstance(own := globals().get(kind), type):
+            return _both(own, one)  # type: ignore[arg-type]
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

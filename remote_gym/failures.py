@@ -18,10 +18,11 @@ class FailureKind(IntEnum):
 
 @dataclass(frozen=True)
 class Failure:
-    """Something went wrong in the environment at `index`."""
+    """Something went wrong in the environment at `index`; what each field holds for each kind: see the contract."""
 
     index: int
     kind: FailureKind
     type: str = ""
     message: str = ""
     detail: str = ""
+    base: str = ""

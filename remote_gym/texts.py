@@ -8,10 +8,17 @@ from __future__ import annotations
 
 MAX_NAME_BYTES = 256
 """UTF-8 bytes of a name in a request: an attribute, a render mode, a codec. Real ones have under forty."""
+REACHABLE = frozenset({"_max_episode_steps", "_elapsed_steps"})
+"""Private names that can be reached all the same: numbers of Gymnasium's `TimeLimit` that scripts read and set."""
 MAX_MESSAGE_CHARACTERS = 4_096
 """Of one sentence about what went wrong; longer ones repeat what the reader has sent."""
 MAX_DETAIL_CHARACTERS = 65_536
 """Of a traceback, or of the last lines that a worker wrote."""
+
+
+def is_private(name: str) -> bool:
+    """Return whether the attribute `name` of an environment is not for others to reach; an empty name is nobody's."""
+    return not name or (name.startswith("_") and name not in REACHABLE)
 
 
 def encodable(text: str) -> str:

@@ -10,8 +10,12 @@ from types import ModuleType
 from typing import Any, TypeVar
 
 import psutil
+import pytest
 
 from remote_gym.client.settings import Settings
+
+closes_with_a_pending_step = pytest.mark.filterwarnings("ignore:.*Calling `close` while waiting")
+"""For tests that do so in passing."""
 
 HOSTILE = Path(__file__).parent / "hostile.py"
 

@@ -207,6 +207,17 @@ def atari(**kwargs: Any) -> gym.Env[Any, Any]:
     return gym.wrappers.AtariPreprocessing(gym.make("ALE/Breakout-v5", frameskip=1), **kwargs)
 
 
+def changes_options() -> gym.Env[Any, Any]:
+    """Tells how many options it was given, and removes them."""
+
+    def reset(env: FunctionEnv, seed: Any, options: Any) -> Any:
+        length = len(options)
+        options.clear()
+        return np.zeros(2, np.float32), {"length": length}
+
+    return FunctionEnv(None, reset)
+
+
 def counting() -> gym.Env[Any, Any]:
     """As in Gymnasium's own tests of autoreset: counts to `max_count`, which the client sets; rewards the action."""
 
@@ -336,3 +347,93 @@ NAUGHTY: dict[str, Callable[[FunctionEnv, Any], Any]] = {
 class CustomSpace(spaces.Box):  # type: ignore[type-arg]
     def __init__(self) -> None:
         super().__init__(-1, 1, (2,), np.float32)
+
+
+class OwnError(ValueError):
+    pass
+
+
+class OwnKeyError(KeyError):
+    pass
+
+
+class OwnOfOwnError(OwnKeyError):
+    def __init__(self, code: int) -> None:
+        super().__init__(f"code {code}")
+
+
+class UnknownError(Exception):
+    pass
+
+
+FAILURES: dict[str, Callable[[], BaseException]] = {
+    "KeyError": lambda: KeyError("no such joint"),
+    "IndexError": lambda: IndexError("joint 7"),
+    "OSError": lambda: OSError(2, "No such file or directory", "/dev/robot"),
+    "FileNotFoundError": lambda: FileNotFoundError(2, "No such file or directory", "/dev/robot"),
+    "ConnectionError": lambda: ConnectionError("the simulator is gone"),
+    "ConnectionResetError": lambda: ConnectionResetError(104, "Connection reset by peer"),
+    "TimeoutError": lambda: TimeoutError("the simulator is slow"),
+    "ValueError": lambda: ValueError("a value"),
+    "AttributeError": lambda: AttributeError("no such part"),
+    "AssertionError": lambda: AssertionError("an action that is none"),
+    "NotImplementedError": lambda: NotImplementedError("not yet"),
+    "ModuleNotFoundError": lambda: ModuleNotFoundError("no module", name="mujoco"),
+    "SyntaxError": lambda: SyntaxError("a line", ("env.py", 3, 1, "x x", 3, 2)),
+    "UnicodeDecodeError": lambda: UnicodeDecodeError("utf-8", b"\xff", 0, 1, "a byte"),
+    "RecursionError": lambda: RecursionError("deep"),
+    "MemoryError": lambda: MemoryError("full"),
+    "UserWarning": lambda: UserWarning("an error to some"),
+    "InvalidAction": lambda: gym.error.InvalidAction("not that"),
+    "DependencyNotInstalled": lambda: gym.error.DependencyNotInstalled("pip install it"),
+    "ClosedEnvironmentError": lambda: gym.error.ClosedEnvironmentError("its own"),
+    "NoAsyncCallError": lambda: gym.error.NoAsyncCallError("its own", "step"),
+    "own": lambda: OwnError("own"),
+    "own of own": lambda: OwnOfOwnError(3),
+    "unknown": lambda: UnknownError("unknown"),
+    "StopIteration": lambda: StopIteration("over"),
+    "StopAsyncIteration": lambda: StopAsyncIteration("over"),
+    "GeneratorExit": lambda: GeneratorExit("over"),
+    "SystemExit": lambda: SystemExit("over"),
+    "KeyboardInterrupt": lambda: KeyboardInterrupt("over"),
+}
+"""What an environment can raise, by name."""
+
+
+class FailingEnv(FunctionEnv):
+    """Raises what its attribute `failure` names: at action 1, in the next reset or rendering, or where it is asked."""
+
+    def __init__(self, build: str = "", render_mode: str | None = None) -> None:
+        if build:
+            raise FAILURES[build]()
+        super().__init__(render_mode=render_mode)
+        self.failure = ""
+
+    def step(self, action: Any) -> Any:
+        if action == 1:
+            self.fail(self.failure)
+        return super().step(action)
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> Any:
+        self.fail((options or {}).get("failure"))
+        return super().reset(seed=seed)
+
+    def render(self) -> Any:
+        self.fail(self.failure)
+        return super().render()
+
+    def fail(self, name: str | None) -> None:
+        if name:
+            raise FAILURES[name]()
+
+    @property
+    def failing(self) -> Any:
+        return self.fail(self.failure)
+
+    @failing.setter
+    def failing(self, name: str) -> None:
+        self.fail(name)
+
+
+def failing(build: str = "", render_mode: str | None = None) -> gym.Env[Any, Any]:
+    return FailingEnv(build, render_mode)

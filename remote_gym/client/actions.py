@@ -13,7 +13,7 @@ import numpy as np
 from gymnasium import spaces
 
 from remote_gym import values
-from remote_gym.errors import MisuseError
+from remote_gym.errors import MisuseError, also
 from remote_gym.leaves import Array, Leaf, flattener, is_one_array, leaves_of, space_at, variable_leaves_of
 
 
@@ -39,7 +39,8 @@ class ActionEncoder:
             indices: The env indices the rows belong to, for messages.
 
         Raises:
-            MisuseError: Names the environment and field.
+            MisuseError: Names the environment and field. Also a `TypeError` or `KeyError` where that is what taking
+                the batch apart raises locally.
         """
         return self._encode(*self._parts(actions, "actions"), indices)
 
@@ -50,7 +51,8 @@ class ActionEncoder:
         try:
             return self._flatten(value)
         except MisuseError as error:
-            raise MisuseError(f"{what}: {error}") from None
+            also_type = KeyError if isinstance(error.__cause__, KeyError) else TypeError
+            raise also(MisuseError, also_type)(f"{what}: {error}") from None
 
     def encode_single(self, action: Any) -> tuple[list[Array], bytes]:
         """Return the same for one environment's action; see `encode`."""
@@ -80,7 +82,7 @@ class ActionEncoder:
         for column, leaf in zip(columns, self._variable, strict=True):
             if not isinstance(column, (tuple, list)) or len(column) != len(indices):
                 got = f"{type(column).__name__}" + (f" of {len(column)}" if isinstance(column, (tuple, list)) else "")
-                raise MisuseError(f"actions{leaf} must be a tuple of {len(indices)} elements, got a {got}")
+                raise _mismatch(column)(f"actions{leaf} must be a tuple of {len(indices)} elements, got a {got}")
             for index, element in zip(indices, column, strict=True):
                 if self._validate and not leaf.space.contains(element):
                     raise MisuseError(
@@ -98,7 +100,7 @@ def _rows(part: Any, leaf: Leaf, indices: Sequence[int]) -> Array:
     except ValueError:  # ragged
         array = None
     if array is None or array.dtype.kind not in "biuf" or array.shape != expected:
-        raise MisuseError(_describe_mismatch(part, array, leaf, indices))
+        raise _mismatch(part)(_describe_mismatch(part, array, leaf, indices))
     # Integers are cast to any integer dtype that holds their values: a plain list of ints is int64.
     integers = array.dtype.kind in "biu" and leaf.dtype.kind in "iu"
     if not integers and not np.can_cast(array.dtype, leaf.dtype, "same_kind"):
@@ -114,6 +116,12 @@ def _rows(part: Any, leaf: Leaf, indices: Sequence[int]) -> Array:
             f"the action{leaf} of environment {indices[row]} does not fit its dtype {leaf.dtype}: {array[row]!r}"
         )
     return cast
+
+
+def _mismatch(part: Any) -> type[MisuseError]:
+    """Return the type of error for what is no batch: also a `TypeError`, as locally, if it has no elements."""
+    is_scalar = not hasattr(part, "__len__") or getattr(part, "ndim", 1) == 0
+    return also(MisuseError, TypeError) if is_scalar else MisuseError
 
 
 def _describe_mismatch(part: Any, array: Array | None, leaf: Leaf, indices: Sequence[int]) -> str:

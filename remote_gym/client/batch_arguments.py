@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+import gymnasium
 import numpy as np
 
-from remote_gym.errors import MisuseError
+from remote_gym.errors import MisuseError, also
 
 
 def masked(mask: Any, num_envs: int) -> list[int]:
@@ -18,11 +19,13 @@ def masked(mask: Any, num_envs: int) -> list[int]:
     if not isinstance(mask, np.ndarray):
         raise TypeError(f"`options['reset_mask']` must be a numpy array, got {type(mask)}")
     if mask.shape != (num_envs,):
-        raise ValueError(f"`options['reset_mask']` must have shape ({num_envs},), got {mask.shape}")
+        raise ValueError(f"`options['reset_mask']` must have shape `({num_envs},)`, got {mask.shape}")
     if mask.dtype != np.bool_:
         raise TypeError(f"`options['reset_mask']` must have `dtype=np.bool_`, got {mask.dtype}")
     if not mask.any():
-        raise ValueError("`options['reset_mask']` must have at least one True value")
+        raise ValueError(
+            f"`options['reset_mask']` must contain a boolean array with at least one True value, got reset_mask={mask}"
+        )
     indices: list[int] = np.flatnonzero(mask).tolist()
     return indices
 
@@ -42,6 +45,12 @@ def env_indices(env_id: Any, num_envs: int) -> list[int]:
     return indices
 
 
+def no_seed(seed: Any, whose: str = "") -> MisuseError:
+    """Return the error for what is no seed; it is also the one of Gymnasium's seeding, whose text it has."""
+    text = f"{whose}Seed must be a python integer, actual type: {type(seed)}, got {seed!r:.80}"
+    return also(MisuseError, gymnasium.error.Error)(text)
+
+
 def verbatim(seed: Any) -> Any:
     """Return the seed for a hosted vector environment: as it is, but a sequence as a list."""
     return seed if isinstance(seed, (int, np.integer)) else list(seed)
@@ -58,14 +67,16 @@ def each_seed(seed: Any, num_envs: int) -> list[int | None]:
     if isinstance(seed, (int, np.integer)) and not isinstance(seed, bool):
         return [int(seed) + index for index in range(num_envs)]
     if isinstance(seed, (str, bytes)) or not hasattr(seed, "__len__"):
-        raise MisuseError(f"seed must be None, an int, or a sequence of {num_envs} of these, got {seed!r:.80}")
+        raise also(MisuseError, TypeError)(
+            f"seed must be None, an int, or a sequence of {num_envs} of these, got {seed!r:.80}"
+        )
     if len(seed) != num_envs:
         raise MisuseError(
-            f"if seeds are passed as a list, its length must match num_envs={num_envs}, got length={len(seed)}"
+            f"If seeds are passed as a list the length must match num_envs={num_envs} but got length={len(seed)}."
         )
     for index, one in enumerate(seed):
         if one is not None and (not isinstance(one, (int, np.integer)) or isinstance(one, bool)):
-            raise MisuseError(f"the seed of environment {index} must be None or an int, got {one!r:.80}")
+            raise no_seed(one, f"environment {index}: ")
     return [None if one is None else int(one) for one in seed]
 
 
@@ -78,5 +89,8 @@ def each_value(given: Any, num_envs: int) -> list[Any]:
     if not isinstance(given, (list, tuple)):
         return [given] * num_envs
     if len(given) != num_envs:
-        raise MisuseError(f"set_attr got {len(given)} values for {num_envs} environments")
+        raise MisuseError(
+            "Values must be a list or tuple with length equal to the number of environments. "
+            f"Got `{len(given)}` values for {num_envs} environments."
+        )
     return list(given)

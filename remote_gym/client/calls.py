@@ -11,9 +11,9 @@ from remote_gym import values
 from remote_gym.client.exchange import Exchange
 from remote_gym.client.failures import first_failure, refusal, relocated
 from remote_gym.client.fleet import Fleet, Shard
-from remote_gym.errors import CodecError, MisuseError, ProtocolError, RemoteGymError, SessionLost
+from remote_gym.errors import CodecError, MisuseError, ProtocolError, RemoteGymError, SessionLost, TimedOut, also
 from remote_gym.messages import Call, Failure, Refused, Render, Returned, every
-from remote_gym.texts import MAX_NAME_BYTES
+from remote_gym.texts import MAX_NAME_BYTES, REACHABLE, is_private
 
 Asked = Call | Render
 
@@ -127,7 +127,7 @@ class Calls:
         """Return what was begun, one value per environment.
 
         Raises:
-            TimeoutError: Not all came in `timeout` seconds; those that did are kept for the next `gather`.
+            TimedOut: Not all came in `timeout` seconds; those that did are kept for the next `gather`.
             EnvironmentRaised, EnvironmentLost: In the environment with the lowest index that failed.
             RefusedError, MisuseError: A server refused the request.
             SessionLost: A server no longer holds the environments.
@@ -139,6 +139,8 @@ class Calls:
             try:
                 with self._losing(one.shard):
                     gathered += self._gather(one, timeout)
+            except TimedOut:
+                raise
             except RemoteGymError as error:  # the others have answered too, and must not be left unread
                 errors.append(error)
         if errors:
@@ -184,9 +186,17 @@ def check_name(name: str) -> None:
     """Refuse what is private.
 
     Raises:
-        MisuseError: The name is no string, begins with an underscore or is too long.
+        MisuseError: The name is no string (also a `TypeError`), or it is private or too long (also an
+            `AttributeError`: to whoever asks for it, it is not there).
     """
-    if not isinstance(name, str) or not name or name.startswith("_"):
-        raise MisuseError(f"{name!r} cannot be reached on a remote environment: names beginning with '_' are private")
+    if not isinstance(name, str):
+        raise also(MisuseError, TypeError)(f"{name!r:.80} cannot be reached: the name of an attribute is a string")
+    if is_private(name):
+        raise also(MisuseError, AttributeError)(
+            f"{name[:80]!r} cannot be reached on a remote environment: names that begin with '_' are private, all but "
+            f"{' and '.join(sorted(REACHABLE))}"
+        )
     if len(name.encode("utf-8", "surrogatepass")) > MAX_NAME_BYTES:
-        raise MisuseError(f"{name[:40]!r}... cannot be reached: a name has {MAX_NAME_BYTES} bytes at most")
+        raise also(MisuseError, AttributeError)(
+            f"{name[:40]!r}... cannot be reached: a name has {MAX_NAME_BYTES} bytes at most"
+        )

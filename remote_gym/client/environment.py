@@ -12,11 +12,21 @@ from gymnasium.envs.registration import EnvSpec
 
 from remote_gym import values
 from remote_gym.arguments import RemoteArgs
+from remote_gym.client.batch_arguments import no_seed
+from remote_gym.client.calls import check_name
 from remote_gym.client.failures import first_failure
 from remote_gym.client.parts import Part
 from remote_gym.client.remote import Dialled, Remote
 from remote_gym.client.settings import CredentialsPaths, Settings, documented
-from remote_gym.errors import EnvironmentLost, EnvironmentRaised, MisuseError
+from remote_gym.errors import EnvironmentLost
+from remote_gym.texts import REACHABLE
+
+
+def _of_time_limit(name: str) -> property:
+    """Return an attribute that is the one of the hosted environment's `TimeLimit`."""
+    return property(
+        lambda env: env.get_wrapper_attr(name), lambda env, value: env.set_wrapper_attr(name, value), doc=name
+    )
 
 
 class RemoteEnvironment(gymnasium.Env[Any, Any]):
@@ -113,9 +123,9 @@ class RemoteEnvironment(gymnasium.Env[Any, Any]):
             SessionLost: The server no longer holds the environment.
         """
         if seed is not None and (not isinstance(seed, (int, np.integer)) or isinstance(seed, bool)):
-            raise MisuseError(f"seed must be None or an int, got {seed!r:.80}")
+            raise no_seed(seed)
         seed = None if seed is None else int(seed)
-        packed_options = b"" if options is None else values.pack(dict(options), "options")
+        packed_options = b"" if options is None else values.pack(_own(options), "options")
         dialled = self._remote.free("reset")
         super().reset(seed=seed)
         dialled.exchange.reset(None, [seed], packed_options)
@@ -224,13 +234,13 @@ class RemoteEnvironment(gymnasium.Env[Any, Any]):
         """Return whether this object or the hosted environment has the attribute."""
         if self._is_own(name):
             return True
+        calls = self._remote.free("has_wrapper_attr").calls
         try:
-            self._remote.free("has_wrapper_attr").calls.look(name)
-        except EnvironmentRaised as error:
-            if error.remote_type.endswith("AttributeError"):
-                return False
-            raise
-        return True
+            check_name(name)
+        except AttributeError:
+            return False
+        (has,) = calls.call("has_wrapper_attr", (name,), {})  # not by its value, which might not be able to travel
+        return bool(has)
 
     def set_wrapper_attr(self, name: str, value: Any, *, force: bool = True) -> bool:
         """Set an attribute of this object if it has it, else of the hosted environment; see `gymnasium.Env`."""
@@ -246,7 +256,11 @@ class RemoteEnvironment(gymnasium.Env[Any, Any]):
 
     def _is_own(self, name: str) -> bool:
         # What is not of the class is looked up in the object alone, and dials nothing.
-        return name.startswith("_") or hasattr(type(self), name) or hasattr(self, name)
+        return name not in REACHABLE and (hasattr(type(self), name) or hasattr(self, name))
+
+    # Scripts read, and sometimes set, these as attributes of what `gymnasium.make` returns.
+    _max_episode_steps = _of_time_limit("_max_episode_steps")
+    _elapsed_steps = _of_time_limit("_elapsed_steps")
 
     def close(self) -> None:
         """End the session, and close the window if there is one."""
@@ -270,6 +284,11 @@ class RemoteEnvironment(gymnasium.Env[Any, Any]):
         return f"<RemoteEnvironment({self._remote})>"
 
     __str__ = __repr__
+
+
+def _own(options: Any) -> Any:
+    """Return options as they travel: of any mapping a dict."""
+    return dict(options) if isinstance(options, Mapping) else options
 
 
 def _info(part: Part) -> dict[str, Any]:

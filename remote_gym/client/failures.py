@@ -17,6 +17,8 @@ from remote_gym.errors import (
     RefusedError,
     RemoteGymError,
     SessionLost,
+    TimedOut,
+    raised,
 )
 from remote_gym.messages import Failure, FailureKind, Refused
 from remote_gym.texts import MAX_DETAIL_CHARACTERS, MAX_NAME_BYTES, printable, shortened
@@ -47,7 +49,12 @@ def failure_error(failure: Failure) -> RemoteGymError:
         return EnvironmentNeedsReset(f"environment {index} needs a reset: {message}", index, kind, detail)
     if failure.kind is FailureKind.INVALID:
         return EnvironmentRaised(message, index)
-    return EnvironmentRaised(f"environment {index} raised {kind}: {message}", index, kind, detail)
+    return _raised(failure)(f"environment {index} raised {kind}: {message}", index, kind, detail)
+
+
+def _raised(failure: Failure) -> type[EnvironmentRaised]:
+    """Return the type of error for what an environment has raised: one of ours, whatever a peer names."""
+    return raised(failure.base or failure.type)
 
 
 def relocated(failure: Failure, first: int) -> Failure:
@@ -72,13 +79,21 @@ def refusal(refused: Refused) -> RemoteGymError:
     if refused.failure is not None:
         failure = refused.failure
         kind, detail = shortened(failure.type, MAX_NAME_BYTES), shortened(failure.detail, MAX_DETAIL_CHARACTERS)
-        error = EnvironmentLost if failure.kind is FailureKind.LOST else EnvironmentRaised
+        error = EnvironmentLost if failure.kind is FailureKind.LOST else _raised(failure)
         return error(message, failure.index, kind, detail)
     if limit == "protocol":
         return ProtocolError(message)
     if limit in _MISUSE_LIMITS:
         return MisuseError(message)
     return RefusedError(message, limit)
+
+
+def late(name: str, timeout: float | None) -> TimedOut:
+    """Return the exception for a `timeout` while waiting for what `name` began, in Gymnasium's words."""
+    return TimedOut(
+        f"The call to `{name}_wait` has timed out after {timeout} second(s). Nothing is lost: the next `{name}_wait` "
+        f"gets the result."
+    )
 
 
 def session_lost(reason: str, detail: str) -> SessionLost:

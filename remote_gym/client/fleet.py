@@ -16,7 +16,7 @@ from remote_gym.client.hosted import Hosted
 from remote_gym.client.session.bell import Bell
 from remote_gym.client.session.outstanding import Arrival
 from remote_gym.client.session.session import Session, wait_for
-from remote_gym.errors import ConnectError, MisuseError, SessionLost
+from remote_gym.errors import ConnectError, MisuseError, SessionLost, also
 from remote_gym.messages import Indices
 
 MAX_DIALS_AT_ONCE = 16
@@ -107,7 +107,7 @@ class Fleet:
             for name in ("observation_space", "action_space"):
                 theirs, expected = getattr(other.told, name), getattr(first.told, name)
                 if theirs != expected:
-                    raise MisuseError(
+                    raise also(MisuseError, RuntimeError)(  # which is what `SyncVectorEnv` raises
                         f"the servers differ in their {name.replace('_', ' ')}: {theirs} at {other.address} is not "
                         f"{expected} at {first.address}"
                     )

@@ -150,14 +150,19 @@ class Remote:
         """
         self.check(f"{name}_wait")
         if self._dialled is None:
-            raise gymnasium.error.NoAsyncCallError(f"`{name}_wait` was called without `{name}_async` before", name)
+            raise gymnasium.error.NoAsyncCallError(
+                f"Calling `{name}_wait` without any prior call to `{name}_async`.", name
+            )
         self._dialled.turns.check_awaited(name)
         return self._dialled
 
     def check(self, name: str) -> None:
         """Refuse to do `name` after `close`."""
         if self._closed:
-            raise gymnasium.error.ClosedEnvironmentError(f"`{name}` was called on a closed remote environment")
+            own = "RemoteEnvironment" if self.settings.single else "RemoteVectorEnv"
+            raise gymnasium.error.ClosedEnvironmentError(
+                f"Trying to operate on `{own}`, after a call to `close()`: `{name}` was called"
+            )
 
     # What the server told
 
@@ -222,6 +227,11 @@ class Remote:
             self._warned = True
             lost = sorted(notes)
             warn_of_losses(lost, notes[lost[0]]["remote_gym"]["reason"])
+
+    @property
+    def pending(self) -> str | None:
+        """What was begun and not waited for, as `Turns` has it; None once it was closed."""
+        return None if self._closed or self._dialled is None else self._dialled.turns.pending
 
     def close(self) -> None:
         """End all sessions, and close the window if there is one."""

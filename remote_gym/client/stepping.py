@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
@@ -10,9 +11,9 @@ import numpy as np
 from remote_gym import values
 from remote_gym.client.batch_arguments import each_seed, env_indices, masked, verbatim
 from remote_gym.client.batches import Batch
-from remote_gym.client.failures import first_failure
+from remote_gym.client.failures import first_failure, late
 from remote_gym.client.remote import Dialled, Remote
-from remote_gym.errors import MisuseError
+from remote_gym.errors import MisuseError, TimedOut
 from remote_gym.messages import Indices, every
 
 RESET_MASK = "reset_mask"
@@ -42,15 +43,17 @@ class Stepping:
 
     def _reset(self, dialled: Dialled, seed: Any, options: dict[str, Any] | None) -> Indices:
         """Ask for a reset and return whose."""
-        options = None if options is None else dict(options)
+        if isinstance(options, Mapping):
+            options = dict(options)  # the mask is taken out of our own; anything else is the environments' business
         if dialled.told.is_vector:
             seed = dialled.exchange.losses.seed_whole(seed, self._num_envs)
             packed = b"" if seed is None else values.pack(verbatim(seed), "seed")
             dialled.exchange.reset_verbatim(packed, b"" if options is None else values.pack(options, "options"))
             return None
-        mask = None if options is None else options.pop(RESET_MASK, None)
-        indices = None if mask is None else masked(mask, self._num_envs)
         seeds = each_seed(seed, self._num_envs)
+        indices = None
+        if options is not None and RESET_MASK in options:  # raises for an int, as locally
+            indices = masked(options.pop(RESET_MASK), self._num_envs)
         packed = b"" if options is None else values.pack(options, "options")
         dialled.turns.check_idle(indices)
         dialled.exchange.reset(indices, [seeds[index] for index in every(indices, self._num_envs)], packed)
@@ -102,8 +105,8 @@ class Stepping:
             observations = dialled.batches.commit(batch, self._copy)
             if batch.failures:
                 raise first_failure(batch.failures)
-        except TimeoutError:
-            raise
+        except TimedOut:
+            raise late(name, timeout) from None
         except Exception:
             dialled.turns.end()
             raise

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Iterator, Sequence
 
 import gymnasium
 from gymnasium.error import AlreadyPendingCallError, NoAsyncCallError
@@ -11,9 +12,14 @@ from gymnasium.vector import AutoresetMode
 from remote_gym.client.batches import Batch
 from remote_gym.client.calls import Begun
 from remote_gym.client.exchange import Exchange
+from remote_gym.client.failures import late
 from remote_gym.client.ready import Ready
 from remote_gym.client.settings import Settings
+from remote_gym.errors import TimedOut
 from remote_gym.messages import Indices, every
+
+ASYNC = {name: f"{name}_async" for name in ("reset", "step", "call")}
+"""What the halves of these that begin are called, in Gymnasium's words."""
 
 
 class Turns:
@@ -48,16 +54,29 @@ class Turns:
         """Take note that nothing is; `clear`: and that all that was asked for has come, with nothing lost."""
         self.pending, self.clear = None, clear
 
+    @contextlib.contextmanager
+    def ending(self, name: str, timeout: float | None) -> Iterator[None]:
+        """End what is pending, however waiting for it ends, but for a timeout or an interrupt."""
+        try:
+            yield
+        except TimedOut:
+            raise late(name, timeout) from None
+        except Exception:
+            self.end()
+            raise
+        self.end()
+
     def check_awaited(self, name: str) -> None:
         """Refuse to wait for what was not begun."""
         if self.pending != name:
-            raise NoAsyncCallError(f"`{name}_wait` was called without `{name}_async` before", name)
+            raise NoAsyncCallError(f"Calling `{name}_wait` without any prior call to `{name}_async`.", name)
 
     def check_not_pending(self, name: str) -> None:
         """Refuse to begin while something is pending."""
         if self.pending is not None:
             raise AlreadyPendingCallError(
-                f"`{name}` was called while waiting for a pending `{self.pending}`: call `{self.pending}_wait` first",
+                f"Calling `{ASYNC.get(name, name)}` while waiting for a pending call to `{self.pending}` to complete: "
+                f"call `{self.pending}_wait` first",
                 self.pending,
             )
 

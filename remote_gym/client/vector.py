@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from gymnasium import logger
 from gymnasium.envs.registration import EnvSpec
 from gymnasium.vector import AutoresetMode, VectorEnv
 
@@ -150,7 +151,7 @@ class RemoteVectorEnv(VectorEnv[Any, Any, Any]):
             timeout: Seconds; None waits for ever.
 
         Raises:
-            TimeoutError: It is still pending; the next `reset_wait` gets its result.
+            TimedOut: It is still pending; the next `reset_wait` gets its result.
             gymnasium.error.NoAsyncCallError: Nothing was begun.
         """
         return self._stepping.finish_reset(timeout)
@@ -188,7 +189,7 @@ class RemoteVectorEnv(VectorEnv[Any, Any, Any]):
             timeout: Seconds; None waits for ever.
 
         Raises:
-            TimeoutError: It is still pending; the next `step_wait` gets its result.
+            TimedOut: It is still pending; the next `step_wait` gets its result.
             gymnasium.error.NoAsyncCallError: Nothing was begun.
         """
         return self._stepping.finish_step(timeout)
@@ -235,7 +236,7 @@ class RemoteVectorEnv(VectorEnv[Any, Any, Any]):
             ``infos["env_id"]``, (batch_size,) int64, says which. After `async_reset` rewards are 0 and flags False.
 
         Raises:
-            TimeoutError: Not enough are ready; nothing is lost.
+            TimedOut: Not enough are ready; nothing is lost.
             gymnasium.error.NoAsyncCallError: Fewer than `batch_size` environments were started.
             EnvironmentRaised, EnvironmentLost: In an environment, which is not in flight any more; the others' results
                 are returned by the next `recv`.
@@ -269,19 +270,12 @@ class RemoteVectorEnv(VectorEnv[Any, Any, Any]):
             timeout: Seconds; None waits for ever.
 
         Raises:
-            TimeoutError: It is still pending; the next `call_wait` gets its result.
+            TimedOut: It is still pending; the next `call_wait` gets its result.
             gymnasium.error.NoAsyncCallError: Nothing was begun.
         """
         dialled = self._remote.awaited("call")
-        try:
-            results = dialled.calls.gather(dialled.turns.begun, timeout)
-        except TimeoutError:
-            raise
-        except Exception:
-            dialled.turns.end()
-            raise
-        dialled.turns.end()
-        return tuple(results)
+        with dialled.turns.ending("call", timeout):
+            return tuple(dialled.calls.gather(dialled.turns.begun, timeout))
 
     def get_attr(self, name: str) -> tuple[Any, ...]:
         """Return an attribute of each environment; see `call`."""
@@ -314,20 +308,30 @@ class RemoteVectorEnv(VectorEnv[Any, Any, Any]):
     # End
 
     def close_extras(self, **kwargs: Any) -> None:
-        """End the session; called by `close`. Takes and ignores `timeout` and `terminate`, as others have them."""
+        """End the session; called by `close`. Takes and ignores `timeout` and `terminate`, as others have them.
+
+        Warns if something was begun and not waited for.
+        """
+        pending = self._remote.pending
         self._remote.close()
+        self.closed = True  # before the warning, which the user may have made an error
+        if pending is not None:
+            logger.warn(f"Calling `close` while waiting for a pending call to `{pending}` to complete.")
 
     def __enter__(self) -> RemoteVectorEnv:
         """Return self."""
         return self
 
-    def __exit__(self, *_error: object) -> None:
-        """Close."""
+    def __exit__(self, kind: object, *_error: object) -> None:
+        """Close; without a warning where an exception says why something is still pending."""
+        if kind is not None:
+            self._remote.close()
         self.close()
 
     def __del__(self) -> None:
         """Close if the user did not."""
         if not self.closed:
+            self._remote.close()
             self.close()
 
     def __getstate__(self) -> dict[str, Any]:

@@ -50,7 +50,7 @@ def extended(value: Any) -> msgpack.ExtType:
         TypeError: It is anything else.
     """
     if type(value) is Failure:
-        fields = (value.index, int(value.kind), value.type, value.message, value.detail)
+        fields = (value.index, int(value.kind), value.type, value.message, value.detail, value.base)
         return msgpack.ExtType(_FAILURE, msgpack.packb(fields))
     raise TypeError(f"{type(value).__qualname__} does not travel between server and worker")
 
@@ -63,8 +63,8 @@ def unextended(code: int, data: bytes) -> Failure:
     """
     if code != _FAILURE:
         raise ValueError(f"unknown extension {code}")
-    index, kind, name, message, detail = msgpack.unpackb(data)
-    return Failure(index, FailureKind(kind), name, message, detail)
+    index, kind, name, message, detail, base = msgpack.unpackb(data)
+    return Failure(index, FailureKind(kind), name, message, detail, base)
 
 
 class Decoder:

@@ -17,7 +17,7 @@ from remote_gym.leaves import leaves_of, variable_leaves_of
 from remote_gym.messages import Call, Indices, Render, Request, Reset, Step
 from remote_gym.pool import CallGroup, Command, RenderGroup, ResetGroup, SetGroup, StepGroup
 from remote_gym.server.refusals import RefusalError
-from remote_gym.texts import MAX_NAME_BYTES, printable
+from remote_gym.texts import MAX_NAME_BYTES, is_private, printable
 from remote_gym.values.scanning import Survey, survey
 
 _ACCESS = frozenset({"get_wrapper_attr", "set_wrapper_attr", "has_wrapper_attr"})
@@ -25,7 +25,6 @@ _VECTOR_ACCESS = _ACCESS | {"call", "get_attr", "set_attr"}
 """Methods of an environment, and of a hosted vector environment, whose argument `name` is the name of another."""
 
 _INTEGERS = frozenset({"int", "extension 16"})
-_DICTS = frozenset({"map", "tag 4", "tag 5"})
 """Kinds of packed values, as `Survey` names them."""
 
 
@@ -108,8 +107,8 @@ class RequestChecker:
                 if packed:
                     _surveyed(packed, name)
             return Order(ResetGroup, None, (seeds, options))
-        if options and _surveyed(options, "options").kind not in _DICTS:
-            raise RefusalError("request", "options must be a map")
+        if options:
+            _surveyed(options, "options")
         if not seeds:
             return Order(ResetGroup, None, (b"", options))
         count, rows = self._count(request), _surveyed(seeds, "seeds")
@@ -152,7 +151,7 @@ _CHECKS: dict[type[Any], Callable[[RequestChecker, Any], Order]] = {
 
 
 def _check_name(name: str) -> None:
-    if name.startswith("_") or not name:
+    if is_private(name):
         raise RefusalError("request", f"the name {printable(name)!r} is private: it cannot be reached from outside")
 
 

@@ -259,11 +259,13 @@ def check_equal_spaces(firsts: Sequence[int], described: Sequence[Built]) -> Non
             ours, theirs = getattr(other, name), getattr(described[0], name)
             # Equal spaces may be described differently: a Text of Gymnasium 1.1 orders its characters by hash.
             if ours != theirs and build(ours) != build(theirs):
-                raise RefusalError(
-                    "build",
+                message = (
                     f"the {name.replace('_', ' ')} of environment {index} differs from that of environment 0: "
-                    f"{build(ours)} is not {build(theirs)}; all environments of a batch must have equal spaces",
+                    f"{build(ours)} is not {build(theirs)}; all environments of a batch must have equal spaces"
                 )
+                # What `SyncVectorEnv` raises, and a worker within a block.
+                failure = Failure(index, FailureKind.RAISED, "builtins.RuntimeError", message)
+                raise RefusalError("build", message, failure)
 
 
 async def _in_order(coroutines: Iterable[Coroutine[Any, Any, Any]]) -> list[Any]:

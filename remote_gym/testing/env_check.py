@@ -176,6 +176,22 @@ class _Run:
             compare(Rule.ATTRIBUTES, "set_wrapper_attr", methodcaller("set_wrapper_attr", MARK, value))
             compare(Rule.ATTRIBUTES, "get_wrapper_attr", methodcaller("get_wrapper_attr", MARK))
         compare(Rule.ATTRIBUTES, "has_wrapper_attr", methodcaller("has_wrapper_attr", MARK))
+        self.missing(f"{MARK}_missing")
+
+    def missing(self, name: str) -> None:
+        """Read an attribute that is not there: how code finds out what an environment can do."""
+        said: list[str] = []
+        for env in (self.pair.local, self.pair.remote):
+            try:
+                said.append(f"returned {env.get_wrapper_attr(name)!r:.80}")
+            except AttributeError:
+                said.append("AttributeError")
+            except Exception as error:
+                said.append(f"raised {error!r:.1000}")
+        local, remote = said
+        self.pair.record.expect(
+            Rule.MISSING, local != "AttributeError" or remote == local, "get_wrapper_attr", remote, local
+        )
 
     def close(self) -> None:
         remote = self.pair.remote

@@ -40,6 +40,7 @@ class Rule(enum.Enum):
     RENDER = "render gives the local frames, of the state just stepped to"
     CALLS = "methods of the environments take the local arguments and return the local results"
     ATTRIBUTES = "attributes of the environments are read and set as locally"
+    MISSING = "an attribute that the local environment has not is an AttributeError"
     CLOSE = "close may be called twice"
     AFTER_CLOSE = "after close everything raises gymnasium.error.ClosedEnvironmentError"
 

@@ -84,7 +84,7 @@ def _read_failures(message: pb.Transition | pb.Returned) -> list[Failure]:
 def _read_failure(failure: pb.Failure) -> Failure:
     kinds = FailureKind._value2member_map_
     kind = FailureKind(failure.kind) if failure.kind in kinds else FailureKind.RAISED
-    return Failure(failure.index, kind, failure.type, failure.message, failure.detail)
+    return Failure(failure.index, kind, failure.type, failure.message, failure.detail, failure.base)
 
 
 def _read_bundle(bundle: pb.Bundle) -> Bundle:

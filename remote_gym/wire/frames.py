@@ -210,6 +210,7 @@ def pack_failure(failure: Failure) -> pb.Failure:
         type=encodable(failure.type),
         message=encodable(failure.message),
         detail=encodable(failure.detail),
+        base=encodable(failure.base),
     )
 
 

@@ -288,7 +288,7 @@ class Returned(_message.Message):
     def __init__(self, number: _Optional[int] = ..., indices: _Optional[_Iterable[int]] = ..., values: _Optional[_Iterable[bytes]] = ..., failures: _Optional[_Iterable[_Union[Failure, _Mapping]]] = ...) -> None: ...
 
 class Failure(_message.Message):
-    __slots__ = ("index", "kind", "type", "message", "detail")
+    __slots__ = ("index", "kind", "type", "message", "detail", "base")
     class Kind(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
         __slots__ = ()
         KIND_UNSPECIFIED: _ClassVar[Failure.Kind]
@@ -308,12 +308,14 @@ class Failure(_message.Message):
     TYPE_FIELD_NUMBER: _ClassVar[int]
     MESSAGE_FIELD_NUMBER: _ClassVar[int]
     DETAIL_FIELD_NUMBER: _ClassVar[int]
+    BASE_FIELD_NUMBER: _ClassVar[int]
     index: int
     kind: Failure.Kind
     type: str
     message: str
     detail: str
-    def __init__(self, index: _Optional[int] = ..., kind: _Optional[_Union[Failure.Kind, str]] = ..., type: _Optional[str] = ..., message: _Optional[str] = ..., detail: _Optional[str] = ...) -> None: ...
+    base: str
+    def __init__(self, index: _Optional[int] = ..., kind: _Optional[_Union[Failure.Kind, str]] = ..., type: _Optional[str] = ..., message: _Optional[str] = ..., detail: _Optional[str] = ..., base: _Optional[str] = ...) -> None: ...
 
 class Refused(_message.Message):
     __slots__ = ("number", "limit", "message", "failure")

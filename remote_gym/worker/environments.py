@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import traceback
 from collections.abc import Iterator, Sequence
+from copy import copy
 from typing import Any
 
 import numpy as np
@@ -98,7 +99,7 @@ class EnvironmentGroup:
             for name, new, old in zip(("observation", "action"), described, self.spaces):
                 if new != old:
                     ours, first = getattr(env, f"{name}_space"), getattr(self.envs[0].env, f"{name}_space")
-                    raise MisuseError(
+                    raise RuntimeError(  # as `SyncVectorEnv` does
                         f"the {name} space of environment {index} differs from that of environment {self.first}: "
                         f"{ours} is not {first}; all environments of a batch must have equal spaces"
                     )
@@ -150,8 +151,8 @@ class EnvironmentGroup:
             position = index - self.first
             self._board.begin(progress.RESET, self.env_ids[position])
             try:
-                # Each environment gets a dict of its own: one that changes it must not change its neighbour's.
-                observation, info = self.envs[position].reset(seed, None if options is None else dict(options))
+                # Each environment gets options of its own: one that changes them must not change its neighbour's.
+                observation, info = self.envs[position].reset(seed, copy(options))
                 self._observations.write(index, observation, collected)
                 collected.info(index, info)
                 if self._options.render_with_step:

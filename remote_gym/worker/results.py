@@ -9,14 +9,14 @@ from functools import partial
 from typing import Any
 
 from remote_gym import infos, values
-from remote_gym.errors import CodecError
+from remote_gym.errors import CodecError, known_name
 from remote_gym.failures import Failure, FailureKind
 from remote_gym.gym import ResetNeeded
 from remote_gym.ipc.commands import HostingOptions, Outcomes
 from remote_gym.texts import MAX_DETAIL_CHARACTERS, MAX_NAME_BYTES, encodable, shortened
 
 
-def failure(index: int, kind: FailureKind, name: str, message: str, detail: str = "") -> Failure:
+def failure(index: int, kind: FailureKind, name: str, message: str, detail: str = "", base: str = "") -> Failure:
     """Return a failure whose text can travel and is not endless, whatever an environment has written into it."""
     return Failure(
         index,
@@ -24,6 +24,7 @@ def failure(index: int, kind: FailureKind, name: str, message: str, detail: str 
         shortened(encodable(name), MAX_NAME_BYTES),
         shortened(encodable(message)),
         shortened(encodable(detail), MAX_DETAIL_CHARACTERS),
+        base,
     )
 
 
@@ -54,7 +55,9 @@ def failure_of(index: int, error: BaseException) -> Failure:
     kind = FailureKind.NEEDS_RESET if isinstance(error, ResetNeeded) else FailureKind.RAISED
     name = f"{type(error).__module__}.{type(error).__qualname__}"
     message = text_of(partial(str, error), "no message: its __str__")
-    return failure(index, kind, name, message, text_of(partial(_traceback, error), "no traceback: formatting it"))
+    detail = text_of(partial(_traceback, error), "no traceback: formatting it")
+    base = known_name(type(error))
+    return failure(index, kind, name, message, detail, "" if base == name else base)
 
 
 def _traceback(error: BaseException) -> str:

@@ -131,8 +131,8 @@ MUTATIONS = {
         "            return arrival\n", SCENARIOS, "F13 and step",
     ),
     "a wait goes on where the last one was": Mutation(
-        "client/session/session.py", "                raise TimeoutError\n",
-        "                sessions[0]._reader.abort()\n                raise TimeoutError\n",
+        "client/session/session.py", "                raise TimedOut(",
+        "                sessions[0]._reader.abort()\n                raise TimedOut(",
         "tests/faults/test_network.py", "impatiently",
     ),
     "patience runs only while somebody waits": Mutation(

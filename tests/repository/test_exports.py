@@ -24,6 +24,7 @@ NAMES = [
     "RemoteGymError",
     "RemoteVectorEnv",
     "SessionLost",
+    "TimedOut",
     "__version__",
     "create_remote_environment_server",
 ]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from remote_gym.texts import encodable, printable, shortened
+from remote_gym.texts import encodable, is_private, printable, shortened
 
 
 @pytest.mark.parametrize("text", ["", "plain", "zwölf µs", "\U0001f600"])
@@ -36,3 +36,19 @@ def test_printable_is_one_line_without_escapes() -> None:
     text = printable("1.0\nINFO forged\x1b[2J\x07" + "A" * 1_000)
     assert text.startswith(r"1.0\nINFO forged\x1b[2J\x07AAA")
     assert len(text) < 200 and text.isprintable()
+
+
+@pytest.mark.parametrize(
+    "name, private",
+    [
+        ("gravity", False),
+        ("_max_episode_steps", False),
+        ("_elapsed_steps", False),
+        ("", True),
+        ("_", True),
+        ("_max_episode_steps_", True),
+        ("__class__", True),
+    ],
+)
+def test_private_names(name: str, private: bool) -> None:
+    assert is_private(name) is private

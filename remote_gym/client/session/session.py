@@ -22,7 +22,7 @@ from remote_gym.client.session.bell import Bell
 from remote_gym.client.session.outstanding import Answer, Arrival
 from remote_gym.client.session.protocol import Phase, SessionProtocol
 from remote_gym.client.session.reader import Reader
-from remote_gym.errors import RemoteGymError
+from remote_gym.errors import RemoteGymError, TimedOut
 from remote_gym.messages import Indices, Open, Opened, Request
 from remote_gym.wire.codec import pack_client
 
@@ -220,7 +220,7 @@ def wait_for(
     The one place where a caller waits for a server. Only here the patience of sessions without a carrier runs.
 
     Raises:
-        TimeoutError: It found nothing in time.
+        TimedOut: It found nothing in time.
     """
     if (found := look()) is not None:
         return found
@@ -229,7 +229,7 @@ def wait_for(
         while True:
             began = time.monotonic()
             if deadline is not None and began >= deadline:
-                raise TimeoutError
+                raise TimedOut(f"nothing came within {timeout_seconds:g} s; nothing is lost, it is still pending")
             limit = None if deadline is None else deadline - began
             for session in sessions:
                 if (own := session.expect()) is not None:

@@ -397,7 +397,7 @@ def test_halves_out_of_order(toys: ToyServer) -> None:
                 wait()
         envs.reset_async(seed=1)
         for call in (envs.reset_async, lambda: envs.step_async(actions), lambda: envs.call("steps"), envs.render):
-            with pytest.raises(AlreadyPendingCallError, match="pending `reset`"):
+            with pytest.raises(AlreadyPendingCallError, match="pending call to `reset`"):
                 call()
         with pytest.raises(NoAsyncCallError):
             envs.step_wait()
@@ -405,11 +405,11 @@ def test_halves_out_of_order(toys: ToyServer) -> None:
         envs.step_async(actions)
         with pytest.raises(NoAsyncCallError):
             envs.reset_wait()
-        with pytest.raises(AlreadyPendingCallError, match="pending `step`"):
+        with pytest.raises(AlreadyPendingCallError, match="pending call to `step`"):
             envs.set_attr("steps", 3)
         assert_equal(envs.step_wait(timeout=60)[0][:, 1], [1, 1, 1])
         envs.call_async("steps")
-        with pytest.raises(AlreadyPendingCallError, match="pending `call`"):
+        with pytest.raises(AlreadyPendingCallError, match="pending call to `call`"):
             envs.step(actions)
         assert envs.call_wait(timeout=60) == (1, 1, 1)
         with pytest.raises(NoAsyncCallError):
@@ -452,7 +452,8 @@ def test_close_with_a_pending_step(toys: ToyServer) -> None:
     envs = toys.vector("counter")
     envs.reset()
     envs.step_async(np.zeros(3, np.int64))
-    envs.close(timeout=1, terminate=True)
+    with pytest.warns(UserWarning, match="Calling `close` while waiting for a pending call to `step` to complete"):
+        envs.close(timeout=1, terminate=True)
     with pytest.raises(ClosedEnvironmentError):
         envs.step_wait()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 import signal
 import subprocess
 import sys
@@ -103,7 +104,8 @@ def test_an_interrupted_program_leaves_no_session(
 
 
 def expect_only_its_interrupt(errors: str) -> None:
-    lines = errors.splitlines()
+    # A program that closes by itself is warned, as by `AsyncVectorEnv`.
+    lines = [line for line in errors.splitlines() if not re.search("Calling `close` while waiting for", line)]
     assert errors.count("Traceback") == (1 if lines else 0), errors
     assert not lines or lines[-1] == "KeyboardInterrupt", errors
     assert "Exception" not in errors, errors  # ignored, or in a thread

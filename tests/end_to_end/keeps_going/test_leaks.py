@@ -15,7 +15,7 @@ from pathlib import Path
 import psutil
 import pytest
 from conftest import Certificates, ServeProcess, ServerFactory
-from helpers import HOSTILE, MARK, marked, percentile_50, shared_memory_files, wait_until
+from helpers import HOSTILE, MARK, closes_with_a_pending_step, marked, percentile_50, shared_memory_files, wait_until
 from hostile import ACTIONS
 
 from remote_gym import RemoteEnvironment, RemoteVectorEnv
@@ -29,6 +29,7 @@ def serve_marked(serve_process: ServeFactory, mark: Path, *flags: str) -> ServeP
     return serve_process(str(HOSTILE), "--num-workers", "2", *flags, environment={MARK: str(mark)})
 
 
+@closes_with_a_pending_step
 @pytest.mark.parametrize("ending", [signal.SIGTERM, signal.SIGINT, signal.SIGKILL])
 def test_nothing_is_left_of_a_server(serve_process: ServeFactory, tmp_path: Path, ending: signal.Signals) -> None:
     before = shared_memory_files()

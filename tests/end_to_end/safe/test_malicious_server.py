@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from gymnasium import spaces
 from gymnasium.envs.registration import EnvSpec, WrapperSpec
-from helpers import wait_until
+from helpers import closes_with_a_pending_step, wait_until
 from malicious import ACTION, DESCRIPTION, END, HONEST, OBSERVATION, MaliciousServer, opened, said, transition
 
 from remote_gym import (
@@ -698,6 +698,7 @@ def test_a_step_that_is_lost_before_any_reset(malicious: MaliciousServer) -> Non
 MIB = 2**20
 
 
+@closes_with_a_pending_step
 def test_answers_that_nobody_takes_wait_at_the_server(
     malicious: MaliciousServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:

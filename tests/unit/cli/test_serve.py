@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from conftest import Certificates, ServeProcess
-from helpers import HOSTILE, MARK, lives, marked, wait_until
+from helpers import HOSTILE, MARK, closes_with_a_pending_step, lives, marked, wait_until
 from hostile import ACTIONS
 
 from remote_gym import RefusedError, RemoteEnvironment, RemoteGymError, RemoteVectorEnv
@@ -254,6 +254,7 @@ def test_while_draining_new_sessions_and_requests_are_refused_by_name(
     assert served.process.wait(10.0) == 0
 
 
+@closes_with_a_pending_step
 def test_a_hung_environment_delays_it_by_no_more_than_the_grace(serve_process: ServeFactory, tmp_path: Path) -> None:
     served = serve_process(*hostile_flags(tmp_path), "--grace", "0.5")
     with RemoteVectorEnv(served.address, num_envs=1, reconnect_timeout_seconds=0) as envs:
@@ -268,6 +269,7 @@ def test_a_hung_environment_delays_it_by_no_more_than_the_grace(serve_process: S
         wait_until(lambda: not lives(info["pid"][0]), 2.0)
 
 
+@closes_with_a_pending_step
 @pytest.mark.parametrize("second", [signal.SIGTERM, signal.SIGINT])
 def test_a_second_signal_stops_at_once(serve_process: ServeFactory, tmp_path: Path, second: signal.Signals) -> None:
     served = serve_process(*hostile_flags(tmp_path))

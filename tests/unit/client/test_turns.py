@@ -11,6 +11,7 @@ from gymnasium.error import AlreadyPendingCallError, NoAsyncCallError, ResetNeed
 from helpers import settings
 
 from remote_gym.client.turns import Turns
+from remote_gym.errors import TimedOut, raised
 
 
 def made(mode: str = "NextStep", rows: int = 0, **arrays: Any) -> Turns:
@@ -24,15 +25,20 @@ def made(mode: str = "NextStep", rows: int = 0, **arrays: Any) -> Turns:
 def test_one_thing_at_a_time() -> None:
     turns = made()
     turns.check_not_pending("step")
-    with pytest.raises(NoAsyncCallError, match="`step_wait` was called without `step_async` before"):
+    with pytest.raises(NoAsyncCallError, match=r"^Calling `step_wait` without any prior call to `step_async`.$"):
         turns.check_awaited("step")
     turns.begin("step")
     turns.check_awaited("step")
     with pytest.raises(NoAsyncCallError):
         turns.check_awaited("reset")
-    with pytest.raises(AlreadyPendingCallError, match=r"`render` .* pending `step`: call `step_wait` first") as error:
+    with pytest.raises(
+        AlreadyPendingCallError, match=r"^Calling `render` .* to `step` to complete: call `step_wait` first"
+    ) as error:
         turns.check_not_pending("render")
     assert error.value.name == "step"
+    for name in ("reset", "step", "call"):
+        with pytest.raises(AlreadyPendingCallError, match=f"^Calling `{name}_async` while waiting for a pending call"):
+            turns.check_not_pending(name)
     turns.end()
     turns.check_not_pending("render")
 
@@ -66,3 +72,22 @@ def test_waiting_for_more_than_can_come() -> None:
     made(rows=1, in_flight=[0, 1]).check_enough(2)
     with pytest.raises(NoAsyncCallError, match="`recv` would wait for ever: 1 environments were started"):
         made(in_flight=[0, 1]).check_enough(2)
+
+
+def test_what_ends_a_wait() -> None:
+    turns = made()
+    turns.begin("call")
+    late = r"^The call to `call_wait` has timed out after 0.5 second\(s\)\."
+    with pytest.raises(TimedOut, match=late), turns.ending("call", 0.5):
+        raise TimedOut
+    assert turns.pending == "call"
+    with pytest.raises(KeyboardInterrupt), turns.ending("call", None):
+        raise KeyboardInterrupt
+    assert turns.pending == "call"
+    with pytest.raises(TimeoutError), turns.ending("call", 0.5):  # an environment's: it is done
+        raise raised("builtins.TimeoutError")("the simulator is slow")
+    assert turns.pending is None
+    turns.begin("call")
+    with turns.ending("call", None):
+        pass
+    assert turns.pending is None

@@ -60,7 +60,7 @@ def test_variable_actions_are_divided_too() -> None:
         (Step(1, None, [NUMBERS[:8]]), "has 8 bytes for 3 environments, expected 24"),
         (Reset(1, None, values.pack([1], "seeds")), "a list of 3 integers or nil"),
         (Reset(1, None, values.pack([1, 2, "x"], "seeds")), "a list of 3 integers or nil"),
-        (Reset(1, None, b"", values.pack([1], "options")), "options must be a map"),
+        (Reset(1, None, b"", b"\xc1"), "options: malformed packed value"),
         (Reset(1, None, b"\xc1"), "malformed packed value"),
         (Call(1, None, ""), "private"),
         (Call(1, None, "_secret"), "private"),

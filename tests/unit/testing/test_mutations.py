@@ -296,6 +296,13 @@ def single(change: Callable[..., Any]) -> type[BrokenSingle]:
     return type("BrokenStep", (BrokenSingle,), {"stepped": lambda env, *result: change(*result)})
 
 
+def missing_is_misuse(env: RemoteEnvironment, name: str) -> Any:
+    try:
+        return RemoteEnvironment.get_wrapper_attr(env, name)
+    except AttributeError as error:
+        raise ValueError(name) from error
+
+
 SINGLE: dict[str, tuple[Rule, type[RemoteEnvironment]]] = {
     "the reward is a NumPy scalar": (Rule.REWARD_TYPE, single(lambda o, r, e, t, i: (o, np.float64(r), e, t, i))),
     "the reward is off": (Rule.REWARD_VALUES, single(lambda o, r, e, t, i: (o, r + 1e-9, e, t, i))),
@@ -316,6 +323,10 @@ SINGLE: dict[str, tuple[Rule, type[RemoteEnvironment]]] = {
     "attributes are its own": (
         Rule.ATTRIBUTES,
         type("Attributes", (BrokenSingle,), {"get_wrapper_attr": lambda env, name: 0}),
+    ),
+    "a missing attribute is an error of its own": (
+        Rule.MISSING,
+        type("Missing", (BrokenSingle,), {"get_wrapper_attr": missing_is_misuse}),
     ),
     "it works after close": (Rule.AFTER_CLOSE, type("Closed", (BrokenSingle,), {"render": lambda env: None})),
 }

@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 import pytest
 from conftest import ServeProcess, ServerFactory
-from helpers import HOSTILE, lives, living, wait_until
+from helpers import HOSTILE, closes_with_a_pending_step, lives, living, wait_until
 from hostile import ACTIONS
 
 from remote_gym import EnvironmentLost, RemoteEnvironment, RemoteVectorEnv
@@ -18,6 +18,7 @@ from remote_gym import EnvironmentLost, RemoteEnvironment, RemoteVectorEnv
 BOUND_SECONDS = 2.0
 
 
+@closes_with_a_pending_step
 @pytest.mark.parametrize("way", ["ordinary", "hang", "hang_with_gil"])
 def test_workers_die_with_a_killed_server(serve_process: Callable[..., ServeProcess], way: str) -> None:
     served = serve_process(str(HOSTILE), "--num-workers", "2")

@@ -1,0 +1,160 @@
+"""Every error: caught as what it is, shown as it is, and the same after a pickle."""
+
+from __future__ import annotations
+
+import copy
+import pickle
+import traceback
+from multiprocessing import TimeoutError as ProcessesTimeout
+from typing import Any
+
+import pytest
+
+from remote_gym import errors
+from remote_gym.errors import (
+    CodecError,
+    ConnectError,
+    EnvironmentLost,
+    EnvironmentNeedsReset,
+    EnvironmentRaised,
+    MisuseError,
+    ProtocolError,
+    RefusedError,
+    RemoteGymError,
+    SessionLost,
+    TimedOut,
+    also,
+    known_name,
+    raised,
+)
+from remote_gym.testing import ConformanceError, Rule
+
+TEXT = "environment 3 raised it: 'text'"
+KNOWN = sorted(errors._TYPES)
+
+ERRORS = [
+    RemoteGymError("text"),
+    ConnectError("here:1", "no answer", ["a firewall", "no server"]),
+    RefusedError("no", "max_envs"),
+    EnvironmentRaised("text", 3, "builtins.ZeroDivisionError", "Traceback ..."),
+    EnvironmentNeedsReset("text", 3, "gymnasium.error.ResetNeeded", "Traceback ..."),
+    EnvironmentLost("text", 3, "killed by SIGKILL", "last words"),
+    SessionLost("EXPIRED", "too late"),
+    ProtocolError("text"),
+    TimedOut("text"),
+    MisuseError("text"),
+    CodecError("text", "info['a']"),
+    also(MisuseError, TypeError)("text"),
+    *(raised(name)(TEXT, 3, name, "Traceback ...") for name in KNOWN),
+]
+
+
+def again_by_cloudpickle(error: Any) -> Any:
+    cloudpickle = pytest.importorskip("cloudpickle")
+    return pickle.loads(cloudpickle.dumps(error))
+
+
+AGAIN = {
+    **{
+        f"pickle {n}": lambda error, n=n: pickle.loads(pickle.dumps(error, n))
+        for n in range(pickle.HIGHEST_PROTOCOL + 1)
+    },
+    "copy": copy.copy,
+    "deepcopy": copy.deepcopy,
+    "cloudpickle": again_by_cloudpickle,
+}
+
+
+def test_every_error_is_tried() -> None:
+    def below(kind: type[Exception]) -> set[type[Exception]]:
+        return {kind}.union(*map(below, kind.__subclasses__()))
+
+    own = {
+        kind for kind in below(RemoteGymError) if kind.__module__ == "remote_gym.errors" and "[" not in kind.__name__
+    }
+    assert own <= set(map(type, ERRORS))
+
+
+@pytest.mark.parametrize("error", ERRORS, ids=lambda error: type(error).__name__)
+def test_the_same_after_a_pickle(error: Any) -> None:
+    for way, make in AGAIN.items():
+        again = make(error)
+        assert type(again) is type(error), way
+        assert (str(again), repr(again), again.args) == (str(error), repr(error), error.args), way
+        assert vars(again) == vars(error), way
+        assert str(make(again)) == str(error), way
+    assert pickle.loads(pickle.dumps(type(error))) is type(error)
+
+
+@pytest.mark.parametrize("name", KNOWN)
+def test_raised_as_what_it_was(name: str) -> None:
+    error = raised(name)(TEXT, 3, name, "Traceback: far away")
+    base = errors._TYPES[name]
+    with pytest.raises(base) as caught:
+        raise error
+    assert isinstance(error, EnvironmentRaised) and (error.env_index, error.remote_type) == (3, name)
+    assert str(error) == f"{TEXT}\n\nRemote traceback:\nTraceback: far away"
+    shown = "".join(traceback.format_exception(type(error), error, error.__traceback__))
+    assert TEXT in shown and "far away" in shown, "also where Python shows errors of this type in a way of their own"
+    assert caught.value is error and raised(name) is type(error)
+
+
+def test_the_table_holds_no_more_than_may_be_caught_without_a_thought() -> None:
+    for name in (
+        "SystemExit",
+        "KeyboardInterrupt",
+        "GeneratorExit",
+        "StopIteration",
+        "StopAsyncIteration",
+        "BaseException",
+        "Exception",
+        "int",
+        "open",
+        "",
+    ):
+        assert raised(f"builtins.{name}") is EnvironmentRaised
+    for name in ("os.system", "remote_gym.errors.MisuseError", "ValueError", "builtins.builtins.ValueError"):
+        assert raised(name) is EnvironmentRaised
+    assert raised("gymnasium.error.ResetNeeded") is EnvironmentNeedsReset
+
+
+def test_the_nearest_known_type() -> None:
+    class Own(ValueError):
+        pass
+
+    class OwnOfOwn(Own, IndexError):
+        pass
+
+    class Plain(Exception):
+        pass
+
+    class Stop(StopIteration):
+        pass
+
+    assert known_name(Own) == known_name(OwnOfOwn) == "builtins.ValueError"
+    assert known_name(KeyError) == "builtins.KeyError"
+    assert known_name(IOError) == "builtins.OSError"
+    assert {known_name(kind) for kind in (Plain, Stop, SystemExit, KeyboardInterrupt, Exception)} == {""}
+
+    Own.__module__, Own.__qualname__ = "builtins", "KeyError"  # whoever calls itself so is not it
+    assert known_name(Own) == "builtins.ValueError"
+
+
+def test_a_timeout_is_caught_as_others_catch_it() -> None:
+    assert issubclass(TimedOut, TimeoutError) and issubclass(TimedOut, ProcessesTimeout)
+
+
+def test_what_is_of_both_kinds() -> None:
+    kind = also(MisuseError, TypeError)
+    assert issubclass(kind, MisuseError) and issubclass(kind, TypeError) and issubclass(kind, ValueError)
+    assert kind is also(MisuseError, TypeError)
+    assert also(MisuseError, ValueError) is MisuseError
+    for name in ("NoSuchName", "NoSuch[ValueError]", "MisuseError[NoSuch]", "TEXT[ValueError]"):
+        assert not hasattr(errors, name)
+
+
+def test_what_the_conformance_kit_raises_pickles() -> None:
+    error = ConformanceError(Rule.WORKS, "step 3", "the call", 1, "raised KeyError", "raised nothing")
+    error.note = "a note"
+    again = pickle.loads(pickle.dumps(error))
+    assert (str(again), vars(again)) == (str(error), vars(error))
