@@ -160,6 +160,7 @@ class RemoteEnvironment(gymnasium.Env[Any, Any]):
             _info(part),
         )
         self._remote.show()
+        self._remote.warn_of(part.notes)
         return result
 
     def _receive(self, dialled: Dialled) -> Part:

@@ -23,6 +23,7 @@ from remote_gym.client.rendering import Window
 from remote_gym.client.settings import Settings
 from remote_gym.client.transitions import TransitionReader
 from remote_gym.client.turns import Turns
+from remote_gym.client.warned import warn
 
 
 @dataclass(frozen=True)
@@ -74,6 +75,7 @@ class Remote:
         self._own: dict[str, Any] = {}  # `metadata` and `spec` once they were read or set: users may change both
         self._window: Window | None = None  # made with the first frame of render mode "human"
         self._warned = False
+        self._warned_of_bases = False
         self._closed = False
 
     def dial(self) -> Dialled:
@@ -214,7 +216,10 @@ class Remote:
     # Losses and end
 
     def warn_of(self, notes: Mapping[int, dict[str, Any]]) -> None:
-        """Warn of the losses that `notes`, by env index, tell of; once."""
+        """Warn of the losses that `notes`, by env index, tell of, and of values that arrive as another type; once."""
+        if self._dialled is not None and self._dialled.reader.told and not self._warned_of_bases:
+            self._warned_of_bases = True
+            warn(self._dialled.reader.told)
         if notes and not self._warned:
             self._warned = True
             lost = sorted(notes)

@@ -28,6 +28,7 @@ class TransitionReader:
 
     Attributes:
         frames: By env index, the frames that came with the last answers, where they travel with the steps.
+        told: What to warn the caller of once the answer was taken in; set once, empty before.
     """
 
     def __init__(self, space: spaces.Space[Any], num_envs: int, compression: str | None = None) -> None:
@@ -38,6 +39,7 @@ class TransitionReader:
         self._variable = len(variable_leaves_of(space))
         self._num_envs = num_envs
         self._warned = False
+        self.told = ""
         self.frames: dict[int, Any] = {}
 
     def read(self, answer: Transition, first: int = 0, count: int | None = None) -> Part:
@@ -142,6 +144,12 @@ class TransitionReader:
             self._warned = True
             paths = ", ".join(map(printable, dropped[:8]))
             warn(f"infos hold what cannot travel; left out, here and from now on: {paths}")
+        based = extras.get("based")
+        if based is not None:
+            if type(based) is not list or not {str}.issuperset(map(type, based)):
+                raise ProtocolError("what travels as its base must be a list of sentences")
+            if not self.told:
+                self.told = f"infos hold what arrives as its base from now on: {', '.join(map(printable, based[:8]))}"
 
     def _arrays(self, part: Transition, rows: int) -> list[Array]:
         if len(part.observations) != len(self._leaves):

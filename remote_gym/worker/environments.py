@@ -76,6 +76,7 @@ class EnvironmentGroup:
         self.env_ids = list(env_ids)
         self._board = board
         self._options = options
+        self._told: set[type] = set()
         self.envs: list[AutoresetEnvironment] = []
         self._rows: Rows | None = None
         self._compressor: RowCompressor | None = None
@@ -149,7 +150,7 @@ class EnvironmentGroup:
 
     def reset(self, indices: Sequence[int] | None, seeds: Sequence[int | None] | None, options: Any) -> Outcomes:
         """Reset the environments at `indices` (None: all here) and write their observations."""
-        collected = Results(self._options)
+        collected = Results(self._options, self._told)
         everyone = self._indices(indices)
         if seeds is not None and len(seeds) != len(everyone):
             raise MisuseError(f"{len(seeds)} seeds for {len(everyone)} environments")
@@ -177,7 +178,7 @@ class EnvironmentGroup:
             variable: Per environment the elements of the action space's variable leaves, where it has any.
         """
         assert self._rows is not None
-        collected = Results(self._options)
+        collected = Results(self._options, self._told)
         everyone = self._indices(indices)
         rewards, terminations, truncations = [], [], []
         # This loop is where a cheap environment's time goes: everything it needs is a local, and what can be done for

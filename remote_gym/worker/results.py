@@ -68,12 +68,29 @@ def text_of(make: Callable[[], str], what: str) -> str:
         return f"<{what} raised {type(broken).__name__}>"
 
 
+REMEDY = "or let entries like this be left out: pass unportable_infos='drop' to the client"
+
+
+def based_of(based: set[type], told: set[type]) -> dict[str, Any]:
+    """Return what to tell the client, once, of the subclasses whose instances travel as their base; adds to `told`."""
+    new = sorted(shortened(encodable(values.told(kind)), MAX_NAME_BYTES) for kind in based - told)
+    told |= based
+    return {"based": new} if new else {}
+
+
 class Results:
     """What a reset or step has to say besides the rows."""
 
-    def __init__(self, options: HostingOptions) -> None:
-        """Begin with nothing to say."""
+    def __init__(self, options: HostingOptions, told: set[type]) -> None:
+        """Begin with nothing to say.
+
+        Args:
+            options: What the session wants.
+            told: The subclasses of which its client knows that they travel as their base; added to.
+        """
         self._drop = options.drop_unportable_infos
+        self._told = told
+        self._based: set[type] = set()
         self.frames: dict[int, Any] | None = {} if options.render_with_step else None  # by env index
         self.dropped: list[str] = []
         self.indices: list[int] = []
@@ -123,23 +140,28 @@ class Results:
 
     def _said(self, block: bytes) -> bytes:
         extras = {name: value for name, value in (("frames", self.frames), ("dropped", self.dropped)) if value}
-        return values.pack([block or None, self.exact or None, self._variable(), extras or None], "step")
+        said = [block or None, self.exact or None, self._variable(), extras or None]
+        packed = values.pack(said, "step", based=self._based)
+        if not self._based <= self._told:
+            said[-1] = {**extras, **based_of(self._based, self._told)}
+            packed = values.pack(said, "step", based=self._based)
+        return packed
 
     def _variable(self) -> list[Any] | None:
         return [list(self.variable), list(self.variable.values())] if self.variable else None
 
     def _pack_infos(self) -> bytes:
         try:
-            return infos.pack_infos(self.indices, self.infos)
+            return infos.pack_infos(self.indices, self.infos, based=self._based)
         except CodecError:
-            return infos.pack_infos(*self._portable())
+            return infos.pack_infos(*self._portable(), based=self._based)
 
     def _drop_what_cannot_travel(self) -> None:
         """Leave out, and report, what an environment returned that is no value."""
         for collected in (self.exact or {}, self.variable, self.frames or {}):
             for index in list(collected):
                 try:
-                    values.pack(collected[index], f"environment {index}: result")
+                    values.pack(collected[index], f"environment {index}: result", based=self._based)
                 except CodecError as error:
                     self.failures.append(invalid(index, error))
                     del collected[index]
@@ -149,21 +171,21 @@ class Results:
         portable: dict[int, dict[str, Any]] = {}
         for index, info in zip(self.indices, self.infos):
             try:
-                infos.pack_infos([index], [info])
+                infos.pack_infos([index], [info], based=self._based)
                 portable[index] = info
             except CodecError as error:
                 if self._drop:
-                    packed, dropped = values.pack_lossy(info, f"env {index}: info")
+                    packed, dropped = values.pack_lossy(info, f"env {index}: info", self._based)
                     portable[index] = values.unpack(packed)
                     self.dropped += dropped
                 else:
-                    self.failures.append(invalid(index, error))
+                    self.failures.append(invalid(index, CodecError(f"{error}; {REMEDY}")))
         return list(portable), list(portable.values())
 
 
 def portable_metadata(metadata: dict[str, Any]) -> bytes:
     """Return what of `metadata` can travel, packed."""
-    return values.pack_lossy(metadata, "metadata")[0]
+    return values.pack_lossy(metadata, "metadata", set())[0]
 
 
 def portable_render_mode(env: Any) -> str | None:
@@ -186,6 +208,7 @@ def spec_kwargs(env: Any) -> bytes:
     if env.spec is None:
         return b""
     try:
-        return values.pack([env.spec.kwargs, [wrapper.kwargs for wrapper in env.spec.additional_wrappers]], "spec")
+        kwargs = [env.spec.kwargs, [wrapper.kwargs for wrapper in env.spec.additional_wrappers]]
+        return values.pack(kwargs, "spec", based=set())  # data to look at: nobody is warned
     except CodecError:
         return b""
