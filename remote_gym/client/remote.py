@@ -93,6 +93,9 @@ class Remote:
                 self._dialled = self._prepare(first.told)
             except Exception as error:  # of the server's spaces, which Gymnasium cannot batch
                 raise first.stream.misread(error) from error
+            if first.told.bases:
+                said = ", ".join(first.told.bases)
+                warn(f"of spaces whose class nobody has registered with remote_gym.register_space: {said}")
         return self._dialled
 
     def _prepare(self, told: Told) -> Dialled:
@@ -102,7 +105,7 @@ class Remote:
         observations = Observations(space, num_envs)
         exchange = Exchange(self.fleet, reader, observations, settings)
         ready = Ready(num_envs)
-        batched = (space, told.action_space) if settings.single else told.batched(num_envs)
+        batched = told.single if settings.single else told.batched(num_envs)
         return Dialled(
             told,
             *batched,

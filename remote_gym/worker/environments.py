@@ -21,7 +21,7 @@ from remote_gym.ipc.commands import Built, HostingOptions, Outcomes, PackedValue
 from remote_gym.ipc.progress import Board
 from remote_gym.ipc.rows import Rows
 from remote_gym.leaves import Array, flattener, kind_of, leaves_of, rows_at, space_at, unflattener, variable_leaves_of
-from remote_gym.spaces import SpaceData, describe
+from remote_gym.spaces import SpaceData, build, describe
 from remote_gym.worker.autoreset import AutoresetEnvironment
 from remote_gym.worker.compression import RowCompressor
 from remote_gym.worker.entrypoint import Recipe
@@ -97,13 +97,13 @@ class EnvironmentGroup:
         try:
             env = recipe.build(env_id) if spare is None else spare
             self.envs.append(AutoresetEnvironment(env, mode, needs_reset))
-            described = describe(env.observation_space), describe(env.action_space)
+            described = describe(env.observation_space, False), describe(env.action_space, False)
             if len(self.envs) == 1:
                 self._set_spaces(env, described)
                 if (env.render_mode or "").endswith("_list"):
                     # Rendering empties the list: frames wait for the client to ask.
                     self._options = self._options._replace(render_with_step=False)
-            for name, new, old in zip(("observation", "action"), described, self.spaces):
+            for name, new, old in zip(("observation", "action"), described, self._compared):
                 if new != old:
                     ours, first = getattr(env, f"{name}_space"), getattr(self.envs[0].env, f"{name}_space")
                     raise MisuseError(
@@ -114,15 +114,19 @@ class EnvironmentGroup:
             raise BuildError(failure_of(index, error)) from error
 
     def _set_spaces(self, env: Env[Any, Any], described: tuple[SpaceData, SpaceData]) -> None:
-        self.spaces = described
-        self._observation_leaves = leaves_of(env.observation_space)
-        self._action_leaves = leaves_of(env.action_space)
-        self._variable_actions = len(variable_leaves_of(env.action_space))
-        self._action_is_box = [kind_of(space_at(env.action_space, leaf)) == "Box" for leaf in self._action_leaves]
-        self._flatten = flattener(env.observation_space)
-        self._unflatten_actions = unflattener(env.action_space)
+        # Described again, with the states of their generators. These are not to be disturbed: all else uses spaces that
+        # are built from the description, which are Gymnasium's own too where the environment's are custom ones.
+        self.spaces = describe(env.observation_space), describe(env.action_space)
+        self._compared = described
+        observation_space, action_space = map(build, described)
+        self._observation_leaves = leaves_of(observation_space)
+        self._action_leaves = leaves_of(action_space)
+        self._variable_actions = len(variable_leaves_of(action_space))
+        self._action_is_box = [kind_of(space_at(action_space, leaf)) == "Box" for leaf in self._action_leaves]
+        self._flatten = flattener(observation_space)
+        self._unflatten_actions = unflattener(action_space)
         # Only its structure is used, so any number of environments will do.
-        self._action_space = batch_space(env.action_space, 1)
+        self._action_space = batch_space(action_space, 1)
         # What `iterate` does with these; it looks for that every time.
         self._plain_actions = kind_of(self._action_space) in ("Box", "MultiBinary", "MultiDiscrete")
 

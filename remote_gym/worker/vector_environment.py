@@ -23,7 +23,7 @@ from remote_gym.ipc.commands import Built, HostingOptions, Outcomes, PackedValue
 from remote_gym.ipc.progress import Board
 from remote_gym.ipc.rows import Rows
 from remote_gym.leaves import flattener, leaves_of, unflattener, variable_leaves_of
-from remote_gym.spaces import describe
+from remote_gym.spaces import build, describe
 from remote_gym.worker.compression import RowCompressor
 from remote_gym.worker.entrypoint import Recipe
 from remote_gym.worker.results import (
@@ -63,13 +63,15 @@ class VectorGroup:
             self.env = recipe.build_vector(len(self.env_ids), self.env_ids[0])
             self._check(options.mode)
             self.spaces = describe(self.env.single_observation_space), describe(self.env.single_action_space)
-            self._observation_leaves = leaves_of(self.env.single_observation_space)
-            self._action_leaves = leaves_of(self.env.single_action_space)
-            self._variable_actions = len(variable_leaves_of(self.env.single_action_space))
+            # Built from the description: Gymnasium's own where the environment's are custom ones.
+            observation_space, action_space = map(build, self.spaces)
         except BaseException as error:
             raise BuildError(failure_of(0, error)) from error
-        self._flatten = flattener(self.env.single_observation_space)
-        self._unflatten = unflattener(self.env.single_action_space)
+        self._observation_leaves = leaves_of(observation_space)
+        self._action_leaves = leaves_of(action_space)
+        self._variable_actions = len(variable_leaves_of(action_space))
+        self._flatten = flattener(observation_space)
+        self._unflatten = unflattener(action_space)
 
     def _check(self, mode: str) -> None:
         if mode == NONE:

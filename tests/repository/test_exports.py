@@ -26,6 +26,7 @@ NAMES = [
     "SessionLost",
     "__version__",
     "create_remote_environment_server",
+    "register_space",
 ]
 
 
