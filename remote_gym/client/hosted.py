@@ -37,7 +37,7 @@ class Told:
         render_mode: Of the hosted environment, which is not always the one asked for.
         is_vector: Whether the session is one hosted `VectorEnv`.
         shown: The observation and the action space as users see them, custom ones built back; None: the same.
-        bases: What to warn of: spaces that are what their class inherits from.
+        bases: What to warn of: spaces that are what their class inherits from; a few.
     """
 
     observation_space: spaces.Space[Any]
@@ -82,7 +82,7 @@ def read_told(opened: Opened, num_envs: int) -> Told:
         opened.render_mode,
         opened.hosted_vector,
         (shown_space(described[0], observation_space), shown_space(described[1], action_space)),
-        tuple(dict.fromkeys(itertools.chain(*map(bases_assumed, described)))),
+        tuple(dict.fromkeys(itertools.chain(*map(bases_assumed, described))))[:8],
     )
 
 
