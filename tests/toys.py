@@ -296,6 +296,16 @@ class Place(NamedTuple):
     y: float
 
 
+def late_subclass() -> gym.Env[Any, Any]:
+    """Of its infos those of some steps hold instances of subclasses."""
+    infos: list[dict[str, Any]] = [{}, {"phase": Phase.MID}, {}, {"place": Place(1, 0.5)}, {"phase": Phase.LAST}, {}]
+    observation = np.zeros(2, np.float32)
+    return FunctionEnv(
+        lambda env, action: (observation, 1.0, False, False, infos[env.steps]),
+        lambda env, seed, options: (observation, infos[0]),
+    )
+
+
 def subclasses() -> gym.Env[Any, Any]:
     """Its infos hold instances of subclasses."""
 

@@ -75,7 +75,6 @@ class Remote:
         self._own: dict[str, Any] = {}  # `metadata` and `spec` once they were read or set: users may change both
         self._window: Window | None = None  # made with the first frame of render mode "human"
         self._warned = False
-        self._warned_of_bases = False
         self._closed = False
 
     def dial(self) -> Dialled:
@@ -220,9 +219,9 @@ class Remote:
 
     def warn_of(self, notes: Mapping[int, dict[str, Any]]) -> None:
         """Warn of the losses that `notes`, by env index, tell of, and of values that arrive as another type; once."""
-        if self._dialled is not None and self._dialled.reader.told and not self._warned_of_bases:
-            self._warned_of_bases = True
-            warn(self._dialled.reader.told)
+        if self._dialled is not None and (said := self._dialled.reader.told):
+            self._dialled.reader.told = ""
+            warn(said)
         if notes and not self._warned:
             self._warned = True
             lost = sorted(notes)

@@ -22,13 +22,16 @@ from remote_gym.leaves import Array, leaves_of, variable_leaves_of
 from remote_gym.messages import Buffer, Indices, Transition
 from remote_gym.texts import printable
 
+MAX_BASES = 16
+"""Types of which a caller is warned that their values arrive as another one; a server may name more."""
+
 
 class TransitionReader:
     """Turns answers into parts.
 
     Attributes:
         frames: By env index, the frames that came with the last answers, where they travel with the steps.
-        told: What to warn the caller of once the answer was taken in; set once, empty before.
+        told: What to warn the caller of, of each type once, as soon as the answer was taken in; who warns empties it.
     """
 
     def __init__(self, space: spaces.Space[Any], num_envs: int, compression: str | None = None) -> None:
@@ -40,6 +43,7 @@ class TransitionReader:
         self._num_envs = num_envs
         self._warned = False
         self.told = ""
+        self._bases: set[str] = set()
         self.frames: dict[int, Any] = {}
 
     def read(self, answer: Transition, first: int = 0, count: int | None = None) -> Part:
@@ -148,8 +152,11 @@ class TransitionReader:
         if based is not None:
             if type(based) is not list or not {str}.issuperset(map(type, based)):
                 raise ProtocolError("what travels as its base must be a list of sentences")
-            if not self.told:
-                self.told = f"infos hold what arrives as its base from now on: {', '.join(map(printable, based[:8]))}"
+            new = {*map(printable, based[:MAX_BASES])} - self._bases
+            if new and len(self._bases) < MAX_BASES:  # of a server that never ends, not each
+                self._bases |= new
+                said = f"infos hold what arrives as its base from now on: {', '.join(sorted(new))}"
+                self.told = f"{self.told}; {said}" if self.told else said
 
     def _arrays(self, part: Transition, rows: int) -> list[Array]:
         if len(part.observations) != len(self._leaves):

@@ -175,3 +175,17 @@ def test_in_a_batch_too(toys: ToyServer, num_envs: int) -> None:
             for key in ("phase", "size", "place"):
                 assert ours[key].tolist() == theirs[key].tolist()
     assert len(caught) == 1
+
+
+@pytest.mark.parametrize("single", [True, False])
+def test_of_a_type_that_comes_later_too(toys: ToyServer, single: bool) -> None:
+    env: Any = toys.single("late_subclass") if single else toys.vector("late_subclass", 2)
+    said = []
+    with env:
+        env.reset()
+        for _ in range(5):
+            with warnings.catch_warnings(record=True) as caught:
+                warnings.simplefilter("always")
+                env.step(0 if single else np.zeros(2, int))
+            said.append([str(warning.message).rpartition(".")[2] for warning in caught])
+    assert said == [["Phase travels as int"], [], ["Place travels as tuple"], [], []]
