@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from remote_gym.arguments import RemoteArgs
     from remote_gym.client.environment import RemoteEnvironment
     from remote_gym.client.vector import RemoteVectorEnv
+    from remote_gym.custom_spaces import register_space
     from remote_gym.errors import (
         CodecError,
         ConnectError,
@@ -52,6 +53,7 @@ __all__ = [
     "TimedOut",
     "__version__",
     "create_remote_environment_server",
+    "register_space",
 ]
 
 _HOMES = {
@@ -60,6 +62,7 @@ _HOMES = {
     "RemoteEnvironmentServer": "remote_gym.server.server",
     "create_remote_environment_server": "remote_gym.server.create",
     "RemoteArgs": "remote_gym.arguments",
+    "register_space": "remote_gym.custom_spaces",
 }
 
 

@@ -160,13 +160,16 @@ class InfoBlock:
 # --- packing ----------------------------------------------------------------------------------------------------------
 
 
-def pack_infos(indices: Sequence[int], infos: Sequence[Info], where: str = "info") -> bytes:
+def pack_infos(
+    indices: Sequence[int], infos: Sequence[Info], where: str = "info", based: set[type] | None = None
+) -> bytes:
     """Turn the infos of some envs into bytes.
 
     Args:
         indices: Env indices, distinct.
         infos: `infos[i]` is the info of env `indices[i]`.
         where: Name of an info in error messages.
+        based: As for `values.pack`.
 
     Returns:
         The packed block; ``b""`` if every info is empty.
@@ -184,10 +187,10 @@ def pack_infos(indices: Sequence[int], infos: Sequence[Info], where: str = "info
         block = [group.wire(indices) for group, (indices, _) in zip(columns, groups)]
         if sum(group.cells for group in columns) > MAX_ITEMS:
             raise CodecError(f"more than {MAX_ITEMS:,} values in one block; send numbers as arrays", where)
-        return pack(block, where, MAX_DEPTH + _FRAMES)
+        return pack(block, where, MAX_DEPTH + _FRAMES, based)
     except CodecError as whole:
         for index, info in zip(indices, infos):
-            pack(info, f"env {index}: {where}")
+            pack(info, f"env {index}: {where}", MAX_DEPTH, based)
         raise CodecError(str(whole)) from None
 
 

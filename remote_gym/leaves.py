@@ -128,10 +128,16 @@ def _every_leaf(space: Any, path: tuple[str | int, ...]) -> tuple[Leaf | Variabl
         return tuple(leaf for at, child in enumerate(space.spaces) for leaf in _every_leaf(child, (*path, at)))
     if kind:
         return (VariableLeaf(path, space),)
-    where = "".join(f"[{part!r}]" for part in path)
-    raise MisuseError(
-        f"the space {type(space).__module__}.{type(space).__qualname__}{where and ' at ' + where} is a custom one and "
-        f"cannot travel: wrap the environment on the server so that its spaces are Gymnasium's own"
+    raise MisuseError(refusal_of(space, "".join(f"[{part!r}]" for part in path)))
+
+
+def refusal_of(space: Any, where: str) -> str:
+    """Return that a custom space, at the path `where`, cannot travel, and what to do."""
+    name = type(space).__qualname__
+    return (
+        f"the space {type(space).__module__}.{name}{where and ' at ' + where} is a custom one and cannot travel: say "
+        f"what it travels as by remote_gym.register_space({name}, to_portable) where the environment is made, or wrap "
+        f"the environment there so that its spaces are Gymnasium's own"
     )
 
 

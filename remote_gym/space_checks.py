@@ -14,7 +14,7 @@ import numpy as np
 
 from remote_gym.errors import MisuseError
 from remote_gym.leaves import MAX_SPACE_DEPTH
-from remote_gym.texts import shortened
+from remote_gym.texts import MAX_NAME_BYTES, shortened
 from remote_gym.values import MAX_AXES, simple_dtype
 
 Fields = Dict[str, Any]
@@ -32,8 +32,27 @@ MAX_TEXT_CHARACTERS = 65_536
 MAX_TEXT_LENGTH = 2**63 - 1
 """Characters of one text: far beyond any message, and within every integer that counts them."""
 
+GENERATOR_BYTES = 16
+"""Of each of the two numbers that are the state of a PCG64."""
+
+_BESIDE_THE_KIND = frozenset({"generator", "type", "by_base"})
 _NODE_BYTES = 2_048  # of a space without its arrays
 _STACK_COPIES = 3  # of its feature space that a stacked Sequence makes, while it is built
+
+
+def kind_in(data: Any) -> Any:
+    """Return the kind of the space that `data` describes.
+
+    Raises:
+        ValueError: There is none, or more than one.
+    """
+    (kind,) = data.keys() - _BESIDE_THE_KIND
+    return kind
+
+
+def keys_in(fields: Fields) -> list[Any]:
+    """Return the keys of a Dict."""
+    return [*fields.get("keys", ()), *fields.get("numbers", ())]
 
 
 def said_by(error: Exception) -> str:
@@ -72,14 +91,17 @@ class _Audit:
     def space(self, data: Any, path: Path, copies: int) -> None:
         """Examine one space, of which `copies` are made."""
         self.path = path
-        ((kind, fields),) = data.items()
+        kind = kind_in(data)
         if kind not in _EXAMINERS:
             raise MisuseError(f"unknown kind of space {str(kind)[:40]!r}: the peer is newer, upgrade this side")
         self.nodes -= copies
         if self.nodes < 0:
             raise MisuseError(f"a space description holds more than {MAX_SPACE_NODES:,} spaces")
         self.take(_NODE_BYTES * copies)
-        _EXAMINERS[kind](self, fields, path, copies)
+        if data.get("generator") is not None:
+            _examine_generator(data["generator"])
+        _examine_type(data.get("type", ""), data.get("by_base", False))
+        _EXAMINERS[kind](self, data[kind], path, copies)
 
     def children(self, children: Any, path: Path, copies: int, names: Iterable[str | int] | None = None) -> None:
         """Examine the spaces in a space."""
@@ -129,6 +151,26 @@ def _examine_elements(data: Any, dtype: np.dtype[Any], count: int, shape: Any) -
         raise MisuseError(f"a space of shape {tuple(shape)} came with {given} values")
 
 
+def _examine_generator(fields: Fields) -> None:
+    for number in (fields["state"], fields["increment"]):
+        if type(number) is not bytes or len(number) != GENERATOR_BYTES:
+            raise ValueError(f"the state of a generator that is no two times {GENERATOR_BYTES} bytes")
+    if not fields["increment"][0] & 1:
+        raise ValueError("the increment of a generator is even")
+    if type(fields.get("has_uint32", False)) is not bool:
+        raise ValueError("a generator that neither has nor lacks half of its last number")
+    for field in ("uinteger", "number"):
+        value = fields.get(field, 0)
+        if type(value) is not int or not 0 <= value < 2**32:
+            raise ValueError(f"the {field} of a generator is none of 32 bits")
+
+
+def _examine_type(name: Any, by_base: Any) -> None:
+    if type(name) is not str or len(name) > MAX_NAME_BYTES or type(by_base) is not bool:
+        raise ValueError(f"the type of a space is no name of at most {MAX_NAME_BYTES} characters")
+    _examine_text_itself(name, "the type of a space")
+
+
 def _examine_box(audit: _Audit, fields: Fields, _path: Path, copies: int) -> None:
     dtype = _dtype(fields, "iufb")
     count = audit.array(fields, 2 * dtype.itemsize + 2, copies)
@@ -176,7 +218,7 @@ def _examine_sequence(audit: _Audit, fields: Fields, path: Path, copies: int) ->
 
 def _examine_graph(audit: _Audit, fields: Fields, path: Path, copies: int) -> None:
     both = [space for space in (fields["node"], fields.get("edge")) if space is not None]
-    if not all({"box", "discrete"}.issuperset(space) for space in both):
+    if not all(kind_in(space) in ("box", "discrete") for space in both):
         raise ValueError("the spaces of a Graph must be Box or Discrete")
     audit.children(both, path, copies)
 
@@ -192,12 +234,18 @@ def _examine_tuple(audit: _Audit, fields: Fields, path: Path, copies: int) -> No
 
 
 def _examine_dict(audit: _Audit, fields: Fields, path: Path, copies: int) -> None:
-    keys, children = list(fields.get("keys", ())), fields.get("spaces", ())
-    if len(keys) != len(children) or not all(type(key) is str for key in keys) or len(set(keys)) < len(keys):
-        raise ValueError("a Dict needs one key per space, str, no two equal")
+    keys, children = keys_in(fields), fields.get("spaces", ())
+    texts = len(fields.get("keys", ()))
+    if len(keys) != len(children) or texts not in (0, len(keys)) or len(set(keys)) < len(keys):
+        raise ValueError("a Dict needs one key per space, all str or all int, no two equal")
+    if not {str if texts else int}.issuperset(map(type, keys)):
+        raise ValueError("a key of a Dict is neither str nor int")
     for key in keys:
-        _examine_text_itself(key, f"the key {key[:40]!r} of a Dict space")
-        audit.take(4 * len(key) * copies)
+        if type(key) is str:
+            _examine_text_itself(key, f"the key {key[:40]!r} of a Dict space")
+            audit.take(4 * len(key) * copies)
+        elif not -(2**63) <= key < 2**63:
+            raise ValueError("a key of a Dict is an int of more than 64 bits")
     audit.children(children, path, copies, keys)
 
 

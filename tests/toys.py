@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import collections
+import enum
 import inspect
 import os
 import sys
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import gymnasium as gym
 import numpy as np
 from gymnasium import spaces
+
+import remote_gym
 
 
 class FunctionEnv(gym.Env[Any, Any]):
@@ -259,6 +263,142 @@ def gated(gate: str) -> gym.Env[Any, Any]:
     return FunctionEnv(step, lambda env, seed, options: (np.zeros(2, np.float32), {}))
 
 
+def keyed(keys: list[Any]) -> gym.Env[Any, Any]:
+    """Its spaces are Dicts with these keys; the info has them too."""
+    boxes = {key: spaces.Box(-1, 1, (2,), np.float32) for key in keys}
+    choices = {key: spaces.Discrete(3) for key in keys}
+
+    def observe(env: FunctionEnv, action: Any) -> Any:
+        observation = {key: np.full(2, env.steps / 10 + at, np.float32) for at, key in enumerate(sorted(keys))}
+        return observation, 1.0, env.steps >= 4, False, {key: {"got": [repr(action)]} for key in keys}
+
+    def reset(env: FunctionEnv, seed: Any, options: Any) -> Any:
+        return observe(env, None)[0], {}
+
+    return FunctionEnv(observe, reset, spaces.Dict(boxes), spaces.Dict(choices))  # type: ignore[arg-type]
+
+
+def seeded(space: str, seed: int, samples: int = 0) -> gym.Env[Any, Any]:
+    """Its spaces are seeded where it is made; `samples` were taken since."""
+    env = FunctionEnv(action_space=SPACES[space](), observation_space=SPACES[space]())
+    for number, one in enumerate((env.action_space, env.observation_space)):
+        one.seed(seed + number)
+        for _ in range(samples):
+            one.sample()
+    return env
+
+
+class Phase(enum.IntEnum):
+    """As dm_control has it in its infos."""
+
+    FIRST, MID, LAST = 0, 1, 2
+
+
+class Size(str, enum.Enum):
+    """A str with a name."""
+
+    SMALL = "small"
+
+
+class Place(NamedTuple):
+    """A tuple with names."""
+
+    x: int
+    y: float
+
+
+def late_subclass() -> gym.Env[Any, Any]:
+    """Of its infos those of some steps hold instances of subclasses."""
+    infos: list[dict[str, Any]] = [{}, {"phase": Phase.MID}, {}, {"place": Place(1, 0.5)}, {"phase": Phase.LAST}, {}]
+    observation = np.zeros(2, np.float32)
+    return FunctionEnv(
+        lambda env, action: (observation, 1.0, False, False, infos[env.steps]),
+        lambda env, seed, options: (observation, infos[0]),
+    )
+
+
+def subclasses() -> gym.Env[Any, Any]:
+    """Its infos hold instances of subclasses."""
+
+    def info(env: FunctionEnv) -> dict[str, Any]:
+        known = collections.defaultdict(int, {"phase": Phase.LAST, "steps": env.steps})
+        return {"phase": Phase(env.steps % 3), "size": Size.SMALL, "place": Place(env.steps, 0.5), "known": known}
+
+    return FunctionEnv(
+        lambda env, action: (np.zeros(2, np.float32), 1.0, False, False, info(env)),
+        lambda env, seed, options: (np.zeros(2, np.float32), info(env)),
+    )
+
+
+class Words(gym.Space[str]):
+    """A custom space: one of some words."""
+
+    def __init__(self, words: list[str]) -> None:
+        """Of these."""
+        self.words = words
+        super().__init__((), str)
+
+    def sample(self, mask: Any = None, probability: Any = None) -> str:
+        """Return one."""
+        return self.words[int(self.np_random.integers(len(self.words)))]
+
+    def contains(self, x: Any) -> bool:
+        """Tell whether it is one."""
+        return x in self.words
+
+    def __eq__(self, other: object) -> bool:
+        """Tell whether the words are the same."""
+        return isinstance(other, Words) and self.words == other.words
+
+
+class Angles(gym.Space[Any]):
+    """A custom space: arrays, all on a circle. Nothing builds it back."""
+
+    def __init__(self) -> None:
+        """Of two."""
+        super().__init__((2,), np.float32)
+
+    def sample(self, mask: Any = None, probability: Any = None) -> Any:
+        """Return some."""
+        return self.np_random.uniform(-3, 3, 2).astype(np.float32)
+
+    def contains(self, x: Any) -> bool:
+        """Tell whether they are."""
+        return bool((np.abs(x) <= 3).all())
+
+
+class Bounded(spaces.Box[Any]):
+    """A subclass of a space of Gymnasium's."""
+
+
+def register_spaces() -> None:
+    """Say what the custom spaces of this module travel as: `Words` as one text over all their characters."""
+
+    def to_text(space: Words) -> spaces.Text:
+        lengths, characters = [*map(len, space.words)], "".join(space.words)
+        return spaces.Text(max(lengths), min_length=min(lengths), charset="".join(dict.fromkeys(characters)))
+
+    remote_gym.register_space(Words, to_text, lambda text: Words(["go", "stop"]))
+    remote_gym.register_space(Angles, lambda space: spaces.Box(-3, 3, (2,), np.float32))
+
+
+register_spaces()
+
+
+def custom(nested: bool = False) -> gym.Env[Any, Any]:
+    """Its spaces are custom ones."""
+    words: Any = Words(["go", "stop"])
+    angles: Any = Angles()
+    for one in (words, angles):
+        one.seed(7)
+    if nested:
+        return FunctionEnv(
+            observation_space=spaces.Dict({"say": words, "at": angles, "in": Bounded(-1, 1, (2,), np.float32)}),
+            action_space=spaces.Tuple([spaces.Discrete(2), angles]),
+        )
+    return FunctionEnv(observation_space=words, action_space=angles)
+
+
 class Unwilling:
     """No codec knows it."""
 
@@ -342,11 +482,6 @@ NAUGHTY: dict[str, Callable[[FunctionEnv, Any], Any]] = {
     "print without newline": _print(""),
 }
 """What an environment can do in a step."""
-
-
-class CustomSpace(spaces.Box):  # type: ignore[type-arg]
-    def __init__(self) -> None:
-        super().__init__(-1, 1, (2,), np.float32)
 
 
 class OwnError(ValueError):
@@ -437,3 +572,7 @@ class FailingEnv(FunctionEnv):
 
 def failing(build: str = "", render_mode: str | None = None) -> gym.Env[Any, Any]:
     return FailingEnv(build, render_mode)
+
+
+class CustomSpace(gym.Space[Any]):
+    """None of Gymnasium's own, and nobody has said what it travels as."""

@@ -171,6 +171,8 @@ class RemoteEnvironment(gymnasium.Env[Any, Any]):
         )
         if self.render_mode == "human":
             self._remote.show()
+        if dialled.reader.told:
+            self._remote.warn_of(part.notes)
         dialled.turns.clear = True
         return result
 

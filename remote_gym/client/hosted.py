@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import weakref
 from dataclasses import dataclass, replace
 from typing import Any
@@ -15,12 +16,13 @@ from remote_gym import values
 from remote_gym.client.carriers.channel import Address
 from remote_gym.client.carriers.describe import describe
 from remote_gym.client.failures import unreadable
-from remote_gym.client.opened import read_space
+from remote_gym.client.opened import read_space, shown_space
 from remote_gym.client.session.session import Session
 from remote_gym.client.settings import Settings
 from remote_gym.client.specs import read_spec
 from remote_gym.errors import ProtocolError, SessionLost
 from remote_gym.messages import Opened
+from remote_gym.spaces import bases_assumed
 
 
 @dataclass(frozen=True)
@@ -28,12 +30,14 @@ class Told:
     """What a server tells of its environments.
 
     Attributes:
-        observation_space: Of a single environment.
-        action_space: Of a single environment.
+        observation_space: Of a single environment, made of Gymnasium's own spaces alone.
+        action_space: Likewise.
         metadata: Of the hosted environment.
         spec: Of the hosted environment; see `specs`.
         render_mode: Of the hosted environment, which is not always the one asked for.
         is_vector: Whether the session is one hosted `VectorEnv`.
+        shown: The observation and the action space as users see them, custom ones built back; None: the same.
+        bases: What to warn of: spaces that are what their class inherits from; a few.
     """
 
     observation_space: spaces.Space[Any]
@@ -42,6 +46,13 @@ class Told:
     spec: EnvSpec | None
     render_mode: str | None
     is_vector: bool = False
+    shown: tuple[spaces.Space[Any], spaces.Space[Any]] | None = None
+    bases: tuple[str, ...] = ()
+
+    @property
+    def single(self) -> tuple[spaces.Space[Any], spaces.Space[Any]]:
+        """The observation and the action space of a single environment, as users see them."""
+        return self.shown or (self.observation_space, self.action_space)
 
     def batched(self, num_envs: int) -> tuple[spaces.Space[Any], spaces.Space[Any]]:
         """Return the observation and the action space of `num_envs` environments.
@@ -61,13 +72,17 @@ def read_told(opened: Opened, num_envs: int) -> Told:
     metadata = values.unpack(opened.metadata, "metadata") if opened.metadata else {}
     if not isinstance(metadata, dict):
         raise ProtocolError(f"metadata of type {type(metadata).__name__}")
+    described = opened.observation_space, opened.action_space
+    observation_space, action_space = (read_space(data, num_envs) for data in described)
     return Told(
-        read_space(opened.observation_space, num_envs),
-        read_space(opened.action_space, num_envs),
+        observation_space,
+        action_space,
         dict(metadata),
         read_spec(opened.spec_json, opened.spec_kwargs) if opened.spec_json else None,
         opened.render_mode,
         opened.hosted_vector,
+        (shown_space(described[0], observation_space), shown_space(described[1], action_space)),
+        tuple(dict.fromkeys(itertools.chain(*map(bases_assumed, described))))[:8],
     )
 
 

@@ -11,7 +11,7 @@ from gymnasium import spaces
 from remote_gym.errors import ProtocolError
 from remote_gym.leaves import leaves_of
 from remote_gym.messages import Open, Opened
-from remote_gym.spaces import SpaceData, build
+from remote_gym.spaces import SpaceData, build, is_custom
 from remote_gym.texts import MAX_NAME_BYTES
 
 SESSION_ID_BYTES, TOKEN_BYTES = 16, 32
@@ -53,8 +53,17 @@ def check_lease(seconds: float) -> None:
         raise ProtocolError(f"a lease of {seconds} seconds")
 
 
+def shown_space(data: SpaceData, space: spaces.Space[Any]) -> spaces.Space[Any]:
+    """Return the space that users see: `space`, but for custom ones that this process can build back.
+
+    Raises:
+        MisuseError: A function that was registered for that raised.
+    """
+    return build(data, custom=True) if is_custom(data) else space
+
+
 def read_space(data: SpaceData, num_envs: int) -> spaces.Space[Any]:
-    """Return the space of a single environment.
+    """Return the space of a single environment, made of Gymnasium's own alone.
 
     Raises:
         ProtocolError, MisuseError: It is malformed, or too large for `num_envs` environments.

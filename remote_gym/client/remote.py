@@ -23,6 +23,7 @@ from remote_gym.client.rendering import Window
 from remote_gym.client.settings import Settings
 from remote_gym.client.transitions import TransitionReader
 from remote_gym.client.turns import Turns
+from remote_gym.client.warned import warn
 
 
 @dataclass(frozen=True)
@@ -91,6 +92,9 @@ class Remote:
                 self._dialled = self._prepare(first.told)
             except Exception as error:  # of the server's spaces, which Gymnasium cannot batch
                 raise first.session.misread(error) from error
+            if first.told.bases:
+                said = ", ".join(first.told.bases)
+                warn(f"of spaces whose class nobody has registered with remote_gym.register_space: {said}")
         return self._dialled
 
     def _prepare(self, told: Told) -> Dialled:
@@ -100,7 +104,7 @@ class Remote:
         observations = Observations(space, num_envs)
         exchange = Exchange(self.fleet, reader, observations, settings)
         ready = Ready(num_envs)
-        batched = (space, told.action_space) if settings.single else told.batched(num_envs)
+        batched = told.single if settings.single else told.batched(num_envs)
         return Dialled(
             told,
             *batched,
@@ -222,7 +226,10 @@ class Remote:
     # Losses and end
 
     def warn_of(self, notes: Mapping[int, dict[str, Any]]) -> None:
-        """Warn of the losses that `notes`, by env index, tell of; once."""
+        """Warn of the losses that `notes`, by env index, tell of, and of values that arrive as another type; once."""
+        if self._dialled is not None and (said := self._dialled.reader.told):
+            self._dialled.reader.told = ""
+            warn(said)
         if notes and not self._warned:
             self._warned = True
             lost = sorted(notes)

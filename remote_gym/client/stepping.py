@@ -115,7 +115,7 @@ class Stepping:
             raise
         if self._shows:
             self._remote.show()
-        if batch.notes:
+        if batch.notes or dialled.reader.told:
             self._remote.warn_of(batch.notes)
         dialled.turns.end(clear=not batch.notes)
         return observations, batch.infos, batch
@@ -150,7 +150,7 @@ class Stepping:
             self._remote.show()
         result = observations, batch.rewards, batch.terminations, batch.truncations, batch.infos
         ready.keep(rest)
-        if batch.notes:
+        if batch.notes or dialled.reader.told:
             self._remote.warn_of(batch.notes)
         return result
 

@@ -23,12 +23,16 @@ from remote_gym.leaves import Array, leaves_of, variable_leaves_of
 from remote_gym.messages import Buffer, Transition
 from remote_gym.texts import printable
 
+MAX_BASES = 16
+"""Types of which a caller is warned that their values arrive as another one; a server may name more."""
+
 
 class TransitionReader:
     """Turns answers into parts.
 
     Attributes:
         frames: By env index, the frames that came with the last answers, where they travel with the steps.
+        told: What to warn the caller of, of each type once, as soon as the answer was taken in; who warns empties it.
     """
 
     def __init__(self, space: spaces.Space[Any], num_envs: int, compression: str | None = None) -> None:
@@ -42,6 +46,8 @@ class TransitionReader:
         self._is_plain = not self._flags and not self._variable and compression is None
         self._num_envs = num_envs
         self._warned = False
+        self.told = ""
+        self._bases: set[str] = set()
         self.frames: dict[int, Any] = {}
 
     def read(self, answer: Transition, first: int = 0, count: int | None = None) -> Part:
@@ -155,6 +161,15 @@ class TransitionReader:
             self._warned = True
             paths = ", ".join(map(printable, dropped[:8]))
             warn(f"infos hold what cannot travel; left out, here and from now on: {paths}")
+        based = extras.get("based")
+        if based is not None:
+            if type(based) is not list or not {str}.issuperset(map(type, based)):
+                raise ProtocolError("what travels as its base must be a list of sentences")
+            new = {*map(printable, based[:MAX_BASES])} - self._bases
+            if new and len(self._bases) < MAX_BASES:  # of a server that never ends, not each
+                self._bases |= new
+                said = f"infos hold what arrives as its base from now on: {', '.join(sorted(new))}"
+                self.told = f"{self.told}; {said}" if self.told else said
 
     def _arrays(self, part: Transition, rows: int) -> list[Array]:
         if len(part.observations) != len(self._leaves):

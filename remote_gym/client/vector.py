@@ -77,12 +77,12 @@ class RemoteVectorEnv(VectorEnv[Any, Any, Any]):
     @property
     def single_observation_space(self) -> Any:  # type: ignore[override]
         """Of one environment; equal to the hosted one's."""
-        return self._remote.dial().told.observation_space
+        return self._remote.dial().told.single[0]
 
     @property
     def single_action_space(self) -> Any:  # type: ignore[override]
         """Of one environment; equal to the hosted one's."""
-        return self._remote.dial().told.action_space
+        return self._remote.dial().told.single[1]
 
     @property
     def observation_space(self) -> Any:  # type: ignore[override]

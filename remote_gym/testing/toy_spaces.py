@@ -50,6 +50,9 @@ SPACES: dict[str, Callable[[], spaces.Space[Any]]] = {
             "c": spaces.Dict({"x": spaces.Box(-1, 1, (1,), np.float64), "a": spaces.MultiDiscrete([2, 2])}),
         }
     ),
+    "dict of numbers": lambda: spaces.Dict(
+        {10: spaces.Discrete(3), 9: spaces.Box(0, 1, (2,)), -1: spaces.Text(3)}  # type: ignore[dict-item]
+    ),
     "nested of every kind": lambda: spaces.Dict(
         {
             "said": spaces.Text(6),

@@ -1,6 +1,7 @@
 """No I/O: the one codec for values of variable size: infos, options, keyword and call arguments, call results.
 
-A value comes back equal and of the same type at every level, or it is refused with the path to what cannot travel.
+A value comes back equal and of the same type at every level, or it is refused with the path to what cannot travel; but
+an instance of a subclass comes back as its base (`bases`), and whoever packs it is told once.
 Nothing here runs code chosen by the peer: the format is msgpack with the extension types below, never pickle
 (https://github.com/msgpack/msgpack/blob/master/spec.md). Plain msgpack carries None, bool, int within 64 bits, float,
 str (UTF-8; a lone surrogate takes its three bytes), bytes, list, and dict with str keys only.
@@ -43,6 +44,9 @@ would, by the same rules. Elements of sets and keys of dicts, unless all are str
 
 from __future__ import annotations
 
+import sys
+import warnings
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -50,6 +54,7 @@ import numpy as np
 from remote_gym.errors import CodecError
 from remote_gym.texts import encodable, shortened
 from remote_gym.values import dtypes
+from remote_gym.values.bases import told
 from remote_gym.values.decoding import check_levels, load
 from remote_gym.values.encoding import Writer, dump
 from remote_gym.values.limits import MAX_AXES, MAX_BYTES, MAX_DEPTH, MAX_ITEMS, UNSCANNED_BYTES
@@ -68,23 +73,26 @@ __all__ = [
     "pack",
     "pack_lossy",
     "simple_dtype",
+    "told",
     "unpack",
 ]
 
 
-def pack(value: object, where: str = "value", max_depth: int = MAX_DEPTH) -> bytes:
+def pack(value: object, where: str = "value", max_depth: int = MAX_DEPTH, based: set[type] | None = None) -> bytes:
     """Turn a value into bytes; safe to call from any thread.
 
     Args:
         value: What shall travel.
         where: Name of the value in error messages.
         max_depth: Levels of containers allowed; for a caller that wraps values in containers of its own.
+        based: Collects the subclasses that travel as their base; None: each is warned of, once in this process.
 
     Raises:
         CodecError: Something in the value cannot travel, or a limit is exceeded; the message names the path.
     """
+    writer = Writer(max_depth)
     try:
-        packed = dump(Writer(max_depth).encode(value, 0))
+        packed = dump(writer.encode(value, 0))
     except CannotTravel as refusal:
         vet(value, where, Writer(max_depth), (), None)
         raise CodecError(str(refusal), where) from None
@@ -92,10 +100,29 @@ def pack(value: object, where: str = "value", max_depth: int = MAX_DEPTH) -> byt
         raise CodecError(f"{error}; send less at once", where) from error
     if len(packed) > MAX_BYTES:
         raise CodecError(f"takes {len(packed):,} bytes, the limit is {MAX_BYTES:,}; send less at once", where)
+    if writer.based:
+        if based is None:
+            _warn_of(writer.based, where)
+        else:
+            based |= writer.based
     return packed
 
 
-def pack_lossy(value: dict[Any, Any], where: str = "value") -> tuple[bytes, list[str]]:
+_PACKAGE = f"{Path(__file__).parents[1]}/"
+_warned: set[type] = set()  # a flood helps nobody: one warning for each type
+
+
+def _warn_of(kinds: frozenset[type], where: str) -> None:
+    for kind in kinds - _warned:
+        _warned.add(kind)
+        message = f"{where} holds what arrives as its base from now on: {told(kind)}"
+        if sys.version_info >= (3, 12):  # the caller's line, outside of this package
+            warnings.warn(message, skip_file_prefixes=(_PACKAGE,), stacklevel=2)
+        else:
+            warnings.warn(message, stacklevel=3)
+
+
+def pack_lossy(value: dict[Any, Any], where: str = "value", based: set[type] | None = None) -> tuple[bytes, list[str]]:
     """Like `pack`, but leave out each dict entry that cannot travel: of nested dicts, the innermost one's entry.
 
     Returns:
@@ -105,11 +132,15 @@ def pack_lossy(value: dict[Any, Any], where: str = "value") -> tuple[bytes, list
         CodecError: A limit is exceeded, or `value` is not a dict.
     """
     try:
-        return pack(value, where), []
+        return pack(value, where, MAX_DEPTH, based), []
     except CodecError:
         dropped: list[str] = []
-        rest = vet(value, where, Writer(MAX_DEPTH), (), dropped)
-        return pack(rest, where), dropped
+        writer = Writer(MAX_DEPTH)
+        rest = vet(value, where, writer, (), dropped)
+        packed = pack(rest, where, MAX_DEPTH, based)  # as their bases already
+        if based is not None:
+            based |= writer.based
+        return packed, dropped
 
 
 def unpack(data: bytes | memoryview, where: str = "value", max_depth: int = MAX_DEPTH) -> Any:

@@ -12,6 +12,7 @@ import msgpack
 import numpy as np
 
 from remote_gym.gym import GraphInstance
+from remote_gym.values.bases import as_base, base_of
 from remote_gym.values.dtypes import count_elements, count_items, describe
 from remote_gym.values.hashing import Tables
 from remote_gym.values.limits import MAX_AXES, MAX_BYTES, MAX_INT_BYTES, MAX_ITEMS
@@ -41,14 +42,19 @@ def _beyond_64_bits(value: object) -> Any:
 
 
 class Writer:
-    """Rewrites one value into what msgpack carries, within the limits on depth, items and hash tables."""
+    """Rewrites one value into what msgpack carries, within the limits on depth, items and hash tables.
 
-    __slots__ = ("items", "max_depth", "tables")
+    Attributes:
+        based: The subclasses whose instances were rewritten as their base.
+    """
+
+    __slots__ = ("based", "items", "max_depth", "tables")
 
     def __init__(self, max_depth: int) -> None:
         self.max_depth = max_depth
         self.items = MAX_ITEMS - 1
         self.tables = Tables()
+        self.based: frozenset[type] = frozenset()
 
     def encode(self, value: object, depth: int) -> object:
         """Rewrite a value that stands within `depth` containers; raises `CannotTravel`."""
@@ -57,8 +63,21 @@ class Writer:
             return value
         encoder = ENCODERS.get(kind)
         if encoder is None:
-            raise CannotTravel(why_not(value))
+            return self.encode(self.as_base(value), depth)
         return encoder(self, value, depth)
+
+    def as_base(self, value: Any) -> object:
+        """Return a value of a type that is not in the tables as its base; raises `CannotTravel`."""
+        kind: Any = type(value)
+        base = base_of(kind)
+        if base is None:
+            raise CannotTravel(why_not(value))
+        try:
+            plain = as_base(value, base)
+        except Exception as error:  # of a subclass that keeps its items elsewhere
+            raise CannotTravel(f"{why_not(value)}: {type(error).__name__}") from None
+        self.based |= {kind}
+        return plain
 
     def enter(self, items: int, depth: int) -> None:
         """Account for a container; `items` as on the wire, so that what is packed here is never refused there."""
@@ -153,4 +172,4 @@ ENCODERS: dict[type, _Encoder] = {
     GraphInstance: functools.partial(_encode_elements, 6),
     np.ndarray: _encode_array,
 }
-"""Every type that travels but `PLAIN`, exactly: a subclass would come back as something else."""
+"""Every type that travels as itself, but for `PLAIN`; a subclass travels as its base (`bases`)."""

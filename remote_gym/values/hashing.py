@@ -12,6 +12,7 @@ from collections.abc import Collection
 from typing import Any
 
 from remote_gym.gym import GraphInstance
+from remote_gym.values.bases import base_of
 from remote_gym.values.limits import MAX_COMPARISONS, MAX_HOLLOW_DICTS, MAX_KEYS
 from remote_gym.values.refusals import CannotTravel
 from remote_gym.values.scalars import STR
@@ -53,7 +54,7 @@ class Tables:
                 f"has more than {MAX_HOLLOW_DICTS:,} dicts whose only key is the empty string; give the key a name"
             )
 
-    def _compare(self, element: object, times: int) -> None:
+    def _compare(self, element: Any, times: int) -> None:
         """Account for `times` comparisons of an element with another of its hash: each may go through all its parts.
 
         Of two frozensets, each part of one is looked up in the other, where it may meet all those of its own hash. With
@@ -65,11 +66,13 @@ class Tables:
             self.comparisons -= times
             if self.comparisons < 0:
                 raise CannotTravel(f"takes more than {MAX_COMPARISONS:,} comparisons of equal hashes; send lists")
-            if type(element) is frozenset:
+            own: Any = type(element)
+            kind = base_of(own)
+            if kind is frozenset:
                 times *= max(Counter(map(hash, element)).values(), default=1)
-            elif type(element) not in _SEQUENCES:
+            elif kind not in _SEQUENCES:
                 continue
-            todo += [(part, times) for part in element]  # type: ignore[attr-defined]
+            todo += [(part, times) for part in element]
 
 
 _SEQUENCES = frozenset({tuple, GraphInstance})

@@ -15,11 +15,8 @@ def why_not(value: object) -> str:
     name = kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
     remedies: list[tuple[bool, str]] = [
         (isinstance(value, np.ma.MaskedArray), "send its .data and .mask"),
-        (isinstance(value, np.ndarray), "send np.asarray() of it"),
-        (isinstance(value, tuple) and hasattr(value, "_fields"), "send tuple() or ._asdict() of it"),
         (hasattr(kind, "__members__"), "send its .value"),
         (isinstance(value, memoryview), "send bytes() of it"),
-        (isinstance(value, (dict, list, set)), "send a plain dict, list or set of it"),
         (callable(value), "call it first and send the result"),
     ]
     default = "send its contents as numbers, strings, lists, dicts or NumPy arrays, or leave it out"

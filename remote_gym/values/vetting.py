@@ -30,6 +30,9 @@ def vet(value: Any, where: str, writer: Writer, above: tuple[int, ...], dropped:
         raise CodecError("contains itself and cannot travel; leave it out", where)
     kind, above = type(value), (*above, id(value))
     try:
+        if kind not in ENCODERS and kind not in PLAIN:
+            value = writer.as_base(value)
+            kind = type(value)
         if kind not in _PARTS or (kind is np.ndarray and value.dtype.kind != "O"):
             dump(writer.encode(value, len(above) - 1))  # an int may be too big: only dumping it tells
             return value

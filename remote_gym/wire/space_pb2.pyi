@@ -6,7 +6,7 @@ from typing import ClassVar as _ClassVar, Iterable as _Iterable, Mapping as _Map
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class Space(_message.Message):
-    __slots__ = ("box", "discrete", "multi_discrete", "multi_binary", "text", "sequence", "graph", "one_of", "tuple", "dict")
+    __slots__ = ("box", "discrete", "multi_discrete", "multi_binary", "text", "sequence", "graph", "one_of", "tuple", "dict", "generator", "type", "by_base")
     BOX_FIELD_NUMBER: _ClassVar[int]
     DISCRETE_FIELD_NUMBER: _ClassVar[int]
     MULTI_DISCRETE_FIELD_NUMBER: _ClassVar[int]
@@ -17,6 +17,9 @@ class Space(_message.Message):
     ONE_OF_FIELD_NUMBER: _ClassVar[int]
     TUPLE_FIELD_NUMBER: _ClassVar[int]
     DICT_FIELD_NUMBER: _ClassVar[int]
+    GENERATOR_FIELD_NUMBER: _ClassVar[int]
+    TYPE_FIELD_NUMBER: _ClassVar[int]
+    BY_BASE_FIELD_NUMBER: _ClassVar[int]
     box: Box
     discrete: Discrete
     multi_discrete: MultiDiscrete
@@ -27,7 +30,24 @@ class Space(_message.Message):
     one_of: OneOf
     tuple: Tuple
     dict: Dict
-    def __init__(self, box: _Optional[_Union[Box, _Mapping]] = ..., discrete: _Optional[_Union[Discrete, _Mapping]] = ..., multi_discrete: _Optional[_Union[MultiDiscrete, _Mapping]] = ..., multi_binary: _Optional[_Union[MultiBinary, _Mapping]] = ..., text: _Optional[_Union[Text, _Mapping]] = ..., sequence: _Optional[_Union[Sequence, _Mapping]] = ..., graph: _Optional[_Union[Graph, _Mapping]] = ..., one_of: _Optional[_Union[OneOf, _Mapping]] = ..., tuple: _Optional[_Union[Tuple, _Mapping]] = ..., dict: _Optional[_Union[Dict, _Mapping]] = ...) -> None: ...
+    generator: Generator
+    type: str
+    by_base: bool
+    def __init__(self, box: _Optional[_Union[Box, _Mapping]] = ..., discrete: _Optional[_Union[Discrete, _Mapping]] = ..., multi_discrete: _Optional[_Union[MultiDiscrete, _Mapping]] = ..., multi_binary: _Optional[_Union[MultiBinary, _Mapping]] = ..., text: _Optional[_Union[Text, _Mapping]] = ..., sequence: _Optional[_Union[Sequence, _Mapping]] = ..., graph: _Optional[_Union[Graph, _Mapping]] = ..., one_of: _Optional[_Union[OneOf, _Mapping]] = ..., tuple: _Optional[_Union[Tuple, _Mapping]] = ..., dict: _Optional[_Union[Dict, _Mapping]] = ..., generator: _Optional[_Union[Generator, _Mapping]] = ..., type: _Optional[str] = ..., by_base: bool = ...) -> None: ...
+
+class Generator(_message.Message):
+    __slots__ = ("state", "increment", "has_uint32", "uinteger", "number")
+    STATE_FIELD_NUMBER: _ClassVar[int]
+    INCREMENT_FIELD_NUMBER: _ClassVar[int]
+    HAS_UINT32_FIELD_NUMBER: _ClassVar[int]
+    UINTEGER_FIELD_NUMBER: _ClassVar[int]
+    NUMBER_FIELD_NUMBER: _ClassVar[int]
+    state: bytes
+    increment: bytes
+    has_uint32: bool
+    uinteger: int
+    number: int
+    def __init__(self, state: _Optional[bytes] = ..., increment: _Optional[bytes] = ..., has_uint32: bool = ..., uinteger: _Optional[int] = ..., number: _Optional[int] = ...) -> None: ...
 
 class Box(_message.Message):
     __slots__ = ("dtype", "shape", "low", "high")
@@ -110,11 +130,13 @@ class Tuple(_message.Message):
     def __init__(self, spaces: _Optional[_Iterable[_Union[Space, _Mapping]]] = ...) -> None: ...
 
 class Dict(_message.Message):
-    __slots__ = ("keys", "spaces", "sort_keys")
+    __slots__ = ("keys", "spaces", "sort_keys", "numbers")
     KEYS_FIELD_NUMBER: _ClassVar[int]
     SPACES_FIELD_NUMBER: _ClassVar[int]
     SORT_KEYS_FIELD_NUMBER: _ClassVar[int]
+    NUMBERS_FIELD_NUMBER: _ClassVar[int]
     keys: _containers.RepeatedScalarFieldContainer[str]
     spaces: _containers.RepeatedCompositeFieldContainer[Space]
     sort_keys: bool
-    def __init__(self, keys: _Optional[_Iterable[str]] = ..., spaces: _Optional[_Iterable[_Union[Space, _Mapping]]] = ..., sort_keys: bool = ...) -> None: ...
+    numbers: _containers.RepeatedScalarFieldContainer[int]
+    def __init__(self, keys: _Optional[_Iterable[str]] = ..., spaces: _Optional[_Iterable[_Union[Space, _Mapping]]] = ..., sort_keys: bool = ..., numbers: _Optional[_Iterable[int]] = ...) -> None: ...

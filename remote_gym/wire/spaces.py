@@ -33,7 +33,12 @@ def _space(message: space_pb2.Space, left: list[int]) -> SpaceData:
     if left[0] < 0:
         raise ProtocolError("a space description holds too many spaces")
     kind = message.WhichOneof("kind")
-    return {kind: _fields(getattr(message, kind), left)} if kind else {"": {}}
+    data: SpaceData = {kind: _fields(getattr(message, kind), left)} if kind else {"": {}}
+    if message.HasField("generator"):
+        data["generator"] = _fields(message.generator, left)
+    if message.type:
+        data.update(type=message.type, by_base=message.by_base)
+    return data
 
 
 def _fields(message: Message, left: list[int]) -> dict[str, Any]:

@@ -19,7 +19,7 @@ from remote_gym.ipc.commands import Built, HostingOptions, Outcomes, PackedValue
 from remote_gym.ipc.progress import Board
 from remote_gym.ipc.rows import Rows
 from remote_gym.leaves import kind_of, leaves_of, rows_at, space_at, unflattener, variable_leaves_of
-from remote_gym.spaces import SpaceData, describe
+from remote_gym.spaces import SpaceData, build, describe
 from remote_gym.worker.autoreset import AutoresetEnvironment
 from remote_gym.worker.calls import Run, caller, each, render, setter
 from remote_gym.worker.compression import RowCompressor
@@ -73,6 +73,7 @@ class EnvironmentGroup:
         self._all = range(first, first + len(self.env_ids))
         self._board = board
         self._options = options
+        self._told: set[type] = set()
         self.envs: list[AutoresetEnvironment] = []
         self._rows: Rows | None = None
         self._compressor: RowCompressor | None = None
@@ -90,13 +91,13 @@ class EnvironmentGroup:
         try:
             env = recipe.build(env_id) if spare is None else spare
             self.envs.append(AutoresetEnvironment(env, self._options.mode, needs_reset))
-            described = describe(env.observation_space), describe(env.action_space)
+            described = describe(env.observation_space, False), describe(env.action_space, False)
             if len(self.envs) == 1:
                 self._set_spaces(env, described)
                 if (env.render_mode or "").endswith("_list"):
                     # Rendering empties the list: frames wait for the client to ask.
                     self._options = self._options._replace(render_with_step=False)
-            for name, new, old in zip(("observation", "action"), described, self.spaces):
+            for name, new, old in zip(("observation", "action"), described, self._compared):
                 if new != old:
                     ours, first = getattr(env, f"{name}_space"), getattr(self.envs[0].env, f"{name}_space")
                     raise RuntimeError(  # as `SyncVectorEnv` does
@@ -107,14 +108,18 @@ class EnvironmentGroup:
             raise BuildError(failure_of(index, error)) from error
 
     def _set_spaces(self, env: Env[Any, Any], described: tuple[SpaceData, SpaceData]) -> None:
-        self.spaces = described
-        self._observations = Observations(env.observation_space)
-        self._action_leaves = leaves_of(env.action_space)
-        self._variable_actions = len(variable_leaves_of(env.action_space))
-        self._action_is_box = [kind_of(space_at(env.action_space, leaf)) == "Box" for leaf in self._action_leaves]
-        self._unflatten_actions = unflattener(env.action_space)
+        # Described again, with the states of their generators. These are not to be disturbed: all else uses spaces that
+        # are built from the description, which are Gymnasium's own too where the environment's are custom ones.
+        self.spaces = describe(env.observation_space), describe(env.action_space)
+        self._compared = described
+        observation_space, action_space = map(build, described)
+        self._observations = Observations(observation_space)
+        self._action_leaves = leaves_of(action_space)
+        self._variable_actions = len(variable_leaves_of(action_space))
+        self._action_is_box = [kind_of(space_at(action_space, leaf)) == "Box" for leaf in self._action_leaves]
+        self._unflatten_actions = unflattener(action_space)
         # Only its structure is used, so any number of environments will do.
-        self._action_space = batch_space(env.action_space, 1)
+        self._action_space = batch_space(action_space, 1)
         # What `iterate` does with these; it looks for that every time.
         self._plain_actions = kind_of(self._action_space) in ("Box", "MultiBinary", "MultiDiscrete")
 
@@ -143,7 +148,7 @@ class EnvironmentGroup:
     def reset(self, indices: Sequence[int] | None, seeds: Sequence[int | None] | None, options: Any) -> Outcomes:
         """Reset the environments at `indices` (None: all here) and write their observations."""
         assert self._observations is not None
-        collected = Results(self._options)
+        collected = Results(self._options, self._told)
         everyone = self._all if indices is None else indices
         if seeds is not None and len(seeds) != len(everyone):
             raise MisuseError(f"{len(seeds)} seeds for {len(everyone)} environments")
@@ -172,7 +177,7 @@ class EnvironmentGroup:
         """
         observations = self._observations
         assert observations is not None
-        collected = Results(self._options)
+        collected = Results(self._options, self._told)
         everyone, where = (self._all, self._all_rows) if indices is None else (indices, rows_at(indices))
         rewards, terminations, truncations = [], [], []
         # This loop is where a cheap environment's time goes: everything it needs is a local, and what can be done for

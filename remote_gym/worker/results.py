@@ -72,6 +72,16 @@ def text_of(make: Callable[[], str], what: str) -> str:
         return f"<{what} raised {type(broken).__name__}>"
 
 
+REMEDY = "or let entries like this be left out: pass unportable_infos='drop' to the client"
+
+
+def based_of(based: set[type], told: set[type]) -> dict[str, Any]:
+    """Return what to tell the client, once, of the subclasses whose instances travel as their base; adds to `told`."""
+    new = sorted(shortened(encodable(values.told(kind)), MAX_NAME_BYTES) for kind in based - told)
+    told |= based
+    return {"based": new} if new else {}
+
+
 def odd_scalars(index: int, scalars: list[Any], error: Exception) -> Failure:
     """Return what to tell about a reward and flags of the environment at `index` that are no numbers, by `error`."""
     said = [text_of(partial(_short_repr, value), "its __repr__") for value in scalars]
@@ -90,6 +100,7 @@ class Results:
 
     Attributes:
         options: What the session wants to hear.
+        told: The subclasses of which its client knows that they travel as their base; added to.
         indices: Env indices of `infos`.
         infos: Those that are not empty.
         failures: Of environments whose rows say nothing.
@@ -97,9 +108,11 @@ class Results:
         exact: What is not of the usual type: by env index, by name.
         variable: Elements of variable leaves, by env index.
         dropped: What was left out of infos since it cannot travel.
+        based: The subclasses whose instances were packed as their base.
     """
 
     options: HostingOptions
+    told: set[type]
     indices: list[int] = field(default_factory=list)
     infos: list[dict[str, Any]] = field(default_factory=list)
     failures: list[Failure] = field(default_factory=list)
@@ -107,6 +120,7 @@ class Results:
     exact: dict[int, dict[str, Any]] = field(default_factory=dict)
     variable: dict[int, list[Any]] = field(default_factory=dict)
     dropped: list[str] = field(default_factory=list)
+    based: set[type] = field(default_factory=set)
 
     def info(self, index: int, info: Any) -> None:
         """Take in one info.
@@ -148,23 +162,28 @@ class Results:
 
     def _said(self, block: bytes) -> bytes:
         extras = {name: value for name, value in (("frames", self.frames), ("dropped", self.dropped)) if value}
-        return values.pack([block or None, self.exact or None, self._variable(), extras or None], "step")
+        said = [block or None, self.exact or None, self._variable(), extras or None]
+        packed = values.pack(said, "step", based=self.based)
+        if not self.based <= self.told:
+            said[-1] = {**extras, **based_of(self.based, self.told)}
+            packed = values.pack(said, "step", based=self.based)
+        return packed
 
     def _variable(self) -> list[Any] | None:
         return [list(self.variable), list(self.variable.values())] if self.variable else None
 
     def _pack_infos(self) -> bytes:
         try:
-            return infos.pack_infos(self.indices, self.infos)
+            return infos.pack_infos(self.indices, self.infos, based=self.based)
         except CodecError:
-            return infos.pack_infos(*self._portable())
+            return infos.pack_infos(*self._portable(), based=self.based)
 
     def _drop_what_cannot_travel(self) -> None:
         """Leave out, and report, what an environment returned that is no value."""
         for collected in (self.exact, self.variable, self.frames):
             for index in list(collected):
                 try:
-                    values.pack(collected[index], f"environment {index}: result")
+                    values.pack(collected[index], f"environment {index}: result", based=self.based)
                 except CodecError as error:
                     self.failures.append(invalid(index, error))
                     del collected[index]
@@ -174,21 +193,21 @@ class Results:
         portable: dict[int, dict[str, Any]] = {}
         for index, info in zip(self.indices, self.infos):
             try:
-                infos.pack_infos([index], [info])
+                infos.pack_infos([index], [info], based=self.based)
                 portable[index] = info
             except CodecError as error:
                 if self.options.drop_unportable_infos:
-                    packed, dropped = values.pack_lossy(info, f"env {index}: info")
+                    packed, dropped = values.pack_lossy(info, f"env {index}: info", self.based)
                     portable[index] = values.unpack(packed)
                     self.dropped += dropped
                 else:
-                    self.failures.append(invalid(index, error))
+                    self.failures.append(invalid(index, CodecError(f"{error}; {REMEDY}")))
         return list(portable), list(portable.values())
 
 
 def portable_metadata(metadata: dict[str, Any]) -> bytes:
     """Return what of `metadata` can travel, packed."""
-    return values.pack_lossy(metadata, "metadata")[0]
+    return values.pack_lossy(metadata, "metadata", set())[0]
 
 
 def portable_render_mode(env: Any) -> str | None:
@@ -211,6 +230,7 @@ def spec_kwargs(env: Any) -> bytes:
     if env.spec is None:
         return b""
     try:
-        return values.pack([env.spec.kwargs, [wrapper.kwargs for wrapper in env.spec.additional_wrappers]], "spec")
+        kwargs = [env.spec.kwargs, [wrapper.kwargs for wrapper in env.spec.additional_wrappers]]
+        return values.pack(kwargs, "spec", based=set())  # data to look at: nobody is warned
     except CodecError:
         return b""

@@ -23,11 +23,13 @@ from remote_gym.ipc.commands import Built, HostingOptions, Outcomes, PackedValue
 from remote_gym.ipc.progress import Board
 from remote_gym.ipc.rows import Rows
 from remote_gym.leaves import flattener, leaves_of, unflattener, variable_leaves_of
-from remote_gym.spaces import describe
+from remote_gym.spaces import build, describe
 from remote_gym.worker.compression import RowCompressor
 from remote_gym.worker.entrypoint import Recipe
 from remote_gym.worker.results import (
+    REMEDY,
     BuildError,
+    based_of,
     failure_of,
     invalid,
     portable_metadata,
@@ -53,19 +55,23 @@ class VectorGroup:
         self._board = board
         self._broken = rebuilt
         self._compression = options.compression
+        self._drop = options.drop_unportable_infos
+        self._told: set[type] = set()
         self._compressor: RowCompressor | None = None
         board.begin(progress.BUILD, self.env_ids[0])
         try:
             self.env = recipe.build_vector(len(self.env_ids), self.env_ids[0])
             self._check(options.mode)
             self.spaces = describe(self.env.single_observation_space), describe(self.env.single_action_space)
-            self._observation_leaves = leaves_of(self.env.single_observation_space)
-            self._action_leaves = leaves_of(self.env.single_action_space)
-            self._variable_actions = len(variable_leaves_of(self.env.single_action_space))
+            # Built from the description: Gymnasium's own where the environment's are custom ones.
+            observation_space, action_space = map(build, self.spaces)
         except BaseException as error:
             raise BuildError(failure_of(0, error)) from error
-        self._flatten = flattener(self.env.single_observation_space)
-        self._unflatten = unflattener(self.env.single_action_space)
+        self._observation_leaves = leaves_of(observation_space)
+        self._action_leaves = leaves_of(action_space)
+        self._variable_actions = len(variable_leaves_of(action_space))
+        self._flatten = flattener(observation_space)
+        self._unflatten = unflattener(action_space)
 
     def _check(self, mode: str) -> None:
         if mode == NONE:
@@ -146,9 +152,29 @@ class VectorGroup:
             return Outcomes(b"", [], self._pieces())
         extras = {"infos": infos, "rewards_dtype": None if usual else rewards_dtype}
         try:
-            return Outcomes(values.pack([None, None, elements, extras], "infos"), [], self._pieces())
+            return Outcomes(self._said(elements, extras), [], self._pieces())
         except CodecError as error:
             return Outcomes(b"", [invalid(index, error) for index in range(len(self.env_ids))], {})
+
+    def _said(self, elements: Any, extras: dict[str, Any]) -> bytes:
+        """Pack what there is to say besides the rows.
+
+        Raises:
+            CodecError: It holds what cannot travel.
+        """
+        based: set[type] = set()
+        try:
+            packed = values.pack([None, None, elements, extras], "infos", based=based)
+        except CodecError as error:
+            if not self._drop:
+                raise CodecError(f"{error}; {REMEDY}") from None
+            portable, dropped = values.pack_lossy(extras["infos"], "infos", based)
+            extras = {**extras, "infos": values.unpack(portable), "dropped": dropped}
+            packed = values.pack([None, None, elements, extras], "infos", based=based)
+        if not based <= self._told:
+            extras = {**extras, **based_of(based, self._told)}
+            packed = values.pack([None, None, elements, extras], "infos", based=based)
+        return packed
 
     def _pieces(self) -> dict[int, list[bytes]]:
         return {} if self._compressor is None else self._compressor.pieces(range(len(self.env_ids)))

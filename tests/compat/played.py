@@ -27,6 +27,8 @@ class PlayedEnv(gymnasium.Env[Any, Any]):
             place=spaces.Box(-10, 10, (2, 3), np.float32), count=spaces.Discrete(1_000), word=spaces.Text(8)
         )
         self.action_space = spaces.Tuple([spaces.Discrete(4), spaces.Box(-1, 1, (2,), np.float64)])
+        for space in (self.observation_space, self.action_space):
+            space.seed(5)  # a version that sends where sampling goes on does so; another one leaves it
         self.render_mode = render_mode
         self.start = start
         self.count = 0

@@ -49,6 +49,11 @@ SIZES = (0, 1, 2, 3, 5, 8, -1, 2**31, 2**33, 2**62)
 NUMBERS = (0, 1, 2, 5, 127, 128, 2**32, 2**35 - 1, 2**35, 2**63, 2**64 - 1)
 INDICES = (None, [0], [0, 1, 2], [2**32 - 1], [5, 5], list(range(40)))
 
+
+class Own(spaces.Box[Any]):
+    """A subclass of a space of Gymnasium's."""
+
+
 SPACES: tuple[Callable[[], spaces.Space[Any]], ...] = (
     lambda: spaces.Discrete(5, start=-2),
     lambda: spaces.Box(0, 1, (3, 4), np.float32),
@@ -61,6 +66,8 @@ SPACES: tuple[Callable[[], spaces.Space[Any]], ...] = (
     lambda: spaces.Sequence(spaces.Sequence(spaces.Discrete(3)), stack=True),
     lambda: spaces.Graph(spaces.Box(0, 1, (2,)), spaces.Discrete(3)),
     lambda: spaces.OneOf([spaces.Discrete(2), spaces.Box(0, 1, (1,))]),
+    lambda: spaces.Dict({3: spaces.Discrete(2), -1: Own(0, 1, (2,))}, seed=3),
+    lambda: spaces.Tuple([spaces.Discrete(2, seed=1), spaces.Text(3, seed=2)]),
 )
 
 

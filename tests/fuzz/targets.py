@@ -180,7 +180,11 @@ def _read_space(data: bytes) -> Any:
 
 
 def _build_space(data: bytes) -> Any:
-    return spaces.build(_read_space(data))
+    described = _read_space(data)
+    built = spaces.build(described)
+    spaces.build(described, custom=True)
+    spaces.bases_assumed(described)
+    return built
 
 
 def _repack(data: bytes) -> None:

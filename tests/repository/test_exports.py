@@ -27,6 +27,7 @@ NAMES = [
     "TimedOut",
     "__version__",
     "create_remote_environment_server",
+    "register_space",
 ]
 
 

@@ -19,7 +19,7 @@ PACKAGE = ROOT / "remote_gym"
 BASE = {
     "version",
     "errors", "failpoints", "addresses", "arguments", "autoreset", "messages", "infos", "leaves", "spaces", "values",
-    "compression", "texts", "space_checks", "failures", "gym",
+    "compression", "texts", "space_checks", "custom_spaces", "failures", "gym",
 }  # fmt: skip
 DATA = {"numpy", "gymnasium"}
 
@@ -35,7 +35,8 @@ TABLE: dict[str, tuple[set[str], set[str]]] = {
     "arguments": ({"errors"}, set()),
     "autoreset": ({"errors", "gym"}, set()),
     "leaves": ({"errors", "gym"}, {"numpy"}),
-    "spaces": ({"errors", "gym", "leaves", "space_checks", "texts", "values"}, {"numpy"}),
+    "spaces": ({"errors", "gym", "custom_spaces", "leaves", "space_checks", "texts", "values"}, {"numpy"}),
+    "custom_spaces": ({"errors", "gym", "texts"}, set()),
     "space_checks": ({"errors", "leaves", "texts", "values"}, {"numpy"}),
     "values": ({"errors", "gym", "texts"}, {"numpy", "msgpack"}),
     "infos": ({"errors", "values", "texts"}, {"numpy"}),

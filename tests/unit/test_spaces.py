@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import re
 import time
 import tracemalloc
@@ -22,7 +23,7 @@ from toys import SPACES, CustomSpace
 from remote_gym.errors import MisuseError
 from remote_gym.leaves import MAX_SPACE_DEPTH
 from remote_gym.space_checks import MAX_SPACE_BYTES, MAX_SPACE_NODES, MAX_TEXT_CHARACTERS, MAX_TEXT_LENGTH
-from remote_gym.spaces import build, describe
+from remote_gym.spaces import bases_assumed, build, describe, is_custom
 from remote_gym.wire import space_pb2
 from remote_gym.wire.spaces import pack_space, read_space
 
@@ -143,13 +144,111 @@ def test_equal_bounds_travel_once() -> None:
 
 def test_custom_spaces_are_refused_by_name() -> None:
     for space in (CustomSpace(), spaces.Tuple((spaces.Dict({"a": CustomSpace()}),))):
-        with pytest.raises(MisuseError, match=r"CustomSpace is a custom one and cannot travel: wrap"):
+        with pytest.raises(MisuseError, match=r"CustomSpace is a custom one and cannot travel: say .*register_space"):
             describe(space)
 
 
-def test_keys_that_are_no_strings() -> None:
-    with pytest.raises(MisuseError, match="the key 3: only str"):
-        describe(spaces.Dict({3: spaces.Discrete(2)}))  # type: ignore[dict-item]
+class Bounded(spaces.Box[Any]):
+    """A subclass."""
+
+
+def test_an_instance_of_a_subclass_is_described_as_its_base_and_says_so() -> None:
+    space = spaces.Dict({"a": Bounded(0, 1, (2,)), "b": Bounded(0, 1, (3,))})
+    data = through_the_wire(describe(space))
+    rebuilt: Any = build(data)
+    assert rebuilt == space and type(rebuilt["a"]) is spaces.Box
+    (said,) = bases_assumed(data)
+    assert said.endswith("test_spaces.Bounded is a Box here")
+    assert is_custom(data) and not is_custom(describe(rebuilt))
+    assert bases_assumed(describe(rebuilt)) == []
+
+
+@pytest.mark.parametrize("keys", [[2, 10, -1], [-(2**63), 2**63 - 1], [True, False], [np.uint8(3)], []])
+def test_keys_that_are_numbers(keys: list[Any]) -> None:
+    assert_rebuilt(spaces.Dict({key: spaces.Discrete(2 + at) for at, key in enumerate(keys)}))
+    assert_rebuilt(spaces.Dict(OrderedDict((key, spaces.Discrete(2)) for key in keys)))
+
+
+@pytest.mark.parametrize(
+    ("keys", "message"),
+    [
+        ([3, "a"], "the keys 3, 'a': only"),
+        ([(1, 2)], "the keys (1, 2): only"),
+        ([1.5], "the keys 1.5: only"),
+        ([-(2**63) - 1], "64 bits"),
+    ],
+)
+def test_keys_that_cannot_travel_are_named(keys: list[Any], message: str) -> None:
+    with pytest.raises(MisuseError, match=re.escape(message)):
+        describe(spaces.Dict({key: spaces.Discrete(2) for key in keys}))
+
+
+# --- generators -------------------------------------------------------------------------------------------------------
+
+
+@settings(max_examples=60, deadline=None)
+@given(ANY_SPACE)
+def test_a_seeded_space_goes_on_where_it_is(space: spaces.Space[Any]) -> None:
+    space.seed(11)
+    space.sample()
+    for described in (describe(space), through_the_wire(describe(space))):
+        rebuilt, original = build(described), copy.deepcopy(space)
+        for _ in range(3):
+            assert_same(rebuilt.sample(), original.sample())
+
+
+def test_half_of_a_number_that_is_left_over_travels_too() -> None:
+    space = spaces.Discrete(100, seed=3)
+    space.np_random.integers(10, dtype=np.uint32)
+    assert space.np_random.bit_generator.state["has_uint32"]
+    rebuilt = build(through_the_wire(describe(space)))
+    assert rebuilt.np_random.bit_generator.state == space.np_random.bit_generator.state
+
+
+def test_a_generator_that_spaces_share_is_one_again() -> None:
+    one = spaces.Discrete(1_000, seed=np.random.default_rng(4))
+    box = spaces.Box(0, 1, (2,), seed=one.np_random)
+    space = spaces.Tuple([one, one, box, spaces.Discrete(9, seed=1)])
+    rebuilt: Any = build(through_the_wire(describe(space)))
+    for _ in range(3):
+        assert_same(rebuilt.sample(), space.sample())
+
+
+def test_only_the_state_of_pcg64_travels() -> None:
+    for bits in (np.random.MT19937(1), np.random.Philox(1), np.random.PCG64DXSM(1)):
+        space = spaces.Discrete(3, seed=np.random.Generator(bits))
+        assert "generator" not in describe(space)
+    assert build(describe(spaces.Discrete(3)))._np_random is None
+
+
+def test_without_generators_equal_spaces_are_described_alike() -> None:
+    assert describe(spaces.Discrete(3, seed=1)) != describe(spaces.Discrete(3, seed=2))
+    assert describe(spaces.Discrete(3, seed=1), False) == describe(spaces.Discrete(3), False)
+
+
+GENERATOR = {"state": bytes(16), "increment": b"\1" + bytes(15), "has_uint32": False, "uinteger": 0, "number": 0}
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"state": bytes(15)}, {"state": bytes(1_000)}, {"state": "0" * 16}, {"increment": bytes(16)},
+        {"uinteger": 2**32}, {"uinteger": -1}, {"uinteger": 1.0}, {"number": 2**32}, {"has_uint32": 2},
+    ],
+    ids=repr,
+)  # fmt: skip
+def test_a_hostile_state_of_a_generator(fields: dict[str, Any]) -> None:
+    space, hostile = describe(spaces.Discrete(3)), {**GENERATOR, **fields}
+    assert build({**space, "generator": GENERATOR}).sample() in range(3)
+    for data in ({**space, "generator": hostile}, {"tuple": {"spaces": [{**space, "generator": hostile}]}}):
+        with pytest.raises(MisuseError, match="malformed"):
+            build(data)
+
+
+@pytest.mark.parametrize("more", [{"type": "x" * 257}, {"type": 3}, {"type": "\ud800"}, {"by_base": 2}], ids=repr)
+def test_a_hostile_type(more: dict[str, Any]) -> None:
+    with pytest.raises(MisuseError):
+        build({**describe(spaces.Discrete(3)), **more})
 
 
 BOX = {"dtype": "<f4", "shape": [2], "low": b"\0" * 4, "high": b"\0" * 4}
@@ -174,6 +273,12 @@ BOX = {"dtype": "<f4", "shape": [2], "low": b"\0" * 4, "high": b"\0" * 4}
         ({"discrete": {"dtype": "<f8", "n": b"\0" * 8, "start": b"\0" * 8}}, "not allowed"),
         ({"multi_binary": {"shape": [], "flat": True}}, "malformed"),
         ({"dict": {"keys": ["a"], "spaces": []}}, "malformed"),
+        ({"dict": {"numbers": [1], "spaces": []}}, "malformed"),
+        ({"dict": {"keys": ["a"], "numbers": [1], "spaces": [{"tuple": {}}] * 2}}, "all str or all int"),
+        ({"dict": {"numbers": [1, 1], "spaces": [{"tuple": {}}] * 2}}, "no two equal"),
+        ({"dict": {"numbers": [2**63], "spaces": [{"tuple": {}}]}}, "64 bits"),
+        ({"dict": {"numbers": [True], "spaces": [{"tuple": {}}]}}, "neither str nor int"),
+        ({"tuple": {}, "dict": {}}, "malformed"),
         ({"tuple": {"spaces": [{"tuple": {}}] * (MAX_SPACE_NODES + 1)}}, "more than"),
     ],
 )

@@ -7,8 +7,10 @@ import enum
 import itertools
 import math
 import struct
+import sys
 import threading
 import tracemalloc
+import warnings
 from typing import Any, cast
 
 import msgpack
@@ -218,7 +220,54 @@ class Colour(enum.IntEnum):
     RED = 1
 
 
+class Letter(str, enum.Enum):
+    """A str with a name."""
+
+    A = "a"
+
+    def __str__(self) -> str:
+        """Say something else."""
+        return "Letter.A"
+
+
+class Flags(enum.IntFlag):
+    """Bits with names."""
+
+    ONE, TWO = 1, 2
+
+
+class Half(float, enum.Enum):
+    """A float with a name."""
+
+    NOTHING = -0.0
+
+
+class Shade(enum.Enum):
+    """Equal to itself alone."""
+
+    DARK = 1
+
+
 Point = collections.namedtuple("Point", "x y")
+
+
+class Upside(dict[Any, Any]):
+    """Gives other values than it holds."""
+
+    def __getitem__(self, key: Any) -> Any:
+        """Return the negative."""
+        return -super().__getitem__(key)
+
+
+class Number(np.float32):
+    """A NumPy scalar that is not only one."""
+
+
+PAIR = np.dtype([("a", "i8"), ("b", "f8")])
+
+
+def _subclass(base: type) -> Any:
+    return type(f"Sub{base.__name__}", (base,), {})
 
 
 class Custom:
@@ -231,16 +280,12 @@ class SubArray(np.ndarray[Any, Any]):
 
 BAD = [
     (Custom(), "Custom", "leave it out"),
-    (Point(1, 2), "Point", "_asdict"),
-    (Colour.RED, "Colour", ".value"),
-    (collections.defaultdict(int), "defaultdict", "plain dict"),
+    (Shade.DARK, "Shade", ".value"),
     (np.ma.masked_array([1], [True]), "MaskedArray", ".mask"),
-    (np.zeros(2).view(SubArray), "SubArray", "asarray"),
     (np.zeros(2, np.dtype([("a", object)])), "|O", "astype"),
     (len, "builtin_function_or_method", "call it"),
     (Custom, "type", "call it"),
     (memoryview(b"x"), "memoryview", "bytes()"),
-    (msgpack.ExtType(1, b""), "ExtType", "tuple()"),
     (msgpack.Timestamp(0), "Timestamp", "leave it out"),
     (slice(1), "slice", "leave it out"),
 ]
@@ -253,6 +298,75 @@ def test_what_cannot_travel_is_refused_by_path_type_and_remedy(bad: Any, name: s
     assert caught.value.path == "info['contacts'][3][0]"
     assert name in str(caught.value)
     assert remedy in str(caught.value)
+
+
+BASED: list[tuple[Any, Any, str]] = [
+    (Colour.RED, 1, "Colour"),
+    (Letter.A, "a", "Letter"),
+    (Flags.ONE | Flags.TWO, 3, "Flags"),
+    (Half.NOTHING, -0.0, "Half"),
+    (Point(1, Colour.RED), (1, 1), "Point"),
+    (collections.defaultdict(list, {"a": [1]}), {"a": [1]}, "defaultdict"),
+    (collections.Counter("aab"), {"a": 2, "b": 1}, "Counter"),
+    (Upside(a=1), {"a": 1}, "Upside"),
+    (Number(2.5), np.float32(2.5), "Number"),
+    (np.arange(2.0).view(SubArray), np.arange(2.0), "SubArray"),
+    (np.zeros(2, PAIR).view(np.recarray), np.zeros(2, PAIR), "recarray"),
+    (msgpack.ExtType(1, b"x"), (1, b"x"), "ExtType"),
+    *((_subclass(base)(value), value, f"Sub{base.__name__}") for base, value in (
+        (int, 2**70), (int, -1), (float, 1.5), (complex, 1j), (str, "\ud800ñ"), (bytes, b"\0a"), (bytearray, b"a"),
+        (list, [1, [2]]), (tuple, (1, ())), (dict, {"a": {}}), (set, {1}), (frozenset, frozenset({1})),
+        (collections.OrderedDict, collections.OrderedDict(b=1, a=2)),
+    )),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("value", "base", "name"), BASED, ids=[f"{i} {name}" for i, (_, _, name) in enumerate(BASED)])
+def test_an_instance_of_a_subclass_travels_as_its_base(value: Any, base: Any, name: str) -> None:
+    base = bytearray(base) if isinstance(value, bytearray) else base
+    hashable = not isinstance(value, (list, dict, set, bytearray, np.ndarray))
+    for wrapped, expected in (
+        (value, base),
+        ({"a": [value]}, {"a": [base]}),
+        (_object_array([value, 1]), _object_array([base, 1])),
+        *([({value: 1, "b": 2}, {base: 1, "b": 2}), ({value}, {base})] if hashable else []),
+    ):
+        based: set[type] = set()
+        back = unpack(pack(wrapped, based=based))
+        assert identical(back, expected)
+        assert any(name in kind.__name__ for kind in based)
+
+
+def test_of_each_subclass_one_warning() -> None:
+    class Mine(int):
+        """An int."""
+
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        for _ in range(3):
+            pack([Mine(1), Mine(2)], "options")
+    (warning,) = caught
+    assert "options holds what arrives as its base from now on: " in str(warning.message)
+    assert "Mine travels as int" in str(warning.message)
+    if sys.version_info >= (3, 12):
+        assert warning.filename == __file__
+
+
+def test_what_is_left_out_of_a_subclass_keeps_the_rest() -> None:
+    value = {"a": collections.defaultdict(int, x=Custom(), y=Colour.RED), "b": (Custom(),)}
+    based: set[type] = set()
+    packed, dropped = pack_lossy(value, "info", based)
+    assert identical(unpack(packed), {"a": {"y": 1}})
+    assert dropped == ["info['a']['x']", "info['b']"]
+    assert based == {collections.defaultdict, Colour}
+
+
+def test_a_subclass_that_contains_itself() -> None:
+    loop: Any = collections.defaultdict(int)
+    loop["x"] = [loop]
+    with pytest.raises(CodecError, match="contains itself") as caught:
+        pack(loop, "v")
+    assert caught.value.path == "v['x'][0]"
 
 
 def test_paths_through_every_container() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import enum
 import pickle
 from typing import Any
 
@@ -60,14 +61,14 @@ def test_an_error_that_cannot_be_printed_is_still_told() -> None:
 
 
 def test_nothing_to_say_is_no_bytes() -> None:
-    results = Results(PLAIN)
+    results = Results(PLAIN, set())
     results.info(0, {})
     assert results.outcomes({}) == Outcomes(b"", [], {})
 
 
 def test_an_info_that_is_no_dict() -> None:
     with pytest.raises(InvalidResult, match="environment 2 returned an info of type list"):
-        Results(PLAIN).info(2, [1])
+        Results(PLAIN, set()).info(2, [1])
 
 
 def said(results: Results) -> Any:
@@ -75,7 +76,7 @@ def said(results: Results) -> Any:
 
 
 def test_infos_exact_values_variable_parts_and_frames_travel_together() -> None:
-    results = Results(HostingOptions("None", exact_types=True, render_with_step=True))
+    results = Results(HostingOptions("None", exact_types=True, render_with_step=True), set())
     results.info(4, {"a": 1})
     results.scalars(4, np.float32(1), True, False)
     results.variable[4] = ["text"]
@@ -89,17 +90,34 @@ def test_infos_exact_values_variable_parts_and_frames_travel_together() -> None:
 
 
 def test_what_cannot_travel_fails_alone() -> None:
-    results = Results(PLAIN)
+    results = Results(PLAIN, set())
     results.info(0, {"good": 1})
     results.info(1, {"bad": object()})
     outcomes = results.outcomes({})
     assert [(one.index, one.kind) for one in outcomes.failures] == [(1, FailureKind.INVALID)]
     assert "bad" in outcomes.failures[0].message
+    assert "unportable_infos='drop'" in outcomes.failures[0].message
     assert b"good" in outcomes.said
 
 
+class Phase(enum.IntEnum):
+    """As dm_control has it."""
+
+    MID = 1
+
+
+def test_of_each_subclass_the_client_is_told_once() -> None:
+    told: set[type] = set()
+    for drop, expected in ((False, ["Phase travels as int"]), (True, [])):
+        results = Results(HostingOptions("None", drop_unportable_infos=drop), told)
+        results.info(1, {"phase": Phase.MID})
+        infos, _, _, extras = said(results)
+        assert dict(unpack_infos(infos).rows()) == {1: {"phase": 1}}
+        assert [sentence.rpartition(".")[2] for sentence in (extras or {}).get("based", [])] == expected
+
+
 def test_or_is_left_out_where_the_session_wants_that() -> None:
-    results = Results(HostingOptions("None", drop_unportable_infos=True))
+    results = Results(HostingOptions("None", drop_unportable_infos=True), set())
     results.info(1, {"bad": object(), "good": 1})
     outcomes = results.outcomes({})
     assert outcomes.failures == []
