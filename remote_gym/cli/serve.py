@@ -41,6 +41,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--vectorization-mode", choices=["vector_entry_point"], help="host the id's own vector environment"
     )
+    parser.add_argument(
+        "--hash-seed", type=int, metavar="N", help="of strings in all workers (default: $PYTHONHASHSEED, else random)"
+    )
     parser.add_argument("--grace", type=float, default=None, metavar="SECONDS", help="how long draining may take (10)")
     parser.add_argument("--step-timeout", type=float, default=60.0, metavar="SECONDS", help="of one environment's step")
     parser.add_argument("--allow-insecure", action="store_true", help="permit plaintext that other machines can reach")
@@ -136,5 +139,6 @@ def _create_server(arguments: argparse.Namespace) -> RemoteEnvironmentServer:
         unix_socket=arguments.unix_socket,
         metrics_port=arguments.metrics_port,
         metrics_url=arguments.metrics_url,
+        hash_seed=arguments.hash_seed,
         **grace,
     )
