@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from typing import Any, TypedDict
 
@@ -13,7 +14,7 @@ class RemoteArgs(TypedDict, total=False):
 
     Keys:
         entrypoint: A Gymnasium id, ``"module:Id-v0"``, ``"module:function"`` or ``"file.py"`` (with
-            `create_environment`). Required on the server, refused from a client.
+            `create_environment`), also as a path. Required on the server, refused from a client.
         entrypoint_kwargs: Keyword arguments for it; a client's are merged over the server's.
         vectorization_mode: ``"vector_entry_point"``: host the id's own vector environment, or the file's
             `create_vector_environment`. Refused from a client.
@@ -21,7 +22,7 @@ class RemoteArgs(TypedDict, total=False):
         reference: Reserved.
     """
 
-    entrypoint: str
+    entrypoint: str | os.PathLike[str]
     entrypoint_kwargs: dict[str, Any]
     vectorization_mode: str | None
     repo: str

@@ -6,10 +6,14 @@ bytes and fail much later, at the first handshake, without a word about the file
 
 from __future__ import annotations
 
+import codecs
+import contextlib
 import os
 import re
 import ssl
-from collections.abc import Sequence
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Union
 
@@ -151,7 +155,7 @@ def _read_pair(argument: str, paths: Sequence[PemPath], first: int, owner: str, 
         )
     certificate = _read_certificate(argument, paths, first, f"the {owner} certificate")
     private_key = _read_key(argument, paths, first + 1, f"the {owner} private key")
-    _check_pair(argument, certificate_path, key_path)
+    _check_pair(argument, certificate_path, key_path, certificate, private_key)
     return certificate, private_key
 
 
@@ -179,7 +183,7 @@ def _read_key(argument: str, paths: Sequence[PemPath], index: int, role: str) ->
 def _read(argument: str, index: int, path: PemPath) -> bytes:
     try:
         with open(path, "rb") as file:
-            return file.read()
+            return _plain(file.read())
     except FileNotFoundError:
         reason = f"does not exist (looked for {os.path.abspath(path)!r}); mend the path or run `remote-gym certs`"
     except PermissionError:
@@ -189,6 +193,14 @@ def _read(argument: str, index: int, path: PemPath) -> bytes:
     except (OSError, ValueError) as error:
         reason = f"cannot be read: {error}"
     raise MisuseError(f"{_place(argument, index, path)} {reason}")
+
+
+def _plain(data: bytes) -> bytes:
+    """Return PEM as its readers take it: editors and shells put a byte order mark before it, or CRs into it."""
+    if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        data = data.decode("utf-16", "replace").encode()
+    # Also in the middle: a chain may be several files, one after the other.
+    return data.replace(codecs.BOM_UTF8, b"").replace(b"\r\n", b"\n").replace(b"\r", b"\n")
 
 
 def _kinds(data: bytes) -> frozenset[str]:
@@ -219,12 +231,13 @@ def _check_authority(argument: str, path: PemPath, root: bytes) -> None:
         raise MisuseError(f"{argument}: the certificate in {os.fspath(path)!r} is damaged ({_reason(error)})") from None
 
 
-def _check_pair(argument: str, certificate_path: PemPath, key_path: PemPath) -> None:
+def _check_pair(
+    argument: str, certificate_path: PemPath, key_path: PemPath, certificate: bytes, private_key: bytes
+) -> None:
     """Check that both files can be parsed and that the key is the certificate's."""
     files = f"{os.fspath(certificate_path)!r} and {os.fspath(key_path)!r}"
     try:
-        # A password is never asked for on the terminal: _read_key has refused keys that need one.
-        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(certificate_path, key_path, password="")
+        load_pair(ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), certificate, private_key)
     except ssl.SSLError as error:
         if "MISMATCH" in (error.reason or ""):
             raise MisuseError(
@@ -234,6 +247,32 @@ def _check_pair(argument: str, certificate_path: PemPath, key_path: PemPath) -> 
         if re.search("TOO_SMALL|TOO_WEAK", error.reason or ""):
             return  # OpenSSL's policy on key sizes; gRPC brings a TLS library with a policy of its own.
         raise MisuseError(f"{argument}: {files}: one of the two is damaged ({_reason(error)})") from None
+
+
+def load_pair(context: ssl.SSLContext, certificate: bytes, private_key: bytes) -> None:
+    """Give a pair to `context` through files that only this user can read: ssl takes no bytes.
+
+    Raises:
+        ssl.SSLError: They cannot be read, or do not belong together.
+    """
+    with _file(certificate) as certificate_path, _file(private_key) as key_path:
+        # A password is never asked for on the terminal: _read_key has refused keys that need one.
+        context.load_cert_chain(certificate_path, key_path, password="")
+
+
+@contextlib.contextmanager
+def _file(data: bytes) -> Iterator[str]:
+    """Have `data` in a file for a moment; on Linux one in memory, without a name."""
+    if sys.platform == "linux":
+        with open(os.memfd_create("remote_gym"), "wb") as file:
+            file.write(data)
+            file.flush()
+            yield f"/proc/self/fd/{file.fileno()}"
+    else:
+        with tempfile.NamedTemporaryFile(prefix="remote-gym-") as file:
+            file.write(data)
+            file.flush()
+            yield file.name
 
 
 def _reason(error: ssl.SSLError) -> str:

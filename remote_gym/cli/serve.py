@@ -8,12 +8,12 @@ import logging
 import os
 import queue
 import signal
-import sys
 import threading
 import warnings
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from remote_gym.cli.unread import LAST_WORDS_SECONDS, UnreadHandler, Writer
 from remote_gym.errors import MisuseError
 
 if TYPE_CHECKING:
@@ -40,6 +40,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--entrypoint-kwargs", type=json_object, default={}, metavar="JSON", help="e.g. '{\"g\": 9.8}'")
     parser.add_argument(
         "--vectorization-mode", choices=["vector_entry_point"], help="host the id's own vector environment"
+    )
+    parser.add_argument(
+        "--hash-seed", type=int, metavar="N", help="of strings in all workers (default: $PYTHONHASHSEED, else random)"
     )
     parser.add_argument("--grace", type=float, default=None, metavar="SECONDS", help="how long draining may take (10)")
     parser.add_argument("--step-timeout", type=float, default=60.0, metavar="SECONDS", help="of one environment's step")
@@ -83,19 +86,40 @@ def credentials_paths(arguments: argparse.Namespace) -> tuple[str, ...] | None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Serve until a signal."""
+    from remote_gym.pool import hold_standard_descriptors
+
+    hold_standard_descriptors()
+    out, log = Writer(1), Writer(2)
     logging.basicConfig(
         level=logging.DEBUG if arguments.verbose else logging.INFO,
-        stream=sys.stderr,
+        handlers=[UnreadHandler(log)],
         format="%(asctime)s %(levelname)s %(name)s: %(message)s",
     )
     logging.captureWarnings(True)
     warnings.simplefilter("always", UserWarning)
+
+    def last_words() -> None:
+        for writer in (out, log):
+            writer.flush(LAST_WORDS_SECONDS)
+
+    def exit_at_once(code: int) -> None:
+        last_words()
+        os._exit(code)
+
+    try:
+        _serve(arguments, out, exit_at_once)
+    finally:
+        last_words()
+    return 0
+
+
+def _serve(arguments: argparse.Namespace, out: Writer, exit_at_once: Callable[[int], None]) -> None:
     # While nothing is served yet there is nothing to drain, and a build may take for ever.
-    _on_signals(lambda number: os._exit(128 + number))
+    _on_signals(lambda number: exit_at_once(128 + number))
     server = _create_server(arguments)
     signals: queue.SimpleQueue[int] = queue.SimpleQueue()
     _on_signals(signals.put)
-    print(READY_LINE.format(address=server.address), flush=True)
+    out.put(READY_LINE.format(address=server.address) + "\n")
     while signals.empty():
         server.wait_for_termination(WAKE_SECONDS)
     signals.get()
@@ -104,9 +128,8 @@ def run(arguments: argparse.Namespace) -> int:
     stopper.start()
     while not server.wait_for_termination(0.05):
         if not signals.empty():
-            os._exit(1)
+            exit_at_once(1)
     stopper.join()
-    return 0
 
 
 def _on_signals(handle: Callable[[int], object]) -> None:
@@ -136,5 +159,6 @@ def _create_server(arguments: argparse.Namespace) -> RemoteEnvironmentServer:
         unix_socket=arguments.unix_socket,
         metrics_port=arguments.metrics_port,
         metrics_url=arguments.metrics_url,
+        hash_seed=arguments.hash_seed,
         **grace,
     )

@@ -29,11 +29,9 @@ class Start(NamedTuple):
     """The first command of all: become like the server was when it was created.
 
     Attributes:
-        path: Its ``sys.path``.
         environment: Environment variables that starting the worker has changed, as they were; None: there was none.
     """
 
-    path: list[str]
     environment: dict[str, str | None]
 
 

@@ -64,6 +64,11 @@ class SharedBlock:
                 os.close(descriptor)
             raise MemoryError(f"{size} bytes of shared memory were refused: {error.strerror or error}") from error
 
+    def write(self, data: bytes) -> None:
+        """Put `data` at its beginning."""
+        assert self.buffer is not None
+        self.buffer[: len(data)] = data
+
     def close(self) -> None:
         """Close the descriptor and let go of the mapping, which ends with the last array that looks into it.
 

@@ -31,7 +31,8 @@ from remote_gym.ipc.rows import Rows
 from remote_gym.pool.block import Block, OnDied, OnLost
 from remote_gym.pool.exits import WorkerLost
 from remote_gym.pool.pool import NoRoomError, Pool, Timeouts
-from remote_gym.pool.reserve import check_descriptors, connection_limit
+from remote_gym.pool.reserve import check_descriptors, connection_limit, hold_standard_descriptors
+from remote_gym.pool.surroundings import Surroundings
 from remote_gym.pool.worker_process import Callback, WorkerProcess
 
 __all__ = [
@@ -62,9 +63,11 @@ __all__ = [
     "SetGroup",
     "SharedBlock",
     "StepGroup",
+    "Surroundings",
     "Timeouts",
     "WorkerLost",
     "WorkerProcess",
     "check_descriptors",
     "connection_limit",
+    "hold_standard_descriptors",
 ]

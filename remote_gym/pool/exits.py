@@ -23,8 +23,14 @@ class WorkerLost:
         return self.tails.get(group, "")
 
 
+UNKNOWN_CODE = 255
+"""What asyncio tells of a process whose end somebody else has taken note of."""
+
+
 def describe_exit(code: int) -> str:
     """Return an exit code of `subprocess` in words."""
+    if code == UNKNOWN_CODE and signal.getsignal(signal.SIGCHLD) is signal.SIG_IGN:
+        return "ended, and how is unknown: the server's process ignores SIGCHLD"
     if code >= 0:
         return f"exit code {code}"
     try:

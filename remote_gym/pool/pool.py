@@ -20,6 +20,7 @@ from remote_gym.pool.exits import WorkerLost
 from remote_gym.pool.placement import EnvIds, room_for, shares
 from remote_gym.pool.reserve import Ballast
 from remote_gym.pool.restarts import RESTART_WAITS_SECONDS, BackOff, Budget, guilty_group
+from remote_gym.pool.surroundings import Surroundings
 from remote_gym.pool.worker_process import WorkerProcess
 
 logger = logging.getLogger("remote_gym.pool")
@@ -63,9 +64,11 @@ class Pool:
         timeouts: Timeouts,
         restart_budget: tuple[int, float] | None,
         max_workers: int,
+        surroundings: Surroundings | None = None,
     ) -> None:
         """Prepare; `start` starts the workers."""
         self._max_workers = max_workers
+        self._surroundings = Surroundings.here() if surroundings is None else surroundings
         self._budget = Budget(restart_budget)
         self._back_off = BackOff()
         self._ballast = Ballast()  # for workers in place of dead ones
@@ -113,7 +116,7 @@ class Pool:
         await asyncio.gather(*(worker.stop() for worker in self.workers), return_exceptions=True)
 
     async def _new_worker(self, name: str | None = None) -> WorkerProcess:
-        worker = WorkerProcess(name or f"worker {next(self._names)}", self._worker_gone)
+        worker = WorkerProcess(name or f"worker {next(self._names)}", self._worker_gone, self._surroundings)
         await worker.start()
         return worker
 

@@ -38,6 +38,17 @@ def check_descriptors() -> None:
             os.close(descriptor)
 
 
+def hold_standard_descriptors() -> None:
+    """Open what is closed of stdin, stdout and stderr (``>&-``): a socket in its place would get what is printed."""
+    opened: list[int] = []
+    with contextlib.suppress(OSError):
+        while (descriptor := os.open(os.devnull, os.O_RDWR)) <= 2:
+            os.set_inheritable(descriptor, True)
+        opened.append(descriptor)
+    for descriptor in opened:
+        os.close(descriptor)
+
+
 BALLAST = 16
 """What the start of one worker takes at most; it keeps seven."""
 

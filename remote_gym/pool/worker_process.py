@@ -25,14 +25,22 @@ from remote_gym.ipc.progress import NO_ENV_ID, SIZE_BYTES, Board
 from remote_gym.pool.descriptors import DescriptorSender
 from remote_gym.pool.exits import WorkerLost, describe_exit
 from remote_gym.pool.output import WorkerOutput
+from remote_gym.pool.surroundings import Surroundings
 
 logger = logging.getLogger("remote_gym.pool")
 
 EXIT_GRACE_SECONDS = 2.0
 """How long environments may take to close before their worker is killed."""
 
-THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS")
-"""Set to 1 for workers unless the owner has set them: many workers share the cores already."""
+BOOTSTRAP = """\
+import os, sys
+with open(int(sys.argv.pop(1)), "rb") as file:
+    sys.path[:] = os.fsdecode(file.read().rstrip(bytes(1))).split(chr(0))
+import runpy
+runpy.run_module("remote_gym.worker.main", run_name="__main__", alter_sys=True)
+"""
+"""What a worker runs: `python -m remote_gym.worker.main`, but with the server's `sys.path` from the first import on.
+That path lies in a file of which the first argument is the descriptor."""
 
 
 _running: weakref.WeakSet[WorkerProcess] = weakref.WeakSet()
@@ -58,9 +66,15 @@ class WorkerProcess:
     Guarantees: every submitted command's callback is called once, with its result or a `WorkerLost`, in order.
     """
 
-    def __init__(self, name: str, on_exit: Callable[[WorkerProcess, WorkerLost], None]) -> None:
+    def __init__(
+        self,
+        name: str,
+        on_exit: Callable[[WorkerProcess, WorkerLost], None],
+        surroundings: Surroundings | None = None,
+    ) -> None:
         """Prepare; `start` starts the process. `on_exit` is called once, after all callbacks."""
         self.name = name
+        self._surroundings = Surroundings.here() if surroundings is None else surroundings
         self.num_envs = 0
         self.pid = 0
         self.lost: WorkerLost | None = None
@@ -93,15 +107,20 @@ class WorkerProcess:
             child_guard, self._guard = os.pipe()
             on_failure.callback(os.close, self._guard)
             on_return.callback(os.close, child_guard)
-            inherited = (child_commands.fileno(), child_descriptors.fileno(), child_guard, block.descriptor)
+            packed = self._surroundings.packed_path()
+            path = on_return.enter_context(SharedBlock.create(len(packed)))
+            path.write(packed)
+            inherited = (
+                path.descriptor, child_commands.fileno(), child_descriptors.fileno(), child_guard, block.descriptor,
+            )  # fmt: skip
             self._board = Board(block.buffer)
             self._board.clear()
-            environment, changed = _worker_environment()
+            environment, changed = self._surroundings.variables()
             loop = asyncio.get_running_loop()
             self._exited, self._output_ended = loop.create_future(), loop.create_future()
             self._process, _ = await loop.subprocess_exec(
                 lambda: _Watcher(self._exited, self._output_ended, self._output.feed),
-                sys.executable, "-m", "remote_gym.worker.main", *map(str, inherited),
+                sys.executable, "-c", BOOTSTRAP, *map(str, inherited), cwd=self._surroundings.usable_folder(),
                 stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,
                 pass_fds=inherited, start_new_session=True, env=environment,
             )  # fmt: skip
@@ -112,7 +131,7 @@ class WorkerProcess:
         commands.setblocking(False)
         self._descriptors = DescriptorSender(self.name, descriptors, self.kill)
         self._transport, _ = await asyncio.get_running_loop().create_connection(lambda: _Receiver(self), sock=commands)
-        self._transport.write(encode([Start(sys.path, changed)]))
+        self._transport.write(encode([Start(changed)]))
         self._exit_task = asyncio.create_task(self._wait_for_exit())
         logger.debug("%s started as process %d", self.name, self.pid)
 
@@ -312,14 +331,3 @@ class _Receiver(asyncio.BufferedProtocol):
 
     def eof_received(self) -> bool:
         return True  # keep our half open until the exit has been handled
-
-
-def _worker_environment() -> tuple[dict[str, str], dict[str, str | None]]:
-    """Return the worker's environment variables, and what to set back once it runs."""
-    environment = dict(os.environ)
-    for name in THREAD_VARIABLES:
-        environment.setdefault(name, "1")
-    # So that `-m remote_gym...` is found wherever the server found it; sys.path itself follows in the first message.
-    environment["PYTHONPATH"] = os.pathsep.join(path or os.getcwd() for path in sys.path)
-    environment["PYTHONUNBUFFERED"] = "1"
-    return environment, {name: os.environ.get(name) for name in ("PYTHONPATH", "PYTHONUNBUFFERED")}

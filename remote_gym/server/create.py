@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from remote_gym.addresses import DEFAULT_PORT, UNIX, split_address
 from remote_gym.arguments import RemoteArgs, check_args
 from remote_gym.credentials import load_server_pem
-from remote_gym.pool import Timeouts
+from remote_gym.errors import MisuseError
+from remote_gym.pool import Surroundings, Timeouts, hold_standard_descriptors
 from remote_gym.server.listening import Endpoints, check_exposure
 from remote_gym.server.server import RemoteEnvironmentServer
 from remote_gym.server.settings import Settings
 
 DEFAULT_GRACE_SECONDS = 10.0
+
+WORKER_MODULE = "remote_gym.worker.main"
+"""What a worker runs as its `__main__`."""
 
 
 def default_num_workers() -> int:
@@ -22,6 +27,27 @@ def default_num_workers() -> int:
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
+
+
+def entrypoint_text(entrypoint: Any) -> Any:
+    """Return an entrypoint as text, a file's with its whole path: what is relative is so to the folder of today.
+
+    Raises:
+        MisuseError: The path is relative and the working directory is gone.
+    """
+    text = os.fsdecode(entrypoint) if isinstance(entrypoint, os.PathLike) else entrypoint
+    if not isinstance(text, str) or not text.endswith(".py"):
+        return text
+    try:
+        return os.path.abspath(text)
+    except FileNotFoundError as error:
+        raise MisuseError(f"the entrypoint file {text!r} cannot be found: the working directory is gone") from error
+
+
+def _in_a_worker() -> bool:
+    """Return whether this process is a worker, which has imported a script that creates servers."""
+    spec = getattr(sys.modules.get("__main__"), "__spec__", None)
+    return getattr(spec, "name", "") == WORKER_MODULE
 
 
 def create_remote_environment_server(
@@ -48,6 +74,7 @@ def create_remote_environment_server(
     unix_socket: str | os.PathLike[str] | None = None,
     metrics_port: int | None = None,
     metrics_url: str = "127.0.0.1",
+    hash_seed: int | None = None,
 ) -> RemoteEnvironmentServer:
     """Host environments for remote clients; returns at once with the server running in the background.
 
@@ -82,18 +109,31 @@ def create_remote_environment_server(
         metrics_port: TCP port of Prometheus metrics; 0 takes any free one (see `.metrics_port`); None: no metrics.
             Needs the extra ``server``.
         metrics_url: Address of the metrics, which travel in plaintext.
+        hash_seed: Of strings, in all workers, as `PYTHONHASHSEED` has it: environments that iterate over sets of
+            strings agree. Give several servers the same where they must agree too. None: this process's own
+            `PYTHONHASHSEED` if it is set, else a random one that nobody is told.
+
+    Workers start in the working directory, with the ``sys.path`` and the environment variables, that this process has
+    now, whatever becomes of these later.
 
     Returns:
         The running server; a context manager.
 
     Raises:
-        MisuseError: An argument is wrong, or plaintext was asked for off the machine; says what to do.
+        MisuseError: An argument is wrong, or plaintext was asked for off the machine, or this is a worker: a script
+            without a main guard is its own entrypoint. Says what to do.
         OSError: The address or port cannot be used.
         RefusedError: With `probe`, the environment could not be built; holds its traceback.
     """
+    if _in_a_worker():
+        raise MisuseError(
+            "no server is created in a worker: the worker of another one has imported this as its entrypoint. Put what "
+            'starts a server, and all else that only a script does, under `if __name__ == "__main__":`'
+        )
+    hold_standard_descriptors()
     args = check_args(default_args, "default_args", ("entrypoint", "entrypoint_kwargs", "vectorization_mode"))
     settings = Settings(
-        entrypoint=args.get("entrypoint", ""),
+        entrypoint=entrypoint_text(args.get("entrypoint", "")),
         entrypoint_kwargs=dict(args.get("entrypoint_kwargs") or {}),
         num_workers=default_num_workers() if num_workers is None else num_workers,
         max_envs_per_worker=max_envs_per_worker,
@@ -106,6 +146,7 @@ def create_remote_environment_server(
         restart_budget=restart_budget,
         allow_client_kwargs=allow_client_kwargs,
         vectorization_mode=args.get("vectorization_mode"),
+        surroundings=Surroundings.here(hash_seed),
     )
     host, port = split_address(url, DEFAULT_PORT if port is None and ":" not in url else port)
     pem = load_server_pem(server_credentials_paths) if server_credentials_paths is not None else None

@@ -78,6 +78,7 @@ class Sessions:
             settings.timeouts,
             settings.restart_budget,
             settings.worker_limit,
+            settings.surroundings,
         )
         self.by_id: dict[bytes, Session] = {}
         self._by_nonce: dict[bytes, asyncio.Task[Session]] = {}

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
 from remote_gym import values
 from remote_gym.errors import MisuseError
-from remote_gym.pool import Timeouts
+from remote_gym.pool import Surroundings, Timeouts
 
 DEFAULT_MAX_WORKERS = 256
 """A worker takes some 30 MB and ten descriptors before it hosts anything."""
@@ -34,6 +34,7 @@ class Settings:
             deaths of their own doing; None: without end.
         allow_client_kwargs: Whether clients may send `entrypoint_kwargs`.
         vectorization_mode: ``"vector_entry_point"`` to host vector environments; None: as the entrypoint is.
+        surroundings: What all workers start with.
     """
 
     entrypoint: str
@@ -49,6 +50,7 @@ class Settings:
     restart_budget: tuple[int, float] | None
     allow_client_kwargs: bool
     vectorization_mode: str | None = None
+    surroundings: Surroundings = field(default_factory=Surroundings.here)
 
     def __post_init__(self) -> None:
         """Check every number.

@@ -1,4 +1,4 @@
-"""Child side: a worker, and whatever its environments started, never outlives the server.
+"""Child side: a worker, and whatever its environments started, never outlives the server; nor has it its signals.
 
 The server holds the write end of a pipe and never writes. When it is gone, however it died, the pipe is hung up. On
 Linux the kernel itself then sends SIGKILL to our whole process group: no code of ours has to run, so an environment
@@ -28,6 +28,20 @@ def die_with_the_server(pipe: int) -> None:
             os.killpg(os.getpgrp(), signal.SIGKILL)
     else:
         threading.Thread(target=_wait_and_kill, args=(pipe,), name="remote_gym guard", daemon=True).start()
+
+
+def reset_signals() -> None:
+    """Let signals do here what they do in a new process: what the server's process ignores or blocks is inherited.
+
+    An ignored SIGCHLD would hide how an environment's own subprocesses end. SIGHUP stays as it is (``nohup``), and so
+    do those that Python itself ignores.
+    """
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())
+    kept = {getattr(signal, name, None) for name in ("SIGHUP", "SIGPIPE", "SIGXFZ", "SIGXFSZ")}
+    for number in signal.valid_signals() - kept:
+        if signal.getsignal(number) is signal.SIG_IGN:
+            signal.signal(number, signal.SIG_DFL)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C in the server's terminal is the server's to handle
 
 
 def _wait_and_kill(pipe: int) -> None:

@@ -1,4 +1,4 @@
-"""Child side: the worker's main loop. ``python -m remote_gym.worker.main`` with three inherited descriptors.
+"""Child side: the worker's main loop. ``python -m remote_gym.worker.main`` with four inherited descriptors.
 
 One thread, one round at a time. The process ends when the server closes the socket (environments are closed first), and
 is killed with its whole process group by the kernel when the server is gone (see `die_with_the_server`).
@@ -6,7 +6,6 @@ is killed with its whole process group by the kernel when the server is gone (se
 
 from __future__ import annotations
 
-import contextlib
 import faulthandler
 import os
 import signal
@@ -43,8 +42,8 @@ from remote_gym.ipc.commands import (
 from remote_gym.ipc.link import ChildLink, encode, receive_descriptor
 from remote_gym.ipc.memory import SharedBlock
 from remote_gym.ipc.progress import NO_GROUP, REPORT_OFFSET, SIZE_BYTES, STEP_NANOSECONDS, Board
-from remote_gym.worker.guard import die_with_the_server
-from remote_gym.worker.output import LabelledOutput
+from remote_gym.worker.guard import die_with_the_server, reset_signals
+from remote_gym.worker.output import LabelledOutput, flush_replaced, mend_descriptors, replace_streams
 
 ANSWER_SECONDS = 0.001
 """Commands of one round whose results have waited for this long are answered before the next one runs."""
@@ -120,6 +119,9 @@ class Worker:
             return self._handlers[kind](command)
         except BaseException as error:
             return self._failed(command, error)
+        finally:
+            if type(sys.stdout) is not LabelledOutput or type(sys.stderr) is not LabelledOutput:
+                flush_replaced()
 
     def _failed(self, command: Any, error: BaseException) -> Result:
         """Return the answer to a command that raised: as many failures as it has environments."""
@@ -189,6 +191,7 @@ class Worker:
             return NotBuilt(self._results.failure_of(0, error))
 
     def _attach_rows(self, command: AttachRows) -> Result:
+        mend_descriptors()
         descriptor = receive_descriptor(self._descriptors)
         try:
             block = SharedBlock(descriptor, command.size_bytes)
@@ -237,30 +240,32 @@ def main() -> None:
     """Host environments until the server closes the socket."""
     commands_fd, descriptors_fd, guard_fd, board_fd = map(int, sys.argv[1:5])
     die_with_the_server(guard_fd)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C in the server's terminal is the server's to handle
+    reset_signals()
     board = Board(SharedBlock(board_fd, SIZE_BYTES).buffer)
-    sys.stdout, sys.stderr = (LabelledOutput(descriptor, board.current) for descriptor in (1, 2))
+    streams = replace_streams(board.current)
     os.lseek(board_fd, REPORT_OFFSET, os.SEEK_SET)
     faulthandler.enable(file=board_fd)
     if hasattr(signal, "SIGUSR1"):
         faulthandler.register(signal.SIGUSR1, file=2)  # the server asks for the stack of a hung worker
-    link = ChildLink(socket.socket(fileno=commands_fd))
+    commands_socket, descriptors_socket = socket.socket(fileno=commands_fd), socket.socket(fileno=descriptors_fd)
+    for inherited in (commands_socket, descriptors_socket):
+        inherited.setblocking(True)  # `socket.setdefaulttimeout` in the server's process has made it otherwise
+    link = ChildLink(commands_socket)
     rounds = link.rounds()
     started: Any = next(rounds, None)
     if started is None:
         return
     (start,) = started
-    sys.path[:] = start.path
     sys.argv[1:] = []
     _restore_environment(start.environment)
-    worker = Worker(socket.socket(fileno=descriptors_fd), board)
+    worker = Worker(descriptors_socket, board)
     link.answer([Started(os.getpid())])
     for commands in rounds:
         worker.run(commands, link.answer)
     worker.close()
-    for stream in (sys.stdout, sys.stderr):
-        with contextlib.suppress(OSError):
-            stream.close()
+    flush_replaced()
+    for stream in streams:
+        stream.close()
 
 
 def _restore_environment(changed: dict[str, str | None]) -> None:

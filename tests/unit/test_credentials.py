@@ -163,3 +163,29 @@ def test_grpc_takes_them(pem: dict[str, str], server_names: tuple[str, ...], cli
         server.stop(None).wait()
     refused = len(server_names) == 3 and len(client_names) == 1
     assert caught.value.code() is (grpc.StatusCode.UNAVAILABLE if refused else grpc.StatusCode.UNIMPLEMENTED)
+
+
+MARKS = {
+    "utf-8": lambda data: b"\xef\xbb\xbf" + data,
+    "utf-16, little endian": lambda data: b"\xff\xfe" + data.decode().encode("utf-16-le"),
+    "utf-16, big endian": lambda data: b"\xfe\xff" + data.decode().encode("utf-16-be"),
+    "crlf": lambda data: data.replace(b"\n", b"\r\n"),
+    "cr": lambda data: data.replace(b"\n", b"\r"),
+    "utf-8 and crlf": lambda data: b"\xef\xbb\xbf" + data.replace(b"\n", b"\r\n"),
+    "a chain of marked files": lambda data: (b"\xef\xbb\xbf" + data) * (2 if b"CERTIFICATE" in data else 1),
+}
+"""What editors and shells make of a file."""
+
+
+@pytest.mark.parametrize("mark", MARKS)
+def test_marks_of_an_encoding_and_foreign_line_ends_do_not_matter(
+    pem: dict[str, str], tmp_path: Path, mark: str
+) -> None:
+    marked = {}
+    for name in ("ca", "server", "server-key", "client", "client-key"):
+        path = tmp_path / f"{name}.pem"
+        path.write_bytes(MARKS[mark](Path(pem[name]).read_bytes()))
+        marked[name] = str(path)
+    test_grpc_takes_them(marked, ("server", "server-key", "ca"), ("ca", "client", "client-key"))
+    with pytest.raises(MisuseError, match="do not belong together"):
+        load_server_pem((marked["server"], marked["client-key"]))

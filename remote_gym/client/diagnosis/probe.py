@@ -10,17 +10,15 @@ import contextlib
 import queue
 import socket
 import ssl
-import tempfile
 import threading
 import time
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from typing import Any
 
 from remote_gym.addresses import join_address, unix_path
 from remote_gym.client.diagnosis.certificate_names import without_zone
 from remote_gym.client.diagnosis.handshake import PREFACE, SETTINGS, asks_for_certificate
-from remote_gym.credentials import ClientPem
+from remote_gym.credentials import ClientPem, load_pair
 
 Endpoint = tuple[socket.AddressFamily, Any]
 """Family and socket address."""
@@ -181,11 +179,7 @@ def tls_context(trusted: str | bytes | None = None) -> ssl.SSLContext:
 
 
 def load_client_certificate(context: ssl.SSLContext, pem: ClientPem) -> None:
-    """Load the client's pair through files that only this user can read: ssl takes no bytes."""
+    """Give the client's pair to `context`, if it has one."""
     if pem.certificate is None or pem.private_key is None:
         return
-    with tempfile.TemporaryDirectory(prefix="remote-gym-") as folder:
-        certificate, key = Path(folder, "client.pem"), Path(folder, "client-key.pem")
-        certificate.write_bytes(pem.certificate)
-        key.write_bytes(pem.private_key)
-        context.load_cert_chain(certificate, key, password="")  # "": never asks on the terminal
+    load_pair(context, pem.certificate, pem.private_key)

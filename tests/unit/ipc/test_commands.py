@@ -38,7 +38,7 @@ FAILURE = Failure(3, FailureKind.INVALID, "T", "m", "d")
 OPTIONS = HostingOptions("NextStep", True, False, True, "lz4")
 
 EVERY_COMMAND = [
-    Start(["", "/somewhere"], {"A": "1", "B": None}),
+    Start({"A": "1", "B": None}),
     AskKind("CartPole-v1", None),
     BuildGroup(7, "file.py", b"k", b"c", None, [4, 5], 2, OPTIONS, "vector_entry_point", True, 6, True),
     AttachRows(7, 64, 4096),

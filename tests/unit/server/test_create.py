@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from remote_gym.errors import MisuseError
 from remote_gym.server import create
-from remote_gym.server.create import create_remote_environment_server, default_num_workers
+from remote_gym.server.create import create_remote_environment_server, default_num_workers, entrypoint_text
 
 
 @pytest.mark.parametrize(
@@ -34,3 +35,16 @@ def test_what_is_left_out_has_its_default(monkeypatch: pytest.MonkeyPatch) -> No
     settings, endpoints, *_ = made
     assert settings.num_workers == default_num_workers() >= 1
     assert (endpoints.host, endpoints.port, endpoints.metrics_port) == ("127.0.0.1", 56765, None)
+
+
+@pytest.mark.parametrize("entrypoint", ["envs/mine.py", Path("envs/mine.py"), Path("envs") / ".." / "envs" / "mine.py"])
+def test_a_file_has_its_whole_path_from_the_start(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, entrypoint: Any
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert entrypoint_text(entrypoint) == str(tmp_path / "envs" / "mine.py")
+
+
+@pytest.mark.parametrize("entrypoint", ["CartPole-v1", "module:function", "module:Id-v0", None, 3])
+def test_what_is_no_file_stays_as_it_is(entrypoint: Any) -> None:
+    assert entrypoint_text(entrypoint) is entrypoint

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 import sys
 import textwrap
 from collections.abc import Callable, Iterator
@@ -221,3 +222,61 @@ def test_what_a_module_fails_to_import_is_not_hidden(
 def test_what_is_no_env() -> None:
     with pytest.raises(MisuseError, match=r"'os:getcwd' returned builtins\.str, which is no gymnasium\.Env"):
         Recipe("os:getcwd", {}, None).build(0)
+
+
+SCRIPT = """
+import os, sys
+{before}
+import gymnasium as gym
+from remote_gym import RemoteEnvironment, create_remote_environment_server
+
+with open({log!r}, "a") as file:
+    file.write("run\\n")
+
+def create_environment():
+    return gym.make("CartPole-v1")
+
+{guard}
+"""
+STARTS = """
+server = create_remote_environment_server({"entrypoint": ENTRYPOINT}, port=0, num_workers=2, probe=PROBE)
+with RemoteEnvironment(server.address) as env:
+    env.reset(seed=1)
+    print("STEPPED", env.step(0)[1])
+server.stop()
+"""
+
+
+@pytest.mark.parametrize("probe", [True, False])
+@pytest.mark.parametrize(
+    "entrypoint", ["__file__", "os.path.basename(__file__)", "pathlib.Path(__file__)", "'train:create_environment'"]
+)
+@pytest.mark.parametrize("guarded", [True, False])
+def test_a_script_may_be_its_own_entrypoint_behind_a_main_guard(
+    tmp_path: Path, guarded: bool, entrypoint: str, probe: bool
+) -> None:
+    log = tmp_path / "log"
+    starts = STARTS.replace("ENTRYPOINT", entrypoint).replace("PROBE", str(probe))
+    if guarded:
+        starts = "if __name__ == '__main__':" + starts.replace("\n", "\n    ")
+    (tmp_path / "train.py").write_text(SCRIPT.format(before="import pathlib", log=str(log), guard=starts))
+    done = subprocess.run([sys.executable, "train.py"], cwd=tmp_path, capture_output=True, text=True, timeout=60)
+    if guarded:
+        assert "STEPPED 1.0" in done.stdout, done.stderr
+    else:
+        assert done.returncode == 1
+        assert "put what starts a server" in done.stderr.lower()
+        assert 'if __name__ == "__main__":' in done.stderr
+        assert 2 <= log.read_text().count("run") <= 3
+
+
+def test_a_file_that_raises_is_imported_anew_the_next_time(tmp_path: Path) -> None:
+    path = tmp_path / "raises_once.py"
+    path.write_text(
+        "import os\nif not os.path.exists(__file__ + '.mended'): raise OSError('not yet')\ncreate_environment = dict\n"
+    )
+    with pytest.raises(OSError, match="not yet"):
+        resolve(str(path))
+    assert "raises_once" not in sys.modules
+    (tmp_path / "raises_once.py.mended").touch()
+    assert resolve(str(path)) == ("function", dict)

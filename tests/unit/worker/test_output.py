@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import os
 import re
+import threading
 from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import pytest
 from conftest import ServeProcess
@@ -69,6 +72,145 @@ def test_lines_travel_whole_and_an_unfinished_one_when_the_turn_passes_on() -> N
         assert pipe.read() == (
             b"\x1eenv 4 of 1\x1fhalf a line\n\x1eenv 4 of 1\x1fand\n\x1eenv 5 of 2\x1fnext\nnobody's\n"
         )
+
+
+TALKER = """
+import codecs, ctypes, faulthandler, io, logging, os, subprocess, sys, warnings
+import gymnasium as gym
+
+def wrap(name):
+    setattr(sys, name, io.TextIOWrapper(getattr(sys, name).buffer, encoding="utf-8"))
+
+def set_nonblocking():
+    os.set_blocking(1, False)
+    print("x" * 3_000_000)
+
+WAYS = {
+    "wrap": lambda: wrap("stdout"),
+    "wrap both": lambda: (wrap("stdout"), wrap("stderr")),
+    "wrap again and again": lambda: [wrap("stdout") for _ in range(5)],
+    "wrap detached": lambda: setattr(sys, "stdout", io.TextIOWrapper(sys.stdout.detach(), encoding="utf-8")),
+    "codecs": lambda: setattr(sys, "stdout", codecs.getwriter("utf-8")(sys.stdout.buffer)),
+    "reconfigure": lambda: sys.stdout.reconfigure(line_buffering=True, encoding="utf-8", errors="strict"),
+    "held back": lambda: sys.stdout.reconfigure(write_through=False, line_buffering=False),
+    "bytes": lambda: (sys.stdout.buffer.write(b"by bytes\\n"), sys.stdout.buffer.flush()),
+    "raw": lambda: (sys.stdout.buffer.raw.write(b"by raw bytes\\n"), sys.stderr.buffer.write(bytearray(b"x"))),
+    "attributes": lambda: print(
+        sys.stdout.name, sys.stdout.mode, sys.stdout.errors, sys.stdout.encoding, sys.stdout.newlines,
+        sys.stdout.line_buffering, sys.stdout.closed, sys.stdout.writable(), sys.stdout.readable(),
+        sys.stdout.isatty(), sys.stdout.fileno(), sys.stdout.buffer.name, sys.stdout.buffer.mode, sys.stderr.buffer,
+    ),
+    "closed": lambda: (sys.stdout.close(), sys.stderr.close()),
+    "closed below": lambda: sys.stdout.buffer.close(),
+    "descriptors closed": lambda: (os.close(1), os.close(2)),
+    "another's": lambda: setattr(sys, "stdout", open(os.devnull, "w")),
+    "original": lambda: print("to the original", file=sys.__stdout__),
+    "surrogates": lambda: print("\\udcff"),
+    "without end": lambda: [print("x" * 100_000, end="", flush=True) for _ in range(100)],
+    "not blocking": set_nonblocking,
+    "by a subprocess": lambda: subprocess.run("echo a; echo b >&2", shell=True, stdout=sys.stdout),
+    "by C": lambda: (ctypes.CDLL(None).printf(b"by C\\n"), ctypes.CDLL(None).fflush(None)),
+    "by descriptor": lambda: os.write(1, b"by descriptor\\n"),
+    "by logging": lambda: (logging.basicConfig(), logging.warning("logged"), warnings.warn("warned")),
+    "faulthandler": lambda: faulthandler.dump_traceback(sys.stderr),
+}
+
+class Talker(gym.Wrapper):
+    def step(self, action):
+        print("stepped", flush=True)
+        print("and said so", file=sys.stderr)
+        if action == 1:
+            sys.__stdout__.close(), sys.__stderr__.close()
+        return self.env.step(action)
+
+def create_environment(way):
+    if way in WAYS:  # the second environment finds what the first one has left
+        WAYS.pop(way)()
+    print("made by", way, flush=True)
+    return Talker(gym.make("CartPole-v1"))
+"""
+WAYS_TO_TALK = re.findall(r'^    "(.+?)": ', TALKER, re.MULTILINE)
+
+
+@pytest.fixture(scope="module")
+def talker(tmp_path_factory: pytest.TempPathFactory) -> str:
+    path = tmp_path_factory.mktemp("talker") / "talker.py"
+    path.write_text(TALKER)
+    return str(path)
+
+
+@pytest.mark.parametrize("way", WAYS_TO_TALK)
+def test_whatever_is_done_to_the_streams_raises_nothing_and_is_heard(
+    serve: Callable[..., Any], talker: str, caplog: pytest.LogCaptureFixture, way: str
+) -> None:
+    caplog.set_level("INFO", "remote_gym.worker")
+    server = serve(talker, {"way": way}, num_workers=1)
+    for _ in range(2):
+        with RemoteEnvironment(server.address) as env:
+            env.reset(seed=1)
+            for action in (0, 1, 0):
+                env.step(action)
+    expected = 0 if way == "another's" else 6
+
+    def heard() -> bool:
+        return sum(bool(re.search(r", env \d+: stepped$", line)) for line in list(caplog.messages)) == expected
+
+    wait_until(heard, 10.0, "what was printed")
+    wait_until(lambda: sum("and said so" in line for line in list(caplog.messages)) == 6, 10.0, "stderr")
+
+
+def test_what_a_wrapper_holds_back_is_told_to_its_own_session_alone(serve: Callable[..., Any], talker: str) -> None:
+    source = Path(talker).read_text().replace("flush=True", "flush=False")
+    source = source.replace("return self.env.step(action)", "action == 2 and os._exit(3); return self.env.step(0)")
+    path = Path(talker).with_name("whisperer.py")
+    path.write_text(source.replace('print("stepped"', 'print("secret" if action == 0 else "mine"'))
+    server = serve(str(path), {"way": "wrap"}, num_workers=1)
+    with RemoteEnvironment(server.address) as one, RemoteEnvironment(server.address) as other:
+        one.reset(seed=1)
+        other.reset(seed=1)
+        one.step(0)
+        other.step(1)
+        with pytest.raises(EnvironmentLost) as caught:
+            other.step(2)
+    assert "mine" in caught.value.stderr_tail
+    assert "secret" not in caught.value.stderr_tail
+
+
+@pytest.mark.parametrize("end", ["closed", "never read"])
+def test_no_state_of_the_pipe_raises(end: str) -> None:
+    read, write = os.pipe()
+    output = LabelledOutput(write, lambda: None)
+    if end == "closed":
+        os.close(read)
+        print("x" * 1_000_000, file=output, flush=True)
+        os.close(write)
+        print("x" * 1_000_000, file=output, flush=True)
+        return
+    os.set_blocking(write, False)
+    thread = threading.Thread(target=lambda: print("x" * 1_000_000, file=output, flush=True))
+    thread.start()
+    taken = 0
+    while taken < 1_000_000:
+        taken += os.read(read, 65_536).count(b"x")
+    thread.join(10.0)
+    assert taken == 1_000_000
+    os.close(read)
+    os.close(write)
+
+
+@pytest.mark.parametrize("text", ["x" * 30_000, "é" * 15_000, "€" * 10_000, "x𝄞" * 6_000])
+def test_a_long_line_is_cut_between_characters(text: str) -> None:
+    read, write = os.pipe()
+    output = LabelledOutput(write, lambda: None)
+    for start in range(0, len(text), 5_000):
+        output.write(text[start : start + 5_000])
+    output.close()
+    os.close(write)
+    with os.fdopen(read, "rb") as pipe:
+        got = pipe.read()
+    lines = got.decode().split("\n")
+    assert "".join(lines) == text
+    assert max(len(line.encode()) for line in lines) <= MAX_LINE_CHARS
 
 
 def test_output_looks_like_a_file_to_libraries() -> None:
