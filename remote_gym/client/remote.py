@@ -65,6 +65,7 @@ class Remote:
     Attributes:
         settings: The arguments.
         fleet: The servers.
+        closed: Whether it was closed.
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -75,7 +76,7 @@ class Remote:
         self._own: dict[str, Any] = {}  # `metadata` and `spec` once they were read or set: users may change both
         self._window: Window | None = None  # made with the first frame of render mode "human"
         self._warned = False
-        self._closed = False
+        self.closed = False
 
     def dial(self) -> Dialled:
         """Return what there is once all servers were dialled; dials them if that was not done yet.
@@ -162,7 +163,7 @@ class Remote:
 
     def check(self, name: str) -> None:
         """Refuse to do `name` after `close`."""
-        if self._closed:
+        if self.closed:
             own = "RemoteEnvironment" if self.settings.single else "RemoteVectorEnv"
             raise gymnasium.error.ClosedEnvironmentError(
                 f"Trying to operate on `{own}`, after a call to `close()`: `{name}` was called"
@@ -238,11 +239,11 @@ class Remote:
     @property
     def pending(self) -> str | None:
         """What was begun and not waited for, as `Turns` has it; None once it was closed."""
-        return None if self._closed or self._dialled is None else self._dialled.turns.pending
+        return None if self.closed or self._dialled is None else self._dialled.turns.pending
 
     def close(self) -> None:
         """End all sessions, and close the window if there is one."""
-        self._closed = True
+        self.closed = True
         if self._dialled is not None:
             self._dialled.turns.clear = False
         if self._window is not None:

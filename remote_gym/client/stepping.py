@@ -92,7 +92,7 @@ class Stepping:
             Observations and infos of all, and the batch.
         """
         dialled = self._dialled
-        if dialled is None or dialled.turns.pending != name:
+        if dialled is None or dialled.turns.pending != name or self._remote.closed:
             dialled = self._remote.awaited(name)
         batch = dialled.turns.batch
         assert batch is not None

@@ -25,7 +25,7 @@ def attached(space: Any) -> tuple[Observations, Rows]:
 
 
 def write(observations: Observations, observation: Any, exact: bool = False) -> Results:
-    collected = Results(HostingOptions("None", exact))
+    collected = Results(HostingOptions("None", exact), set())
     observations.write(1, observation, collected)
     return collected
 
