@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple, Tuple
+from typing import NamedTuple
 
 from remote_gym.messages import Indices
 from remote_gym.pool import Block
@@ -58,7 +58,7 @@ def chunks(portion: Portion, step_seconds: float) -> Iterator[Portion]:
         yield Portion(block, own[start : start + size], positions[start : start + size])
 
 
-Said = Tuple[Sequence[int], bytes]
+Said = tuple[Sequence[int], bytes]
 """What there is to say besides the rows, and the env indices that it is about."""
 
 

@@ -43,6 +43,14 @@ from remote_gym.worker.results import (
 ndarray = np.ndarray
 
 
+def _is_hollow(space: Any) -> bool:
+    """Return whether a Tuple or Dict with nothing in it is in `space`, or is it."""
+    if kind_of(space) not in ("Tuple", "Dict"):
+        return False
+    children = list(space.spaces.values() if kind_of(space) == "Dict" else space.spaces)
+    return not children or any(map(_is_hollow, children))
+
+
 class EnvironmentGroup:
     """The environments of one session that live in this worker: env indices `first` to `first + len(env_ids) - 1`."""
 
@@ -125,6 +133,7 @@ class EnvironmentGroup:
         self._action_space = batch_space(action_space, 1)
         # What `iterate` does with these; it looks for that every time.
         self._plain_actions = kind_of(self._action_space) in ("Box", "MultiBinary", "MultiDiscrete")
+        self._hollow_actions = _is_hollow(action_space)
 
     def description(self) -> Built:
         """Return what opening tells the client: spaces, spec, metadata, render mode."""
@@ -253,6 +262,12 @@ class EnvironmentGroup:
         leaves = [leaf[where].copy() if isinstance(where, slice) else leaf[where] for leaf in self._rows.actions]
         if self._plain_actions:
             return iter(leaves[0])
+        if self._hollow_actions:  # `iterate` ends where there is nothing to iterate over
+            everyone = range(len(indices))
+            return (
+                self._unflatten_actions([leaf[at] for leaf in leaves], variable[at] if variable else ())
+                for at in everyone
+            )
         columns = [tuple(row[at] for row in variable) for at in range(self._variable_actions)]
         return iterate(self._action_space, self._unflatten_actions(leaves, columns))
 
