@@ -33,8 +33,8 @@ def warn_of_losses(indices: Sequence[int], reason: str) -> None:
     more = len(indices) - NAMED
     others = f" and {more} more, {len(indices)} in all," if more > 0 else ""
     warn(
-        f"environments {list(indices)[:NAMED]}{others} were lost: {printable(reason, 400)}. Their episodes ended truncated, "
-        f"flagged in infos['remote_gym']; later losses are flagged only"
+        f"environments {list(indices)[:NAMED]}{others} were lost: {printable(reason, 400)}. Their episodes "
+        f"ended truncated, flagged in infos['remote_gym']; later losses are flagged only"
     )
 
 

@@ -1,4 +1,4 @@
-"""A worker does not die of an environment's values: whatever goes wrong for one environment is a failure of that one."""
+"""A worker does not die of an environment's values: whatever goes wrong for one is a failure of that one."""
 
 from __future__ import annotations
 
