@@ -23,8 +23,9 @@ Path = Tuple[Union[str, int], ...]
 MAX_SPACE_NODES = 4_096
 """Spaces in one description, nested ones included; bounds what a description from the network can build."""
 
-MAX_SPACE_BYTES = 256 * 1024 * 1024
-"""Bytes that all arrays of the spaces of one description take: of a Box both bounds and two masks of Gymnasium's."""
+MAX_SPACE_BYTES = 512 * 1024 * 1024
+"""Bytes that all arrays of the spaces of one description take: of a Box both bounds and two masks of Gymnasium's. The
+images of a rig of cameras, 64 MiB of bytes, take half of it."""
 
 MAX_TEXT_CHARACTERS = 65_536
 """Characters to choose from in one Text space; Gymnasium keeps them in a table of some 400 bytes each."""

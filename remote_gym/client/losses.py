@@ -24,11 +24,17 @@ REOPENED = frozenset({"SERVER_RESTARTED", "EXPIRED"})
 """Reasons of a lost session that a new one makes up for. FENCED is another client's doing, BROKEN a bug: both raise."""
 
 
+NAMED = 8
+"""Lost environments of which a warning names the indices; of more it says how many."""
+
+
 def warn_of_losses(indices: Sequence[int], reason: str) -> None:
     """Warn that episodes were cut short; once per client is enough."""
+    more = len(indices) - NAMED
+    others = f" and {more} more, {len(indices)} in all," if more > 0 else ""
     warn(
-        f"environments {list(indices)[:8]} were lost: {printable(reason, 400)}. Their episodes ended truncated, "
-        f"flagged in infos['remote_gym']; later losses are flagged only"
+        f"environments {list(indices)[:NAMED]}{others} were lost: {printable(reason, 400)}. Their episodes "
+        f"ended truncated, flagged in infos['remote_gym']; later losses are flagged only"
     )
 
 

@@ -218,11 +218,14 @@ class Outcomes(NamedTuple):
         failures: Of the environments whose rows say nothing.
         pieces: Leaf number -> its rows, compressed, as packed values; an empty list stands for rows that hardly shrink
             and are to be sent as they are. Only in sessions with compression.
+        apart: What there is to say instead of `said` where that is too much for one value: parts, each with the env
+            indices that it is about. An environment is in one of them, or alone in several.
     """
 
     said: bytes
     failures: Sequence[Failure]
     pieces: dict[int, list[bytes]]
+    apart: Sequence[tuple[Sequence[int], bytes]] = ()
 
 
 class PackedValues(NamedTuple):

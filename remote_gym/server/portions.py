@@ -56,3 +56,45 @@ def chunks(portion: Portion, step_seconds: float) -> Iterator[Portion]:
     size = -(-len(own) // count)
     for start in range(0, len(own), size):
         yield Portion(block, own[start : start + size], positions[start : start + size])
+
+
+Said = tuple[Sequence[int], bytes]
+"""What there is to say besides the rows, and the env indices that it is about."""
+
+
+def parts(
+    everyone: Sequence[int], row_bytes: int, said: Sequence[Said], limit_bytes: int
+) -> Iterator[tuple[list[int], list[Said]]]:
+    """Yield an answer for `everyone` as parts of about `limit_bytes` at most, each for environments of its own.
+
+    Args:
+        everyone: Env indices.
+        row_bytes: Of one environment.
+        said: What is about several environments goes into one part with all of them.
+        limit_bytes: What is more for itself is a part for itself.
+    """
+    own: list[int] = []
+    infos: list[Said] = []
+    size = 0
+    for indices, more in _bound(everyone, said):
+        added = len(indices) * row_bytes + sum(len(packed) for _, packed in more)
+        if own and size + added > limit_bytes:
+            yield own, infos
+            own, infos, size = [], [], 0
+        own, infos, size = own + indices, infos + more, size + added
+    yield own, infos
+
+
+def _bound(everyone: Sequence[int], said: Sequence[Said]) -> Iterator[tuple[list[int], list[Said]]]:
+    """Yield the environments that something is said of together, or alone, and what that is."""
+    of: dict[int, tuple[list[int], list[Said]]] = {}
+    for one in said:
+        first = one[0][0]
+        if first in of:
+            of[first][1].append(one)
+        else:
+            of.update(dict.fromkeys(one[0], (list(one[0]), [one])))
+    for index in everyone:
+        indices, infos = of.get(index, ([index], []))
+        if index == indices[0]:
+            yield indices, infos

@@ -20,9 +20,13 @@ from remote_gym.pool import NoGroup, Outcomes, WorkerLost
 from remote_gym.server.checks import Order
 from remote_gym.server.losses import Losses
 from remote_gym.server.opening import Opening
-from remote_gym.server.portions import Portion, chunks, portions
+from remote_gym.server.portions import Portion, Said, chunks, parts, portions
 from remote_gym.server.statistics import Counters
 from remote_gym.wire.codec import pack_server
+
+ANSWER_BYTES = 256 * 2**20
+"""Of the rows and infos in one answer, about: of more, some environments are answered for before the others. An answer
+exists several times over while it is made, and no client takes one of a GiB."""
 
 OnAnswer = Callable[[Request, Indices, bytes], None]
 """Called with a request, the env indices answered and the answer as a serialised message."""
@@ -36,12 +40,13 @@ class _Operation:
     waiting: int
     early: bool
     began: float  # by the performance counter
-    infos: list[bytes] = field(default_factory=list)
+    infos: list[Said] = field(default_factory=list)
     values: dict[int, bytes] = field(default_factory=dict)
     failures: list[Failure] = field(default_factory=list)
     ready: list[int] = field(default_factory=list)  # env indices to be answered for soon
     pieces: dict[int, list[bytes]] = field(default_factory=dict)  # leaf number -> compressed rows
     plain: set[int] = field(default_factory=set)  # leaves that some worker found not worth compressing
+    is_large: bool = False  # so that several answers are made of it
 
     def take_pieces(self, pieces: Mapping[int, list[bytes]]) -> None:
         """Take in one worker's compressed rows; a leaf without any is to be sent as it is."""
@@ -53,7 +58,7 @@ class _Operation:
     def forget(self) -> None:
         """Forget what has been answered."""
         self.ready, self.infos, self.values, self.failures = [], [], {}, []
-        self.pieces, self.plain = {}, set()
+        self.pieces, self.plain, self.is_large = {}, set(), False
 
 
 class Scatter:
@@ -92,6 +97,8 @@ class Scatter:
         self._firsts = [block.first for block in opened.blocks]
         self._num_envs = opened.blocks[-1].stop
         self._whole = portions(self._blocks, self._firsts, None)
+        self._row_bytes = sum(leaf.row_bytes for leaf in self._layout.observation_leaves)
+        self._is_large = self._num_envs * self._row_bytes > ANSWER_BYTES
         self._losses = losses
         self._reply_early = reply_early
         self._counters = counters
@@ -168,7 +175,10 @@ class Scatter:
         block = portion.block
         if isinstance(result, Outcomes):
             if result.said:
-                operation.infos.append(result.said)
+                operation.infos.append((portion.indices, result.said))
+            if result.apart:
+                operation.infos += result.apart
+                operation.is_large = True
             operation.failures += result.failures
             operation.take_pieces(result.pieces)
         elif isinstance(result, (NoGroup, WorkerLost)):
@@ -211,17 +221,35 @@ class Scatter:
             if operation.waiting == 0:  # this answer is the last one
                 self._counters.step_seconds.observe(perf_counter() - operation.began)
         if isinstance(request, (Step, Reset)):
+            if operation.is_large or self._is_large:
+                self._answer_in_parts(operation, indices)
+                return
             frame = pack_server(self._transition(operation, indices))
         else:
             packed = [operation.values.get(index, b"") for index in every(indices, self._num_envs)]
             frame = pack_server(Returned(request.number, indices, packed, operation.failures))
         self._on_answer(request, indices, frame)
 
+    def _answer_in_parts(self, operation: _Operation, indices: Indices) -> None:
+        """Answer for some environments after the others: all of them together may be more than one message holds."""
+        everyone, infos, failures = every(indices, self._num_envs), operation.infos, operation.failures
+        divided = list(parts(everyone, self._row_bytes, infos, ANSWER_BYTES))
+        if len(divided) == 1:
+            self._on_answer(operation.request, indices, pack_server(self._transition(operation, indices)))
+            return
+        # Compressed rows are those of a worker, not of a part: the rows go as they are.
+        operation.plain.update(self._layout.compressed)
+        for own, said in divided:
+            asked = set(own)
+            operation.infos = said
+            operation.failures = [failure for failure in failures if failure.index in asked]
+            self._on_answer(operation.request, own, pack_server(self._transition(operation, own)))
+
     def _transition(self, operation: _Operation, indices: Indices) -> Transition:
-        rows, infos = self._rows, operation.infos
+        rows, infos = self._rows, [said for _, said in operation.infos]
         skipped = [number for number in self._layout.compressed if number not in operation.plain]
         if skipped:
-            infos = infos + [piece for number in skipped for piece in operation.pieces.get(number, ())]
+            infos += [piece for number in skipped for piece in operation.pieces.get(number, ())]
         observations: Sequence[Any]
         scalars: Sequence[Any]
         if indices is None:

@@ -92,12 +92,13 @@ def pack(value: object, where: str = "value", max_depth: int = MAX_DEPTH, based:
     """
     writer = Writer(max_depth)
     try:
-        packed = dump(writer.encode(value, 0))
-    except CannotTravel as refusal:
-        vet(value, where, Writer(max_depth), (), None)
-        raise CodecError(str(refusal), where) from None
+        packed = _dump(value, where, writer)
+    except CodecError:
+        raise
     except ValueError as error:  # msgpack: one item of 4 GiB or more
         raise CodecError(f"{error}; send less at once", where) from error
+    except Exception as error:  # of code that an object brings along
+        raise CodecError(f"holds what cannot be packed, {_said_by(error)}; leave it out", where) from error
     if len(packed) > MAX_BYTES:
         raise CodecError(f"takes {len(packed):,} bytes, the limit is {MAX_BYTES:,}; send less at once", where)
     if writer.based:
@@ -106,6 +107,14 @@ def pack(value: object, where: str = "value", max_depth: int = MAX_DEPTH, based:
         else:
             based |= writer.based
     return packed
+
+
+def _dump(value: object, where: str, writer: Writer) -> bytes:
+    try:
+        return dump(writer.encode(value, 0))
+    except CannotTravel as refusal:
+        vet(value, where, Writer(writer.max_depth), (), None)
+        raise CodecError(str(refusal), where) from None
 
 
 _PACKAGE = f"{Path(__file__).parents[1]}/"
@@ -178,7 +187,7 @@ def simple_dtype(text: str, where: str = "dtype") -> np.dtype[Any]:
         where: Name of the text in error messages.
 
     Raises:
-        CodecError: It is anything else, or items of that dtype have no size or more than `MAX_BYTES`.
+        CodecError: It is anything else, or items of that dtype have no size or more than `MAX_ITEM_BYTES`.
     """
     try:
         return dtypes.simple_dtype(text)

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from remote_gym.values.limits import MAX_AXES, MAX_BYTES, MAX_DTYPE_LEVELS, MAX_FIELDS, MAX_OVERLAP
+from remote_gym.values.limits import MAX_AXES, MAX_BYTES, MAX_DTYPE_LEVELS, MAX_FIELDS, MAX_ITEM_BYTES, MAX_OVERLAP
 from remote_gym.values.refusals import CannotTravel
 from remote_gym.values.scalars import STR
 
@@ -87,8 +87,8 @@ def simple_dtype(text: str) -> np.dtype[Any]:
     match = _SIMPLE.fullmatch(text)
     if not match:
         raise ValueError(f"unknown dtype {text[:40]!r}, or one whose items have no size")
-    if int(match["length"] or 1) * (4 if match["kind"] == "U" else 1) > MAX_BYTES:
-        raise ValueError(f"items of the dtype {text!r} take more than {MAX_BYTES:,} bytes")
+    if int(match["length"] or 1) * (4 if match["kind"] == "U" else 1) > MAX_ITEM_BYTES:
+        raise ValueError(f"items of the dtype {text!r} take more than {MAX_ITEM_BYTES:,} bytes")
     if int(match["multiplier"] or 1) >= 2**31:
         raise ValueError(f"the unit of the dtype {text!r} is beyond 32 bits")
     return np.dtype(text)
@@ -119,15 +119,15 @@ def _read_sub(described: list[Any], levels: int) -> _Part:
     size, part = count_elements(shape), _read(base, levels)
     if part.dtype.subdtype is not None:
         raise ValueError("a subarray of subarrays")
-    if not 0 < size * part.dtype.itemsize <= MAX_BYTES:
-        raise ValueError(f"a subarray has no size, or more than {MAX_BYTES:,} bytes")
+    if not 0 < size * part.dtype.itemsize <= MAX_ITEM_BYTES:
+        raise ValueError(f"a subarray has no size, or more than {MAX_ITEM_BYTES:,} bytes")
     return _Part(np.dtype((part.dtype, tuple(shape))), size * part.copied, len(shape) + part.axes)
 
 
 def _read_struct(described: list[Any], levels: int) -> _Part:
     _, itemsize, aligned, *fields = described if len(described) % 4 == 3 else [None] * 3
-    if type(itemsize) is not int or not 0 < itemsize <= MAX_BYTES or type(aligned) is not bool:
-        raise ValueError(f"the items of a structured dtype have no size, or more than {MAX_BYTES:,} bytes")
+    if type(itemsize) is not int or not 0 < itemsize <= MAX_ITEM_BYTES or type(aligned) is not bool:
+        raise ValueError(f"the items of a structured dtype have no size, or more than {MAX_ITEM_BYTES:,} bytes")
     if len(fields) > 4 * MAX_FIELDS or not levels:
         raise ValueError(f"more than {MAX_FIELDS:,} fields, or nested deeper than {MAX_DTYPE_LEVELS} levels")
     names, offsets, titles, formats = (fields[i::4] for i in range(4))

@@ -4,8 +4,9 @@ MAX_DEPTH = 32
 """Levels of containers in containers. Real infos have under ten; recursion over 32 is safe in any thread's stack."""
 MAX_ITEMS = 1_000_000
 """msgpack items in one message. An empty dict takes 1 byte on the wire and 73 in memory: ~75 MB at most."""
-MAX_BYTES = 64 * 2**20
-"""Bytes in one packed value: the message limit of both ends."""
+MAX_BYTES = 256 * 2**20
+"""Bytes in one packed value: the info of one environment, what a call returned, a request's options. Room for an
+observation of 64 MiB beside as much again, as when an episode ends in SAME_STEP; it travels in several messages."""
 UNSCANNED_BYTES = 4096
 """Bytes up to which a message is built without a look at its headers. A header makes msgpack reserve room for the items
 it claims, at most one per byte of the message, on each of at most 1,024 levels: 32 MiB here, freed at once."""
@@ -15,6 +16,8 @@ MAX_INT_BYTES = 65_536
 # Arrays
 MAX_AXES = 64
 """Axes of an array, those of the fields of its dtype included: NumPy's own limit (before NumPy 2: 32)."""
+MAX_ITEM_BYTES = 64 * 2**20
+"""Of one item of a dtype: a text, or a structure."""
 MAX_FIELDS = 1_000
 """Fields of one structured dtype."""
 MAX_DTYPE_LEVELS = 8

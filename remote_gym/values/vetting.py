@@ -45,6 +45,8 @@ def vet(value: Any, where: str, writer: Writer, above: tuple[int, ...], dropped:
             writer.tables.admit_hollow()
     except CannotTravel as refusal:
         raise CodecError(str(refusal), where) from None
+    except Exception as error:  # of code that an object brings along
+        raise CodecError(f"cannot be packed: it raised {type(error).__name__}; leave it out", where) from error
     if kind in (dict, OrderedDict):
         return kind(_vet_entries(value, where, writer, above, dropped))
     keep = dropped if kind in (list, tuple) else None

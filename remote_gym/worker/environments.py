@@ -20,12 +20,14 @@ from remote_gym.ipc.progress import Board
 from remote_gym.ipc.rows import Rows
 from remote_gym.leaves import kind_of, leaves_of, rows_at, space_at, unflattener, variable_leaves_of
 from remote_gym.spaces import SpaceData, build, describe
+from remote_gym.values import MAX_BYTES
 from remote_gym.worker.autoreset import AutoresetEnvironment
 from remote_gym.worker.calls import Run, caller, each, render, setter
 from remote_gym.worker.compression import RowCompressor
 from remote_gym.worker.entrypoint import Recipe
 from remote_gym.worker.observations import Observations
 from remote_gym.worker.results import (
+    Bounds,
     BuildError,
     InvalidResult,
     Results,
@@ -39,6 +41,14 @@ from remote_gym.worker.results import (
 )
 
 ndarray = np.ndarray
+
+
+def _is_hollow(space: Any) -> bool:
+    """Return whether a Tuple or Dict with nothing in it is in `space`, or is it."""
+    if kind_of(space) not in ("Tuple", "Dict"):
+        return False
+    children = list(space.spaces.values() if kind_of(space) == "Dict" else space.spaces)
+    return not children or any(map(_is_hollow, children))
 
 
 class EnvironmentGroup:
@@ -74,6 +84,7 @@ class EnvironmentGroup:
         self._board = board
         self._options = options
         self._told: set[type] = set()
+        self._bounds = Bounds()
         self.envs: list[AutoresetEnvironment] = []
         self._rows: Rows | None = None
         self._compressor: RowCompressor | None = None
@@ -122,6 +133,7 @@ class EnvironmentGroup:
         self._action_space = batch_space(action_space, 1)
         # What `iterate` does with these; it looks for that every time.
         self._plain_actions = kind_of(self._action_space) in ("Box", "MultiBinary", "MultiDiscrete")
+        self._hollow_actions = _is_hollow(action_space)
 
     def description(self) -> Built:
         """Return what opening tells the client: spaces, spec, metadata, render mode."""
@@ -142,13 +154,14 @@ class EnvironmentGroup:
         leaves = self._observations.leaves
         self._rows, self._all_rows = Rows(buffer, self._action_leaves, leaves, num_envs), rows_at(self._all)
         self._observations.attach(self._rows)
+        self._bounds.most = max(1, MAX_BYTES // max(1, sum(leaf.row_bytes for leaf in leaves)))
         if self._options.compression is not None:
             self._compressor = RowCompressor(self._options.compression, leaves, self._rows)
 
     def reset(self, indices: Sequence[int] | None, seeds: Sequence[int | None] | None, options: Any) -> Outcomes:
         """Reset the environments at `indices` (None: all here) and write their observations."""
         assert self._observations is not None
-        collected = Results(self._options, self._told)
+        collected = Results(self._options, self._told, self._bounds)
         everyone = self._all if indices is None else indices
         if seeds is not None and len(seeds) != len(everyone):
             raise MisuseError(f"{len(seeds)} seeds for {len(everyone)} environments")
@@ -177,7 +190,7 @@ class EnvironmentGroup:
         """
         observations = self._observations
         assert observations is not None
-        collected = Results(self._options, self._told)
+        collected = Results(self._options, self._told, self._bounds)
         everyone, where = (self._all, self._all_rows) if indices is None else (indices, rows_at(indices))
         rewards, terminations, truncations = [], [], []
         # This loop is where a cheap environment's time goes: everything it needs is a local, and what can be done for
@@ -230,12 +243,12 @@ class EnvironmentGroup:
             rows.terminations[where] = terminations
             rows.truncations[where] = truncations
             return
-        except Exception:  # some environment returned something odd, an object of its own even: find out which
+        except BaseException:  # some environment returned something odd, an object of its own even: find out which
             pass
         for index, *scalars in zip(indices, rewards, terminations, truncations):
             try:
                 reward, terminated, truncated = float(scalars[0]), bool(scalars[1]), bool(scalars[2])
-            except Exception as error:
+            except BaseException as error:
                 reward, terminated, truncated = 0.0, False, False
                 collected.failures.append(odd_scalars(index, scalars, error))
             rows.rewards[index], rows.terminations[index], rows.truncations[index] = reward, terminated, truncated
@@ -249,6 +262,12 @@ class EnvironmentGroup:
         leaves = [leaf[where].copy() if isinstance(where, slice) else leaf[where] for leaf in self._rows.actions]
         if self._plain_actions:
             return iter(leaves[0])
+        if self._hollow_actions:  # `iterate` ends where there is nothing to iterate over
+            everyone = range(len(indices))
+            return (
+                self._unflatten_actions([leaf[at] for leaf in leaves], variable[at] if variable else ())
+                for at in everyone
+            )
         columns = [tuple(row[at] for row in variable) for at in range(self._variable_actions)]
         return iterate(self._action_space, self._unflatten_actions(leaves, columns))
 

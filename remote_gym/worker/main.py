@@ -99,11 +99,13 @@ class Worker:
         """Answer; a result that cannot be encoded fails alone. The link sends nothing before all is encoded."""
         try:
             answer(results)
-        except (ValueError, TypeError, OverflowError):
+        except OSError:
+            raise  # the server has gone
+        except Exception:
             for number, (command, result) in enumerate(zip(commands, results)):
                 try:
                     encode([result])
-                except (ValueError, TypeError, OverflowError) as error:
+                except Exception as error:
                     results[number] = self._failed(command, error)
             answer(results)
 
@@ -120,7 +122,8 @@ class Worker:
         except BaseException as error:
             return self._failed(command, error)
         finally:
-            if type(sys.stdout) is not LabelledOutput or type(sys.stderr) is not LabelledOutput:
+            streams = getattr(sys, "stdout", None), getattr(sys, "stderr", None)  # an environment may do anything
+            if type(streams[0]) is not LabelledOutput or type(streams[1]) is not LabelledOutput:
                 flush_replaced()
 
     def _failed(self, command: Any, error: BaseException) -> Result:

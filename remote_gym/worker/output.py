@@ -165,10 +165,10 @@ def mend_descriptors() -> None:
 
 def flush_replaced() -> None:
     """Flush what an environment has put in place of our streams: what it holds back is of whose turn it is now."""
-    for stream in (sys.stdout, sys.stderr):
+    for stream in (getattr(sys, "stdout", None), getattr(sys, "stderr", None)):
         if type(stream) is not LabelledOutput:
-            with contextlib.suppress(Exception):
-                stream.flush()
+            with contextlib.suppress(BaseException):  # others' code: it must not end this process
+                stream.flush()  # type: ignore[union-attr]
 
 
 def _wait_for(descriptor: int) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import sys
 import traceback
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -33,6 +35,15 @@ def invalid(index: int, error: Exception) -> Failure:
     return failure(index, FailureKind.INVALID, "", str(error))
 
 
+def unportable(index: int, error: BaseException) -> Failure:
+    """Return what to tell about something of the environment at `index` that could not be packed, by `error`."""
+    if type(error) is CodecError:
+        return invalid(index, error)
+    name = text_of(partial(_name_of, type(error)), "no name: that of its class")
+    said = text_of(partial(str, error), "no message: its __str__")
+    return failure(index, FailureKind.INVALID, "", f"environment {index}: a result cannot travel: {name}: {said}")
+
+
 class BuildError(Exception):
     """An environment could not be built.
 
@@ -52,12 +63,16 @@ class InvalidResult(Exception):
 
 def failure_of(index: int, error: BaseException) -> Failure:
     """Return what to tell about `error`, which the environment at `index` raised."""
-    kind = FailureKind.NEEDS_RESET if isinstance(error, ResetNeeded) else FailureKind.RAISED
-    name = f"{type(error).__module__}.{type(error).__qualname__}"
+    kind = FailureKind.NEEDS_RESET if issubclass(type(error), ResetNeeded) else FailureKind.RAISED
+    name = text_of(partial(_name_of, type(error)), "no name: that of its class")
     message = text_of(partial(str, error), "no message: its __str__")
     detail = text_of(partial(_traceback, error), "no traceback: formatting it")
     base = known_name(type(error))
     return failure(index, kind, name, message, detail, "" if base == name else base)
+
+
+def _name_of(kind: type) -> str:
+    return f"{kind.__module__}.{kind.__qualname__}"
 
 
 def _traceback(error: BaseException) -> str:
@@ -82,7 +97,7 @@ def based_of(based: set[type], told: set[type]) -> dict[str, Any]:
     return {"based": new} if new else {}
 
 
-def odd_scalars(index: int, scalars: list[Any], error: Exception) -> Failure:
+def odd_scalars(index: int, scalars: list[Any], error: BaseException) -> Failure:
     """Return what to tell about a reward and flags of the environment at `index` that are no numbers, by `error`."""
     said = [text_of(partial(_short_repr, value), "its __repr__") for value in scalars]
     message = f"environment {index} returned the reward {said[0]}, terminated {said[1]}, truncated {said[2]}"
@@ -94,6 +109,24 @@ def _short_repr(value: object) -> str:
     return f"{value!r:.80}"
 
 
+LARGE_BYTES = 64 * 1024
+"""What one environment has to say, from which on it says it apart once all together is too much: a part has a message's
+costs, and packing the others once more to put them together takes time."""
+
+
+@dataclass
+class Bounds:
+    """How much is said together; kept from one command to the next.
+
+    Attributes:
+        most: Environments whose results are one part: more rows than these have no place in one message.
+        apart: What was said last had no place in one part, so the next need not be tried.
+    """
+
+    most: int = sys.maxsize
+    apart: bool = False
+
+
 @dataclass
 class Results:
     """What a reset or step has to say besides the rows: nothing at first.
@@ -101,6 +134,7 @@ class Results:
     Attributes:
         options: What the session wants to hear.
         told: The subclasses of which its client knows that they travel as their base; added to.
+        bounds: How much is said together.
         indices: Env indices of `infos`.
         infos: Those that are not empty.
         failures: Of environments whose rows say nothing.
@@ -112,7 +146,8 @@ class Results:
     """
 
     options: HostingOptions
-    told: set[type]
+    told: set[type] = field(default_factory=set)
+    bounds: Bounds = field(default_factory=Bounds)
     indices: list[int] = field(default_factory=list)
     infos: list[dict[str, Any]] = field(default_factory=list)
     failures: list[Failure] = field(default_factory=list)
@@ -149,65 +184,156 @@ class Results:
             self.exact.setdefault(index, {}).update(odd)
 
     def outcomes(self, pieces: dict[int, list[bytes]]) -> Outcomes:
-        """Return it, and the compressed rows that go along."""
-        block = self._pack_infos() if self.infos else b""
-        if not (block or self.exact or self.variable or self.frames or self.dropped):
-            return Outcomes(b"", self.failures, pieces)
-        try:
-            said = self._said(block)
-        except CodecError:
-            self._drop_what_cannot_travel()
-            said = self._said(block)
-        return Outcomes(said, self.failures, pieces)
+        """Return it, and the compressed rows that go along.
 
-    def _said(self, block: bytes) -> bytes:
+        Never raises: what cannot travel, or is too much, is a failure of the environment that said it.
+        """
+        if not (self.infos or self.exact or self.variable or self.frames or self.dropped):
+            return Outcomes(b"", self.failures, pieces)
+        if not self.bounds.apart and self._speakers() <= self.bounds.most:
+            with contextlib.suppress(BaseException):  # it cannot travel, or not together: found out one by one
+                return Outcomes(self._said(), self.failures, pieces)
+        said, apart = Apart(self).say()
+        return Outcomes(said, self.failures, pieces, apart)
+
+    def _speakers(self) -> int:
+        """Return of how many environments there is something to say, at most."""
+        return max(len(self.infos), len(self.exact), len(self.variable), len(self.frames))
+
+    def _said(self) -> bytes:
+        block = infos.pack_infos(self.indices, self.infos, based=self.based) if self.infos else b""
         extras = {name: value for name, value in (("frames", self.frames), ("dropped", self.dropped)) if value}
-        said = [block or None, self.exact or None, self._variable(), extras or None]
+        said = [block or None, self.exact or None, _as_lists(self.variable), extras or None]
         packed = values.pack(said, "step", based=self.based)
         if not self.based <= self.told:
             said[-1] = {**extras, **based_of(self.based, self.told)}
             packed = values.pack(said, "step", based=self.based)
         return packed
 
-    def _variable(self) -> list[Any] | None:
-        return [list(self.variable), list(self.variable.values())] if self.variable else None
 
-    def _pack_infos(self) -> bytes:
-        try:
-            return infos.pack_infos(self.indices, self.infos, based=self.based)
-        except CodecError:
-            return infos.pack_infos(*self._portable(), based=self.based)
+def _as_lists(variable: dict[int, list[Any]]) -> list[Any] | None:
+    return [list(variable), list(variable.values())] if variable else None
 
-    def _drop_what_cannot_travel(self) -> None:
-        """Leave out, and report, what an environment returned that is no value."""
-        for collected in (self.exact, self.variable, self.frames):
-            for index in list(collected):
+
+class Apart:
+    """What is said where not all can be said together: one environment cannot, or all of them are too much.
+
+    Limits count for each environment. Who has much to say does so apart, the others together, in as few parts as they
+    fit into; the server can answer for the environments of one part before those of another.
+    """
+
+    def __init__(self, results: Results) -> None:
+        """Say what is in `results`; what cannot be said becomes a failure there."""
+        self._results = results
+        self._infos = dict(zip(results.indices, results.infos))
+        self._kinds: tuple[dict[int, Any], ...] = (self._infos, results.exact, results.variable, results.frames)
+
+    def say(self) -> tuple[bytes, list[tuple[list[int], bytes]]]:
+        """Return what is said together, if that is all there is, and otherwise the parts with their env indices."""
+        parts: list[tuple[list[int], bytes]] = []
+        few = []
+        for index in sorted(set().union(*self._kinds)):
+            alone = self._alone(index)
+            if sum(map(len, alone)) >= LARGE_BYTES:
+                parts += [([index], said) for said in alone]
+            elif alone:
+                few.append(index)
+        parts += self._together(few)
+        results = self._results
+        results.bounds.apart = sum(len(said) for _, said in parts) > values.MAX_BYTES // 2
+        extras = {**({"dropped": results.dropped} if results.dropped else {}), **based_of(results.based, results.told)}
+        if extras and len(parts) == 1:
+            with contextlib.suppress(BaseException):
+                return self._packed(parts[0][0], None, extras), []
+        if extras:
+            notes = values.pack([None, None, None, extras], "step")
+            if not parts:
+                return notes, []
+            parts.append((parts[0][0], notes))
+        if len(parts) == 1:
+            return parts[0][1], []
+        return b"", parts
+
+    def _alone(self, index: int) -> list[bytes]:
+        """Return what the environment at `index` has to say: together, or if that is too much one thing at a time."""
+        with contextlib.suppress(BaseException):
+            return [self._packed([index])]
+        self._make_portable(index)
+        with contextlib.suppress(BaseException):
+            return [self._packed([index])]
+        said = []
+        for kind in self._kinds:
+            if index in kind:
                 try:
-                    values.pack(collected[index], f"environment {index}: result", based=self.based)
-                except CodecError as error:
-                    self.failures.append(invalid(index, error))
-                    del collected[index]
+                    said.append(self._packed([index], kind))
+                except BaseException as error:
+                    self._failed(index, error)
+        return said
 
-    def _portable(self) -> tuple[list[int], list[dict[str, Any]]]:
-        """Leave out, and report, what cannot travel: the entry, where the session wants that, or the whole info."""
-        portable: dict[int, dict[str, Any]] = {}
-        for index, info in zip(self.indices, self.infos):
+    def _make_portable(self, index: int) -> None:
+        """Leave out, and report, what cannot travel: of an info the entry, where the session wants that."""
+        results = self._results
+        for kind in self._kinds[1:]:
+            if index in kind:
+                try:
+                    values.pack(kind[index], f"environment {index}: result", based=results.based)
+                except BaseException as error:
+                    self._failed(index, error)
+                    del kind[index]
+        if index not in self._infos:
+            return
+        try:
+            infos.pack_infos([index], [self._infos[index]], based=results.based)
+        except BaseException as error:
+            info = self._infos.pop(index)
+            if not results.options.drop_unportable_infos:
+                remedied = CodecError(f"{error}; {REMEDY}") if isinstance(error, CodecError) else error
+                self._failed(index, remedied)
+                return
             try:
-                infos.pack_infos([index], [info], based=self.based)
-                portable[index] = info
-            except CodecError as error:
-                if self.options.drop_unportable_infos:
-                    packed, dropped = values.pack_lossy(info, f"env {index}: info", self.based)
-                    portable[index] = values.unpack(packed)
-                    self.dropped += dropped
-                else:
-                    self.failures.append(invalid(index, CodecError(f"{error}; {REMEDY}")))
-        return list(portable), list(portable.values())
+                packed, dropped = values.pack_lossy(info, f"env {index}: info", results.based)
+                self._infos[index] = values.unpack(packed)
+                results.dropped += dropped
+            except BaseException as still:
+                self._failed(index, still)
+
+    def _failed(self, index: int, error: BaseException) -> None:
+        self._results.failures.append(unportable(index, error))
+
+    def _together(self, indices: list[int]) -> list[tuple[list[int], bytes]]:
+        """Return what those at `indices` have to say in as few parts as halving finds."""
+        if not indices:
+            return []
+        if len(indices) <= self._results.bounds.most:
+            try:
+                return [(indices, self._packed(indices))]
+            except BaseException as error:
+                if len(indices) == 1:  # and yet it has been packed before
+                    self._failed(indices[0], error)
+                    return []
+        half = len(indices) // 2
+        return [*self._together(indices[:half]), *self._together(indices[half:])]
+
+    def _packed(
+        self, indices: list[int], only: dict[int, Any] | None = None, notes: dict[str, Any] | None = None
+    ) -> bytes:
+        """Return what those at `indices` have to say, of all kinds or of the only one, as the wire has it."""
+        own, exact, variable, frames = (
+            {index: kind[index] for index in indices if index in kind} if only is None or kind is only else {}
+            for kind in self._kinds
+        )
+        based = self._results.based
+        block = infos.pack_infos(list(own), list(own.values()), based=based) if own else b""
+        extras = {**({"frames": frames} if frames else {}), **(notes or {})}
+        return values.pack([block or None, exact or None, _as_lists(variable), extras or None], "step", based=based)
 
 
 def portable_metadata(metadata: dict[str, Any]) -> bytes:
     """Return what of `metadata` can travel, packed."""
-    return values.pack_lossy(metadata, "metadata", set())[0]
+    try:
+        return values.pack_lossy(metadata, "metadata", set())[0]
+    except Exception:  # too large as a whole, or a dict of its own kind: an environment works without
+        return b""
 
 
 def portable_render_mode(env: Any) -> str | None:
@@ -221,7 +347,7 @@ def spec_json(env: Any) -> str:
         return ""
     try:
         return str(env.spec.to_json())
-    except (ValueError, TypeError):  # callables or objects in its kwargs: data cannot carry them
+    except Exception:  # callables or objects in its kwargs, which JSON cannot carry, whatever they raise
         return ""
 
 
@@ -232,5 +358,5 @@ def spec_kwargs(env: Any) -> bytes:
     try:
         kwargs = [env.spec.kwargs, [wrapper.kwargs for wrapper in env.spec.additional_wrappers]]
         return values.pack(kwargs, "spec", based=set())  # data to look at: nobody is warned
-    except CodecError:
+    except Exception:
         return b""

@@ -36,6 +36,7 @@ from remote_gym.worker.results import (
     portable_render_mode,
     spec_json,
     spec_kwargs,
+    unportable,
 )
 
 
@@ -229,9 +230,22 @@ class VectorGroup:
             results = list(run())
             if len(results) != len(self.env_ids):
                 raise MisuseError(f"the {what} has {len(results)} items for {len(self.env_ids)} environments")
-            return PackedValues([values.pack(result, what) for result in results], [])
+            return self._packed(results, what)
         except BaseException as error:
             return PackedValues([b""] * len(self.env_ids), self._failures(error))
+
+    @staticmethod
+    def _packed(results: Sequence[Any], what: str) -> PackedValues:
+        """Pack each environment's result; what cannot travel is a failure of its environment alone."""
+        packed: list[bytes] = []
+        failures: list[Failure] = []
+        for index, result in enumerate(results):
+            try:
+                packed.append(values.pack(result, what))
+            except BaseException as error:
+                packed.append(b"")
+                failures.append(unportable(index, error))
+        return PackedValues(packed, failures)
 
     def close(self) -> None:
         """Close it; what it raises is printed to its log."""

@@ -6,12 +6,14 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
+import gymnasium as gym
+import numpy as np
 import pytest
 from conftest import ServerFactory
 from faults.holder import attach_to, say
 from helpers import wait_until
 
-from remote_gym import RemoteVectorEnv, SessionLost
+from remote_gym import RemoteVectorEnv, SessionLost, failpoints
 from remote_gym.messages import Attach, Attached, Lost
 
 
@@ -70,3 +72,25 @@ def test_what_ended_is_told_by_its_reason(serve: ServerFactory) -> None:
         assert isinstance(answer, Lost) and answer.reason == "EXPIRED" and "0.1 s" in answer.detail
         with pytest.raises(SessionLost, match="EXPIRED"):
             envs.step([0])
+
+
+@pytest.mark.parametrize("piece", [1, 2, 3])
+def test_a_cut_between_two_parts_of_one_answer(
+    serve: ServerFactory, monkeypatch: pytest.MonkeyPatch, piece: int
+) -> None:
+    monkeypatch.setattr("remote_gym.server.scatter.ANSWER_BYTES", 40)  # of rows of 16 bytes, so in parts of two
+    monkeypatch.setattr("remote_gym.server.carriers.outlet.BUNDLE_BYTES", 0)
+    local = gym.make_vec("CartPole-v1", 6, vectorization_mode="sync")
+    server = serve(num_workers=2)
+    with RemoteVectorEnv(server.address, num_envs=6) as envs:
+        assert np.array_equal(envs.reset(seed=3)[0], local.reset(seed=3)[0])
+        actions = np.array([0, 1] * 3)
+
+        def cut() -> None:
+            raise ConnectionResetError("cut")
+
+        with failpoints.armed("server.frame.write", cut, first=piece, every=None):
+            for _ in range(40):
+                for ours, theirs in zip(envs.step(actions)[:4], local.step(actions)[:4], strict=True):
+                    assert np.array_equal(ours, theirs)
+        assert server.statistics()["attaches"] == 1

@@ -56,8 +56,8 @@ EVERY_RESULT = [
     NotBuilt(FAILURE),
     Done(),
     RowsRefused("no memory"),
-    Outcomes(b"said", [FAILURE], {0: [b"piece"], 3: []}),
-    Outcomes(b"", [], {}),
+    Outcomes(b"said", [FAILURE], {0: [b"piece"], 3: []}, []),
+    Outcomes(b"", [], {}, [[[4, 7], b"said"]]),
     PackedValues([b"1", b""], [FAILURE]),
     NoGroup(),
 ]

@@ -32,7 +32,9 @@ def test_an_unknown_kind_is_refused(kind: Any) -> None:
         list(Decoder(COMMANDS).feed(frame([[kind, [1]]])))
 
 
-@pytest.mark.parametrize("content", [[[0, []]], [[0, [1, 2]]], [[3, [[1, 2]]]], [[6, [b"", [], {}, 0]]], [7], [[1]]])
+@pytest.mark.parametrize(
+    "content", [[[0, []]], [[0, [1, 2]]], [[3, [[1, 2]]]], [[6, [b"", [], {}, [], 0]]], [7], [[1]]]
+)
 def test_fields_that_a_kind_has_not_are_refused(content: Any) -> None:
     with pytest.raises(ValueError):
         list(Decoder(RESULTS).feed(frame(content)))

@@ -317,3 +317,26 @@ def test_a_bug_of_ours_is_reported_and_not_swallowed() -> None:
         assert [type(error) for error in stage.errors] == [AttributeError]
 
     play(test)
+
+
+@pytest.mark.parametrize("early", [False, True])
+def test_what_is_said_apart_is_answered_in_parts_each_stored_for_its_own_environments(
+    early: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("remote_gym.server.scatter.ANSWER_BYTES", 100)
+
+    async def test() -> None:
+        stage = Stage(reply_early=early)
+        stage.step()
+        failed = Failure(4, FailureKind.INVALID, "", "too much")
+        stage.workers[0].answer(Outcomes(b"", [], {}, [([1], b"x" * 90), ([0, 2], b"y" * 60)]))
+        stage.workers[1].answer(moved(b"z" * 90, failed))
+        await asyncio.sleep(0)
+        told = [
+            (indices, [bytes(info)[:1] for info in answer.infos], [failure.index for failure in answer.failures])
+            for indices, answer in stage.answers
+        ]
+        assert told == [([0, 2], [b"y"], []), ([1], [b"x"], []), ([3, 4], [b"z"], [4])]
+        assert not stage.errors
+
+    play(test)
