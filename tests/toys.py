@@ -8,6 +8,7 @@ import inspect
 import os
 import sys
 from collections.abc import Callable
+from copy import deepcopy
 from typing import Any, NamedTuple
 
 import gymnasium as gym
@@ -572,6 +573,127 @@ class FailingEnv(FunctionEnv):
 
 def failing(build: str = "", render_mode: str | None = None) -> gym.Env[Any, Any]:
     return FailingEnv(build, render_mode)
+
+
+GOAL = spaces.Dict(
+    {
+        "observation": spaces.Box(-9, 9, (2,), np.float32),
+        "achieved": spaces.Dict({"b": spaces.Box(-9, 9, (1,), np.float32), "a": spaces.Discrete(9)}),
+        "desired": spaces.Tuple([spaces.Dict({"y": spaces.Text(5), "x": spaces.Box(0, 9, (), np.int64)})]),
+    }
+)
+PAIR = spaces.Box(-9, 9, (2,), np.float32)
+
+
+def goal(order: str = "oad", achieved: str = "ab", desired: str = "xy", **more: Any) -> dict[str, Any]:
+    """Return an observation of `GOAL` with its keys in these orders, at each level."""
+    a = {"a": 3, "b": np.ones(1, np.float32)}
+    d = {"x": np.array(4), "y": "text"}
+    whole = {
+        "observation": np.array([1, 2], np.float32),
+        "achieved": {key: a[key] for key in achieved},
+        "desired": ({key: d[key] for key in desired},),
+    }
+    return {**{key: whole[key] for first in order for key in whole if key[0] == first}, **more}
+
+
+ODD_OBSERVATIONS: dict[str, tuple[spaces.Space[Any], Any]] = {
+    "in the order of the space": (GOAL, goal("ado", "ab", "xy")),
+    "in another order": (GOAL, goal("oad", "ba", "yx")),
+    "in another order above": (GOAL, goal("doa")),
+    "in another order below": (GOAL, goal("ado", "ba")),
+    "an additional key": (GOAL, goal(more=1)),
+    "a missing key": (GOAL, goal("oa")),
+    "a missing key below": (GOAL, goal(achieved="a")),
+    "a key of NumPy's": (spaces.Dict(a=PAIR), {np.str_("a"): np.ones(2, np.float32)}),
+    "an OrderedDict below": (GOAL, {**goal(), "achieved": collections.OrderedDict(goal()["achieved"])}),
+    "a list for a tuple": (GOAL, {**goal(), "desired": [*goal()["desired"]]}),
+    "a longer tuple": (GOAL, {**goal(), "desired": (*goal()["desired"], 5)}),
+    "a shorter tuple": (GOAL, {**goal(), "desired": ()}),
+    "an array for a tuple": (spaces.Tuple([spaces.Discrete(5)] * 2), np.array([1, 2])),
+    "a list for a dict": (GOAL, [*goal().values()]),
+    "None for a dict": (GOAL, None),
+    "an array for a dict": (GOAL, np.ones(3)),
+    "float64": (PAIR, np.array([0.1, 0.2])),
+    "too large for float32": (PAIR, np.array([1e300, -1e300])),
+    "float32 of the other byte order": (PAIR, np.array([0.1, 0.2], ">f4")),
+    "a list": (PAIR, [0.1, 0.2]),
+    "a ragged list": (PAIR, [[0.1], [0.2, 0.3]]),
+    "one axis more": (PAIR, np.ones((1, 2), np.float32)),
+    "one element more": (PAIR, np.ones(3, np.float32)),
+    "a number": (PAIR, 0.5),
+    "None": (PAIR, None),
+    "a text": (PAIR, "text"),
+    "complex": (PAIR, np.array([1j, 2])),
+    "floats for bytes": (spaces.Box(0, 255, (2,), np.uint8), np.array([0.5, 1])),
+    "floats for integers": (spaces.Box(0, 9, (2,), np.int64), np.array([1.0, 2.0])),
+    "integers for bytes": (spaces.MultiBinary(2), np.array([1, 0])),
+    "a float for no axes": (spaces.Box(-9, 9, (), np.float32), 0.1),
+    "a float for a count": (spaces.Discrete(9), 3.0),
+    "an array for a count": (spaces.Discrete(9), np.array([3])),
+    "a bool for a count": (spaces.Discrete(9), True),
+    "None for a count": (spaces.Discrete(9), None),
+    "a number for a text": (spaces.Text(5), 5),
+}
+ODD_REWARDS: dict[str, Any] = {
+    **{f"float32 {shape}": np.ones(shape, np.float32) for shape in ((), (1,), (2,), (2, 1), (0,))},
+    "a list": [1.5], "a list of two": [1, 2.5], "a tuple": (1,), "a dict": {"first": 1.0}, "None": None,
+    "a text that says a number": "1.5", "a text": "much", "complex": 1j, "an int": 3, "a huge int": 10**400,
+    "a bool": True, "a NumPy bool": np.bool_(True), "float32": np.float32(0.1), "float16": np.float16(0.1),
+    "uint8": np.uint8(3), "longdouble": np.longdouble(0.1), "nan": np.nan, "inf": -np.inf,
+    "int max": np.int64(2**63 - 1),
+}  # fmt: skip
+ODD_FLAGS: dict[str, Any] = {
+    "NumPy's": np.bool_(True), "an int": 1, "a zero": 0, "a float": 0.5, "nan": np.nan, "None": None, "a text": "no",
+    "no text": "", "array ()": np.array(True), "array (1,)": np.array([True]), "array (2,)": np.array([True, False]),
+    "array (0,)": np.array([], bool), "an empty list": [], "a list": [0], "a list of two": [False, True],
+}  # fmt: skip
+ODD_INFOS: dict[str, Any] = {
+    "an OrderedDict": collections.OrderedDict(b=1, a=2), "an empty OrderedDict": collections.OrderedDict(),
+    "None": None, "a list": [], "a full list": [1], "an array": np.ones(2), "a number": 0,
+}  # fmt: skip
+
+
+def odd_result(name: str) -> tuple[spaces.Space[Any], Any]:
+    """Return a space of observations, and a result of `step` that has one odd item."""
+    item, _, kind = name.partition(": ")
+    usual = PAIR, (np.ones(2, np.float32), 0.5, False, False, {"usual": False})
+    if item == "observation":
+        space, observation = ODD_OBSERVATIONS[kind]
+        return space, (observation, *usual[1][1:])
+    at, table = {
+        "reward": (1, ODD_REWARDS), "terminated": (2, ODD_FLAGS), "truncated": (3, ODD_FLAGS), "info": (4, ODD_INFOS)
+    }[item]  # fmt: skip
+    return PAIR, (*usual[1][:at], table[kind], *usual[1][at + 1 :])
+
+
+def odd(name: str) -> FunctionEnv:
+    """Return an environment whose result is odd where the action is 1, and after a reset with options."""
+    space, result = deepcopy(odd_result(name))
+
+    def step(env: FunctionEnv, action: Any) -> Any:
+        if action == 1:
+            return deepcopy(result)
+        return space.sample(), float(env.steps), False, False, {"steps": env.steps}
+
+    def reset(env: FunctionEnv, seed: Any, options: Any) -> Any:
+        if seed is not None:
+            space.seed(seed)
+        return (deepcopy(result[0]), deepcopy(result[4])) if options else (space.sample(), {})
+
+    return FunctionEnv(step, reset, space)
+
+
+def unportable(item: str) -> FunctionEnv:
+    """Return an environment that, at action 1, returns an object of its own as this item."""
+    names = ("observation", "reward", "terminated", "truncated", "info")
+    space = spaces.Dict(text=spaces.Text(5))
+
+    def step(env: FunctionEnv, action: Any) -> Any:
+        usual = {"text": "a"}, 0.5, False, False, {}
+        return [object() if name == item and action else value for name, value in zip(names, usual, strict=True)]
+
+    return FunctionEnv(step, observation_space=space)
 
 
 class CustomSpace(gym.Space[Any]):

@@ -131,7 +131,10 @@ class RemoteEnvironment(gymnasium.Env[Any, Any]):
         dialled.exchange.reset(None, [seed], packed_options)
         part = self._receive(dialled)
         notes = part.notes.get(0, {})  # of losses before or meanwhile: it was reset again, with the same seed
-        result = self._take(dialled, part), {**_info(part), **notes}
+        info = _info(part)
+        if notes:
+            info = {**(info if isinstance(info, dict) else {}), **notes}
+        result = self._take(dialled, part), info
         self._remote.show()
         self._remote.warn_of(part.notes)
         return result
@@ -195,7 +198,7 @@ class RemoteEnvironment(gymnasium.Env[Any, Any]):
     @staticmethod
     def _observation(dialled: Dialled, part: Part) -> Any:
         exact = part.exact.get(0, {})
-        return exact["observation"] if "observation" in exact else dialled.observations.only()
+        return exact["observation"] if "observation" in exact else dialled.observations.only(exact.get("order"))
 
     def _cut_short(self, dialled: Dialled, note: dict[str, Any]) -> tuple[Any, Any, Any, Any, dict[str, Any]]:
         """Return the end of a lost episode."""
@@ -293,7 +296,10 @@ def _own(options: Any) -> Any:
     return dict(options) if isinstance(options, Mapping) else options
 
 
-def _info(part: Part) -> dict[str, Any]:
+def _info(part: Part) -> Any:
+    exact = part.exact.get(0, {})
+    if "info" in exact:  # none that a block of infos has a place for
+        return exact["info"]
     for block in part.blocks:
         for _, info in block.rows():
             return info

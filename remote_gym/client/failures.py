@@ -48,7 +48,7 @@ def failure_error(failure: Failure) -> RemoteGymError:
     if failure.kind is FailureKind.NEEDS_RESET:
         return EnvironmentNeedsReset(f"environment {index} needs a reset: {message}", index, kind, detail)
     if failure.kind is FailureKind.INVALID:
-        return EnvironmentRaised(message, index)
+        return _raised(failure)(message, index)
     return _raised(failure)(f"environment {index} raised {kind}: {message}", index, kind, detail)
 
 

@@ -10,6 +10,7 @@ import numpy as np
 from gymnasium import spaces
 
 from remote_gym.client.parts import Part
+from remote_gym.key_orders import KeyOrders, Orders
 from remote_gym.leaves import Array, is_one_array, leaves_of, rows_at, unflattener, variable_leaves_of
 
 
@@ -23,6 +24,7 @@ class Observations:
         """Prepare for environments with this (single) observation space."""
         self._leaves = leaves_of(space)
         self._unflatten = unflattener(space)
+        self._key_orders = KeyOrders(space)
         self._is_one_array = is_one_array(space)
         self._num_envs = num_envs
         self._last: list[Array] | None = None  # read-only
@@ -49,11 +51,12 @@ class Observations:
         elements = [deepcopy(column[index]) for column in self._variable]
         return self._unflatten([leaf[0] for leaf in self.rows([index])], elements)
 
-    def only(self) -> Any:
-        """Return the observation of the only environment, a writable copy."""
+    def only(self, orders: Orders | None = None) -> Any:
+        """Return the observation of the only environment, a writable copy; its keys in these orders, if given."""
         assert self._last is not None
         elements = [deepcopy(column[0]) for column in self._variable]
-        return self._unflatten([leaf[0, ...].copy() for leaf in self._last], elements)
+        observation = self._unflatten([leaf[0, ...].copy() for leaf in self._last], elements)
+        return observation if orders is None else self._key_orders.apply(orders, observation)
 
     def batch(self, copy: bool) -> Any:
         """Return the observations of all: writable copies, or read-only views."""

@@ -19,6 +19,7 @@ from remote_gym.client.parts import Part
 from remote_gym.client.warned import warn
 from remote_gym.errors import ProtocolError
 from remote_gym.infos import InfoBlock, unpack_infos
+from remote_gym.key_orders import KeyOrders
 from remote_gym.leaves import Array, leaves_of, variable_leaves_of
 from remote_gym.messages import Buffer, Transition
 from remote_gym.texts import printable
@@ -42,6 +43,7 @@ class TransitionReader:
         self._flags = [at for at, leaf in enumerate(self._leaves) if leaf.dtype.kind == "b"]
         self._compressed = None if compression is None else CompressedRows(self._leaves, compression)
         self._variable = len(variable_leaves_of(space))
+        self._key_orders = KeyOrders(space)
         # Whether any bytes of the right size are an observation.
         self._is_plain = not self._flags and not self._variable and compression is None
         self._num_envs = num_envs
@@ -108,6 +110,9 @@ class TransitionReader:
             share.check(exact, "an exact value")
             if not {dict}.issuperset(map(type, exact.values())):
                 raise ProtocolError("exact values must be dicts")
+            for kept in exact.values():
+                if "order" in kept:
+                    self._key_orders.check(kept["order"])
             part.exact.update(exact)
         if variable is not None:
             self._take_variable(part, variable, share)

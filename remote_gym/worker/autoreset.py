@@ -65,7 +65,9 @@ class AutoresetEnvironment:
             return observation, 0.0, False, False, info
         self._state = _BROKEN
         step: Stepped = self._env_step(action)
-        self._state = _OVER if step[2] or step[3] else _RUNNING
+        self._state = _RUNNING  # also if the flags turn out to have no truth: the step is done
+        if step[2] or step[3]:
+            self._state = _OVER
         return step
 
     def _step_disabled(self, action: Any) -> Stepped:
@@ -79,7 +81,7 @@ class AutoresetEnvironment:
             # Copied before the reset: many environments return the same buffer each time.
             final = {"final_obs": deepcopy(observation), "final_info": deepcopy(info)}
             observation, info = self.reset(None, None)
-            info = {**final, **info}
+            info = {**final, **dict(info.items())}  # raises what `SyncVectorEnv` does if it is no dict
         return observation, reward, terminated, truncated, info
 
     def _refuse(self) -> None:

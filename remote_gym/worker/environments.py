@@ -213,7 +213,7 @@ class EnvironmentGroup:
                     collected.scalars(index, reward, terminated, truncated)
                 if frames:
                     collected.frames[index] = envs[position].env.render()
-                if info or type(info) is not dict:
+                if type(info) is not dict or info:
                     collected.info(index, info)
             except InvalidResult as error:
                 reward, terminated, truncated = 0.0, False, False
@@ -245,13 +245,16 @@ class EnvironmentGroup:
             return
         except BaseException:  # some environment returned something odd, an object of its own even: find out which
             pass
+        kinds = rows.rewards, rows.terminations, rows.truncations
         for index, *scalars in zip(indices, rewards, terminations, truncations):
-            try:
-                reward, terminated, truncated = float(scalars[0]), bool(scalars[1]), bool(scalars[2])
-            except BaseException as error:
-                reward, terminated, truncated = 0.0, False, False
-                collected.failures.append(odd_scalars(index, scalars, error))
-            rows.rewards[index], rows.terminations[index], rows.truncations[index] = reward, terminated, truncated
+            first: BaseException | None = None
+            for row, scalar in zip(kinds, scalars):
+                try:
+                    row[index] = scalar  # as `SyncVectorEnv` does: None is NaN, a text that says a number is that
+                except BaseException as error:  # an object of its own even
+                    row[index], first = 0, first or error
+            if first is not None and not self._options.exact_types:  # else it travels as it is
+                collected.failures.append(odd_scalars(index, scalars, first))
 
     def _actions(self, indices: range | Sequence[int], where: Any, variable: Sequence[Sequence[Any]]) -> Iterator[Any]:
         # Copied out of the rows, so that an environment may keep its action: the row is overwritten by the next one.

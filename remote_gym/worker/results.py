@@ -32,7 +32,8 @@ def failure(index: int, kind: FailureKind, name: str, message: str, detail: str 
 
 def invalid(index: int, error: Exception) -> Failure:
     """Return what to tell about something that the environment at `index` returned, or was given, and that is none."""
-    return failure(index, FailureKind.INVALID, "", str(error))
+    base = known_name(error.local) if isinstance(error, InvalidResult) else ""
+    return failure(index, FailureKind.INVALID, "", str(error), "", base)
 
 
 def unportable(index: int, error: BaseException) -> Failure:
@@ -58,7 +59,16 @@ class BuildError(Exception):
 
 
 class InvalidResult(Exception):
-    """What an environment returned does not fit."""
+    """What an environment returned does not fit.
+
+    Attributes:
+        local: The type of what `SyncVectorEnv` raises for it.
+    """
+
+    def __init__(self, message: str, local: type[BaseException]) -> None:
+        """Say what does not fit."""
+        self.local = local
+        super().__init__(message)
 
 
 def failure_of(index: int, error: BaseException) -> Failure:
@@ -99,14 +109,15 @@ def based_of(based: set[type], told: set[type]) -> dict[str, Any]:
 
 def odd_scalars(index: int, scalars: list[Any], error: BaseException) -> Failure:
     """Return what to tell about a reward and flags of the environment at `index` that are no numbers, by `error`."""
-    said = [text_of(partial(_short_repr, value), "its __repr__") for value in scalars]
-    message = f"environment {index} returned the reward {said[0]}, terminated {said[1]}, truncated {said[2]}"
+    reward, terminated, truncated = map(show, scalars)
+    message = f"environment {index} returned the reward {reward}, terminated {terminated}, truncated {truncated}"
     why = text_of(partial(str, error), "no message: its __str__")
-    return failure(index, FailureKind.INVALID, "", f"{message}: {why}")
+    return invalid(index, InvalidResult(f"{message}: {why}", type(error)))
 
 
-def _short_repr(value: object) -> str:
-    return f"{value!r:.80}"
+def show(value: object) -> str:
+    """Return what an environment has returned in a few words, whatever its `__repr__` does."""
+    return text_of(lambda: f"{value!r:.80}", "its __repr__")
 
 
 LARGE_BYTES = 64 * 1024
@@ -158,16 +169,29 @@ class Results:
     based: set[type] = field(default_factory=set)
 
     def info(self, index: int, info: Any) -> None:
-        """Take in one info.
+        """Take in one info: in a batch whatever has items, from a single environment anything.
 
         Raises:
-            InvalidResult: It is no dict.
+            InvalidResult: It has none, and the session wants no exact types.
         """
+        if self.options.exact_types and not (isinstance(info, dict) and info):
+            if type(info) is not dict:
+                self.exact.setdefault(index, {})["info"] = info
+            return
         if not isinstance(info, dict):
-            raise InvalidResult(f"environment {index} returned an info of type {type(info).__name__}, expected a dict")
+            info = self._items(index, info)
         if info:
             self.indices.append(index)
             self.infos.append(info)
+
+    @staticmethod
+    def _items(index: int, info: Any) -> dict[Any, Any]:
+        try:
+            return dict(info.items())
+        except Exception as error:
+            kind = type(info).__name__
+            message = f"environment {index} returned an info of type {kind}, expected a dict"
+            raise InvalidResult(message, type(error)) from None
 
     def scalars(self, index: int, reward: Any, terminated: Any, truncated: Any) -> None:
         """Keep what is not of the builtin type, so that a single environment returns it as it is locally."""

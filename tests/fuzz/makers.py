@@ -161,6 +161,11 @@ def value(chance: Chance) -> bytes:
     return msgpack.packb(_raw(chance), use_bin_type=True, unicode_errors="surrogatepass")  # type: ignore[no-any-return]
 
 
+def orders(chance: Chance) -> bytes:
+    """Packed orders of the keys of two Dicts, of three keys and of one."""
+    return values.pack([chance.choice([None, chance.sample(range(3), 3)]), chance.choice([None, [0]])])
+
+
 def info_block(chance: Chance) -> bytes:
     """A packed block of infos."""
     if chance.random() < 0.2:

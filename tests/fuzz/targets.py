@@ -17,9 +17,12 @@ import numpy as np
 from costs import too_dear
 from fuzz import makers
 from google.protobuf.message import DecodeError
+from gymnasium.spaces import Dict as DictSpace
+from gymnasium.spaces import Discrete
 
 from remote_gym import infos, spaces, values
 from remote_gym.errors import CodecError, MisuseError, ProtocolError
+from remote_gym.key_orders import KeyOrders
 from remote_gym.messages import Bundle, Fragment, Open, Opened, Transition
 from remote_gym.values.scanning import Survey, survey
 from remote_gym.wire import codec, frames, space_pb2
@@ -217,6 +220,19 @@ def _unpack(data: bytes) -> Any:
     return value
 
 
+_ORDERS = KeyOrders(DictSpace({"a": Discrete(2), "b": DictSpace({"c": Discrete(2)}), "d": Discrete(2)}))
+_ORDERED = {"a": 0, "b": {"c": 0}, "d": 0}
+
+
+def _read_orders(data: bytes) -> Any:
+    """What is taken as orders can be applied, and loses no key."""
+    orders = values.unpack(data)
+    _ORDERS.check(orders)
+    if _ORDERS.apply(orders, _ORDERED) != _ORDERED:
+        raise Finding(f"{data[:100].hex()}: keys are lost in these orders")
+    return orders
+
+
 TARGETS = {
     target.name: target
     for target in (
@@ -257,6 +273,7 @@ TARGETS = {
         Target("values", _unpack, (CodecError,), makers.value),
         Target("survey", _survey, (ValueError,), makers.value, _selects_itself),
         Target("repack", _repack, (CodecError,), makers.value),
+        Target("orders", _read_orders, (CodecError, ProtocolError), makers.orders),
         Target("infos", infos.unpack_infos, (CodecError,), makers.info_block),
     )
 }

@@ -19,7 +19,7 @@ PACKAGE = ROOT / "remote_gym"
 BASE = {
     "version",
     "errors", "failpoints", "addresses", "arguments", "autoreset", "messages", "infos", "leaves", "spaces", "values",
-    "compression", "texts", "space_checks", "custom_spaces", "failures", "gym",
+    "compression", "texts", "space_checks", "custom_spaces", "failures", "gym", "key_orders",
 }  # fmt: skip
 DATA = {"numpy", "gymnasium"}
 
@@ -35,6 +35,7 @@ TABLE: dict[str, tuple[set[str], set[str]]] = {
     "arguments": ({"errors"}, set()),
     "autoreset": ({"errors", "gym"}, set()),
     "leaves": ({"errors", "gym"}, {"numpy"}),
+    "key_orders": ({"errors", "leaves"}, set()),
     "spaces": ({"errors", "gym", "custom_spaces", "leaves", "space_checks", "texts", "values"}, {"numpy"}),
     "custom_spaces": ({"errors", "gym", "texts"}, set()),
     "space_checks": ({"errors", "leaves", "texts", "values"}, {"numpy"}),

@@ -117,7 +117,7 @@ def valid_transitions() -> list[bytes]:
     variable = [[0, 1, 2], [["a"], ["b"], ["c"]]]
     extras = {"frames": {0: np.zeros((2, 2, 3), np.uint8)}}
     rows = {"observations": [bytes(9), bytes(24)]}
-    full = said(block, {0: {"reward": 1}}, variable, extras)
+    full = said(block, {0: {"reward": 1, "order": [[1, 2, 0]]}}, variable, extras)
     whole = said(None, None, variable, {"infos": {"a": np.zeros(3)}, "rewards_dtype": "<f4"})
     return [
         pack_server(transition(2, NUM_ENVS, infos=[full], **rows)),
@@ -182,6 +182,9 @@ def follow(observations: Observations, part: Any) -> None:
     except AGGREGATION:
         assert part.blocks
     observations.batch(copy=True)
+    for exact in part.exact.values():
+        if exact.get("order") is not None:
+            assert sorted(observations.only(exact["order"])) == ["b", "t", "x"]
 
 
 def test_mutated_openings_and_descriptions() -> None:

@@ -55,6 +55,14 @@ def test_the_only_one() -> None:
     assert given[0].tolist() == [[1, 2]] and only.shape == (2,)
 
 
+def test_the_keys_of_the_only_one_come_in_the_order_that_is_said() -> None:
+    observations = Observations(TEXT, 1)
+    observations.put(leaves([1]))
+    assert list(observations.only()) == list(observations.only([None])) == ["text", "x"]
+    assert list(observations.only([[1, 0]])) == ["x", "text"]
+    assert list(observations.only()) == ["text", "x"]  # nothing is remembered
+
+
 def test_variable_elements_stay_until_others_come() -> None:
     observations = Observations(TEXT, 2)
     observations.put(leaves([1], [2]))

@@ -57,6 +57,33 @@ def test_what_is_no_usual_array_is_told_to_a_single_environment(pair: Any, told:
     assert not write(observations, pair).exact
 
 
+ORDERED = spaces.Dict(
+    {"b": PAIR, "a": spaces.Tuple([spaces.Discrete(3), spaces.Dict(x=PAIR, y=PAIR)])}
+)  # a comes first
+
+
+@pytest.mark.parametrize(
+    ("keys", "below", "orders"), [("ab", "xy", None), ("ba", "xy", [[1, 0], None]), ("ab", "yx", [None, [1, 0]])]
+)
+def test_an_order_of_keys_is_told_to_a_single_environment_where_it_is_not_the_spaces(
+    keys: str, below: str, orders: Any
+) -> None:
+    observations, _ = attached(ORDERED)
+    pair = np.ones(2, np.float32)
+    parts = {"b": pair, "a": (np.array(1), dict.fromkeys(below, pair))}
+    observation = {key: parts[key] for key in keys}
+    assert write(observations, observation, exact=True).exact == ({} if orders is None else {1: {"order": orders}})
+    assert not write(observations, observation).exact
+
+
+@pytest.mark.parametrize("observation", [{"text": "a", "more": 1}, {}, None, [], {"text": "a", 1: 2}])
+def test_what_its_space_has_no_place_for_is_told_whole_to_a_single_environment(observation: Any) -> None:
+    observations, _ = attached(spaces.Dict(text=spaces.Text(3)))
+    collected = write(observations, observation, exact=True)
+    assert collected.exact == {1: {"observation": observation}}
+    assert len(collected.variable[1]) == 1
+
+
 @pytest.mark.parametrize(
     ("observation", "text"),
     [

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import enum
 import pickle
+from collections import OrderedDict, UserDict
 from typing import Any
 
 import numpy as np
@@ -69,6 +70,21 @@ def test_nothing_to_say_is_no_bytes() -> None:
 def test_an_info_that_is_no_dict() -> None:
     with pytest.raises(InvalidResult, match="environment 2 returned an info of type list"):
         Results(PLAIN, set()).info(2, [1])
+
+
+@pytest.mark.parametrize("info", [None, [], [1], 0, OrderedDict(), np.ones(2)])
+def test_an_info_that_is_no_dict_is_told_to_a_single_environment(info: Any) -> None:
+    results = Results(HostingOptions("None", exact_types=True), set())
+    results.info(2, info)
+    assert results.exact[2]["info"] is info and not results.infos
+    results.info(2, OrderedDict(a=1))
+    assert [type(info) for info in results.infos] == [OrderedDict]
+
+
+def test_what_has_items_is_an_info_to_a_batch() -> None:
+    results = Results(PLAIN, set())
+    results.info(2, UserDict(a=1))
+    assert results.infos == [{"a": 1}]
 
 
 def said(results: Results) -> Any:
