@@ -7,12 +7,15 @@ from typing import Any
 
 import numpy as np
 from gymnasium import spaces
+from helpers import settings
 
 from remote_gym.client.carriers.channel import Address
 from remote_gym.client.carriers.fake import FakeCarrier, FakeDialer
 from remote_gym.client.fleet import Fleet, Shard
+from remote_gym.client.hosted import Told
+from remote_gym.client.remote import Remote
 from remote_gym.client.session.session import Session
-from remote_gym.messages import Close, Closed, Open, Opened, Step, Transition, every
+from remote_gym.messages import Close, Closed, Open, Opened, Reset, Step, Transition, every
 from remote_gym.spaces import describe
 
 ADDRESS = Address("fake", 1, None)
@@ -87,6 +90,15 @@ class FakeConnection:
         """Return the next request that was sent."""
         return self.carrier.sent()
 
+    def answer(self, **fields: Any) -> Any:
+        """Answer the next request, a reset or step, as told or wholly; return the request."""
+        request = self.request()
+        answer = transition(request.number, fields.pop("indices", request.indices), self.num_envs, **fields)
+        if isinstance(request, Reset):
+            answer.rewards = answer.terminations = answer.truncations = b""
+        self.carrier.bring(answer)
+        return request
+
     def close(self) -> None:
         self.closes += 1
         self.session._protocol.lose(RuntimeError("the test has ended"))
@@ -102,3 +114,14 @@ def fleet_of(*counts: int) -> tuple[Fleet, list[FakeConnection]]:
         fleet.shards.append(Shard(connection, first, connection.num_envs))  # type: ignore[arg-type]
         first += connection.num_envs
     return fleet, connections
+
+
+def remote_on(*counts: int, told: Any = None, **changed: Any) -> tuple[Remote, list[FakeConnection]]:
+    """Return what both public classes are made of, on servers with so many environments each.
+
+    `told` is what the first of them has told, and `changed` the settings that are not as usual.
+    """
+    remote = Remote(settings(num_envs=sum(counts), **changed))
+    remote.fleet, connections = fleet_of(*counts)
+    connections[0].told = Told(OBSERVATION, ACTION, {}, None, None) if told is None else told  # type: ignore[attr-defined]
+    return remote, connections
