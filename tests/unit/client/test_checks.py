@@ -58,7 +58,23 @@ def test_rewards_as_they_travel() -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["<U9", "f4", "<f4,<f4", "(2,)<f4", "<M8[ns]", "V10", "", " <f4", "<f4\n", "<f999", 4, b"<f4", ["<f4"], "x" * 10**6]
+    "text",
+    [
+        "<U9",
+        "f4",
+        "<f4,<f4",
+        "(2,)<f4",
+        "<M8[ns]",
+        "V10",
+        "",
+        " <f4",
+        "<f4\n",
+        "<f999",
+        4,
+        b"<f4",
+        ["<f4"],
+        "x" * 10**6,
+    ],
 )
 def test_no_dtype_of_rewards(text: Any) -> None:
     with pytest.raises(ProtocolError, match="rewards of dtype") as error:

@@ -45,6 +45,6 @@ def test_actions_of_some_in_another_order() -> None:
 
 def test_what_is_sent_lies_in_order() -> None:
     fortran = np.asfortranarray(np.arange(12).reshape(4, 3))
-    for positions in (range(0, 4), [0, 1, 2, 3]):
+    for positions in (range(4), [0, 1, 2, 3]):
         (leaf,) = chosen(range(4), [fortran], b"", positions)[1]
         assert leaf.flags.c_contiguous and leaf.tolist() == fortran.tolist()

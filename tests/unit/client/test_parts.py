@@ -64,7 +64,9 @@ def test_a_reset_stays_one() -> None:
 
 def test_scalars_that_are_there_are_passed_on() -> None:
     whole = part([3, 1])
-    assert all(a is b for a, b in zip(whole.scalars(2), (whole.rewards, whole.terminations, whole.truncations), strict=True))
+    assert all(
+        a is b for a, b in zip(whole.scalars(2), (whole.rewards, whole.terminations, whole.truncations), strict=True)
+    )
 
 
 def test_the_ends_of_lost_episodes() -> None:

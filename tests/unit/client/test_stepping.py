@@ -179,7 +179,8 @@ def test_after_a_whole_step_anything_may_begin(make: Make) -> None:
 
 
 @pytest.mark.parametrize(
-    "fields, error", [({"failures": RAISED}, EnvironmentRaised), ({"rewards": b""}, ProtocolError), ({"failures": LOST}, None)]
+    "fields, error",
+    [({"failures": RAISED}, EnvironmentRaised), ({"rewards": b""}, ProtocolError), ({"failures": LOST}, None)],
 )
 def test_after_anything_else_the_next_one_looks(make: Make, fields: dict[str, Any], error: Any) -> None:
     stage = make()
@@ -317,7 +318,7 @@ def test_a_failure_is_raised_once_and_the_others_were_stepped(make: Make) -> Non
     stage.whole(**observed(1, 2, 3))
     stage.begin()
     stage.answer(**observed(4, 5, 6), failures=RAISED)
-    with pytest.raises(ValueError, match="environment 1 raised builtins.ValueError: no"):
+    with pytest.raises(ValueError, match=r"environment 1 raised builtins\.ValueError: no"):
         stage.finish()
     assert stage.dialled.observations.batch(True)[:, 0].tolist() == [4, 2, 6], "its last one stays"
     with pytest.raises(NoAsyncCallError):
@@ -342,7 +343,8 @@ def test_a_loss_is_told_and_begins_again_with_the_next_step(make: Make) -> None:
     stage.answer(**observed(4, 0, 6), failures=LOST)
     with pytest.warns(UserWarning, match=r"environments \[1\] were lost"):
         observations, rewards, _, truncations, infos = stage.finish()
-    assert observations[:, 0].tolist() == [4, 2, 6] and truncations.tolist() == [False, True, False]
+    assert observations[:, 0].tolist() == [4, 2, 6], "the last one that was handed out"
+    assert rewards.tolist() == [0, 0, 0] and truncations.tolist() == [False, True, False]
     assert infos["_remote_gym"].tolist() == [False, True, False]
     stage.begin()
     reset, step = stage.answer(**observed(9)), stage.answer(**observed(7, 8))
