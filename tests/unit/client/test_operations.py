@@ -28,17 +28,21 @@ def test_in_same_step_it_is_the_truncated_end_too() -> None:
     assert part.truncations.dtype == np.bool_
 
 
+def picked(indices: Any, rows: list[Any], variable: bytes, positions: Any) -> tuple[list[int], list[Any], bytes]:
+    return chosen(indices, rows, variable, positions)
+
+
 @pytest.mark.parametrize("positions", [range(1, 3), [1, 2], (1, 2)])
 def test_actions_of_some_that_are_neighbours(positions: Any) -> None:
     rows = [np.arange(4), np.arange(8).reshape(4, 2)]
-    own, some, variable = chosen([7, 3, 5, 1], rows, b"", positions)
+    own, some, variable = picked([7, 3, 5, 1], rows, b"", positions)
     assert own == [3, 5] and variable == b""
     assert some[0].tolist() == [1, 2] and some[1].tolist() == [[2, 3], [4, 5]]
 
 
 def test_actions_of_some_in_another_order() -> None:
     packed = values.pack([["a"], ["b"], ["c"]])
-    own, some, variable = chosen([7, 3, 5], [np.arange(3)], packed, [2, 0])
+    own, some, variable = picked([7, 3, 5], [np.arange(3)], packed, [2, 0])
     assert own == [5, 7] and some[0].tolist() == [2, 0]
     assert values.unpack(variable) == [["c"], ["a"]]
 
@@ -46,5 +50,5 @@ def test_actions_of_some_in_another_order() -> None:
 def test_what_is_sent_lies_in_order() -> None:
     fortran = np.asfortranarray(np.arange(12).reshape(4, 3))
     for positions in (range(4), [0, 1, 2, 3]):
-        (leaf,) = chosen(range(4), [fortran], b"", positions)[1]
+        (leaf,) = picked(range(4), [fortran], b"", positions)[1]
         assert leaf.flags.c_contiguous and leaf.tolist() == fortran.tolist()

@@ -7,8 +7,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from faking import ACTION, OBSERVATION, FakeConnection, remote_on
+from faking import ACTION, OBSERVATION, faked
 from gymnasium.error import AlreadyPendingCallError, ClosedEnvironmentError, NoAsyncCallError, ResetNeeded
+from helpers import settings
 
 from remote_gym import EnvironmentRaised, MisuseError, ProtocolError, TimedOut, values
 from remote_gym.client.hosted import Told
@@ -34,10 +35,9 @@ class Stage:
     """Whoever steps, on servers of `counts` environments, and all that was sent to them."""
 
     def __init__(self, *counts: int, **changed: Any) -> None:
-        self.remote: Remote
-        self.servers: list[FakeConnection]
-        self.remote, self.servers = remote_on(*counts, **{"autoreset_mode": "NextStep", **changed})
-        self.num_envs = sum(counts)
+        self.num_envs, told = sum(counts), changed.pop("told", None)
+        self.remote = Remote(settings(num_envs=self.num_envs, **{"autoreset_mode": "NextStep", **changed}))
+        self.servers = faked(self.remote, *counts, told=told)
         self.stepping = Stepping(self.remote)
 
     @property
