@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
 from gymnasium import spaces
 
+from remote_gym import values
 from remote_gym.client.carriers.channel import Address
 from remote_gym.client.carriers.fake import FakeCarrier, FakeDialer
 from remote_gym.client.fleet import Fleet, Shard
+from remote_gym.client.hosted import Told
+from remote_gym.client.remote import Remote
 from remote_gym.client.session.session import Session
-from remote_gym.messages import Close, Closed, Open, Opened, Step, Transition, every
+from remote_gym.messages import Close, Closed, Failure, Open, Opened, Reset, Returned, Step, Transition, every
 from remote_gym.spaces import describe
 
 ADDRESS = Address("fake", 1, None)
@@ -73,6 +77,7 @@ class FakeConnection:
 
     def __init__(self, num_envs: int) -> None:
         self.num_envs = num_envs
+        self.told = Told(OBSERVATION, ACTION, {}, None, None)
         self.closes = 0
         self._open()
 
@@ -86,6 +91,21 @@ class FakeConnection:
     def request(self) -> Any:
         """Return the next request that was sent."""
         return self.carrier.sent()
+
+    def give(self, *given: Any, failures: Sequence[Failure] = ()) -> Any:
+        """Answer the next request, a call, with one value for each of its environments; return the request."""
+        request = self.request()
+        self.carrier.bring(Returned(request.number, request.indices, [values.pack(one) for one in given], failures))
+        return request
+
+    def answer(self, **fields: Any) -> Any:
+        """Answer the next request, a reset or step, as told or wholly; return the request."""
+        request = self.request()
+        answer = transition(request.number, fields.pop("indices", request.indices), self.num_envs, **fields)
+        if isinstance(request, Reset):
+            answer.rewards = answer.terminations = answer.truncations = b""
+        self.carrier.bring(answer)
+        return request
 
     def close(self) -> None:
         self.closes += 1
@@ -102,3 +122,11 @@ def fleet_of(*counts: int) -> tuple[Fleet, list[FakeConnection]]:
         fleet.shards.append(Shard(connection, first, connection.num_envs))  # type: ignore[arg-type]
         first += connection.num_envs
     return fleet, connections
+
+
+def faked(remote: Remote, *counts: int, told: Told | None = None) -> list[FakeConnection]:
+    """Let `remote`, which has not dialled yet, do so with fake servers of so many environments each; return them."""
+    remote.fleet, connections = fleet_of(*counts)
+    for connection in connections:
+        connection.told = told or connection.told
+    return connections

@@ -10,7 +10,6 @@ import pytest
 from conftest import ServerFactory
 
 from remote_gym import MisuseError, RemoteEnvironment, RemoteVectorEnv
-from remote_gym.client.rendering import tiled
 
 pygame = pytest.importorskip("pygame")
 
@@ -64,13 +63,6 @@ def test_human_shows_many_side_by_side(serve: ServerFactory, num_envs: int, shap
             tile = shown()[4 * row : 4 * row + 4, 4 * column : 4 * column + 4]
             assert (tile == (index < num_envs)).all()
     assert not pygame.display.get_init()
-
-
-def test_many_large_frames_fit_a_screen() -> None:
-    frames = [np.full((400, 600, 3), number, np.uint8) for number in range(64)]
-    image = tiled(frames)
-    assert max(image.shape) <= 1600 and image.shape[2] == 3
-    assert len(np.unique(image)) == 64
 
 
 def test_human_needs_frames(serve: ServerFactory) -> None:

@@ -14,7 +14,6 @@ import gymnasium as gym
 import numpy as np
 import pytest
 from gymnasium import spaces
-from gymnasium.envs.registration import EnvSpec, WrapperSpec
 from helpers import closes_with_a_pending_step, wait_until
 from malicious import ACTION, DESCRIPTION, END, HONEST, OBSERVATION, MaliciousServer, opened, said, transition
 
@@ -29,11 +28,10 @@ from remote_gym import (
     SessionLost,
     values,
 )
-from remote_gym.client import batches, checks, rendering
+from remote_gym.client import batches, checks
 from remote_gym.client.carriers.channel import Address
 from remote_gym.client.carriers.describe import describe as ask
 from remote_gym.client.session import assembly, reader
-from remote_gym.client.specs import read_spec
 from remote_gym.infos import pack_infos
 from remote_gym.messages import (
     Attach,
@@ -526,40 +524,6 @@ def test_a_look_at_an_attribute(malicious: MaliciousServer, value: Any) -> None:
     refuses(single(malicious), lambda env: env.get_wrapper_attr("x"))
 
 
-@pytest.mark.parametrize(
-    "frame",
-    [None, 5, "text", [], [np.zeros((4, 4, 3), np.uint8)], np.zeros((4, 4), np.uint8), np.zeros((0, 4, 3), np.uint8),
-     np.zeros((4, 4, 3)), np.zeros((4, 4, 9), np.uint8), np.zeros((100_000, 1, 3), np.uint8),
-     np.array([[[None] * 3]], object)],
-    ids=str,
-)  # fmt: skip
-@pytest.mark.parametrize("many", [False, True])
-def test_frames_to_show(frame: Any, many: bool) -> None:
-    frames = rendering._Frames(lambda: (frame, frame) if many else frame, "rgb_array", {})
-    with pytest.raises(ProtocolError):
-        frames.render()
-
-
-def test_frames_of_another_size() -> None:
-    images = iter([np.zeros((4, 4, 3), np.uint8), np.zeros((400, 400, 3), np.uint8)])
-    frames = rendering._Frames(lambda: next(images), "rgb_array", {})
-    frames.render()
-    with pytest.raises(ProtocolError, match="now comes"):
-        frames.render()
-    with pytest.raises(ProtocolError):
-        rendering._Frames(lambda: (), "rgb_array_list", {}).render()
-
-
-@pytest.mark.parametrize(
-    "said_fps, fps",
-    [(30, 30), (np.int64(5), 5), (1e-9, 0.1), (0, 30), (-1, 30), (float("nan"), 30), (float("inf"), 30),
-     ("fast", 30), (None, 30), (10**400, 1000), ([1], 30)],
-)  # fmt: skip
-def test_the_pace_of_showing(said_fps: Any, fps: float) -> None:
-    metadata = {"render_fps": said_fps, "render_modes": 5}
-    assert rendering._Frames(lambda: None, "rgb_array", metadata).metadata == {"render_fps": fps, "render_modes": []}
-
-
 # Refusals, losses and their texts
 
 LONG = "\x1b[31m" + "long " * 1_000_000
@@ -816,69 +780,6 @@ def test_the_version_of_a_server_is_one_printable_word(malicious: MaliciousServe
 
 
 # env.spec
-
-
-@pytest.fixture
-def registered(monkeypatch: pytest.MonkeyPatch) -> EnvSpec:
-    """A spec that this side has, with a vector entry point and a wrapper."""
-    wrapper = WrapperSpec("RecordEpisodeStatistics", "gymnasium.wrappers:RecordEpisodeStatistics", {})
-    ours = EnvSpec(
-        "test/Ours-v0",
-        entry_point="gymnasium.envs.classic_control:CartPoleEnv",
-        vector_entry_point="gymnasium.envs.classic_control:CartPoleVectorEnv",
-        additional_wrappers=(wrapper,),
-    )
-    monkeypatch.setitem(gym.registry, ours.id, ours)
-    return ours
-
-
-def test_a_spec_that_this_side_has_is_that_spec(registered: EnvSpec) -> None:
-    for ours in (registered, gym.spec("CartPole-v1"), gym.spec("FrozenLake-v1")):
-        assert read_spec(ours.to_json(), b"") == ours
-
-
-@pytest.mark.parametrize(
-    "fields",
-    [
-        {"entry_point": "os:system"},
-        {"vector_entry_point": "os:system"},
-        {"id": "test/Unknown-v0"},
-        {"id": "test/Unknown-v0", "entry_point": "os:system", "vector_entry_point": "os:system"},
-        {"additional_wrappers": [{"name": "x", "entry_point": "os:system", "kwargs": {}}]},
-        {"additional_wrappers": [{"name": "RecordEpisodeStatistics", "entry_point": "os:system", "kwargs": {}}]},
-    ],
-)
-def test_a_spec_brings_no_code(registered: EnvSpec, fields: dict[str, Any]) -> None:
-    read = read_spec(json.dumps({**json.loads(registered.to_json()), **fields}), b"")
-    known = "id" not in fields
-    assert read.entry_point in ((registered.entry_point, None) if known else (None,))
-    assert read.vector_entry_point in ((registered.vector_entry_point, None) if known else (None,))
-    assert all(known and wrapper in registered.additional_wrappers for wrapper in read.additional_wrappers)
-    assert "os:system" not in str(read)
-    if read.entry_point is None:
-        with pytest.raises(gym.error.Error, match="entry_point is not specified"):
-            read.make()
-
-
-@pytest.mark.parametrize(
-    "id, plain",
-    [("os:CartPole-v1", "CartPole-v1"), ("a:b:test/X-v0", "test/X-v0"), ("os:test/X-v0", "test/X-v0"), ("a/b:X", "X")],
-)
-def test_an_id_names_no_module(id: str, plain: str) -> None:
-    assert read_spec(json.dumps({**SPEC, "id": id}), b"").id == plain
-
-
-@pytest.mark.parametrize("id", ["remote_gym/Remote-v0", "GymV26Environment-v0"])
-def test_ids_whose_arguments_name_what_is_run(id: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    if isinstance(gym.registry[id].entry_point, str) is False:  # shimmy is not here
-        monkeypatch.setitem(gym.registry, id, EnvSpec(id, entry_point="shimmy:GymV26CompatibilityV0"))
-    ours = gym.registry[id]
-    read = read_spec(json.dumps({**json.loads(ours.to_json()), "kwargs": {"env_id": "os:X-v0"}}), b"")
-    assert (read.entry_point, read.vector_entry_point) == (None, None)
-
-
-def test_what_a_newer_gymnasium_adds_is_left_out() -> None:
-    assert read_spec(json.dumps({**SPEC, "new_entry_point": "os:system"}), b"") == gym.spec("CartPole-v1")
 
 
 @both
