@@ -123,17 +123,21 @@ class ResetGroup(NamedTuple):
 
 
 class StepGroup(NamedTuple):
-    """Step with the actions in the rows, and write the results into them.
+    """Step, and write the results into the rows.
 
     Attributes:
         group: Whose.
         indices: Which of them.
-        variable: A packed list: per environment the elements of the action space's variable leaves, where it has any.
+        actions: With empty `dtypes` the rows hold the actions, and this is a packed list: per environment the elements of
+            the action space's variable leaves, where it has any. With `dtypes` it is the packed rows of these
+            environments, one leaf after the other. Without any (None) it is a packed list of whole actions.
+        dtypes: One code per leaf, see `leaves.DTYPES`.
     """
 
     group: int
     indices: Sequence[int] | None
-    variable: bytes
+    actions: bytes
+    dtypes: bytes | None = b""
 
 
 class CallGroup(NamedTuple):
