@@ -241,7 +241,7 @@ DTYPE_CODES = {dtype.str: code for code, dtype in DTYPES.items()}
 
 
 def of_dtypes(leaves: Sequence[Leaf], codes: bytes) -> list[Leaf]:
-    """Return the leaves with the dtypes that `codes`, one for each, stand for; raises KeyError if one stands for none."""
+    """Return the leaves with the dtypes that `codes`, one each, stand for; raises KeyError if one stands for none."""
     return [Leaf(leaf.path, DTYPES[code], leaf.shape) if code else leaf for leaf, code in zip(leaves, codes)]
 
 

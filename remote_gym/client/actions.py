@@ -5,8 +5,8 @@ has numbers, are refused; values are only looked at with `validate`. All else ar
 batch gets what `gymnasium.vector.utils.iterate` would give it, a single one the caller's own action, in type, dtype and
 shape.
 
-Three ways lead there. The usual one are packed rows of the space's dtypes; arrays of other dtypes are packed rows with a
-code for each leaf; all else are packed values. A server that does not know the last two gets what casts to the first.
+Three ways lead there: packed rows of the space's dtypes, the usual one; for arrays of other dtypes packed rows with a
+code for each leaf; for all else packed values. A server that does not know the last two gets what casts to the first.
 """
 
 from __future__ import annotations
@@ -115,9 +115,9 @@ class ActionEncoder:
             if not is_same or part.shape != leaf.shape:
                 break
             rows.append(np.asarray(part)[None])
-        if len(rows) == len(self._leaves) and _is_plain(self._space, action):
-            if (typed := self._encode_typed(rows, columns, one)) is not None:
-                return typed
+        same = len(rows) == len(self._leaves) and _is_plain(self._space, action)
+        if same and (typed := self._encode_typed(rows, columns, one)) is not None:
+            return typed
         arrays = [_numbers(part, leaf)[None] for part, leaf in self._each(fixed)]
         return self._encode_values([action], arrays, columns, one)
 
@@ -217,16 +217,21 @@ def _is_plain(space: Any, value: Any) -> bool:
         return (
             type(value) is dict
             and list(value) == list(children)
-            and all([_is_plain(child, value[key]) for key, child in children.items()])
+            and all(_is_plain(child, value[key]) for key, child in children.items())
         )
     if kind == "Tuple":
         return type(value) is tuple and all(map(_is_plain, space.spaces, value))
     return True
 
 
+_NUMBERS = (int, float, np.number, np.bool_)
+
+
 def _are_numbers(array: Array) -> bool:
     # An int beyond 64 bits makes an array of objects.
-    return array.dtype.kind in "biuf" or (array.dtype.kind == "O" and all(isinstance(one, int) for one in array.flat))
+    return array.dtype.kind in "biuf" or (
+        array.dtype.kind == "O" and all(isinstance(one, _NUMBERS) for one in array.flat)
+    )
 
 
 def _numbers(part: Any, leaf: Leaf) -> Array:
@@ -288,13 +293,13 @@ def _describe_mismatch(part: Any, array: Array | None, leaf: Leaf, indices: Sequ
         return f"actions{leaf} are a {type(part).__name__}, expected an array of shape {(len(indices), *leaf.shape)}"
     if count != len(indices):
         return f"actions{leaf} are for {count} environments, expected {len(indices)}"
-    if array is None or array.dtype.kind not in "biuf" or array.shape[1:] != leaf.shape:
+    if array is None or not _are_numbers(array) or array.shape[1:] != leaf.shape:
         for index, item in zip(indices, part, strict=True):
             try:
                 single = np.asarray(item)
             except ValueError:
                 return f"the action{leaf} of environment {index} is ragged: {item!r:.80}"
-            if single.dtype.kind not in "biuf":
+            if not _are_numbers(single):
                 return f"the action{leaf} of environment {index} is no number or array of numbers: {item!r:.80}"
             if single.shape != leaf.shape:
                 return f"the action{leaf} of environment {index} has shape {single.shape}, expected {leaf.shape}"

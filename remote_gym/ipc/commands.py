@@ -128,9 +128,10 @@ class StepGroup(NamedTuple):
     Attributes:
         group: Whose.
         indices: Which of them.
-        actions: With empty `dtypes` the rows hold the actions, and this is a packed list: per environment the elements of
-            the action space's variable leaves, where it has any. With `dtypes` it is the packed rows of these
-            environments, one leaf after the other. Without any (None) it is a packed list of whole actions.
+        actions: With empty `dtypes` the rows hold the actions, and this is a packed list: per environment the elements
+            of the action space's variable leaves, where it has any. With `dtypes` it is the packed rows of these
+            environments, one leaf after the other. With None for `dtypes` it is a packed list of whole actions; for a
+            vector environment, of the batch alone.
         dtypes: One code per leaf, see `leaves.DTYPES`.
     """
 
