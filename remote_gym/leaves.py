@@ -231,6 +231,20 @@ def _unflatten(space: Any, parts: Iterator[Any]) -> Any:
     return next(parts)
 
 
+DTYPES: dict[int, np.dtype[Any]] = dict(
+    enumerate(map(np.dtype, ("?", "<i1", "<i2", "<i4", "<i8", "<u1", "<u2", "<u4", "<u8", "<f2", "<f4", "<f8")), 1)
+)
+"""By its code: the dtype of an action leaf, where it is not the space's; for that the code is 0."""
+
+DTYPE_CODES = {dtype.str: code for code, dtype in DTYPES.items()}
+"""The code of a dtype, by NumPy's name for it."""
+
+
+def of_dtypes(leaves: Sequence[Leaf], codes: bytes) -> list[Leaf]:
+    """Return the leaves with the dtypes that `codes`, one each, stand for; raises KeyError if one stands for none."""
+    return [Leaf(leaf.path, DTYPES[code], leaf.shape) if code else leaf for leaf, code in zip(leaves, codes)]
+
+
 def rows_at(indices: Sequence[int]) -> Any:
     """Return env indices as an index into arrays of rows: a slice, which copies nothing, where they are consecutive."""
     if isinstance(indices, range):

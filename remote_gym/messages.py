@@ -78,6 +78,8 @@ class Step:
     indices: Indices
     actions: Sequence[Any]  # one buffer per fixed-size action leaf, packed rows
     variable: bytes = b""  # packed: per env index, the elements of its variable leaves
+    dtypes: bytes = b""  # a code per leaf, see `leaves.DTYPES`; empty: all of them the space's
+    given: bytes = b""  # packed: the whole actions, instead of all the others; empty: it is them
 
 
 @dataclass(slots=True)
@@ -145,6 +147,7 @@ class Opened:
     env_ids: Sequence[int]
     hosted_vector: bool = False
     spec_kwargs: bytes = b""
+    actions_as_given: bool = False
 
 
 @dataclass(frozen=True)

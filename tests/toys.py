@@ -129,6 +129,19 @@ def echo(space: str) -> gym.Env[Any, Any]:
     return FunctionEnv(step, reset, SPACES[space](), SPACES[space]())
 
 
+def keeper() -> gym.Env[Any, Any]:
+    """Keeps its action and changes it; rewards the one of the step before."""
+    kept: list[Any] = []
+
+    def step(env: FunctionEnv, action: Any) -> Any:
+        kept.append(action)
+        if len(kept) % 2:
+            action += 1
+        return env.observation_space.sample(), float(kept[(len(kept) - 1) // 2 * 2][0]), False, False, {}
+
+    return FunctionEnv(step, action_space=spaces.Box(-9, 9, (2,), np.float32))
+
+
 def counter(length: int = 4, render_mode: str | None = None) -> gym.Env[Any, Any]:
     """Observes [seed of the episode, number of steps]; episodes end after `length` or at action 2; talkative infos."""
 

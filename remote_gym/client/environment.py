@@ -159,7 +159,7 @@ class RemoteEnvironment(gymnasium.Env[Any, Any]):
             SessionLost: The server no longer holds the environment.
         """
         dialled = self._remote.free("step")
-        dialled.exchange.step(None, *dialled.encoder.encode_single(action))
+        dialled.exchange.step(None, dialled.encoder.encode_single(action))
         part = self._receive(dialled)
         if part.notes:
             return self._cut_short(dialled, part.notes[0])

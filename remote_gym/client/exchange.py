@@ -18,6 +18,7 @@ from gymnasium.error import NoAsyncCallError
 from gymnasium.vector import AutoresetMode
 
 from remote_gym import values
+from remote_gym.client.actions import Actions
 from remote_gym.client.failures import refusal
 from remote_gym.client.fleet import Fleet, Shard, ShardFailed
 from remote_gym.client.losses import REOPENED, Losses
@@ -62,8 +63,8 @@ class Exchange:
 
     # Out
 
-    def step(self, indices: Indices, rows: list[Array], variable: bytes) -> None:
-        """Step the environments at `indices` (None: all) with the encoded actions in `rows`."""
+    def step(self, indices: Indices, actions: Actions) -> None:
+        """Step the environments at `indices` (None: all)."""
         everyone = self._everyone if indices is None else indices
         if self.losses.due or self.losses.untold:
             due = () if self._mode is AutoresetMode.DISABLED else self.losses.due  # their user resets them
@@ -73,14 +74,14 @@ class Exchange:
                 left = [at for at, index in enumerate(everyone) if index not in fresh]
                 if not left:
                     return
-                everyone, rows, variable = chosen(everyone, rows, variable, left)
+                everyone, actions = chosen(everyone, actions, left)
                 indices = everyone
         if len(self._fleet.shards) == 1:
-            self._send(self._fleet.shards[0], Step(0, indices, rows, variable), Operation(everyone, False))
+            self._send(self._fleet.shards[0], Step(0, indices, *actions), Operation(everyone, False))
             return
         for shard, positions in self._fleet.parts(indices):
-            own, some, theirs = chosen(everyone, rows, variable, positions)
-            self._send(shard, Step(0, shard.local(own), some, theirs), Operation(own, False))
+            own, some = chosen(everyone, actions, positions)
+            self._send(shard, Step(0, shard.local(own), *some), Operation(own, False))
 
     def _at_work(self, indices: Sequence[int], whether: bool) -> None:
         """Take note of whether these environments are at work."""

@@ -38,6 +38,7 @@ class Told:
         is_vector: Whether the session is one hosted `VectorEnv`.
         shown: The observation and the action space as users see them, custom ones built back; None: the same.
         bases: What to warn of: spaces that are what their class inherits from; a few.
+        as_given: Whether the server takes actions of other types than the action space's.
     """
 
     observation_space: spaces.Space[Any]
@@ -48,6 +49,7 @@ class Told:
     is_vector: bool = False
     shown: tuple[spaces.Space[Any], spaces.Space[Any]] | None = None
     bases: tuple[str, ...] = ()
+    as_given: bool = False
 
     @property
     def single(self) -> tuple[spaces.Space[Any], spaces.Space[Any]]:
@@ -83,6 +85,7 @@ def read_told(opened: Opened, num_envs: int) -> Told:
         opened.hosted_vector,
         (shown_space(described[0], observation_space), shown_space(described[1], action_space)),
         tuple(dict.fromkeys(itertools.chain(*map(bases_assumed, described))))[:8],
+        opened.actions_as_given,
     )
 
 
@@ -150,7 +153,7 @@ class Hosted:
 
         Raises:
             ConnectError, RefusedError, EnvironmentRaised, EnvironmentLost: It could not be opened.
-            SessionLost: The server now hosts environments with other spaces.
+            SessionLost: The server now hosts environments with other spaces, or casts actions, which it did not before.
         """
         new, told = self._dial()  # until that has succeeded the old one stays, and says that it is lost
         ours = self._told
@@ -158,6 +161,9 @@ class Hosted:
         if (told.observation_space, told.action_space) != (ours.observation_space, ours.action_space):
             new.close()
             raise SessionLost("SERVER_RESTARTED", f"{self.address} now hosts environments with other spaces")
+        if ours.as_given and not told.as_given:
+            new.close()
+            raise SessionLost("SERVER_RESTARTED", f"{self.address} now runs an older version of remote_gym")
         self._finalizer()
         self._adopt(new, told)
 

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from remote_gym import values
+from remote_gym.client.actions import Actions
 from remote_gym.client.parts import Part
-from remote_gym.leaves import Array
 
 
 @dataclass
@@ -42,13 +42,17 @@ class Operation:
             part.truncations = np.ones(len(indices), np.bool_)
 
 
-def chosen(
-    indices: Sequence[int], rows: list[Array], variable: bytes, positions: Sequence[int]
-) -> tuple[list[int], list[Array], bytes]:
+def chosen(indices: Sequence[int], actions: Actions, positions: Sequence[int]) -> tuple[list[int], Actions]:
     """Return env indices and encoded actions of some positions."""
     where = slice(positions[0], positions[-1] + 1) if isinstance(positions, range) else list(positions)
+    rows, variable, dtypes, given = actions
     some = [np.ascontiguousarray(leaf[where]) for leaf in rows]
-    if variable:
-        elements = values.unpack(variable, "actions")
-        variable = values.pack([elements[at] for at in positions], "actions")
-    return [indices[at] for at in positions], some, variable
+    return [indices[at] for at in positions], Actions(some, _of(variable, positions), dtypes, _of(given, positions))
+
+
+def _of(packed: bytes, positions: Sequence[int]) -> bytes:
+    """Return some elements of a packed list, packed; nothing of nothing."""
+    if not packed:
+        return b""
+    elements = values.unpack(packed, "actions")
+    return values.pack([elements[at] for at in positions], "actions")

@@ -109,7 +109,12 @@ class Remote:
         return Dialled(
             told,
             *batched,
-            encoder=ActionEncoder(told.action_space, settings.validate_actions),
+            encoder=ActionEncoder(
+                told.action_space,
+                settings.validate_actions,
+                all(shard.hosted.told.as_given for shard in self.fleet.shards),
+                told.is_vector,
+            ),
             reader=reader,
             observations=observations,
             batches=Batches(observations, num_envs),

@@ -70,11 +70,11 @@ class Stepping:
             dialled = self._dialled = self._remote.free("step")
         if dialled.turns.disabled:
             dialled.turns.check_not_over(None)
-        rows, variable = dialled.encoder.encode(actions, self._everyone)
+        encoded = dialled.encoder.encode(actions, self._everyone)
         batch = Batch(self._num_envs, self._num_envs)
         dialled.turns.begin("step", batch)  # before it is sent: an interrupt must not lose it
         try:
-            dialled.exchange.step(None, rows, variable)
+            dialled.exchange.step(None, encoded)
             batch.asked = True
         except Exception:
             dialled.turns.end()
@@ -132,8 +132,8 @@ class Stepping:
         indices = self._everyone if env_id is None else env_indices(env_id, self._num_envs)
         dialled.turns.check_idle(indices)
         dialled.turns.check_not_over(indices)
-        rows, variable = dialled.encoder.encode(actions, indices)
-        dialled.exchange.step(None if env_id is None else indices, rows, variable)
+        encoded = dialled.encoder.encode(actions, indices)
+        dialled.exchange.step(None if env_id is None else indices, encoded)
 
     def receive(self, timeout: float | None) -> StepResult:
         """Wait for the first `batch_size` environments that are ready."""

@@ -123,17 +123,22 @@ class ResetGroup(NamedTuple):
 
 
 class StepGroup(NamedTuple):
-    """Step with the actions in the rows, and write the results into them.
+    """Step, and write the results into the rows.
 
     Attributes:
         group: Whose.
         indices: Which of them.
-        variable: A packed list: per environment the elements of the action space's variable leaves, where it has any.
+        actions: With empty `dtypes` the rows hold the actions, and this is a packed list: per environment the elements
+            of the action space's variable leaves, where it has any. With `dtypes` it is the packed rows of these
+            environments, one leaf after the other. With None for `dtypes` it is a packed list of whole actions; for a
+            vector environment, of the batch alone.
+        dtypes: One code per leaf, see `leaves.DTYPES`.
     """
 
     group: int
     indices: Sequence[int] | None
-    variable: bytes
+    actions: bytes
+    dtypes: bytes | None = b""
 
 
 class CallGroup(NamedTuple):

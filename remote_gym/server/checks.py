@@ -7,13 +7,13 @@ dtype that does not exist for example, the worker finds, as a failure of the env
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 from gymnasium import spaces
 
-from remote_gym.leaves import leaves_of, variable_leaves_of
+from remote_gym.leaves import Leaf, leaves_of, of_dtypes, rows_at, variable_leaves_of
 from remote_gym.messages import Call, Indices, Render, Request, Reset, Step
 from remote_gym.pool import CallGroup, Command, RenderGroup, ResetGroup, SetGroup, StepGroup
 from remote_gym.server.refusals import RefusalError
@@ -28,18 +28,52 @@ _INTEGERS = frozenset({"int", "extension 16"})
 """Kinds of packed values, as `Survey` names them."""
 
 
+class Layout(NamedTuple):
+    """How the packed rows of actions lie.
+
+    Attributes:
+        leaves: Of the action space, with the dtypes of these rows.
+        row_bytes: Of each leaf.
+        bools: Which of them are bool.
+    """
+
+    leaves: Sequence[Leaf]
+    row_bytes: list[int]
+    bools: list[int]
+
+    @classmethod
+    def of(cls, leaves: Sequence[Leaf]) -> Layout:
+        """Return the layout of rows of these leaves."""
+        bools = [number for number, leaf in enumerate(leaves) if leaf.dtype == np.bool_]
+        return cls(leaves, [leaf.row_bytes for leaf in leaves], bools)
+
+
+class TypedRows:
+    """The packed rows of a step whose dtypes are not all the space's: they fit no shared row, and go to the workers."""
+
+    def __init__(self, actions: Sequence[Any], layout: Layout, count: int) -> None:
+        """Divide `actions`, `count` rows for each leaf."""
+        sizes = layout.row_bytes
+        self._rows = [np.ndarray((count, size), np.uint8, data) for data, size in zip(actions, sizes, strict=True)]
+
+    def select(self, positions: Sequence[int]) -> bytes:
+        """Return the rows at `positions`, one leaf after the other."""
+        where = rows_at(positions)
+        return b"".join([rows[where].tobytes() for rows in self._rows])
+
+
 class Order(NamedTuple):
     """What the workers are to do; the command of a group begins with its number and its env indices.
 
     Attributes:
         kind: The command's.
-        values: A list with one element per environment of the request: a group's portion of it is the command's third
-            field. None: there is no such field.
+        values: What has one element, or row, per environment of the request: a group's portion of it is the command's
+            third field. None: there is no such field.
         fields: The command's other fields.
     """
 
     kind: Callable[..., Command]
-    values: Survey | None
+    values: Survey | TypedRows | None
     fields: tuple[Any, ...]
 
 
@@ -53,10 +87,8 @@ class RequestChecker:
         """
         self._is_vector = is_vector
         self._num_envs = num_envs
-        self._action_leaves = leaves_of(action_space)
-        self._action_bytes = [leaf.row_bytes for leaf in self._action_leaves]
+        self._layout = Layout.of(leaves_of(action_space))
         self._variable_leaves = variable_leaves_of(action_space)
-        self._bools = [number for number, leaf in enumerate(self._action_leaves) if leaf.dtype == np.bool_]
 
     def check(self, request: Request) -> Order:
         """Return what its workers are to do.
@@ -79,26 +111,44 @@ class RequestChecker:
         return self._num_envs if request.indices is None else len(request.indices)
 
     def _step(self, request: Step) -> Order:
-        count = self._count(request)
-        if len(request.actions) != len(self._action_leaves):
-            raise RefusalError("request", f"{len(request.actions)} action leaves, expected {len(self._action_leaves)}")
-        for number, (data, row_bytes) in enumerate(zip(request.actions, self._action_bytes, strict=True)):
-            if len(data) != count * row_bytes:
-                raise RefusalError(
-                    "request",
-                    f"action{self._action_leaves[number]} has {len(data)} bytes for {count} environments, expected "
-                    f"{count * row_bytes}",
-                )
-        for number in self._bools:  # of which NumPy relies on being 0 or 1
-            if np.frombuffer(request.actions[number], np.uint8).max(initial=0) > 1:
-                raise RefusalError("request", f"action{self._action_leaves[number]} holds a bool that is not 0 or 1")
+        if request.given:
+            return self._given(request)
+        count, layout = self._count(request), self._layout
+        if request.dtypes:
+            layout = self._typed(request.dtypes)
+        _check_rows(request.actions, layout, count)
+        if request.dtypes:
+            return Order(StepGroup, TypedRows(request.actions, layout, count), (request.dtypes,))
         if not self._variable_leaves:
             return _PLAIN_STEP
-        rows = _surveyed(request.variable, "variable actions")
+        elements = _surveyed(request.variable, "variable actions")
         width = len(self._variable_leaves)
-        if rows.kind != "list" or len(rows) != count or not rows.is_table(width):
+        if elements.kind != "list" or len(elements) != count or not elements.is_table(width):
             raise RefusalError("request", f"variable actions must be a list of {count} lists of {width} elements")
-        return Order(StepGroup, rows, ())
+        return Order(StepGroup, elements, ())
+
+    def _typed(self, dtypes: bytes) -> Layout:
+        """Return how rows of these dtypes lie."""
+        leaves = self._layout.leaves
+        if self._variable_leaves:
+            raise RefusalError("request", "dtypes are for action spaces whose leaves are all of fixed size")
+        if len(dtypes) != len(leaves):
+            raise RefusalError("request", f"{len(dtypes)} dtypes for {len(leaves)} action leaves")
+        try:
+            return Layout.of(of_dtypes(leaves, dtypes))
+        except KeyError as error:
+            raise RefusalError("request", f"there is no dtype of code {error}") from None
+
+    def _given(self, request: Step) -> Order:
+        if request.actions or request.variable or request.dtypes:
+            raise RefusalError("request", "actions as they were given, and others beside them")
+        actions = _surveyed(request.given, "actions")
+        count = 1 if self._is_vector else self._count(request)
+        if actions.kind != "list" or len(actions) != count:
+            raise RefusalError("request", f"actions as they were given must be a list of {count}")
+        if self._is_vector:
+            return Order(StepGroup, None, (request.given, None))
+        return Order(StepGroup, actions, (None,))
 
     def _reset(self, request: Reset) -> Order:
         seeds, options = bytes(request.seeds), bytes(request.options)
@@ -148,6 +198,22 @@ _CHECKS: dict[type[Any], Callable[[RequestChecker, Any], Order]] = {
     Call: RequestChecker._call,
     Render: RequestChecker._render,
 }
+
+
+def _check_rows(actions: Sequence[Any], layout: Layout, count: int) -> None:
+    """Refuse what are no packed rows of `count` environments."""
+    leaves, sizes, bools = layout
+    if len(actions) != len(leaves):
+        raise RefusalError("request", f"{len(actions)} action leaves, expected {len(leaves)}")
+    for number, (data, row_bytes) in enumerate(zip(actions, sizes, strict=True)):
+        if len(data) != count * row_bytes:
+            raise RefusalError(
+                "request",
+                f"action{leaves[number]} has {len(data)} bytes for {count} environments, expected {count * row_bytes}",
+            )
+    for number in bools:  # of which NumPy relies on being 0 or 1
+        if np.frombuffer(actions[number], np.uint8).max(initial=0) > 1:
+            raise RefusalError("request", f"action{leaves[number]} holds a bool that is not 0 or 1")
 
 
 def _check_name(name: str) -> None:

@@ -117,7 +117,7 @@ class Scatter:
     def run(self, request: Request, order: Order) -> None:
         """Send each worker its portion of `request`, whose `order` it is; the answers come through `on_answer`."""
         began = perf_counter()
-        if isinstance(request, Step):
+        if isinstance(request, Step) and not (request.dtypes or request.given):  # these go with the command
             self._write_actions(request)
         indices = request.indices
         asked = self._whole if indices is None else portions(self._blocks, self._firsts, indices)

@@ -113,6 +113,7 @@ class Session:
             server_epoch=server_epoch,
             lease_seconds=self._lease_seconds,
             env_ids=[env_id for block in opening.blocks for env_id in block.env_ids],
+            actions_as_given=True,
             **described._asdict(),
         )
 

@@ -129,7 +129,12 @@ _PACK_CLIENT: dict[type[Any], _Pack] = {
     Reset: lambda m: {"reset": pb.Reset(number=m.number, indices=m.indices or (), seeds=m.seeds, options=m.options)},
     Step: lambda m: {
         "step": pb.Step(
-            number=m.number, indices=m.indices or (), actions=[bytes(leaf) for leaf in m.actions], variable=m.variable
+            number=m.number,
+            indices=m.indices or (),
+            actions=[bytes(leaf) for leaf in m.actions],
+            variable=m.variable,
+            dtypes=m.dtypes,
+            given=m.given,
         )
     },
     Call: lambda m: {
@@ -171,7 +176,7 @@ _READ_CLIENT: dict[str, _Read] = {
         [(missing.number, _indices(missing.indices)) for missing in few(m.missing, m.ByteSize())],
     ),
     "reset": lambda m: Reset(m.number, _indices(m.indices), m.seeds, m.options),
-    "step": lambda m: Step(m.number, _indices(m.indices), list(m.actions), m.variable),
+    "step": lambda m: Step(m.number, _indices(m.indices), list(m.actions), m.variable, m.dtypes, m.given),
     "call": lambda m: Call(
         m.number, _indices(m.indices), name(m.name, "an attribute's name"), m.arguments, m.values if m.set else None
     ),
@@ -196,6 +201,7 @@ _PACK_SERVER: dict[type[Any], _Pack] = {
             env_ids=m.env_ids,
             hosted_vector=m.hosted_vector,
             spec_kwargs=m.spec_kwargs,
+            actions_as_given=m.actions_as_given,
         )
     },
     Attached: lambda m: {"attached": pb.Attached(highest=m.highest, lease_seconds=m.lease_seconds)},
@@ -248,6 +254,7 @@ _READ_SERVER: dict[str, _Read] = {
         list(m.env_ids),
         m.hosted_vector,
         m.spec_kwargs,
+        m.actions_as_given,
     ),
     "attached": lambda m: Attached(m.highest, lease(m.lease_seconds)),
     "transition": lambda m: Transition(

@@ -31,7 +31,7 @@ _NUMBER, _INDICES, _LEAVES, _REWARDS, _TERMINATIONS, _TRUNCATIONS, _INFOS, _FAIL
 _PADDING = 15
 TRANSITION_BYTE = bytes((_TRANSITION_TAG,))
 """With it begins a ServerMessage with a Transition."""
-_VARIABLE = 4  # of Step
+_VARIABLE, _DTYPES, _GIVEN = 4, 5, 6  # of Step
 _HEADER_BYTES = 6  # outer tag and padded length
 _NUMBER_AT = 7  # after the number's own tag
 _ZEROS = bytes(2 * ALIGNMENT_BYTES)
@@ -167,14 +167,15 @@ def _make_template(tag: int, number: int, sizes: Sequence[int], fields: Sequence
 
 def pack_step(step: Step) -> bytes:
     """Return `step` as a serialised ClientMessage."""
-    if step.indices is None and not step.variable:
+    if step.indices is None and not (step.variable or step.dtypes or step.given):  # the usual case
         return _join_like_before(_STEP_TAG, step.number, step.actions, [(_LEAVES, True)] * len(step.actions))
     writer = _Writer(step.number)
     writer.indices(step.indices)
     for leaf, size in zip(step.actions, _sizes(step.actions), strict=True):
         writer.field(_LEAVES, leaf, size, aligned=True)
-    if step.variable:
-        writer.field(_VARIABLE, step.variable, len(step.variable))
+    for field, packed in ((_VARIABLE, step.variable), (_DTYPES, step.dtypes), (_GIVEN, step.given)):
+        if packed:
+            writer.field(field, packed, len(packed))
     return b"".join(writer.finish(_STEP_TAG))
 
 
@@ -379,10 +380,10 @@ def read_step(data: bytes) -> Step:
     number = _number_of(found)
     indices = _read_indices(view, found)
     leaves = _spans(found, _LEAVES)
-    variable = _packed(view, found, _VARIABLE)
-    if indices is None and not variable and found.keys() <= {_NUMBER, _PADDING}:
+    more = [bytes(_packed(view, found, field)) for field in (_VARIABLE, _DTYPES, _GIVEN)]
+    if indices is None and not any(more) and found.keys() <= {_NUMBER, _PADDING}:
         _remember(data, _STEP_TAG, found.get(_NUMBER, []), leaves, [])
-    return Step(number, indices, [view[start:end] for start, end in leaves], bytes(variable))
+    return Step(number, indices, [view[start:end] for start, end in leaves], *more)
 
 
 def read_transition(data: bytes) -> Transition:

@@ -137,7 +137,7 @@ class Open(_message.Message):
     def __init__(self, protocol_min: _Optional[int] = ..., protocol_max: _Optional[int] = ..., nonce: _Optional[bytes] = ..., num_envs: _Optional[int] = ..., entrypoint_kwargs: _Optional[bytes] = ..., render_mode: _Optional[str] = ..., autoreset_mode: _Optional[_Union[AutoresetMode, str]] = ..., exact_types: bool = ..., reply_early: bool = ..., client_version: _Optional[str] = ..., render_with_step: bool = ..., drop_unportable_infos: bool = ..., compression: _Optional[str] = ...) -> None: ...
 
 class Opened(_message.Message):
-    __slots__ = ("protocol", "session_id", "token", "server_epoch", "lease_seconds", "observation_space", "action_space", "spec_json", "metadata", "render_mode", "env_ids", "hosted_vector", "spec_kwargs")
+    __slots__ = ("protocol", "session_id", "token", "server_epoch", "lease_seconds", "observation_space", "action_space", "spec_json", "metadata", "render_mode", "env_ids", "hosted_vector", "spec_kwargs", "actions_as_given")
     PROTOCOL_FIELD_NUMBER: _ClassVar[int]
     SESSION_ID_FIELD_NUMBER: _ClassVar[int]
     TOKEN_FIELD_NUMBER: _ClassVar[int]
@@ -151,6 +151,7 @@ class Opened(_message.Message):
     ENV_IDS_FIELD_NUMBER: _ClassVar[int]
     HOSTED_VECTOR_FIELD_NUMBER: _ClassVar[int]
     SPEC_KWARGS_FIELD_NUMBER: _ClassVar[int]
+    ACTIONS_AS_GIVEN_FIELD_NUMBER: _ClassVar[int]
     protocol: int
     session_id: bytes
     token: bytes
@@ -164,7 +165,8 @@ class Opened(_message.Message):
     env_ids: _containers.RepeatedScalarFieldContainer[int]
     hosted_vector: bool
     spec_kwargs: bytes
-    def __init__(self, protocol: _Optional[int] = ..., session_id: _Optional[bytes] = ..., token: _Optional[bytes] = ..., server_epoch: _Optional[bytes] = ..., lease_seconds: _Optional[float] = ..., observation_space: _Optional[_Union[_space_pb2.Space, _Mapping]] = ..., action_space: _Optional[_Union[_space_pb2.Space, _Mapping]] = ..., spec_json: _Optional[str] = ..., metadata: _Optional[bytes] = ..., render_mode: _Optional[str] = ..., env_ids: _Optional[_Iterable[int]] = ..., hosted_vector: bool = ..., spec_kwargs: _Optional[bytes] = ...) -> None: ...
+    actions_as_given: bool
+    def __init__(self, protocol: _Optional[int] = ..., session_id: _Optional[bytes] = ..., token: _Optional[bytes] = ..., server_epoch: _Optional[bytes] = ..., lease_seconds: _Optional[float] = ..., observation_space: _Optional[_Union[_space_pb2.Space, _Mapping]] = ..., action_space: _Optional[_Union[_space_pb2.Space, _Mapping]] = ..., spec_json: _Optional[str] = ..., metadata: _Optional[bytes] = ..., render_mode: _Optional[str] = ..., env_ids: _Optional[_Iterable[int]] = ..., hosted_vector: bool = ..., spec_kwargs: _Optional[bytes] = ..., actions_as_given: bool = ...) -> None: ...
 
 class Attach(_message.Message):
     __slots__ = ("session_id", "token", "server_epoch", "protocol", "missing")
@@ -208,18 +210,22 @@ class Reset(_message.Message):
     def __init__(self, number: _Optional[int] = ..., indices: _Optional[_Iterable[int]] = ..., seeds: _Optional[bytes] = ..., options: _Optional[bytes] = ...) -> None: ...
 
 class Step(_message.Message):
-    __slots__ = ("number", "indices", "actions", "variable", "padding")
+    __slots__ = ("number", "indices", "actions", "variable", "dtypes", "given", "padding")
     NUMBER_FIELD_NUMBER: _ClassVar[int]
     INDICES_FIELD_NUMBER: _ClassVar[int]
     ACTIONS_FIELD_NUMBER: _ClassVar[int]
     VARIABLE_FIELD_NUMBER: _ClassVar[int]
+    DTYPES_FIELD_NUMBER: _ClassVar[int]
+    GIVEN_FIELD_NUMBER: _ClassVar[int]
     PADDING_FIELD_NUMBER: _ClassVar[int]
     number: int
     indices: _containers.RepeatedScalarFieldContainer[int]
     actions: _containers.RepeatedScalarFieldContainer[bytes]
     variable: bytes
+    dtypes: bytes
+    given: bytes
     padding: bytes
-    def __init__(self, number: _Optional[int] = ..., indices: _Optional[_Iterable[int]] = ..., actions: _Optional[_Iterable[bytes]] = ..., variable: _Optional[bytes] = ..., padding: _Optional[bytes] = ...) -> None: ...
+    def __init__(self, number: _Optional[int] = ..., indices: _Optional[_Iterable[int]] = ..., actions: _Optional[_Iterable[bytes]] = ..., variable: _Optional[bytes] = ..., dtypes: _Optional[bytes] = ..., given: _Optional[bytes] = ..., padding: _Optional[bytes] = ...) -> None: ...
 
 class Call(_message.Message):
     __slots__ = ("number", "indices", "name", "arguments", "set", "values")

@@ -6,7 +6,7 @@ What goes wrong in one environment becomes a failure of its env index (see `resu
 from __future__ import annotations
 
 import traceback
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from copy import copy
 from typing import Any
 
@@ -21,6 +21,7 @@ from remote_gym.ipc.rows import Rows
 from remote_gym.leaves import kind_of, leaves_of, rows_at, space_at, unflattener, variable_leaves_of
 from remote_gym.spaces import SpaceData, build, describe
 from remote_gym.values import MAX_BYTES
+from remote_gym.worker.actions import typed_rows
 from remote_gym.worker.autoreset import AutoresetEnvironment
 from remote_gym.worker.calls import Run, caller, each, render, setter
 from remote_gym.worker.compression import RowCompressor
@@ -127,7 +128,9 @@ class EnvironmentGroup:
         self._observations = Observations(observation_space)
         self._action_leaves = leaves_of(action_space)
         self._variable_actions = len(variable_leaves_of(action_space))
-        self._action_is_box = [kind_of(space_at(action_space, leaf)) == "Box" for leaf in self._action_leaves]
+        self._action_is_array = [
+            bool(leaf.shape) or kind_of(space_at(action_space, leaf)) == "Box" for leaf in self._action_leaves
+        ]
         self._unflatten_actions = unflattener(action_space)
         # Only its structure is used, so any number of environments will do.
         self._action_space = batch_space(action_space, 1)
@@ -181,12 +184,15 @@ class EnvironmentGroup:
                 collected.failures.append(failure_of(index, error))
         return collected.outcomes({} if self._compressor is None else self._compressor.pieces(everyone))
 
-    def step(self, indices: Sequence[int] | None, variable: Sequence[Sequence[Any]] = ()) -> Outcomes:
+    def step(
+        self, indices: Sequence[int] | None, variable: Sequence[Sequence[Any]] = (), given: Iterable[Any] | None = None
+    ) -> Outcomes:
         """Step the environments at `indices` (None: all here) with the actions in the rows and write the results.
 
         Args:
             indices: Env indices.
             variable: Per environment the elements of the action space's variable leaves, where it has any.
+            given: One action per environment, instead of those in the rows.
         """
         observations = self._observations
         assert observations is not None
@@ -200,7 +206,7 @@ class EnvironmentGroup:
         exact, frames = self._options.exact_types, self._options.render_with_step
         words[progress.ENV_ID] = env_ids[everyone[0] - first]
         words[progress.OPERATION] = progress.STEP
-        for index, action in zip(everyone, self._actions(everyone, where, variable)):
+        for index, action in zip(everyone, self._actions(everyone, where, variable) if given is None else given):
             position = index - first
             words[progress.ENV_ID] = env_ids[position]
             try:
@@ -279,10 +285,20 @@ class EnvironmentGroup:
         assert self._rows is not None
         for position, index in enumerate(indices):
             leaves = [
-                leaf[index, ...].copy() if is_box else leaf[index]
-                for leaf, is_box in zip(self._rows.actions, self._action_is_box)
+                leaf[index, ...].copy() if is_array else leaf[index]
+                for leaf, is_array in zip(self._rows.actions, self._action_is_array)
             ]
             yield self._unflatten_actions(leaves, variable[position] if variable else ())
+
+    def typed(self, indices: Sequence[int] | None, packed: bytes, dtypes: bytes) -> Iterator[Any]:
+        """Return actions that came as packed rows of these dtypes, for the environments at `indices`."""
+        count = len(self._all if indices is None else indices)
+        leaves = typed_rows(packed, self._action_leaves, dtypes, count)
+        if not self._options.exact_types:
+            return iterate(self._action_space, self._unflatten_actions(leaves, ()))
+        rows = ([leaf[at, ...] if array else leaf[at] for leaf, array in zip(leaves, self._action_is_array)]
+                for at in range(count))  # fmt: skip
+        return (self._unflatten_actions(row, ()) for row in rows)
 
     def call(self, indices: Sequence[int] | None, name: str, arguments: Any) -> PackedValues:
         """Call the method, or read the attribute, `name` of each environment, through its wrappers.

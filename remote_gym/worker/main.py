@@ -213,10 +213,14 @@ class Worker:
         )
 
     def _step(self, command: StepGroup) -> Result:
-        group, indices, variable = command
+        group, indices, actions, dtypes = command
         hosted = self._groups[group]
         began = time.perf_counter_ns()
-        result = hosted.step(indices, self._unpack(variable, "actions") if variable else ())
+        if dtypes == b"":  # in the rows: the usual case
+            result = hosted.step(indices, self._unpack(actions, "actions") if actions else ())
+        else:
+            given = self._unpack(actions, "actions") if dtypes is None else hosted.typed(indices, actions, dtypes)
+            result = hosted.step(indices, (), given)
         count = len(hosted.env_ids if indices is None else indices)
         took, words = (time.perf_counter_ns() - began) // count, self._board.words
         words[STEP_NANOSECONDS] = (7 * (words[STEP_NANOSECONDS] or took) + took) // 8  # a moving average

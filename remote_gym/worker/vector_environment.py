@@ -24,6 +24,7 @@ from remote_gym.ipc.progress import Board
 from remote_gym.ipc.rows import Rows
 from remote_gym.leaves import flattener, leaves_of, unflattener, variable_leaves_of
 from remote_gym.spaces import build, describe
+from remote_gym.worker.actions import typed_rows
 from remote_gym.worker.compression import RowCompressor
 from remote_gym.worker.entrypoint import Recipe
 from remote_gym.worker.results import (
@@ -114,15 +115,15 @@ class VectorGroup:
         except BaseException as error:
             return Outcomes(b"", self._failures(error), {})
 
-    def step(self, _indices: Sequence[int] | None, variable: Sequence[Sequence[Any]] = ()) -> Outcomes:
-        """Step all environments with the actions in the rows."""
+    def step(
+        self, _indices: Sequence[int] | None, variable: Sequence[Sequence[Any]] = (), given: Sequence[Any] | None = None
+    ) -> Outcomes:
+        """Step all environments with the actions in the rows, or with the one batch in `given`."""
         self._board.begin(progress.STEP, self.env_ids[0])
         try:
             if self._broken:
                 raise ResetNeeded("the vector environment failed in its last call and must be reset")
-            columns = [tuple(row[at] for row in variable) for at in range(self._variable_actions)]
-            # Copied out of the rows: the environment may keep its actions.
-            actions = self._unflatten([leaf.copy() for leaf in self._rows.actions], columns)
+            actions = self._actions(variable) if given is None else given[0]
             self._broken = True
             observations, *scalars, infos = self.env.step(actions)
             self._broken = False
@@ -134,6 +135,15 @@ class VectorGroup:
             return self._results(observations, infos, np.asarray(scalars[0]).dtype.str)
         except BaseException as error:
             return Outcomes(b"", self._failures(error), {})
+
+    def _actions(self, variable: Sequence[Sequence[Any]]) -> Any:
+        columns = [tuple(row[at] for row in variable) for at in range(self._variable_actions)]
+        # Copied out of the rows: the environment may keep its actions.
+        return self._unflatten([leaf.copy() for leaf in self._rows.actions], columns)
+
+    def typed(self, _indices: Sequence[int] | None, packed: bytes, dtypes: bytes) -> Sequence[Any]:
+        """Return the batch of actions, alone in a list, that came as packed rows of these dtypes."""
+        return [self._unflatten(typed_rows(packed, self._action_leaves, dtypes, len(self.env_ids)), ())]
 
     def _results(self, observations: Any, infos: dict[str, Any], rewards_dtype: str | None) -> Outcomes:
         fixed, variable = self._flatten(observations)

@@ -25,7 +25,7 @@ import gymnasium
 import numpy as np
 from fuzz import makers, mutating
 
-from remote_gym import RemoteVectorEnv
+from remote_gym import RemoteVectorEnv, values
 from remote_gym.errors import RemoteGymError
 from remote_gym.messages import Attach, Call, Close, Fragment, Open, Opened, Render, Reset, Step
 from remote_gym.wire.codec import SESSION_METHOD, pack_client, read_server
@@ -267,6 +267,17 @@ class Attacker:
             *[lambda: Step(number, indices, [bytes(8 * rows)])] * 4,
             lambda: Step(
                 number, indices, [chance.randbytes(chance.choice([8 * rows, 3]))], chance.choice([b"", value])
+            ),
+            lambda: Step(
+                number, indices, [chance.randbytes(chance.choice([8, 4, 1]) * rows)], b"", makers.dtypes(chance)
+            ),
+            lambda: Step(
+                number,
+                indices,
+                [],
+                b"",
+                b"",
+                chance.choice([value, values.pack([chance.choice([1.5, None, 1])] * rows)]),
             ),
             lambda: Call(number, indices, chance.choice(NAMES), chance.choice([b"", b"\x92\x90\x80", value])),
             lambda: Call(number, indices, chance.choice(NAMES), b"", value),

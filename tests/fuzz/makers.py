@@ -214,7 +214,13 @@ def _attach(chance: Chance) -> Attach:
 
 def _step(chance: Chance) -> Step:
     indices = chance.choice([None, chance.choice(INDICES)])
-    return Step(chance.choice(NUMBERS), indices, _leaves(chance), chance.choice([b"", b"", value(chance)]))
+    variable, given = (chance.choice([b"", b"", value(chance)]) for _ in range(2))
+    return Step(chance.choice(NUMBERS), indices, _leaves(chance), variable, dtypes(chance), given)
+
+
+def dtypes(chance: Chance) -> bytes:
+    """Codes of dtypes, and of none."""
+    return bytes(chance.choices([0, 1, 4, 12, 13, 255], k=chance.choice([0, 0, 1, 3])))
 
 
 def _call(chance: Chance) -> Call:
@@ -233,7 +239,9 @@ def _transition(chance: Chance) -> Transition:
 def _opened(chance: Chance) -> Opened:
     ids = b"s" * 16, b"t" * 32, b"e" * 16
     described = _description(chance), _description(chance)
-    return Opened(1, *ids, 300.0, *described, "{}", value(chance), "ansi", [0, 1], False, value(chance))
+    return Opened(
+        1, *ids, 300.0, *described, "{}", value(chance), "ansi", [0, 1], False, value(chance), chance.random() < 0.5
+    )
 
 
 def _returned(chance: Chance) -> Returned:

@@ -62,7 +62,6 @@ def assert_works(env: RemoteVectorEnv, steps: list[int]) -> None:
         ([0, None, 0], "environment 1 is no number.*None"),
         ([0, [1, 2], 0], r"environment 1 has shape \(2,\)"),
         ([0, 0, [[1], [2, 3]]], "environment 2 is ragged"),
-        ([0.5, 0.5, 0.5], "dtype float64, which does not cast to the space's int64"),
         ({0: 1}, "actions are for 1 environments"),
         (object(), "actions are a object"),
     ],
@@ -76,7 +75,7 @@ def test_wrong_actions(toys: ToyServer, actions: Any, message: str) -> None:
         assert_works(env, [1, 1, 1])
 
 
-@pytest.mark.parametrize("action", [None, "left", [0, 1], 1.5, np.zeros((1, 1))])
+@pytest.mark.parametrize("action", [None, "left", 1j, [0, [1, 2]], {"x": 1}])
 def test_wrong_action_of_a_single_environment(toys: ToyServer, action: Any) -> None:
     with toys.single("naughty") as env:
         env.reset()

@@ -14,6 +14,7 @@ from gymnasium.error import NoAsyncCallError
 from gymnasium.vector import AutoresetMode
 
 from remote_gym import ProtocolError, RefusedError, SessionLost
+from remote_gym.client.actions import Actions
 from remote_gym.client.exchange import Exchange
 from remote_gym.client.observations import Observations
 from remote_gym.client.parts import Part
@@ -38,7 +39,7 @@ class Stage:
 
     def step(self, indices: Any = None) -> None:
         rows = self.fleet.num_envs if indices is None else len(indices)
-        self.exchange.step(indices, [np.zeros(rows, np.int64)], b"")
+        self.exchange.step(indices, Actions([np.zeros(rows, np.int64)]))
 
     def reset(self, indices: Any = None) -> None:
         rows = self.fleet.num_envs if indices is None else len(indices)

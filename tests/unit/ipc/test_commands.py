@@ -44,6 +44,8 @@ EVERY_COMMAND = [
     AttachRows(7, 64, 4096),
     ResetGroup(7, None, b"", b"\x80"),
     StepGroup(7, [1, 2], b"\x90"),
+    StepGroup(7, None, b"12345678", b"\4"),
+    StepGroup(7, None, b"\x90", None),
     CallGroup(7, [0], "name", b"arguments"),
     SetGroup(7, None, b"values", "name"),
     RenderGroup(7, [3]),

@@ -33,6 +33,8 @@ def command_of(order: Order, own: Any, positions: list[int]) -> Any:
     ("request_", "command"),
     [
         (Step(1, None, [NUMBERS]), StepGroup(7, [2, 0], b"")),
+        (Step(1, None, [b"abcdefghijkl"], b"", b"\4"), StepGroup(7, [2, 0], b"ijklabcd", b"\4")),
+        (Step(1, None, [], b"", b"", SEEDS), StepGroup(7, [2, 0], values.pack([3, 1], "actions"), None)),
         (Reset(1), ResetGroup(7, [2, 0], b"", b"")),
         (Reset(1, None, SEEDS), ResetGroup(7, [2, 0], values.pack([3, 1], "seeds"), b"")),
         (Call(1, None, "name"), CallGroup(7, [2, 0], "name", b"")),
@@ -58,6 +60,17 @@ def test_variable_actions_are_divided_too() -> None:
         (Step(1, [3], [NUMBERS[:8]]), "below 3"),
         (Step(1, None, []), "0 action leaves, expected 1"),
         (Step(1, None, [NUMBERS[:8]]), "has 8 bytes for 3 environments, expected 24"),
+        (Step(1, None, [NUMBERS], b"", b"\0\0"), "2 dtypes for 1 action leaves"),
+        (Step(1, None, [NUMBERS], b"", b"\x0d"), "no dtype of code 13"),
+        (Step(1, None, [NUMBERS], b"", b"\xff"), "no dtype of code 255"),
+        (Step(1, None, [NUMBERS], b"", b"\4"), "has 24 bytes for 3 environments, expected 12"),
+        (Step(1, None, [b"\0\1\2"], b"", b"\1"), "a bool that is not 0 or 1"),
+        (Step(1, None, [NUMBERS], b"", b"", SEEDS), "and others beside them"),
+        (Step(1, None, [], SEEDS, b"", SEEDS), "and others beside them"),
+        (Step(1, None, [], b"", b"\4", SEEDS), "and others beside them"),
+        (Step(1, [0, 1], [], b"", b"", SEEDS), "must be a list of 2"),
+        (Step(1, None, [], b"", b"", values.pack((1, 2, 3), "x")), "must be a list of 3"),
+        (Step(1, None, [], b"", b"", b"\xc1"), "actions: malformed packed value"),
         (Reset(1, None, values.pack([1], "seeds")), "a list of 3 integers or nil"),
         (Reset(1, None, values.pack([1, 2, "x"], "seeds")), "a list of 3 integers or nil"),
         (Reset(1, None, b"", b"\xc1"), "options: malformed packed value"),
@@ -84,10 +97,24 @@ def test_a_bool_is_0_or_1() -> None:
         checker(space).check(Step(1, None, [b"\0\1\2"]))
 
 
+def test_rows_of_several_dtypes_are_divided_leaf_by_leaf() -> None:
+    space = spaces.Tuple([spaces.Discrete(2), spaces.Box(0, 1, (2,), np.float32), spaces.Box(0, 1, (0,), np.float32)])
+    order = checker(space).check(Step(1, [2, 0], [b"ab", b"AABB", b""], b"", bytes([2, 6, 12])))
+    assert command_of(order, [0], [1]) == StepGroup(7, [0], b"bBB", bytes([2, 6, 12]))
+    assert command_of(order, None, range(2)) == StepGroup(7, None, b"abAABB", bytes([2, 6, 12]))  # type: ignore[arg-type]
+    with pytest.raises(RefusalError, match="leaves are all of fixed size"):
+        checker(spaces.Tuple([spaces.Discrete(2), spaces.Text(2)])).check(Step(1, None, [bytes(3)], b"", b"\2\0"))
+
+
 def test_a_hosted_vector_environment_is_asked_as_a_whole_and_gets_its_seed_verbatim() -> None:
     seed = values.pack(7, "seed")
     order = checker(is_vector=True).check(Reset(1, None, seed))
     assert command_of(order, None, [0]) == ResetGroup(7, None, seed, b"")
+    batch = values.pack([[0, 1, 2]], "actions")
+    order = checker(is_vector=True).check(Step(1, None, [], b"", b"", batch))
+    assert command_of(order, None, [0]) == StepGroup(7, None, batch, None)
+    with pytest.raises(RefusalError, match="must be a list of 1"):
+        checker(is_vector=True).check(Step(1, None, [], b"", b"", SEEDS))
     with pytest.raises(RefusalError, match="over all its environments only"):
         checker(is_vector=True).check(Render(1, [0]))
     with pytest.raises(RefusalError, match="private"):

@@ -59,6 +59,8 @@ CLIENT = [
     Reset(2**40, [4, 2]),
     Step(3, None, [b"12345678"]),
     Step(3, [2, 7], [], b"variable"),
+    Step(3, None, [b"12345678"], b"", b"\4"),
+    Step(3, [2, 7], [], b"", b"", b"given"),
     Call(4, [1], "name", b"arguments"),
     Call(4, None, "name", b"", b"values"),
     Call(4, None, "name", b"", b""),
@@ -106,6 +108,7 @@ def test_opened() -> None:
         b"\x80",
         "ansi",
         [4, 7],
+        actions_as_given=True,
     )
     read = read_server(pack_server(opened))
     assert isinstance(read, Opened)

@@ -27,7 +27,8 @@ FAILURES = st.builds(
     st.text(max_size=3),
     st.text(max_size=3),
 )
-STEPS = st.builds(Step, NUMBERS, INDICES, LEAVES, st.binary(max_size=20))
+PACKED = st.binary(max_size=20)
+STEPS = st.builds(Step, NUMBERS, INDICES, LEAVES, PACKED, PACKED, PACKED)
 
 
 @st.composite
@@ -64,6 +65,7 @@ def generated_transition(transition: Transition) -> bytes:
 @settings(deadline=None)
 @given(STEPS)
 @example(Step(1, None, []))
+@example(Step(1, None, [b"12345678"], b"", b"\4"))
 def test_steps(step: Step) -> None:
     ours, theirs = frames.pack_step(step), generated_step(step)
     assert plain(codec._read(pb.ClientMessage(), ours, codec._READ_CLIENT)) == plain(step)
