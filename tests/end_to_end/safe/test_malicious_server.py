@@ -679,7 +679,7 @@ def test_answers_that_nobody_takes_wait_at_the_server(
     env.reset()
     env.step_async([0] * 1_000)
     session = env._remote.fleet.hosted[0].session
-    wait_until(lambda: session._reader._wants_room, what="the reader waits")
+    wait_until(lambda: session._reader.wants_room, what="the reader waits")
     assert session._protocol.outstanding.unread_bytes < 6 * MIB
     assert len(sent) < 500
     began = time.monotonic()
