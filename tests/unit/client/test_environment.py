@@ -175,6 +175,14 @@ def test_a_loss_ends_the_episode_with_a_copy_of_the_last_observation(make: Make)
     assert stage.request.seeds not in (b"", values.pack([1])), "another episode, and the same in every run"
 
 
+def test_it_is_a_copy_also_of_what_has_types_of_its_own(make: Make) -> None:
+    stage = make(on_worker_failure="truncate")
+    last, _ = stage.reset(**said(exact={0: {"observation": [1, [2]]}}))
+    with pytest.warns(UserWarning, match="killed"):
+        observation = stage.step(failures=LOST)[0]
+    assert observation == last == [1, [2]] and observation is not last and observation[1] is not last[1]
+
+
 def test_a_loss_before_any_reset_has_no_observation_to_end_with(make: Make) -> None:
     stage = make(on_worker_failure="truncate")
     with pytest.raises(EnvironmentLost, match="lost before its first reset: killed"):

@@ -16,7 +16,7 @@ from remote_gym.client.hosted import Told
 from remote_gym.client.remote import Dialled, Remote
 from remote_gym.client.stepping import Stepping
 from remote_gym.infos import pack_infos
-from remote_gym.messages import Failure, FailureKind, Refused, Reset, Step
+from remote_gym.messages import Failure, FailureKind, Lost, Refused, Reset, Step
 
 RAISED = [Failure(1, FailureKind.RAISED, "builtins.ValueError", "no", base="builtins.ValueError")]
 LOST = [Failure(1, FailureKind.LOST, "killed by SIGKILL")]
@@ -308,6 +308,21 @@ def test_what_only_one_of_two_servers_got(make: Make, monkeypatch: pytest.Monkey
     with pytest.raises(NoAsyncCallError, match="interrupted before it was sent"):
         stage.finish()
     assert stage.whole()[1].tolist() == [0, 0, 0]
+
+
+def test_an_interrupt_while_a_lost_session_is_made_up_for_is_not_waited_for(
+    make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """There is a new session, and nobody has asked it for anything."""
+    stage = make(on_session_lost="truncate")
+    stage.begin()
+    Strikes(monkeypatch, stage.dialled.exchange._fleet.shards[0], "reopen", "after")
+    stage.servers[0].carrier.bring(Lost("EXPIRED"))
+    with pytest.raises(KeyboardInterrupt):
+        stage.finish()
+    with pytest.raises(NoAsyncCallError, match="interrupted before it was sent"):
+        stage.finish()
+    stage.whole()
 
 
 # Failures and losses
