@@ -109,13 +109,16 @@ class ActionEncoder:
         columns, one = [(element,) for element in variable], range(1)
         if not self._as_given:
             return self._encode_cast([_numbers(part, leaf)[None] for part, leaf in self._each(fixed)], columns, one)
-        rows = []
+        rows, usual = [], True
         for part, leaf, is_array in zip(fixed, self._leaves, self._is_array, strict=True):
             is_same = type(part) is np.ndarray if is_array else isinstance(part, np.generic)
             if not is_same or part.shape != leaf.shape:
                 break
             rows.append(np.asarray(part)[None])
-        same = len(rows) == len(self._leaves) and _is_plain(self._space, action)
+            usual = usual and part.dtype == leaf.dtype
+        same = len(rows) == len(self._leaves) and (self._flatten is None or _is_plain(self._space, action))
+        if same and usual:
+            return self._encode_cast(rows, columns, one)
         if same and (typed := self._encode_typed(rows, columns, one)) is not None:
             return typed
         arrays = [_numbers(part, leaf)[None] for part, leaf in self._each(fixed)]

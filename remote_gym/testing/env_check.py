@@ -102,6 +102,7 @@ class _Run:
     def run(self) -> None:
         self.describe()
         self.play()
+        self.pair.step_as_given(self.plan.seed)
         self.attributes()
         if not self.pair.is_local_twice:
             self.ownership.check_kept()

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import contextlib
+import warnings
 from collections.abc import Callable, Mapping
+from copy import deepcopy
 from types import TracebackType
 from typing import Any
 
 import gymnasium
 
-from remote_gym.testing.comparison import difference
+from remote_gym.testing.action_forms import forms
+from remote_gym.testing.comparison import difference, show
 from remote_gym.testing.rules import ConformanceError, Record, Rule
 
 NONDETERMINISTIC = (
@@ -107,6 +110,34 @@ class Pair:
         remote, local = self.both(call)
         self.record.differ(rule, what, difference(remote, local))
         return remote, local
+
+    def step_as_given(self, seed: int) -> None:
+        """Step both with an action in all its forms, each after a reset, and compare under `Rule.ACTIONS`.
+
+        What the local environment does not take, the remote one is not given. Nothing is compared where the two differ
+        with the action as it was sampled: other rules tell of that.
+        """
+        space = self.local.action_space
+        action = space.sample()
+        for name, given in (("sampled", action), *forms(space, action)):
+            self.record.moment = f"a reset, then a step with an action that is {name}: {show(given)}"
+            self.both(lambda env: env.reset(seed=seed))
+            try:
+                with warnings.catch_warnings():
+                    warnings.simplefilter("ignore")  # of values that are out of bounds in this form
+                    local = self.local.step(deepcopy(given))
+            except Exception:
+                continue
+            try:
+                found = difference(self.remote.step(deepcopy(given)), local)
+            except Exception as error:
+                self.record.breach(Rule.ACTIONS, "the call", f"raised {error!r:.1000}", "raised nothing")
+                continue
+            if name != "sampled":
+                self.record.differ(Rule.ACTIONS, "the result", found)
+            elif found is not None:
+                break
+        self.both(lambda env: env.reset(seed=seed))
 
     def render(self) -> None:
         """Compare what both render, where there is something to render and no window is opened for it."""

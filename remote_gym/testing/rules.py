@@ -33,6 +33,7 @@ class Rule(enum.Enum):
     INFO_TYPES = "infos hold the local types: an int is no NumPy integer, a tuple no list"
     INFO_DTYPES = "arrays in infos have the local dtypes and shapes"
     INFO_VALUES = "infos are bit for bit the local ones"
+    ACTIONS = "actions arrive as given: whatever type and dtype the caller uses gives the local results"
     AUTORESET = "at the end of an episode the autoreset mode is followed: same observation, reward and flags"
     COPIES = "with copy=True the arrays of observations are writable and the caller's own"
     VIEWS = "with copy=False the arrays of observations are read-only"

@@ -136,6 +136,7 @@ class _VectorRun:
     def run(self) -> None:
         self.describe()
         self.play()
+        self.pair.step_as_given(self.plan.seed)
         self.call()
         if not self.pair.is_local_twice:
             self.reset_with_wrong_masks()

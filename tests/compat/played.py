@@ -94,6 +94,12 @@ def play(remote: Any, local: Any) -> None:
         same(ours, theirs, f"step {number}")
         if single and (theirs[2] or theirs[3]):
             same(remote.reset(), local.reset(), f"reset after step {number}")
+    # Of other dtypes than the space's: what one side cannot send or take is cast, to the same values.
+    action = (np.int32(1), np.array([0.5, 0.25], np.float32))
+    if not single:
+        action = np.full(ENVS, 1, np.int32), np.tile(action[1], (ENVS, 1))
+    same(remote.reset(seed=8), local.reset(seed=8), "reset before other dtypes")
+    same(remote.step(action), local.step(action), "a step of other dtypes")
     same(remote.render(), local.render(), "render")
 
 

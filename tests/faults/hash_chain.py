@@ -54,11 +54,13 @@ class HashChainEnv(gym.Env[Any, Any]):
         return self._chain(b"reset", str((seed, tag)).encode())
 
     def step(self, action: Any) -> Any:
-        what, tag = action.tolist()
+        numbers = np.asarray(action)
+        what, tag = map(int, numbers.tolist())
         self._note(STEP, tag)
         if what >= SLEEP_FROM:
             time.sleep(1e-3 * (what - SLEEP_FROM))
-        observation, info = self._chain(b"step", action.tobytes())
+        given = f"{type(action).__name__} {numbers.dtype}".encode()  # also a type that is lost on the way shows
+        observation, info = self._chain(b"step", given, numbers.tobytes())
         state = self._state
         return observation, (state[3] - 128) / 7.0, state[0] < 4, state[1] < 4, info
 

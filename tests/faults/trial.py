@@ -67,7 +67,8 @@ class Trial:
         if milliseconds:
             actions[:, 0] = SLEEP_FROM + milliseconds
         actions[:, 1] = self._next_tag()
-        return actions
+        dtype = ("i8", "f8", "i4", "list")[self.tag % 4]
+        return actions.tolist() if dtype == "list" else actions.astype(dtype)
 
     def step(self, milliseconds: int = 0) -> None:
         actions = self.actions(milliseconds)

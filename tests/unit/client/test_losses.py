@@ -121,6 +121,8 @@ def test_a_note_that_nobody_has_seen_is_told_again() -> None:
 
 
 def test_a_warning_names_the_first_few() -> None:
-    with pytest.warns(UserWarning, match=r"environments \[0, 1, 2, 3, 4, 5, 6, 7\] were lost: bad\\x1b") as caught:
+    with pytest.warns(
+        UserWarning, match=r"environments \[0, 1, 2, 3, 4, 5, 6, 7\] and 92 more, 100 in all, were lost: bad\\x1b"
+    ) as caught:
         warn_of_losses(range(100), "bad\x1b" + "x" * 10**6)
     assert len(str(caught[0].message)) < 1_000 and caught[0].filename == __file__

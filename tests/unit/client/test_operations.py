@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from remote_gym import values
+from remote_gym.client.actions import Actions
 from remote_gym.client.operations import Operation, chosen
 from remote_gym.client.parts import Part
 
@@ -29,7 +30,8 @@ def test_in_same_step_it_is_the_truncated_end_too() -> None:
 
 
 def picked(indices: Any, rows: list[Any], variable: bytes, positions: Any) -> tuple[list[int], list[Any], bytes]:
-    return chosen(indices, rows, variable, positions)
+    own, some = chosen(indices, Actions(rows, variable), positions)
+    return own, some.rows, some.variable
 
 
 @pytest.mark.parametrize("positions", [range(1, 3), [1, 2], (1, 2)])

@@ -212,6 +212,7 @@ VECTOR: dict[str, tuple[Rule, type[Broken]]] = {
     "reset_mask resets all": (Rule.MASKED_RESET, reset(lambda seed, options: (seed, drop_mask(options)))),
     "the caller's options are changed": (Rule.OPTIONS, method(reset_async=change_options)),
     "a wrong reset_mask is ignored": (Rule.MISUSE, reset(keep_wrong_masks)),
+    "actions are cast": (Rule.ACTIONS, method(step_async=lambda env, actions: cast_actions(env, actions))),
     "an autoreset has a reward": (Rule.AUTORESET, step(reset_row_reward)),
     "views can be written": (Rule.VIEWS, with_observations(deepcopy)),
     "copies cannot be written": (Rule.COPIES, step(with_one_buffer)),
@@ -284,6 +285,11 @@ def test_a_message_names_all_there_is_to_know(two_workers: Any) -> None:
     assert str(error).count("\n") == 4
 
 
+def cast_actions(env: Any, actions: Any) -> None:
+    """Send what older clients sent: the space's dtype."""
+    RemoteVectorEnv.step_async(env, np.asarray(actions).astype(np.int64))
+
+
 class BrokenSingle(RemoteEnvironment):
     def step(self, action: Any) -> Any:
         return self.stepped(*super().step(action))
@@ -320,6 +326,18 @@ SINGLE: dict[str, tuple[Rule, type[RemoteEnvironment]]] = {
         type("Reset", (BrokenSingle,), {"reset": lambda env, **_: RemoteEnvironment.reset(env, seed=0)}),
     ),
     "spec is another": (Rule.DESCRIPTION, type("Spec", (BrokenSingle,), {"spec": "CartPole-v1"})),
+    "an action is cast": (
+        Rule.ACTIONS,
+        type("Cast", (BrokenSingle,), {"step": lambda env, action: BrokenSingle.step(env, np.int64(action))}),
+    ),
+    "an action of another dtype is refused": (
+        Rule.ACTIONS,
+        type(
+            "Strict",
+            (BrokenSingle,),
+            {"step": lambda env, action: BrokenSingle.step(env, {np.int64: action}[type(action)])},
+        ),
+    ),
     "attributes are its own": (
         Rule.ATTRIBUTES,
         type("Attributes", (BrokenSingle,), {"get_wrapper_attr": lambda env, name: 0}),
