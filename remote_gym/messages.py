@@ -47,6 +47,7 @@ class Open:
     render_with_step: bool = False
     drop_unportable_infos: bool = False
     compression: str | None = None
+    observation_mode: str = "same"  # or "different", or "given"
 
 
 @dataclass(frozen=True)
@@ -145,6 +146,7 @@ class Opened:
     env_ids: Sequence[int]
     hosted_vector: bool = False
     spec_kwargs: bytes = b""
+    observation_spaces: Sequence[SpaceData] = ()  # empty: all are equal
 
 
 @dataclass(frozen=True)
