@@ -20,8 +20,9 @@ from gymnasium.spaces import (
     Text,
     Tuple,
 )
+from gymnasium.spaces.utils import is_space_dtype_shape_equiv
 from gymnasium.vector import AutoresetMode, VectorEnv
-from gymnasium.vector.utils import batch_space, iterate
+from gymnasium.vector.utils import batch_differing_spaces, batch_space, iterate
 
 __all__ = [
     "AutoresetMode",
@@ -40,8 +41,10 @@ __all__ = [
     "Text",
     "Tuple",
     "VectorEnv",
+    "batch_differing_spaces",
     "batch_space",
     "error",
+    "is_space_dtype_shape_equiv",
     "iterate",
     "make",
     "make_vec",

@@ -47,6 +47,7 @@ class Open:
     render_with_step: bool = False
     drop_unportable_infos: bool = False
     compression: str | None = None
+    observation_mode: str = "same"  # or "different", or "given"
 
 
 @dataclass(frozen=True)
@@ -148,6 +149,7 @@ class Opened:
     hosted_vector: bool = False
     spec_kwargs: bytes = b""
     actions_as_given: bool = False
+    observation_spaces: Sequence[SpaceData] = ()  # empty: all are equal
 
 
 @dataclass(frozen=True)

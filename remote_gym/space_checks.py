@@ -38,7 +38,7 @@ GENERATOR_BYTES = 16
 
 _BESIDE_THE_KIND = frozenset({"generator", "type", "by_base"})
 _NODE_BYTES = 2_048  # of a space without its arrays
-_STACK_COPIES = 3  # of its feature space that a stacked Sequence makes, while it is built
+_BATCH_COPIES = 3  # of a space in a stacked Sequence or a Graph, which make a batch of it while they are built
 
 
 def kind_in(data: Any) -> Any:
@@ -214,14 +214,12 @@ def _examine_text_itself(text: Any, what: str) -> None:
 
 
 def _examine_sequence(audit: _Audit, fields: Fields, path: Path, copies: int) -> None:
-    audit.children([fields["feature"]], path, copies * _STACK_COPIES if fields.get("stack") else copies)
+    audit.children([fields["feature"]], path, copies * _BATCH_COPIES if fields.get("stack") else copies)
 
 
 def _examine_graph(audit: _Audit, fields: Fields, path: Path, copies: int) -> None:
     both = [space for space in (fields["node"], fields.get("edge")) if space is not None]
-    if not all(kind_in(space) in ("box", "discrete") for space in both):
-        raise ValueError("the spaces of a Graph must be Box or Discrete")
-    audit.children(both, path, copies)
+    audit.children(both, path, copies * _BATCH_COPIES)
 
 
 def _examine_one_of(audit: _Audit, fields: Fields, path: Path, copies: int) -> None:

@@ -72,6 +72,17 @@ def gymnasium_env(id: str, **kwargs: Any) -> gym.Env[Any, Any]:
     return gym.make(id, **kwargs)
 
 
+def _graphs_hold_any() -> bool:
+    try:
+        spaces.Graph(spaces.Dict({"a": spaces.Discrete(2)}), None)
+    except AssertionError:  # an older Gymnasium
+        return False
+    return True
+
+
+GRAPHS_HOLD_ANY = _graphs_hold_any()
+"""Whether the nodes and edges of a Graph may be of any space."""
+
 SPACES: dict[str, Callable[[], spaces.Space[Any]]] = {
     **{
         f"box {dtype}": lambda dtype=dtype: spaces.Box(0, 100, (2, 3), dtype)
@@ -103,6 +114,16 @@ SPACES: dict[str, Callable[[], spaces.Space[Any]]] = {
     "sequence": lambda: spaces.Sequence(spaces.Box(-1, 1, (2,), np.float32)),
     "sequence stacked": lambda: spaces.Sequence(spaces.Discrete(4), stack=True),
     "graph": lambda: spaces.Graph(spaces.Box(-1, 1, (2,), np.float32), spaces.Discrete(3)),
+    **(
+        {
+            "graph of dicts": lambda: spaces.Graph(
+                spaces.Dict({"at": spaces.Box(-1, 1, (2,), np.float64), "kind": spaces.MultiBinary(3)}),
+                spaces.Tuple((spaces.Discrete(3), spaces.MultiDiscrete([2, 5]))),
+            )
+        }
+        if GRAPHS_HOLD_ANY
+        else {}
+    ),
     "one of": lambda: spaces.OneOf((spaces.Discrete(2), spaces.Box(-1, 1, (2,), np.float32))),
     "mixed": lambda: spaces.Dict(
         {
@@ -112,6 +133,31 @@ SPACES: dict[str, Callable[[], spaces.Space[Any]]] = {
     ),
 }
 """A space of every kind, by name."""
+
+
+UNEVEN: dict[str, Callable[[int], spaces.Space[Any]]] = {
+    "boxes": lambda env_id: spaces.Box(-env_id - 1, env_id + 1, (2,), np.float64),
+    "discretes": lambda env_id: spaces.Discrete(3 + env_id, start=env_id),
+    "multi discretes": lambda env_id: spaces.MultiDiscrete([2, 3 + env_id]),
+    "dicts": lambda env_id: spaces.Dict(
+        {"b": spaces.Discrete(2 + env_id), "a": spaces.Tuple([spaces.Box(0, 1 + env_id, (), np.float32)])}
+    ),
+    "tuples": lambda env_id: spaces.Tuple([spaces.MultiBinary(3), spaces.Box(0, 1 + env_id, (1, 2), np.uint8)]),
+    "texts": lambda env_id: spaces.Text(4, min_length=min(1 + env_id, 4), charset="ab"),
+    "equal": lambda _env_id: spaces.Box(0, 1, (2,)),
+    "nothing in common": lambda env_id: (spaces.Box(0, 1, (2,)), spaces.Discrete(5))[env_id % 2],
+    "nothing in common but the kind": lambda env_id: spaces.Box(0, 1, (1 + env_id % 2,)),
+    "equal but for their order in common": lambda env_id: spaces.Dict(
+        collections.OrderedDict((key, spaces.Discrete(9)) for key in ("ab", "ba")[env_id % 2])
+    ),
+}
+"""Observation spaces that differ from environment to environment; those of most have shape and dtype in common."""
+
+
+def uneven(env_id: int, kind: str = "boxes") -> gym.Env[Any, Any]:
+    env = FunctionEnv(observation_space=UNEVEN[kind](env_id))
+    env.pid = os.getpid  # type: ignore[attr-defined]
+    return env
 
 
 def echo(space: str) -> gym.Env[Any, Any]:

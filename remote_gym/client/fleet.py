@@ -11,6 +11,9 @@ import contextlib
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from typing import Any
+
+from gymnasium import Space
 
 from remote_gym.client.hosted import Hosted
 from remote_gym.client.session.bell import Bell
@@ -18,6 +21,7 @@ from remote_gym.client.session.outstanding import Arrival
 from remote_gym.client.session.session import Session, wait_for
 from remote_gym.errors import ConnectError, MisuseError, SessionLost, also
 from remote_gym.messages import Indices
+from remote_gym.observation_modes import SAME, compare
 
 MAX_DIALS_AT_ONCE = 16
 
@@ -66,10 +70,11 @@ class Fleet:
         shards: Those that host something, in the order of their environments; empty before `dial`.
     """
 
-    def __init__(self, hosted: Sequence[Hosted], num_envs: int) -> None:
+    def __init__(self, hosted: Sequence[Hosted], num_envs: int, observation_mode: str = SAME) -> None:
         """Prepare; `dial` opens the sessions."""
         self.hosted = list(hosted)
         self.num_envs = num_envs
+        self._mode = observation_mode
         self.shards: list[Shard] = []
         self._bell = Bell()
 
@@ -97,20 +102,30 @@ class Fleet:
         self._compare(shards)
         self.shards = shards
 
-    @staticmethod
-    def _compare(shards: Sequence[Shard]) -> None:
+    def _compare(self, shards: Sequence[Shard]) -> None:
         first = shards[0].hosted
         for shard in shards:
             other = shard.hosted
             if other.told.is_vector and len(shards) > 1:
                 raise MisuseError(f"{other.address} hosts a vector environment, which cannot be one of several servers")
-            for name in ("observation_space", "action_space"):
-                theirs, expected = getattr(other.told, name), getattr(first.told, name)
-                if theirs != expected:
-                    raise also(MisuseError, RuntimeError)(  # which is what `SyncVectorEnv` raises
-                        f"the servers differ in their {name.replace('_', ' ')}: {theirs} at {other.address} is not "
-                        f"{expected} at {first.address}"
-                    )
+            try:
+                spaces = other.told.observation_space, first.told.observation_space
+                compare(f"what {other.address} hosts", *spaces, self._mode)
+            except (RuntimeError, ValueError, TypeError) as error:
+                raise also(MisuseError, type(error))(str(error)) from error
+            if other.told.action_space != first.told.action_space:
+                raise also(MisuseError, RuntimeError)(  # which is what `SyncVectorEnv` raises
+                    f"the servers differ in their action space: {other.told.action_space} at {other.address} is not "
+                    f"{first.told.action_space} at {first.address}"
+                )
+
+    def observation_spaces(self) -> list[Space[Any]]:
+        """Return the observation space of each environment; call after `dial`."""
+        each: list[Space[Any]] = []
+        for shard in self.shards:
+            told = shard.hosted.told
+            each += told.each or [told.observation_space] * shard.count
+        return each
 
     def parts(self, indices: Indices) -> list[tuple[Shard, Sequence[int]]]:
         """Return for each server concerned the positions in `indices` (None: all environments) of what it hosts."""

@@ -16,7 +16,7 @@ from remote_gym import values
 from remote_gym.client.carriers.channel import Address
 from remote_gym.client.carriers.describe import describe
 from remote_gym.client.failures import unreadable
-from remote_gym.client.opened import read_space, shown_space
+from remote_gym.client.opened import read_each, read_space, shown_space
 from remote_gym.client.session.session import Session
 from remote_gym.client.settings import Settings
 from remote_gym.client.specs import read_spec
@@ -39,6 +39,7 @@ class Told:
         shown: The observation and the action space as users see them, custom ones built back; None: the same.
         bases: What to warn of: spaces that are what their class inherits from; a few.
         as_given: Whether the server takes actions of other types than the action space's.
+        each: The observation space of each environment, where they may differ and do; else empty.
     """
 
     observation_space: spaces.Space[Any]
@@ -50,11 +51,17 @@ class Told:
     shown: tuple[spaces.Space[Any], spaces.Space[Any]] | None = None
     bases: tuple[str, ...] = ()
     as_given: bool = False
+    each: tuple[spaces.Space[Any], ...] = ()
 
     @property
     def single(self) -> tuple[spaces.Space[Any], spaces.Space[Any]]:
         """The observation and the action space of a single environment, as users see them."""
         return self.shown or (self.observation_space, self.action_space)
+
+    @property
+    def compared(self) -> tuple[Any, ...]:
+        """What must be the same when environments are built anew."""
+        return self.observation_space, self.action_space, self.each
 
     def batched(self, num_envs: int) -> tuple[spaces.Space[Any], spaces.Space[Any]]:
         """Return the observation and the action space of `num_envs` environments.
@@ -86,6 +93,7 @@ def read_told(opened: Opened, num_envs: int) -> Told:
         (shown_space(described[0], observation_space), shown_space(described[1], action_space)),
         tuple(dict.fromkeys(itertools.chain(*map(bases_assumed, described))))[:8],
         opened.actions_as_given,
+        read_each(opened.observation_spaces, observation_space),
     )
 
 
@@ -158,7 +166,7 @@ class Hosted:
         new, told = self._dial()  # until that has succeeded the old one stays, and says that it is lost
         ours = self._told
         assert ours is not None and self._finalizer is not None
-        if (told.observation_space, told.action_space) != (ours.observation_space, ours.action_space):
+        if told.compared != ours.compared:
             new.close()
             raise SessionLost("SERVER_RESTARTED", f"{self.address} now hosts environments with other spaces")
         if ours.as_given and not told.as_given:

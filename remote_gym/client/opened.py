@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from functools import singledispatch
 from typing import Any
 
@@ -11,6 +12,7 @@ from gymnasium import spaces
 from remote_gym.errors import ProtocolError
 from remote_gym.leaves import leaves_of
 from remote_gym.messages import Open, Opened
+from remote_gym.observation_modes import DIFFERENT, compare
 from remote_gym.spaces import SpaceData, build, is_custom
 from remote_gym.texts import MAX_NAME_BYTES
 
@@ -41,6 +43,10 @@ def check_opened(opened: Opened, asked: Open) -> None:
     if opened.render_mode is not None and len(opened.render_mode) > MAX_NAME_BYTES:
         raise ProtocolError(f"opened a session whose render mode has {len(opened.render_mode):,} characters")
     check_lease(opened.lease_seconds)
+    if len(opened.observation_spaces) not in (0, asked.num_envs):
+        raise ProtocolError(f"told of {len(opened.observation_spaces)} observation spaces of {asked.num_envs}")
+    if opened.observation_spaces and asked.observation_mode != DIFFERENT:
+        raise ProtocolError("told of observation spaces that differ, which was not asked for")
 
 
 def check_lease(seconds: float) -> None:
@@ -73,6 +79,26 @@ def read_space(data: SpaceData, num_envs: int) -> spaces.Space[Any]:
     if (size := footprint(space) * num_envs) > MAX_BATCH_BYTES:
         raise ProtocolError(f"a space that takes {size:,} bytes for {num_envs} environments")
     return space
+
+
+def read_each(described: Sequence[SpaceData], first: spaces.Space[Any]) -> tuple[spaces.Space[Any], ...]:
+    """Return the observation space of each environment, where they differ.
+
+    Raises:
+        ProtocolError, MisuseError: One is malformed, or does not lay out its leaves as the `first` does; or they are
+            too large.
+        Exception: It has little in common with `first`; whatever Gymnasium raises then.
+    """
+    each: list[spaces.Space[Any]] = []
+    left = MAX_BATCH_BYTES
+    for index, data in enumerate(described):
+        space = build(data)
+        left -= 2 * footprint(space)  # in the batch once more
+        if left < 0:
+            raise ProtocolError(f"{len(described)} spaces that take more than {MAX_BATCH_BYTES:,} bytes")
+        compare(f"environment {index}", space, first, DIFFERENT)
+        each.append(space)
+    return tuple(each)
 
 
 @singledispatch
@@ -108,7 +134,8 @@ def _(space: spaces.Sequence) -> int:
 
 @footprint.register(spaces.Graph)
 def _(space: spaces.Graph) -> int:
-    return 1_000 + footprint(space.node_space) + (0 if space.edge_space is None else footprint(space.edge_space))
+    both = [space.node_space] if space.edge_space is None else [space.node_space, space.edge_space]
+    return 1_000 + 2 * sum(map(footprint, both))  # it keeps a batch of each as well
 
 
 @footprint.register(spaces.OneOf)

@@ -9,6 +9,8 @@ from typing import Any
 import gymnasium
 from gymnasium import spaces
 from gymnasium.envs.registration import EnvSpec
+from gymnasium.spaces.utils import is_space_dtype_shape_equiv
+from gymnasium.vector.utils import batch_differing_spaces
 
 from remote_gym.client.actions import ActionEncoder
 from remote_gym.client.batches import Batches
@@ -24,6 +26,8 @@ from remote_gym.client.settings import Settings
 from remote_gym.client.transitions import TransitionReader
 from remote_gym.client.turns import Turns
 from remote_gym.client.warned import warn
+from remote_gym.errors import MisuseError, also
+from remote_gym.observation_modes import DIFFERENT
 
 
 @dataclass(frozen=True)
@@ -32,6 +36,7 @@ class Dialled:
 
     Attributes:
         told: What the first server told of its environments, which holds for all.
+        single: The observation and the action space of a single environment, as users see them.
         observation_space: Of the batch; of the environment if there is only a single one.
         action_space: Likewise.
         encoder: Actions -> rows.
@@ -45,6 +50,7 @@ class Dialled:
     """
 
     told: Told
+    single: tuple[spaces.Space[Any], spaces.Space[Any]]
     observation_space: spaces.Space[Any]
     action_space: spaces.Space[Any]
     encoder: ActionEncoder
@@ -55,6 +61,19 @@ class Dialled:
     exchange: Exchange
     calls: Calls
     turns: Turns
+
+
+def check_given(hosted: spaces.Space[Any], given: spaces.Space[Any]) -> None:
+    """Check the observation space that the user has given against that of the hosted environments.
+
+    Raises:
+        MisuseError: Their shape or dtype differs; it is a `RuntimeError` as well, as with `SyncVectorEnv`.
+    """
+    if not is_space_dtype_shape_equiv(hosted, given):
+        raise also(MisuseError, RuntimeError)(
+            f"the observation space in observation_mode has not the shape and dtype of the hosted environments': "
+            f"{given} is not like {hosted}"
+        )
 
 
 class Remote:
@@ -71,7 +90,8 @@ class Remote:
     def __init__(self, settings: Settings) -> None:
         """Prepare; dials nothing yet."""
         self.settings = settings
-        self.fleet = Fleet([Hosted(settings, address) for address in settings.addresses], settings.num_envs)
+        hosted = [Hosted(settings, address) for address in settings.addresses]
+        self.fleet = Fleet(hosted, settings.num_envs, settings.opening.observation_mode)
         self._dialled: Dialled | None = None
         self._own: dict[str, Any] = {}  # `metadata` and `spec` once they were read or set: users may change both
         self._window: Window | None = None  # made with the first frame of render mode "human"
@@ -89,6 +109,8 @@ class Remote:
         if self._dialled is None:
             self.fleet.dial()
             first = self.fleet.shards[0].hosted
+            if (given := self.settings.given_spaces) is not None:
+                check_given(first.told.observation_space, given[1])
             try:
                 self._dialled = self._prepare(first.told)
             except Exception as error:  # of the server's spaces, which Gymnasium cannot batch
@@ -105,9 +127,15 @@ class Remote:
         observations = Observations(space, num_envs)
         exchange = Exchange(self.fleet, reader, observations, settings)
         ready = Ready(num_envs)
-        batched = told.single if settings.single else told.batched(num_envs)
+        single, given = told.single, settings.given_spaces
+        batched = single if settings.single else told.batched(num_envs)
+        if given is not None:
+            batched, single = (given[0], batched[1]), (given[1], single[1])
+        elif settings.observation_mode == DIFFERENT:
+            batched = batch_differing_spaces(self.fleet.observation_spaces()), batched[1]
         return Dialled(
             told,
+            single,
             *batched,
             encoder=ActionEncoder(
                 told.action_space,

@@ -13,23 +13,24 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 import numpy as np
+from gymnasium import Space
 from gymnasium.vector import AutoresetMode
 
-from remote_gym import values
+from remote_gym import observation_modes, values
 from remote_gym.addresses import DEFAULT_PORT, is_loopback, join_address, split_address, unix_path
 from remote_gym.arguments import RemoteArgs, check_args
 from remote_gym.autoreset import NONE, parse_mode
 from remote_gym.client.carriers.channel import Address
 from remote_gym.compression import codec
 from remote_gym.credentials import load_client_pem
-from remote_gym.errors import MisuseError
+from remote_gym.errors import MisuseError, also
 from remote_gym.messages import Open
 from remote_gym.wire.codec import MAX_KWARGS_BYTES
 
 CredentialsPaths = Sequence["str | os.PathLike[str] | None"]
 Init = TypeVar("Init", bound=Callable[..., None])
 
-OF_BATCHES = frozenset({"num_envs", "autoreset_mode", "batch_size", "copy"})
+OF_BATCHES = frozenset({"num_envs", "autoreset_mode", "batch_size", "copy", "observation_mode"})
 """Arguments that `RemoteVectorEnv` alone has."""
 
 
@@ -52,6 +53,9 @@ class Settings:
         autoreset_mode: What happens at the end of an episode; a member or its string, as in Gymnasium.
         batch_size: How many environments `recv` returns; None: all.
         copy: Whether observations are writable copies; False gives read-only views that are never overwritten.
+        observation_mode: How the environments' observation spaces may relate, as in Gymnasium. ``"same"``: they are
+            equal. ``"different"``: they share shape, dtype and keys, but not bounds. A pair of spaces, the batch's and
+            one environment's: likewise, and these are shown.
         validate_actions: Also refuse actions outside of the action space and NaN, at some cost per step.
         render_with_step: Let frames travel with every reset and step, so that `render` needs no round trip of its
             own; for who renders every step.
@@ -92,6 +96,7 @@ class Settings:
     autoreset_mode: AutoresetMode | str = AutoresetMode.DISABLED  # who steps one environment resets it as well
     batch_size: int | None = None
     copy: bool = True
+    observation_mode: str | tuple[Space[Any], Space[Any]] = observation_modes.SAME
     single: bool = False
     addresses: tuple[Address, ...] = field(init=False, repr=False)
     opening: Open = field(init=False, repr=False)
@@ -104,6 +109,7 @@ class Settings:
         """
         self._check_batches()
         self._check_choices()
+        self._check_observation_mode()
         self._keep("addresses", self._addresses())
         self._keep("opening", self._opening())
 
@@ -137,6 +143,19 @@ class Settings:
             codec(self.compression)
         if self.render_mode is not None and not isinstance(self.render_mode, str):
             raise MisuseError(f"render_mode must be a string or None, got {self.render_mode!r}")
+
+    def _check_observation_mode(self) -> None:
+        mode = self.observation_mode
+        if not isinstance(mode, tuple) or len(mode) != 2:
+            if mode not in (observation_modes.SAME, observation_modes.DIFFERENT):
+                raise MisuseError(
+                    f"Invalid `observation_mode`, expected: 'same' or 'different' or tuple of single and batch "
+                    f"observation space, actual got {mode}"
+                )
+        elif not all(isinstance(space, Space) for space in mode):
+            raise also(MisuseError, TypeError)(
+                f"Expected both elements of observation_mode to be Spaces, got {type(mode[0])} and {type(mode[1])}"
+            )
 
     def _addresses(self) -> tuple[Address, ...]:
         urls = urls_of(self.url)
@@ -180,7 +199,13 @@ class Settings:
             render_with_step=render_with_step and not (self.render_mode or "").endswith("_list"),
             drop_unportable_infos=self.unportable_infos == "drop",
             compression=self.compression,
+            observation_mode=observation_modes.GIVEN if self.given_spaces else str(self.observation_mode),
         )
+
+    @property
+    def given_spaces(self) -> tuple[Space[Any], Space[Any]] | None:
+        """The observation spaces of the batch and of one environment that the user has given."""
+        return self.observation_mode if isinstance(self.observation_mode, tuple) else None
 
     @property
     def mode(self) -> AutoresetMode:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from gymnasium import logger
+from gymnasium import Space, logger
 from gymnasium.envs.registration import EnvSpec
 from gymnasium.vector import AutoresetMode, VectorEnv
 
@@ -41,6 +41,7 @@ class RemoteVectorEnv(VectorEnv[Any, Any, Any]):
         autoreset_mode: AutoresetMode | str = AutoresetMode.NEXT_STEP,
         batch_size: int | None = None,
         copy: bool = True,
+        observation_mode: str | tuple[Space[Any], Space[Any]] = "same",
         validate_actions: bool = False,
         render_with_step: bool = False,
         unportable_infos: str = "raise",
@@ -59,8 +60,8 @@ class RemoteVectorEnv(VectorEnv[Any, Any, Any]):
         settings = Settings(
             url, port, remote_args, client_credentials_paths, render_mode,
             num_envs=num_envs, autoreset_mode=autoreset_mode, batch_size=batch_size, copy=copy,
-            validate_actions=validate_actions, render_with_step=render_with_step, unportable_infos=unportable_infos,
-            compression=compression, connect_timeout_seconds=connect_timeout_seconds,
+            observation_mode=observation_mode, validate_actions=validate_actions, render_with_step=render_with_step,
+            unportable_infos=unportable_infos, compression=compression, connect_timeout_seconds=connect_timeout_seconds,
             reconnect_timeout_seconds=reconnect_timeout_seconds, on_worker_failure=on_worker_failure,
             on_session_lost=on_session_lost, allow_insecure=allow_insecure,
         )  # fmt: skip
@@ -69,6 +70,7 @@ class RemoteVectorEnv(VectorEnv[Any, Any, Any]):
         self.num_envs = settings.num_envs
         self.batch_size = settings.size
         self.autoreset_mode = settings.mode
+        self.observation_mode = observation_mode
         self.render_mode = render_mode
         self.closed = False
 
@@ -77,12 +79,12 @@ class RemoteVectorEnv(VectorEnv[Any, Any, Any]):
     @property
     def single_observation_space(self) -> Any:  # type: ignore[override]
         """Of one environment; equal to the hosted one's."""
-        return self._remote.dial().told.single[0]
+        return self._remote.dial().single[0]
 
     @property
     def single_action_space(self) -> Any:  # type: ignore[override]
         """Of one environment; equal to the hosted one's."""
-        return self._remote.dial().told.single[1]
+        return self._remote.dial().single[1]
 
     @property
     def observation_space(self) -> Any:  # type: ignore[override]

@@ -51,6 +51,7 @@ class HostingOptions(NamedTuple):
         render_with_step: Send a frame along with every result.
         drop_unportable_infos: Leave out info entries that cannot travel, instead of failing.
         compression: How to compress observations; None: not at all.
+        observation_mode: How the environments' observation spaces may differ, see `observation_modes`.
     """
 
     mode: str
@@ -58,6 +59,7 @@ class HostingOptions(NamedTuple):
     render_with_step: bool = False
     drop_unportable_infos: bool = False
     compression: str | None = None
+    observation_mode: str = "same"
 
 
 class BuildGroup(NamedTuple):
@@ -188,7 +190,11 @@ class EntrypointKind(NamedTuple):
 
 
 class Built(NamedTuple):
-    """The environments of a group are built; the first of them tells what opening tells the client."""
+    """The environments of a group are built; the first of them tells what opening tells the client.
+
+    Attributes:
+        observation_spaces: Where they may differ, that of each, without generators; a single one: all are equal.
+    """
 
     observation_space: dict[str, Any]
     action_space: dict[str, Any]
@@ -197,6 +203,7 @@ class Built(NamedTuple):
     metadata: bytes
     render_mode: str | None
     hosted_vector: bool
+    observation_spaces: Sequence[dict[str, Any]] = ()
 
 
 class NotBuilt(NamedTuple):

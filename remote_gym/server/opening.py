@@ -9,8 +9,9 @@ from typing import Any
 
 from gymnasium import Space
 
+from remote_gym import observation_modes
 from remote_gym.compression import compressed_leaves
-from remote_gym.errors import MisuseError
+from remote_gym.errors import MisuseError, known_name
 from remote_gym.leaves import Leaf, leaves_of
 from remote_gym.messages import Failure, FailureKind, Open
 from remote_gym.pool import (
@@ -36,7 +37,7 @@ from remote_gym.pool import (
 )
 from remote_gym.server.refusals import RefusalError
 from remote_gym.server.settings import Settings
-from remote_gym.spaces import build
+from remote_gym.spaces import SpaceData, build
 
 
 @dataclass(frozen=True)
@@ -123,10 +124,20 @@ class Opening:
             raise RefusalError("max_workers", str(error)) from error
         described = await _in_order(map(self._build, self.blocks))
         first: Built = described[0]
-        check_equal_spaces([block.first for block in self.blocks], described)
+        check_spaces([block.first for block in self.blocks], described, self._message.observation_mode)
         self.layout = Layout.of(first, self._message.compression)
         await self._lay_out_rows()
-        return first
+        return first._replace(observation_spaces=self._differing(described))
+
+    def _differing(self, described: Sequence[Built]) -> list[SpaceData]:
+        """The observation space of each environment, if the client asked and they differ; else an empty list."""
+        if self._message.observation_mode != observation_modes.DIFFERENT or self.is_vector:
+            return []
+        each: list[SpaceData] = []
+        for block, built in zip(self.blocks, described, strict=True):
+            spaces = list(built.observation_spaces)
+            each += spaces * len(block.env_ids) if len(spaces) == 1 else spaces
+        return [] if all(data == each[0] for data in each) else each
 
     async def probe(self, block: Block) -> bool:
         """Build the one environment of `block`, to find out whether it can be.
@@ -172,6 +183,7 @@ class Opening:
                 message.render_with_step,
                 message.drop_unportable_infos,
                 message.compression,
+                message.observation_mode,
             ),
             vectorization_mode=self._settings.vectorization_mode,
             is_vector=self.is_vector,
@@ -244,28 +256,37 @@ def unless_refused(result: Any, first: int, group: int) -> Any:
     return result
 
 
-def check_equal_spaces(firsts: Sequence[int], described: Sequence[Built]) -> None:
-    """Refuse spaces that differ between blocks; within a block the worker has looked.
+def check_spaces(firsts: Sequence[int], described: Sequence[Built], mode: str) -> None:
+    """Refuse spaces that differ too much between blocks; within a block the worker has looked.
 
     Args:
         firsts: The first env index of each block.
         described: What their workers tell.
+        mode: How observation spaces may differ.
 
     Raises:
         RefusalError: They differ; says which.
     """
+    first = described[0]
     for index, other in zip(firsts, described, strict=True):
-        for name in ("observation_space", "action_space"):
-            ours, theirs = getattr(other, name), getattr(described[0], name)
-            # Equal spaces may be described differently: a Text of Gymnasium 1.1 orders its characters by hash.
-            if ours != theirs and build(ours) != build(theirs):
-                message = (
-                    f"the {name.replace('_', ' ')} of environment {index} differs from that of environment 0: "
-                    f"{build(ours)} is not {build(theirs)}; all environments of a batch must have equal spaces"
-                )
-                # What `SyncVectorEnv` raises, and a worker within a block.
-                failure = Failure(index, FailureKind.RAISED, "builtins.RuntimeError", message)
-                raise RefusalError("build", message, failure)
+        try:
+            if other.observation_space != first.observation_space:
+                spaces = build(other.observation_space), build(first.observation_space)
+                observation_modes.compare(f"environment {index}", *spaces, mode)
+            if other.action_space != first.action_space:
+                # Equal spaces may be described differently: a Text of Gymnasium 1.1 orders its characters by hash.
+                ours, theirs = build(other.action_space), build(first.action_space)
+                if ours != theirs:
+                    raise RuntimeError(
+                        f"the action space of environment {index} differs from that of environment 0: {ours} is not "
+                        f"{theirs}; all environments of a batch must have equal action spaces"
+                    )
+        except MisuseError as error:
+            raise RefusalError("space", str(error)) from error
+        except (RuntimeError, ValueError, TypeError) as error:
+            # What `SyncVectorEnv` raises, and a worker within a block.
+            failure = Failure(index, FailureKind.RAISED, known_name(type(error)), str(error))
+            raise RefusalError("build", str(error), failure) from error
 
 
 async def _in_order(coroutines: Iterable[Coroutine[Any, Any, Any]]) -> list[Any]:

@@ -9,7 +9,7 @@ import secrets
 from collections import OrderedDict
 from typing import Any
 
-from remote_gym import autoreset, failpoints
+from remote_gym import autoreset, failpoints, observation_modes
 from remote_gym.compression import NAMES, codec
 from remote_gym.errors import MisuseError, ProtocolError
 from remote_gym.messages import Attach, Description, Lost, Open
@@ -146,6 +146,8 @@ class Sessions:
             raise RefusalError("request", "num_envs must be at least 1")
         if message.autoreset_mode not in _MODES:
             raise RefusalError("request", f"unknown autoreset mode {message.autoreset_mode!r}: upgrade the server")
+        if message.observation_mode not in observation_modes.MODES:
+            raise RefusalError("request", f"unknown observation mode {message.observation_mode!r}: upgrade the server")
         if len(message.nonce) != 16:
             raise RefusalError("request", "nonce must be 16 bytes")
         if len(self._by_nonce) >= settings.max_sessions:

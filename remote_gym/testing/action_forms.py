@@ -11,8 +11,13 @@ from gymnasium import spaces
 NUMBERS = (spaces.Box, spaces.Discrete, spaces.MultiDiscrete, spaces.MultiBinary)
 DTYPES = ("float64", "float32", "float16", "int64", "int32", "int8", "uint8", "bool")
 
+
+def _of_dtype(dtype: str) -> Callable[[Any], Any]:
+    return lambda numbers: np.asarray(numbers).astype(dtype)[()]
+
+
 _FORMS: dict[str, Callable[[Any], Any]] = {
-    **{dtype: lambda numbers, dtype=dtype: np.asarray(numbers).astype(dtype)[()] for dtype in DTYPES},
+    **{dtype: _of_dtype(dtype) for dtype in DTYPES},
     "Python's own": lambda numbers: np.asarray(numbers).tolist(),
     "a list": lambda numbers: list(numbers) if np.ndim(numbers) else numbers,
 }

@@ -50,7 +50,7 @@ from remote_gym.wire.limits import MAX_MESSAGE_BYTES as MAX_MESSAGE_BYTES
 from remote_gym.wire.limits import MAX_REQUEST_BYTES as MAX_REQUEST_BYTES
 from remote_gym.wire.limits import MAX_VERSION_CHARACTERS, few, lease, name
 from remote_gym.wire.limits import MAX_WHOLE_BYTES as MAX_WHOLE_BYTES
-from remote_gym.wire.spaces import pack_space, read_space
+from remote_gym.wire.spaces import pack_space, read_space, read_spaces
 
 PROTOCOL_MIN = PROTOCOL_MAX = 1
 """Versions of the contract this code speaks."""
@@ -65,6 +65,13 @@ _MODES = {
     "Disabled": pb.AUTORESET_MODE_DISABLED,
 }
 _MODE_NAMES = {number: name for name, number in _MODES.items()}
+
+_OBSERVATION_MODES = {
+    "same": pb.OBSERVATION_MODE_SAME,
+    "different": pb.OBSERVATION_MODE_DIFFERENT,
+    "given": pb.OBSERVATION_MODE_GIVEN,
+}
+_OBSERVATION_MODE_NAMES = {number: name for name, number in _OBSERVATION_MODES.items()}
 
 
 def _indices(indices: Any) -> Indices:
@@ -115,6 +122,7 @@ _PACK_CLIENT: dict[type[Any], _Pack] = {
             render_with_step=m.render_with_step,
             drop_unportable_infos=m.drop_unportable_infos,
             compression=encodable(m.compression or ""),
+            observation_mode=_OBSERVATION_MODES[m.observation_mode],
         )
     },
     Attach: lambda m: {
@@ -167,6 +175,7 @@ _READ_CLIENT: dict[str, _Read] = {
         m.render_with_step,
         m.drop_unportable_infos,
         name(m.compression, "the name of a compression") or None,
+        _OBSERVATION_MODE_NAMES.get(m.observation_mode, str(m.observation_mode)),
     ),
     "attach": lambda m: Attach(
         m.session_id,
@@ -202,6 +211,7 @@ _PACK_SERVER: dict[type[Any], _Pack] = {
             hosted_vector=m.hosted_vector,
             spec_kwargs=m.spec_kwargs,
             actions_as_given=m.actions_as_given,
+            observation_spaces=map(pack_space, m.observation_spaces),
         )
     },
     Attached: lambda m: {"attached": pb.Attached(highest=m.highest, lease_seconds=m.lease_seconds)},
@@ -255,6 +265,7 @@ _READ_SERVER: dict[str, _Read] = {
         m.hosted_vector,
         m.spec_kwargs,
         m.actions_as_given,
+        read_spaces(m.observation_spaces),
     ),
     "attached": lambda m: Attached(m.highest, lease(m.lease_seconds)),
     "transition": lambda m: Transition(

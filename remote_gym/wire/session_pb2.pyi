@@ -13,10 +13,19 @@ class AutoresetMode(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     AUTORESET_MODE_NEXT_STEP: _ClassVar[AutoresetMode]
     AUTORESET_MODE_SAME_STEP: _ClassVar[AutoresetMode]
     AUTORESET_MODE_DISABLED: _ClassVar[AutoresetMode]
+
+class ObservationMode(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    OBSERVATION_MODE_SAME: _ClassVar[ObservationMode]
+    OBSERVATION_MODE_DIFFERENT: _ClassVar[ObservationMode]
+    OBSERVATION_MODE_GIVEN: _ClassVar[ObservationMode]
 AUTORESET_MODE_NONE: AutoresetMode
 AUTORESET_MODE_NEXT_STEP: AutoresetMode
 AUTORESET_MODE_SAME_STEP: AutoresetMode
 AUTORESET_MODE_DISABLED: AutoresetMode
+OBSERVATION_MODE_SAME: ObservationMode
+OBSERVATION_MODE_DIFFERENT: ObservationMode
+OBSERVATION_MODE_GIVEN: ObservationMode
 
 class DescribeRequest(_message.Message):
     __slots__ = ()
@@ -107,7 +116,7 @@ class Fragment(_message.Message):
     def __init__(self, data: _Optional[bytes] = ..., last: bool = ..., total_bytes: _Optional[int] = ...) -> None: ...
 
 class Open(_message.Message):
-    __slots__ = ("protocol_min", "protocol_max", "nonce", "num_envs", "entrypoint_kwargs", "render_mode", "autoreset_mode", "exact_types", "reply_early", "client_version", "render_with_step", "drop_unportable_infos", "compression")
+    __slots__ = ("protocol_min", "protocol_max", "nonce", "num_envs", "entrypoint_kwargs", "render_mode", "autoreset_mode", "exact_types", "reply_early", "client_version", "render_with_step", "drop_unportable_infos", "compression", "observation_mode")
     PROTOCOL_MIN_FIELD_NUMBER: _ClassVar[int]
     PROTOCOL_MAX_FIELD_NUMBER: _ClassVar[int]
     NONCE_FIELD_NUMBER: _ClassVar[int]
@@ -121,6 +130,7 @@ class Open(_message.Message):
     RENDER_WITH_STEP_FIELD_NUMBER: _ClassVar[int]
     DROP_UNPORTABLE_INFOS_FIELD_NUMBER: _ClassVar[int]
     COMPRESSION_FIELD_NUMBER: _ClassVar[int]
+    OBSERVATION_MODE_FIELD_NUMBER: _ClassVar[int]
     protocol_min: int
     protocol_max: int
     nonce: bytes
@@ -134,10 +144,11 @@ class Open(_message.Message):
     render_with_step: bool
     drop_unportable_infos: bool
     compression: str
-    def __init__(self, protocol_min: _Optional[int] = ..., protocol_max: _Optional[int] = ..., nonce: _Optional[bytes] = ..., num_envs: _Optional[int] = ..., entrypoint_kwargs: _Optional[bytes] = ..., render_mode: _Optional[str] = ..., autoreset_mode: _Optional[_Union[AutoresetMode, str]] = ..., exact_types: bool = ..., reply_early: bool = ..., client_version: _Optional[str] = ..., render_with_step: bool = ..., drop_unportable_infos: bool = ..., compression: _Optional[str] = ...) -> None: ...
+    observation_mode: ObservationMode
+    def __init__(self, protocol_min: _Optional[int] = ..., protocol_max: _Optional[int] = ..., nonce: _Optional[bytes] = ..., num_envs: _Optional[int] = ..., entrypoint_kwargs: _Optional[bytes] = ..., render_mode: _Optional[str] = ..., autoreset_mode: _Optional[_Union[AutoresetMode, str]] = ..., exact_types: bool = ..., reply_early: bool = ..., client_version: _Optional[str] = ..., render_with_step: bool = ..., drop_unportable_infos: bool = ..., compression: _Optional[str] = ..., observation_mode: _Optional[_Union[ObservationMode, str]] = ...) -> None: ...
 
 class Opened(_message.Message):
-    __slots__ = ("protocol", "session_id", "token", "server_epoch", "lease_seconds", "observation_space", "action_space", "spec_json", "metadata", "render_mode", "env_ids", "hosted_vector", "spec_kwargs", "actions_as_given")
+    __slots__ = ("protocol", "session_id", "token", "server_epoch", "lease_seconds", "observation_space", "action_space", "spec_json", "metadata", "render_mode", "env_ids", "hosted_vector", "spec_kwargs", "actions_as_given", "observation_spaces")
     PROTOCOL_FIELD_NUMBER: _ClassVar[int]
     SESSION_ID_FIELD_NUMBER: _ClassVar[int]
     TOKEN_FIELD_NUMBER: _ClassVar[int]
@@ -152,6 +163,7 @@ class Opened(_message.Message):
     HOSTED_VECTOR_FIELD_NUMBER: _ClassVar[int]
     SPEC_KWARGS_FIELD_NUMBER: _ClassVar[int]
     ACTIONS_AS_GIVEN_FIELD_NUMBER: _ClassVar[int]
+    OBSERVATION_SPACES_FIELD_NUMBER: _ClassVar[int]
     protocol: int
     session_id: bytes
     token: bytes
@@ -166,7 +178,8 @@ class Opened(_message.Message):
     hosted_vector: bool
     spec_kwargs: bytes
     actions_as_given: bool
-    def __init__(self, protocol: _Optional[int] = ..., session_id: _Optional[bytes] = ..., token: _Optional[bytes] = ..., server_epoch: _Optional[bytes] = ..., lease_seconds: _Optional[float] = ..., observation_space: _Optional[_Union[_space_pb2.Space, _Mapping]] = ..., action_space: _Optional[_Union[_space_pb2.Space, _Mapping]] = ..., spec_json: _Optional[str] = ..., metadata: _Optional[bytes] = ..., render_mode: _Optional[str] = ..., env_ids: _Optional[_Iterable[int]] = ..., hosted_vector: bool = ..., spec_kwargs: _Optional[bytes] = ..., actions_as_given: bool = ...) -> None: ...
+    observation_spaces: _containers.RepeatedCompositeFieldContainer[_space_pb2.Space]
+    def __init__(self, protocol: _Optional[int] = ..., session_id: _Optional[bytes] = ..., token: _Optional[bytes] = ..., server_epoch: _Optional[bytes] = ..., lease_seconds: _Optional[float] = ..., observation_space: _Optional[_Union[_space_pb2.Space, _Mapping]] = ..., action_space: _Optional[_Union[_space_pb2.Space, _Mapping]] = ..., spec_json: _Optional[str] = ..., metadata: _Optional[bytes] = ..., render_mode: _Optional[str] = ..., env_ids: _Optional[_Iterable[int]] = ..., hosted_vector: bool = ..., spec_kwargs: _Optional[bytes] = ..., actions_as_given: bool = ..., observation_spaces: _Optional[_Iterable[_Union[_space_pb2.Space, _Mapping]]] = ...) -> None: ...
 
 class Attach(_message.Message):
     __slots__ = ("session_id", "token", "server_epoch", "protocol", "missing")

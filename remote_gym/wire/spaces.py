@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from google.protobuf.message import Message
@@ -26,6 +27,12 @@ def read_space(message: space_pb2.Space) -> SpaceData:
         ProtocolError: It holds more spaces than any may, or than its size allows; or a shape has too many dimensions.
     """
     return _space(message, [min(MAX_SPACES, max_spaces(message.ByteSize()))])
+
+
+def read_spaces(messages: Sequence[space_pb2.Space]) -> list[SpaceData]:
+    """Do what `read_space` does for several, which together hold no more spaces than their size allows."""
+    left = [max_spaces(sum(message.ByteSize() for message in messages))]
+    return [_space(message, left) for message in messages]
 
 
 def _space(message: space_pb2.Space, left: list[int]) -> SpaceData:

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from remote_gym import observation_modes
 from remote_gym.errors import MisuseError
 from remote_gym.gym import Env, batch_space, iterate
 from remote_gym.ipc import progress
@@ -87,6 +88,7 @@ class EnvironmentGroup:
         self._told: set[type] = set()
         self._bounds = Bounds()
         self.envs: list[AutoresetEnvironment] = []
+        self._each_space: list[SpaceData] = []  # the observation space of each
         self._rows: Rows | None = None
         self._compressor: RowCompressor | None = None
         self._observations: Observations | None = None
@@ -109,15 +111,22 @@ class EnvironmentGroup:
                 if (env.render_mode or "").endswith("_list"):
                     # Rendering empties the list: frames wait for the client to ask.
                     self._options = self._options._replace(render_with_step=False)
-            for name, new, old in zip(("observation", "action"), described, self._compared):
-                if new != old:
-                    ours, first = getattr(env, f"{name}_space"), getattr(self.envs[0].env, f"{name}_space")
-                    raise RuntimeError(  # as `SyncVectorEnv` does
-                        f"the {name} space of environment {index} differs from that of environment {self.first}: "
-                        f"{ours} is not {first}; all environments of a batch must have equal spaces"
-                    )
+            self._compare(index, *described)
         except BaseException as error:
             raise BuildError(failure_of(index, error)) from error
+
+    def _compare(self, index: int, observation_space: SpaceData, action_space: SpaceData) -> None:
+        first_observation_space, first_action_space = self._compared
+        if observation_space != first_observation_space:
+            ours, first = build(observation_space), build(first_observation_space)
+            observation_modes.compare(f"environment {index}", ours, first, self._options.observation_mode)
+        if action_space != first_action_space:
+            raise RuntimeError(  # as `SyncVectorEnv` does
+                f"the action space of environment {index} differs from that of environment {self.first}: "
+                f"{build(action_space)} is not {build(first_action_space)}; all environments of a batch must have "
+                f"equal action spaces"
+            )
+        self._each_space.append(observation_space)
 
     def _set_spaces(self, env: Env[Any, Any], described: tuple[SpaceData, SpaceData]) -> None:
         # Described again, with the states of their generators. These are not to be disturbed: all else uses spaces that
@@ -149,7 +158,14 @@ class EnvironmentGroup:
             metadata=portable_metadata(dict(env.metadata)),
             render_mode=portable_render_mode(env),
             hosted_vector=False,
+            observation_spaces=self._differing(),
         )
+
+    def _differing(self) -> list[SpaceData]:
+        if self._options.observation_mode != observation_modes.DIFFERENT:
+            return []
+        first = self._compared[0]
+        return [first] if all(data == first for data in self._each_space) else self._each_space
 
     def attach(self, buffer: Any, num_envs: int) -> None:
         """Lay the session's rows into `buffer`, shared with the server."""

@@ -11,6 +11,7 @@ from typing import Any
 import msgpack
 import numpy as np
 from gymnasium import spaces
+from toys import GRAPHS_HOLD_ANY
 
 from remote_gym import infos, values
 from remote_gym import spaces as descriptions
@@ -65,6 +66,11 @@ SPACES: tuple[Callable[[], spaces.Space[Any]], ...] = (
     lambda: spaces.Dict(a=spaces.Discrete(2), b=spaces.Tuple([spaces.Box(-1, 1, (2,))])),
     lambda: spaces.Sequence(spaces.Sequence(spaces.Discrete(3)), stack=True),
     lambda: spaces.Graph(spaces.Box(0, 1, (2,)), spaces.Discrete(3)),
+    *(
+        [lambda: spaces.Graph(spaces.Dict(a=spaces.MultiBinary(2)), spaces.Tuple([spaces.Discrete(2)] * 2))]
+        if GRAPHS_HOLD_ANY
+        else []
+    ),
     lambda: spaces.OneOf([spaces.Discrete(2), spaces.Box(0, 1, (1,))]),
     lambda: spaces.Dict({3: spaces.Discrete(2), -1: Own(0, 1, (2,))}, seed=3),
     lambda: spaces.Tuple([spaces.Discrete(2, seed=1), spaces.Text(3, seed=2)]),
@@ -204,7 +210,9 @@ def _fragment(chance: Chance) -> Fragment:
 def _open(chance: Chance) -> Open:
     mode = chance.choice(["None", "NextStep", "SameStep", "Disabled"])
     kwargs = chance.choice([b"", value(chance)])
-    return Open(1, 1, chance.randbytes(16), chance.choice([0, 1, 2**31, 2**32 - 1]), kwargs, "rgb_array", mode)
+    same = chance.choice(["same", "different", "given"])
+    count = chance.choice([0, 1, 2**31, 2**32 - 1])
+    return Open(1, 1, chance.randbytes(16), count, kwargs, "rgb_array", mode, observation_mode=same)
 
 
 def _attach(chance: Chance) -> Attach:
@@ -239,9 +247,9 @@ def _transition(chance: Chance) -> Transition:
 def _opened(chance: Chance) -> Opened:
     ids = b"s" * 16, b"t" * 32, b"e" * 16
     described = _description(chance), _description(chance)
-    return Opened(
-        1, *ids, 300.0, *described, "{}", value(chance), "ansi", [0, 1], False, value(chance), chance.random() < 0.5
-    )
+    each = [_description(chance) for _ in range(chance.choice([0, 0, 2]))]
+    said = "{}", value(chance), "ansi", [0, 1], False, value(chance), chance.random() < 0.5, each
+    return Opened(1, *ids, 300.0, *described, *said)
 
 
 def _returned(chance: Chance) -> Returned:

@@ -114,7 +114,8 @@ def _comes_back(pack: Callable[[Any], bytes], read: Callable[[bytes], Any]) -> C
     """What was read is written, and read again as the same: so every field is of its type and within its range."""
 
     def check(data: bytes, message: Any) -> None:
-        if isinstance(message, Open) and message.autoreset_mode.lstrip("-").isdigit():
+        modes = (message.autoreset_mode, message.observation_mode) if isinstance(message, Open) else ()
+        if any(mode.lstrip("-").isdigit() for mode in modes):
             return  # of a newer peer: read as its number, never written
         if isinstance(message, Opened) and "{'': " in f"{message.observation_space}{message.action_space}":
             return  # a space of an unknown kind, likewise

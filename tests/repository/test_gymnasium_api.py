@@ -53,7 +53,7 @@ def test_every_member_is_listed(said: dict[str, str], members: set[str]) -> None
 
 @pytest.mark.parametrize("kind, said", [(RemoteEnvironment, ENV), (RemoteVectorEnv, {**VECTOR, **EXTRAS})])
 def test_what_is_there_is_there(kind: Any, said: dict[str, str]) -> None:
-    instance = {"num_envs", "autoreset_mode"}
+    instance = {"num_envs", "autoreset_mode", "observation_mode"}
     for name, words in said.items():
         absent = words.startswith(("Not there", "Not an attribute"))
         assert (hasattr(kind, name) or name in instance) is not absent, name

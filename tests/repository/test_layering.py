@@ -19,7 +19,7 @@ PACKAGE = ROOT / "remote_gym"
 BASE = {
     "version",
     "errors", "failpoints", "addresses", "arguments", "autoreset", "messages", "infos", "leaves", "spaces", "values",
-    "compression", "texts", "space_checks", "custom_spaces", "failures", "gym", "key_orders",
+    "compression", "texts", "space_checks", "custom_spaces", "failures", "gym", "key_orders", "observation_modes",
 }  # fmt: skip
 DATA = {"numpy", "gymnasium"}
 
@@ -38,6 +38,7 @@ TABLE: dict[str, tuple[set[str], set[str]]] = {
     "key_orders": ({"errors", "leaves"}, set()),
     "spaces": ({"errors", "gym", "custom_spaces", "leaves", "space_checks", "texts", "values"}, {"numpy"}),
     "custom_spaces": ({"errors", "gym", "texts"}, set()),
+    "observation_modes": ({"gym", "leaves"}, set()),
     "space_checks": ({"errors", "leaves", "texts", "values"}, {"numpy"}),
     "values": ({"errors", "gym", "texts"}, {"numpy", "msgpack"}),
     "infos": ({"errors", "values", "texts"}, {"numpy"}),

@@ -18,7 +18,7 @@ from gymnasium import spaces
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sameness import assert_same
-from toys import SPACES, CustomSpace
+from toys import GRAPHS_HOLD_ANY, SPACES, CustomSpace
 
 from remote_gym.errors import MisuseError
 from remote_gym.leaves import MAX_SPACE_DEPTH
@@ -67,7 +67,12 @@ TEXTS = st.builds(
     st.sets(st.sampled_from("abcé\U0001f600"), min_size=1).map("".join),
 )
 LEAVES = st.one_of(boxes(), discretes(), multi_discretes(), MULTI_BINARIES, TEXTS)
+FIXED = st.one_of(boxes(), discretes(), multi_discretes(), MULTI_BINARIES)
 GRAPHS = st.builds(spaces.Graph, boxes(), st.none() | discretes())
+if GRAPHS_HOLD_ANY:
+    GRAPHS = st.builds(
+        spaces.Graph, *[FIXED | st.dictionaries(KEYS, FIXED, min_size=1, max_size=2).map(spaces.Dict)] * 2
+    )
 
 
 def nest(inner: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
@@ -400,8 +405,8 @@ HURTFUL: dict[str, Any] = {
     "a key that is no str": {"dict": {"keys": [1], "spaces": [DISCRETE]}},
     "a key of a lone surrogate": {"dict": {"keys": ["\udcff"], "spaces": [DISCRETE]}},
     "keys of megabytes": {"dict": {"keys": [str(i) + "x" * 2**20 for i in range(129)], "spaces": [DISCRETE] * 129}},
-    "graph of texts": {"graph": {"node": {"text": TEXT}}},
-    "graph of graphs": {"graph": {"node": {"graph": {"node": DISCRETE}}}},
+    "graphs of graphs": nested(lambda data: {"graph": {"node": data}}, 8),
+    "graphs of a box": nested(lambda data: {"graph": {"node": data, "edge": DISCRETE}}, 6, box(1 << 18)),
     "one of none": {"one_of": {"spaces": []}},
     "discrete of none": {"discrete": {**DISCRETE["discrete"], "n": bytes(8)}},
     "discrete of less than none": {"discrete": {**DISCRETE["discrete"], "n": b"\xff" * 8}},

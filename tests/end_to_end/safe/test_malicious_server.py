@@ -101,6 +101,22 @@ def play(env: Any) -> None:
     env.step(0 if isinstance(env, RemoteEnvironment) else np.zeros(NUM_ENVS, np.int64))
 
 
+@pytest.mark.parametrize(
+    "each",
+    [
+        [describe(OBSERVATION)],
+        [describe(OBSERVATION)] * 100_000,
+        [describe(OBSERVATION)] * 2 + [{}],
+        [describe(OBSERVATION)] * 2 + [describe(ACTION)],
+        [describe(spaces.Box(0, 1, (7,)))] * NUM_ENVS,
+    ],
+    ids=["few", "many", "no space", "of another kind", "of another shape"],
+)
+def test_observation_spaces_that_cannot_be(malicious: MaliciousServer, each: Any) -> None:
+    malicious.answers[Open] = lambda _, num_envs: [opened(num_envs, observation_spaces=each)]
+    refuses(vector(malicious, observation_mode="different"), play)
+
+
 @both
 def test_the_server_is_honest_by_default(malicious: MaliciousServer, make: Any) -> None:
     with make(malicious) as env:
@@ -155,6 +171,7 @@ OPENED: dict[str, dict[str, Any]] = {
     "deep space": {"observation_space": DEEP},
     "deep action space": {"action_space": DEEP},
     "dict without keys": {"observation_space": {"dict": {"keys": ["a"], "spaces": []}}},
+    "observation spaces that nobody asked for": {"observation_spaces": [describe(OBSERVATION)] * NUM_ENVS},
     "spec no json": {"spec_json": "{"},
     "spec no object": {"spec_json": "[1]"},
     "spec null": {"spec_json": "null"},

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 from conftest import Certificates, ServerFactory
+from gymnasium import spaces
 from gymnasium.vector import AutoresetMode
 from helpers import settings
 
@@ -90,6 +91,19 @@ def test_what_is_wrong_is_named(name: str, value: Any, named: str) -> None:
 def test_one_environment_has_one_server() -> None:
     with pytest.raises(MisuseError, match="url must be one address"):
         settings(url=["localhost", "localhost:1"], single=True)
+
+
+def test_what_observation_mode_may_be() -> None:
+    space = spaces.Discrete(2)
+    for mode, travels in (("same", "same"), ("different", "different"), ((space, space), "given")):
+        ours = settings(observation_mode=mode, num_envs=2)
+        assert ours.opening.observation_mode == travels
+        assert pickle.loads(pickle.dumps(ours)).observation_mode == mode
+    for bad in ("invalid", None, 3, (space,)):
+        with pytest.raises(MisuseError, match="Invalid `observation_mode`, expected"):
+            settings(observation_mode=bad)
+    with pytest.raises(TypeError, match="to be Spaces"):
+        settings(observation_mode=("same", space))
 
 
 def test_what_they_come_to() -> None:

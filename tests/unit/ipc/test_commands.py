@@ -54,7 +54,8 @@ EVERY_COMMAND = [
 EVERY_RESULT = [
     Started(1234),
     EntrypointKind(True),
-    Built({"box": {}}, {"discrete": {"n": b"\2"}}, b"kwargs", "{}", b"\x80", "rgb_array", False),
+    Built({"box": {}}, {"discrete": {"n": b"\2"}}, b"kwargs", "{}", b"\x80", "rgb_array", False, []),
+    Built({"box": {}}, {"discrete": {"n": b"\2"}}, b"", "{}", b"\x80", None, False, [{"box": {}}, {"text": {}}]),
     NotBuilt(FAILURE),
     Done(),
     RowsRefused("no memory"),

@@ -25,7 +25,7 @@ from remote_gym.pool import (
     RowsRefused,
     WorkerLost,
 )
-from remote_gym.server.opening import Opening, check_equal_spaces, unless_refused
+from remote_gym.server.opening import Opening, check_spaces, unless_refused
 from remote_gym.server.refusals import RefusalError
 from remote_gym.spaces import describe
 
@@ -34,7 +34,7 @@ LOST = WorkerLost("exit code 3", 0, 1, {1: "last words"})
 
 def built(observation_space: Any = None, action_space: Any = None) -> Built:
     described = describe(observation_space or spaces.Box(0, 1, (2,))), describe(action_space or spaces.Discrete(3))
-    return Built(*described, b"", "", b"", None, False)
+    return Built(*described, b"", "", b"", None, False, [])
 
 
 class Pool:
@@ -186,7 +186,31 @@ def test_spaces_that_differ_between_workers() -> None:
 def test_spaces_that_are_equal_may_be_described_differently() -> None:
     one, other = built(spaces.Text(3, charset="ab")), built(spaces.Text(3, charset="ab"))
     other.observation_space["text"]["characters"] = "ba"
-    check_equal_spaces([0, 1], [one, other])
+    check_spaces([0, 1], [one, other], "same")
+
+
+def test_observation_spaces_that_may_differ_between_workers() -> None:
+    one, other = built(spaces.Box(0, 1, (2,))), built(spaces.Box(0, 2, (2,)))
+    check_spaces([0, 1], [one, other], "different")
+    check_spaces([0, 1], [one, other], "given")
+    for mode, narrow, kind in (("same", other, "RuntimeError"), ("different", built(spaces.Box(0, 1)), "ValueError")):
+        with pytest.raises(RefusalError, match=r"environment 1|all Box.low shape") as caught:
+            check_spaces([0, 1], [one, narrow], mode)
+        failure = caught.value.failure
+        assert failure is not None and (failure.index, failure.type) == (1, f"builtins.{kind}")
+
+
+@pytest.mark.parametrize("mode, told", [("same", []), ("different", [1, 1, 2]), ("given", [])])
+def test_each_space_is_told_to_who_wants_to_know(mode: str, told: list[int]) -> None:
+    described = {high: describe(spaces.Box(0, high, (2,)), False) for high in (1, 2)}
+
+    def build(command: BuildGroup) -> Built:
+        assert command.options.observation_mode == mode
+        high = 1 if command.first == 0 or mode == "same" else 2
+        return built(spaces.Box(0, high, (2,)))._replace(observation_spaces=[described[high]])
+
+    _, told_of = opened(Pool({BuildGroup: build}), observation_mode=mode)
+    assert told_of.observation_spaces == [described[high] for high in told]
 
 
 def test_rows_that_a_worker_refuses() -> None:

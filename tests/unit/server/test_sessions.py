@@ -135,6 +135,7 @@ def test_a_failed_opening_leaves_nothing_and_may_be_tried_again(monkeypatch: pyt
         (Open(PROTOCOL_MAX + 1, PROTOCOL_MAX + 2, b"n" * 16, 1), "protocol"),
         (opening(num_envs=0), "request"),
         (opening(autoreset_mode="Sometimes"), "request"),
+        (opening(observation_mode="7"), "request"),
         (Open(PROTOCOL_MIN, PROTOCOL_MAX, b"short", 1), "request"),
         (opening(num_envs=11), "max_envs"),
         (opening(compression="rot13"), "request"),

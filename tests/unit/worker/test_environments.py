@@ -18,6 +18,7 @@ from remote_gym.ipc.commands import HostingOptions, Outcomes
 from remote_gym.ipc.progress import SIZE_BYTES, Board
 from remote_gym.ipc.rows import Rows
 from remote_gym.leaves import leaves_of
+from remote_gym.spaces import build
 from remote_gym.worker.environments import EnvironmentGroup
 from remote_gym.worker.results import BuildError
 
@@ -176,6 +177,21 @@ def test_what_cannot_be_built_is_told_by_its_index_and_closes_the_others() -> No
 def test_spaces_that_differ_within_a_group() -> None:
     with pytest.raises(BuildError, match="the action space of environment 4 differs from that of environment 3"):
         group(lambda env_id: FunctionEnv(action_space=spaces.Discrete(env_id)))
+
+
+def test_observation_spaces_that_differ_within_a_group() -> None:
+    def make(env_id: int) -> FunctionEnv:
+        return FunctionEnv(observation_space=spaces.Box(0, env_id, (2,)))
+
+    with pytest.raises(BuildError, match="environment 4 differs in its observation space"):
+        group(make)
+    made, _ = group(make, observation_mode="different")
+    each = made.description().observation_spaces
+    assert list(map(build, each)) == [spaces.Box(0, 10, (2,)), spaces.Box(0, 11, (2,))]
+    made, _ = group(make, observation_mode="given")
+    assert not made.description().observation_spaces
+    made, _ = group(lambda _: FunctionEnv(), observation_mode="different")
+    assert len(made.description().observation_spaces) == 1
 
 
 def test_closing_goes_on_when_one_raises(capsys: pytest.CaptureFixture[str]) -> None:
