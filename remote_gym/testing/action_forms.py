@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -11,8 +12,13 @@ from gymnasium import spaces
 NUMBERS = (spaces.Box, spaces.Discrete, spaces.MultiDiscrete, spaces.MultiBinary)
 DTYPES = ("float64", "float32", "float16", "int64", "int32", "int8", "uint8", "bool")
 
+
+def _cast(numbers: Any, dtype: str) -> Any:
+    return np.asarray(numbers).astype(dtype)[()]
+
+
 _FORMS: dict[str, Callable[[Any], Any]] = {
-    **{dtype: lambda numbers, dtype=dtype: np.asarray(numbers).astype(dtype)[()] for dtype in DTYPES},
+    **{dtype: partial(_cast, dtype=dtype) for dtype in DTYPES},
     "Python's own": lambda numbers: np.asarray(numbers).tolist(),
     "a list": lambda numbers: list(numbers) if np.ndim(numbers) else numbers,
 }
