@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -12,12 +13,12 @@ NUMBERS = (spaces.Box, spaces.Discrete, spaces.MultiDiscrete, spaces.MultiBinary
 DTYPES = ("float64", "float32", "float16", "int64", "int32", "int8", "uint8", "bool")
 
 
-def _of_dtype(dtype: str) -> Callable[[Any], Any]:
-    return lambda numbers: np.asarray(numbers).astype(dtype)[()]
+def _cast(numbers: Any, dtype: str) -> Any:
+    return np.asarray(numbers).astype(dtype)[()]
 
 
 _FORMS: dict[str, Callable[[Any], Any]] = {
-    **{dtype: _of_dtype(dtype) for dtype in DTYPES},
+    **{dtype: partial(_cast, dtype=dtype) for dtype in DTYPES},
     "Python's own": lambda numbers: np.asarray(numbers).tolist(),
     "a list": lambda numbers: list(numbers) if np.ndim(numbers) else numbers,
 }

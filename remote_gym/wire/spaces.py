@@ -29,10 +29,10 @@ def read_space(message: space_pb2.Space) -> SpaceData:
     return _space(message, [min(MAX_SPACES, max_spaces(message.ByteSize()))])
 
 
-def read_spaces(messages: Sequence[space_pb2.Space]) -> list[SpaceData]:
+def read_spaces(messages: Sequence[space_pb2.Space]) -> tuple[SpaceData, ...]:
     """Do what `read_space` does for several, which together hold no more spaces than their size allows."""
     left = [max_spaces(sum(message.ByteSize() for message in messages))]
-    return [_space(message, left) for message in messages]
+    return tuple(_space(message, left) for message in messages)
 
 
 def _space(message: space_pb2.Space, left: list[int]) -> SpaceData:

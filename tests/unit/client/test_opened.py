@@ -61,8 +61,8 @@ NESTED: dict[str, tuple[spaces.Space[Any], int]] = {
     "Text": (spaces.Text(5, charset="abc"), 1_200),
     "Discrete": (spaces.Discrete(5), 0),
     "Sequence": (spaces.Sequence(BOX), 1_800),
-    "Graph": (spaces.Graph(BOX, BOX), 2 * 1_800),
-    "Graph without edges": (spaces.Graph(BOX, None), 1_800),
+    "Graph": (spaces.Graph(BOX, BOX), 2 * 2 * 1_800),  # a Graph holds each of its spaces twice
+    "Graph without edges": (spaces.Graph(BOX, None), 2 * 1_800),
     "Tuple": (spaces.Tuple([BOX, spaces.Tuple([BOX])]), 2 * 1_800),
     "OneOf": (spaces.OneOf([BOX, spaces.Discrete(2)]), 1_800),
     "Dict": (spaces.Dict({"a": BOX, "b": spaces.Dict({"c": BOX})}), 2 * 1_800),

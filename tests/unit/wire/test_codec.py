@@ -110,7 +110,7 @@ def test_opened() -> None:
         "ansi",
         [4, 7],
         actions_as_given=True,
-        observation_spaces=[],
+        observation_spaces=(),
     )
     read = read_server(pack_server(opened))
     assert isinstance(read, Opened)
