@@ -427,7 +427,7 @@ class Angles(gym.Space[Any]):
         return bool((np.abs(x) <= 3).all())
 
 
-class Bounded(spaces.Box[Any]):
+class Bounded(spaces.Box):  # type: ignore[type-arg]  # not generic in older versions of Gymnasium
     """A subclass of a space of Gymnasium's."""
 
 
