@@ -392,8 +392,8 @@ def server_killed(stage: Stage, operation: str) -> None:
     thread = threading.Thread(target=restart)
     try:
         with Proxy(address) as proxy, stage.trial(proxy) as trial:
-            # A reset may be answered before the one who has sent it goes on: there is nothing to hear of then.
-            points = ["client.request.send", "client.request.sent"][: 1 if operation == "reset" else 2]
+            # A reset or call may be answered before the one who has sent it goes on: there is nothing to hear of then.
+            points = ["client.request.send", "client.request.sent"][: 2 if operation == "step" else 1]
             stage.arm(where(stage.random.choice(points), operation), process.kill, thread.start)
             if operation == "close":
                 trial.remote.close()
