@@ -75,7 +75,7 @@ class Observations:
 
     def put_batch(self, leaves: list[Array], copy: bool) -> Any:
         """Do what `put` does, and return what `batch` does."""
-        self._last, self._own = leaves, False
+        self.put(leaves)
         if self._is_one_array:  # the usual case
             return leaves[0].copy() if copy else leaves[0]
         return self.batch(copy)

@@ -49,6 +49,11 @@ class Sent:
     missing: set[int] | None  # None until a first part has been answered
     about: Any  # the asker's note
 
+    @property
+    def left(self) -> Indices:
+        """Whose answers are missing."""
+        return self.indices if self.missing is None else sorted(self.missing)
+
 
 class Outstanding:
     """Requests by number, and the inbox. Guarantees: each part of an answer is taken in once.
@@ -158,14 +163,8 @@ class Outstanding:
 
     def missing(self) -> list[tuple[int, Indices]]:
         """Return (number, env indices) of all that was not answered."""
-        return [
-            (number, sent.indices if sent.missing is None else sorted(sent.missing))
-            for number, sent in list(self.sent.items())
-        ]
+        return [(number, sent.left) for number, sent in list(self.sent.items())]
 
     def unanswered(self) -> list[tuple[Any, Indices]]:
         """Return the same with what was noted with the request, instead of its number."""
-        return [
-            (sent.about, sent.indices if sent.missing is None else sorted(sent.missing))
-            for sent in list(self.sent.values())
-        ]
+        return [(sent.about, sent.left) for sent in list(self.sent.values())]
