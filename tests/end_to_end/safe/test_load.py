@@ -126,7 +126,7 @@ def test_of_a_client_that_never_reads_no_more_is_read(serve: ServerFactory) -> N
             held = 0
             for _ in range(5):
                 beside, longest = steps_per_second(envs, 0.5)
-                held = max(held, *(outlet.unread_bytes for outlet in server._edge._outlets))
+                held = max(held, *(outlet.unread_bytes for outlet in server._edge.outlets))
             print(f"{alone:.0f} steps/s alone, {beside:.0f} beside it, longest {longest:.3f} s; {held=}")
             # What is stored, what is being written, and the answer that was running when reading stopped.
             assert held < UNREAD_BYTES + 3 * num_envs * pixels + 100_000
