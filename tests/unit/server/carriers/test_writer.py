@@ -184,6 +184,10 @@ def test_a_last_frame_comes_after_what_is_being_written_and_instead_of_the_rest(
     play(test)
 
 
+def fail() -> None:
+    raise failpoints.FailpointError("armed")
+
+
 @pytest.mark.parametrize("where", ["socket", "failpoint"])
 def test_what_breaks_is_told_on_the_next_turn_and_nothing_more_is_written(play: Play, where: str) -> None:
     async def test(lab: Lab) -> None:
@@ -191,7 +195,7 @@ def test_what_breaks_is_told_on_the_next_turn_and_nothing_more_is_written(play: 
             lab.socket.broken = ConnectionResetError("gone")
             lab.writer.send(SMALL)
         else:
-            with failpoints.armed("server.frame.write", "raise"):
+            with failpoints.armed("server.frame.write", fail):
                 lab.writer.send(SMALL)
         assert lab.errors == []
         lab.socket.broken = None
