@@ -14,6 +14,7 @@ from edge_fakes import FakeSession, FakeSessions
 
 from remote_gym.credentials import load_server_pem
 from remote_gym.messages import Attach, Bundle, Open, Render
+from remote_gym.server.carriers.admission import Admission, Visitor, peer_name
 from remote_gym.server.carriers.direct import Direct
 from remote_gym.server.carriers.edge import Edge
 from remote_gym.wire.codec import pack_client, read_server
@@ -88,6 +89,7 @@ class Lab:
         self._listener = socket.create_server(("127.0.0.1", 0))
         pem = None if certificates is None else load_server_pem(certificates.server)
         self.edge = Edge(self.sessions)
+        self.admission = Admission(None)
         self.direct: Direct = self.call(self._make, pem)
 
     async def _make(self, pem: Any) -> Direct:
@@ -102,16 +104,29 @@ class Lab:
 
         return self.call(call)
 
+    def accept(self) -> None:
+        """Let in the next one."""
+        accepted, address = self._listener.accept()
+        accepted.setblocking(False)
+        visitor = Visitor(self.admission, peer_name(address), accepted.close)
+        assert self.admission.admit(visitor)
+        self.loop.call_soon_threadsafe(self.direct.accept, accepted, visitor)
+
+    def connect(self, sock: socket.socket) -> None:
+        """Let in `sock`."""
+        sock.connect(self._listener.getsockname())
+        self.accept()
+
     def dial(self, receive_bytes: int | None = None) -> Client:
         sock: Any = socket.socket()
         if receive_bytes is not None:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_bytes)
-        sock.connect(self._listener.getsockname())
-        accepted, address = self._listener.accept()
-        accepted.setblocking(False)
         if self._certificates is None:
+            sock.connect(self._listener.getsockname())
             sock.sendall(MAGIC)
-        self.loop.call_soon_threadsafe(self.direct.accept, accepted, f"ipv4:{address[0]}:{address[1]}")
+            self.accept()
+        else:
+            self.connect(sock)
         if self._certificates is not None:
             context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
             context.load_verify_locations(self._certificates.directory / "ca.pem")
@@ -132,7 +147,7 @@ class Lab:
             client.socket.close()
         self.soon(self.direct.close)
         self.soon(self.direct.close)
-        assert not self.direct.connections and not self.edge.outlets
+        assert not self.direct.connections and not self.edge.outlets and self.admission.descriptors == 0
         self.loop.call_soon_threadsafe(self.loop.stop)
         self._thread.join()
         self.loop.close()

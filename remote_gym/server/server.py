@@ -13,6 +13,7 @@ import concurrent.futures
 import contextlib
 import logging
 import os
+import ssl
 import threading
 import time
 import weakref
@@ -23,6 +24,7 @@ from typing import Any
 import grpc
 
 from remote_gym.errors import RefusedError, RemoteGymError
+from remote_gym.server.carriers.direct import Direct
 from remote_gym.server.carriers.edge import Edge
 from remote_gym.server.carriers.grpc import Servicer
 from remote_gym.server.front import Front
@@ -60,6 +62,7 @@ class RemoteEnvironmentServer:
         """Start; returns when the server listens. See `create_remote_environment_server`."""
         self._settings = settings
         self._metrics: MetricsServer | None = None
+        self._direct: Direct | None = None
         self._grace_seconds = grace_seconds
         self._sessions = Sessions(settings)
         self._process = os.getpid()
@@ -97,7 +100,8 @@ class RemoteEnvironmentServer:
     async def _start(self, endpoints: Endpoints, probe: bool) -> None:
         self._grpc = grpc.aio.server(options=options())
         self._edge = Edge(self._sessions)
-        self._front = Front(self._grpc, endpoints)
+        self._direct = _direct(self._edge, endpoints)
+        self._front = Front(self._grpc, endpoints, None if self._direct is None else self._direct.accept)
         self._grpc.add_generic_rpc_handlers((Servicer(self._edge, self._front.peer).handler(),))
         self._health = Health()
         self._health.register(self._grpc)
@@ -125,11 +129,15 @@ class RemoteEnvironmentServer:
                 self._edge.end_all()
                 self._front.shut()
                 # What ran has been answered, but a large answer may still be on its way.
-                await self._grpc.stop(max(0.0, deadline - self._loop.time()))
+                left = max(0.0, deadline - self._loop.time())
+                direct = [] if self._direct is None else [self._direct.end(left)]
+                await asyncio.gather(self._grpc.stop(left), *direct)
                 await self._front.ended(deadline - self._loop.time())
         finally:
             if hasattr(self, "_front"):
                 self._front.close()
+            if self._direct is not None:
+                self._direct.close()
             await self._sessions.stop()
             current = asyncio.current_task()
             others = [task for task in asyncio.all_tasks() if task is not current]
@@ -231,6 +239,17 @@ class RemoteEnvironmentServer:
         """Return address, what is hosted and whether it runs."""
         state = "stopped" if self._stopped.is_set() else "running"
         return f"<RemoteEnvironmentServer {self.address} [{self._settings.entrypoint}, {state}]>"
+
+
+def _direct(edge: Edge, endpoints: Endpoints) -> Direct | None:
+    """Return what carries sessions without gRPC; None if that is not wanted, or cannot be."""
+    if endpoints.grpc_only:
+        return None
+    try:
+        return Direct(edge, endpoints.pem)
+    except ssl.SSLError as error:
+        logger.warning("gRPC alone carries sessions: OpenSSL does not take the certificate (%s)", error.reason)
+        return None
 
 
 _SERVERS: weakref.WeakSet[RemoteEnvironmentServer] = weakref.WeakSet()

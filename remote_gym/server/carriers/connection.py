@@ -15,12 +15,12 @@ from collections import deque
 from collections.abc import Callable
 
 from remote_gym.errors import ProtocolError
+from remote_gym.server.carriers.admission import Visitor
 from remote_gym.server.carriers.edge import FRAGMENT_SECONDS, Dialogue, Edge
 from remote_gym.server.carriers.incoming import Frames
 from remote_gym.server.carriers.outlet import UNREAD_BYTES, Sent
 from remote_gym.server.carriers.writer import AGAIN, TURN_SLICES, Writer
 from remote_gym.server.refusals import RefusalError
-from remote_gym.texts import printable
 from remote_gym.wire.direct import HEADER, SILENCE_SECONDS, Ended, pack_ended, read_hello
 
 logger = logging.getLogger("remote_gym.server")
@@ -41,7 +41,7 @@ class Connection:
     def __init__(
         self,
         sock: socket.socket,
-        peer: str,
+        visitor: Visitor,
         edge: Edge,
         hello: bytes,
         scratch: memoryview,
@@ -51,14 +51,15 @@ class Connection:
 
         Args:
             sock: With TLS or without, after its handshake.
-            peer: Who is at the other end, for the log.
+            visitor: Who is at the other end; its leaving is told.
             edge: Whose sessions are carried.
             hello: Our greeting's frame.
             scratch: A buffer to read into, which others use in between.
             on_closed: Called once, when the connection is closed.
         """
         self._socket = sock
-        self._peer = printable(peer)
+        self._visitor = visitor
+        self._peer = visitor.peer
         self._edge = edge
         self._hello = hello
         self._scratch = scratch
@@ -66,7 +67,7 @@ class Connection:
         self._on_closed = on_closed
         self._loop = asyncio.get_running_loop()
         self._writer = Writer(sock, edge.sessions.counters, self._progress, self._say_goodbye, self._broken)
-        self._dialogue = Dialogue(edge.sessions, self, peer)
+        self._dialogue = Dialogue(edge.sessions, self, visitor.peer)
         self._frames = Frames(edge.sessions.holdings)
         self._take: Callable[[bytes], None] = self._greeted  # what the next frame means
         self._opening: asyncio.Task[None] | None = None
@@ -80,6 +81,7 @@ class Connection:
         self._silent_seconds = 0.0
         self._progressed = False  # a message, or a piece of one, has come since it was last looked
         self._stuck_seconds = 0.0
+        visitor.close = self.close
         edge.outlets.add(self)
         self._be_done_within(BEGIN_SECONDS)
         self._read_on()
@@ -144,6 +146,7 @@ class Connection:
             raise ProtocolError("a ping before the greeting")
         read_hello(frame)  # which versions it speaks, its Open will say again
         self._take = self._begun
+        self._visitor.spoke()
         self._be_done_within(BEGIN_SECONDS)
         self._writer.greet(self._hello)
 
@@ -260,6 +263,7 @@ class Connection:
             self._opening.cancel()
         self._dialogue.end()
         self._socket.close()
+        self._visitor.leave()
         self._on_closed(self)
 
 

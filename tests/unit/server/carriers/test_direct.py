@@ -44,10 +44,7 @@ def test_a_handshake_that_fails_costs_nobody_else_anything(certificates: Any, mo
     with contextlib.closing(Lab(certificates)) as lab:
         for _ in range(5):
             with socket.socket() as sock:
-                sock.connect(lab._listener.getsockname())
-                accepted, _ = lab._listener.accept()
-                accepted.setblocking(False)
-                lab.loop.call_soon_threadsafe(lab.direct.accept, accepted, "ipv4:1")
+                lab.connect(sock)
                 sock.sendall(b"GET / HTTP/1.1\r\n\r\n")
         lab.opened()
         wait_until(lambda: not lab.direct._beginnings)
