@@ -150,6 +150,25 @@ def server_credentials(pem: ServerPem) -> grpc.ServerCredentials:
     )
 
 
+def server_context(pem: ServerPem, alpn: str) -> ssl.SSLContext:
+    """Make what a server's own TLS handshakes need: TLS 1.2 or later, and what gRPC's check of clients trusts.
+
+    Raises:
+        ssl.SSLError: OpenSSL's policy, on the size of keys for instance, is stricter than that of gRPC's library.
+    """
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.set_alpn_protocols([alpn])
+    context.num_tickets = 0  # a ticket makes the client's socket readable without data; a session resumes by itself
+    context.options |= ssl.OP_NO_TICKET | ssl.OP_NO_RENEGOTIATION
+    load_pair(context, pem.certificate, pem.private_key)
+    if pem.root is not None:
+        context.load_verify_locations(cadata=pem.root.decode("ascii", "ignore"))
+        context.verify_mode = ssl.CERT_REQUIRED
+        context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN  # as gRPC: whoever is named is trusted, a root or not
+    return context
+
+
 def _path_tuple(argument: str, paths: object, form: str, lengths: tuple[int, int]) -> tuple[PemPath, ...]:
     """Return `paths` without trailing Nones, after checking that it is a tuple of paths of a right length."""
     if isinstance(paths, (str, bytes, os.PathLike)) or not isinstance(paths, Sequence):

@@ -75,14 +75,14 @@ def framed(data: bytes) -> bytes:
     return HEADER.pack(len(data)) + data
 
 
-def check_length(length: int) -> int:
+def check_length(length: int, most: int = MAX_MESSAGE_BYTES) -> int:
     """Return `length`, of a frame that is to come.
 
     Raises:
-        ProtocolError: No message may be that long.
+        ProtocolError: It is longer than `most`.
     """
-    if length > MAX_MESSAGE_BYTES:
-        raise ProtocolError(f"a frame of {length:,} bytes, the most is {MAX_MESSAGE_BYTES:,}")
+    if length > most:
+        raise ProtocolError(f"a frame of {length:,} bytes, the most is {most:,}")
     return length
 
 
