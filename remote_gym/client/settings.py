@@ -21,6 +21,7 @@ from remote_gym.addresses import DEFAULT_PORT, is_loopback, join_address, split_
 from remote_gym.arguments import RemoteArgs, check_args
 from remote_gym.autoreset import NONE, parse_mode
 from remote_gym.client.carriers.channel import Address
+from remote_gym.client.carriers.dialing import TRANSPORTS
 from remote_gym.compression import codec
 from remote_gym.credentials import load_client_pem
 from remote_gym.errors import MisuseError, also
@@ -73,6 +74,9 @@ class Settings:
             it promised. ``"truncate"``: a new session is opened, and all episodes end like those above.
             ``"raise"``: `SessionLost`.
         allow_insecure: Permit plaintext to other machines.
+        transport: What carries the steps. ``"auto"``: a connection of their own where the server, and whatever is in
+            between, lets one through, else gRPC; looked at anew when a connection was lost. ``"direct"`` and
+            ``"grpc"`` insist. See `docs/how-to/far-away.md`.
         single: Whether these are a `RemoteEnvironment`'s, which has no batches.
         addresses: Where the servers are, with what the files at `client_credentials_paths` hold.
         opening: What a session is asked for; with several servers, but for the number of environments.
@@ -92,6 +96,7 @@ class Settings:
     on_worker_failure: str
     on_session_lost: str
     allow_insecure: bool
+    transport: str = "auto"
     num_envs: int = 1
     autoreset_mode: AutoresetMode | str = AutoresetMode.DISABLED  # who steps one environment resets it as well
     batch_size: int | None = None
@@ -131,6 +136,7 @@ class Settings:
             ("on_worker_failure", ("raise", "truncate")),
             ("on_session_lost", ("raise", "truncate")),
             ("unportable_infos", ("raise", "drop")),
+            ("transport", TRANSPORTS),
         ):
             if (value := getattr(self, name)) not in choices:
                 raise MisuseError(f"{name} must be {' or '.join(map(repr, choices))}, got {value!r}")

@@ -36,6 +36,9 @@ MAX_UNREAD_BYTES = 256 * 2**20
 server. Several of the largest messages: answers to what was asked never come near it, and a flood must not fill our
 memory."""
 
+TEND_SECONDS = 1.0
+"""How often a carrier is tended from which nothing is taken."""
+
 _CLOSE = pack_client(Close())
 
 
@@ -132,7 +135,8 @@ class Reader:
             self.start()  # a fork may have ended the thread meanwhile
 
     def abort(self) -> None:
-        """End the carrier at once; the thread goes on as the protocol says."""
+        """End the carrier, or the dialing of one, at once; the thread goes on as the protocol says."""
+        self._dialer.interrupt()
         if (carrier := self._carrier) is not None:
             carrier.close()
         self._wake.ring()
@@ -151,6 +155,8 @@ class Reader:
         self._deadline = time.monotonic() + CLOSE_TIMEOUT_SECONDS
         with self._sending:  # so that it comes before a new carrier is used, or after
             protocol.close(time.monotonic())
+        if protocol.over:  # the server has never heard of it
+            self._dialer.interrupt()
         self.flush()
         self._wake.ring()
         self.bell.ring()
@@ -287,7 +293,7 @@ class Reader:
                     return
                 self._carried(one)
             if outstanding.received - outstanding.popped > MAX_UNREAD_BYTES:
-                self._wait_for_room()
+                self._wait_for_room(carrier)
 
     def _carried(self, message: ServerMessage) -> None:
         if isinstance(message, Opened):
@@ -298,12 +304,13 @@ class Reader:
         self.flush()
         self.bell.ring()
 
-    def _wait_for_room(self) -> None:
+    def _wait_for_room(self, carrier: Carrier) -> None:
         protocol = self.protocol
         self.wants_room = True
         unread = protocol.outstanding
         while unread.unread_bytes > MAX_UNREAD_BYTES and not (protocol.over or protocol.closing or self._pausing):
-            self._wake.wait(None)
+            self._wake.wait(TEND_SECONDS)
+            carrier.tend()
         self.wants_room = False
 
     def _ended(self, ended: CarrierEnded) -> None:
