@@ -68,7 +68,10 @@ CASES = {
         "CartPole-v1", (1, 8, 64, 256, 1_024, 4_096), (*LOCAL_AND_REMOTE, "two"), peers=tuple(PEER_KINDS)
     ),
     "images": Case(
-        "image", (1, 8, 64), ("sync", "async", "local", "remote", "remote-grpc", "views", "echo", "tls", "two"), peers=("sb3", "ray", "rlmesh")
+        "image",
+        (1, 8, 64),
+        ("sync", "async", "local", "remote", "remote-grpc", "views", "echo", "tls", "two"),
+        peers=("sb3", "ray", "rlmesh"),
     ),
     "halfcheetah": Case("HalfCheetah-v5", (1, 8, 64, 256), LOCAL_AND_REMOTE),
     "sleeping": Case("sleep-5", (1, 16, 64, 256), LOCAL_AND_REMOTE, num_workers=32),

@@ -11,13 +11,21 @@ import subprocess
 import sys
 import tempfile
 import weakref
-from collections.abc import Callable
-from typing import Any, Union
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol, TypeVar, Union
 
 from remote_gym.addresses import UNIX
 from remote_gym.errors import ConnectError, MisuseError
 from remote_gym.processes import refuse_in_a_worker
 
+
+class _Remote(Protocol):
+    """A `RemoteVectorEnv`, as far as it is of interest here."""
+
+    _remote: Any
+
+
+Envs = TypeVar("Envs", bound=_Remote)
 Entrypoint = Union[str, "os.PathLike[str]", Callable[..., Any]]
 
 END_SECONDS = 10.0
@@ -33,6 +41,51 @@ sys.path[:] = json.loads(sys.argv[1])
 from remote_gym.server.local import main
 main(sys.argv[2])
 """
+
+
+def local(
+    kind: type[Envs],
+    entrypoint: Entrypoint,
+    num_envs: int = 1,
+    *,
+    entrypoint_kwargs: Mapping[str, Any] | None = None,
+    num_workers: int | None = None,
+    vectorization_mode: str | None = None,
+    reconnect_timeout_seconds: float = 5.0,
+    **options: Any,
+) -> Envs:
+    """Make environments whose server is a child of this process, reached by nobody else: no port, no certificates.
+
+    The server ends with them, and with this process, however that ends. Its workers find what this process finds: the
+    same interpreter, working directory and ``sys.path``. A script is imported again only if its function is asked for.
+
+    Args:
+        kind: `RemoteVectorEnv`, or a subclass.
+        entrypoint: What to host: a Gymnasium id, ``module:Id-v0``, ``module:function``, ``file.py`` with
+            `create_environment`, or a function that stands at the top of a module.
+        num_envs: How many.
+        entrypoint_kwargs: For the entrypoint; any values that travel, see `remote_gym.values`.
+        num_workers: Processes that share the environments; None: one for each core.
+        vectorization_mode: ``"vector_entry_point"`` to host the id's own vector environment.
+        reconnect_timeout_seconds: How long to try again if the connection is lost, which here means the server's end.
+        options: Other arguments of `RemoteVectorEnv`.
+
+    Raises:
+        MisuseError: An argument is wrong, or this is a worker itself.
+        ConnectError: The server did not start.
+    """
+    server = LocalServer(entrypoint, num_workers, vectorization_mode)
+    try:
+        args = {"entrypoint_kwargs": dict(entrypoint_kwargs)} if entrypoint_kwargs else None
+        made = kind(
+            server.url, num_envs=num_envs, remote_args=args, reconnect_timeout_seconds=reconnect_timeout_seconds,
+            **options,
+        )  # fmt: skip
+    except BaseException:
+        server.close()
+        raise
+    made._remote.local = server
+    return made
 
 
 class LocalServer:
