@@ -44,7 +44,7 @@ main(sys.argv[2])
 
 
 def local(
-    kind: type[Envs],
+    kind: Callable[..., Envs],
     entrypoint: Entrypoint,
     num_envs: int = 1,
     *,
