@@ -186,12 +186,13 @@ class Passage:
 class _Way:
     """One direction. Either the source is watched, or the rest of what came from it waits for the target."""
 
-    __slots__ = ("_buffer", "_loop", "_passage", "_rest", "_source", "_target", "ended", "heard")
+    __slots__ = ("_buffer", "_from", "_loop", "_passage", "_rest", "_source", "_target", "_to", "ended", "heard")
 
     def __init__(self, passage: Passage, source: socket.socket, target: socket.socket, passages: Passages) -> None:
         self._passage = passage
         self._source = source
         self._target = target
+        self._from, self._to = source.fileno(), target.fileno()  # for the loop, which prints what it is given
         self._loop = passages.loop
         self._buffer = passages.buffer
         self._rest = b""
@@ -200,14 +201,15 @@ class _Way:
 
     def start(self) -> None:
         """Watch the source."""
-        self._loop.add_reader(self._source, self._readable)
+        self._loop.add_reader(self._from, self._readable)
 
     def stop(self) -> None:
         """Watch nothing; what is kept is dropped."""
         if not self.ended:
-            self._loop.remove_reader(self._source)
             if self._rest:
-                self._loop.remove_writer(self._target)
+                self._loop.remove_writer(self._to)
+            else:
+                self._loop.remove_reader(self._from)
         self.ended = True
 
     def _readable(self) -> None:
@@ -226,8 +228,8 @@ class _Way:
             return
         if sent < count:
             self._rest = bytes(self._buffer[sent:count])
-            self._loop.remove_reader(self._source)
-            self._loop.add_writer(self._target, self._writable)
+            self._loop.remove_reader(self._from)
+            self._loop.add_writer(self._to, self._writable)
 
     def _send(self, data: memoryview | bytes) -> int:
         try:
@@ -242,12 +244,12 @@ class _Way:
             self._passage.end()
             return
         if not self._rest:
-            self._loop.remove_writer(self._target)
-            self._loop.add_reader(self._source, self._readable)
+            self._loop.remove_writer(self._to)
+            self._loop.add_reader(self._from, self._readable)
 
     def _end(self) -> None:
         """Pass the end on: all that came before has been."""
-        self._loop.remove_reader(self._source)
+        self._loop.remove_reader(self._from)
         self.ended = True
         with contextlib.suppress(OSError):
             self._target.shutdown(socket.SHUT_WR)
