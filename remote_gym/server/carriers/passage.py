@@ -15,9 +15,9 @@ import select
 import shutil
 import socket
 import sys
-import tempfile
 
 from remote_gym.server.carriers.admission import Visitor
+from remote_gym.server.private_folder import make_private_folder
 
 BUFFER_BYTES = 1 << 18
 """What one wakeup copies at most, and what is kept at most of a direction whose reader is slow."""
@@ -52,7 +52,7 @@ class Passages:
         self.running: set[Passage] = set()
         self.loop = loop
         self.buffer = memoryview(bytearray(BUFFER_BYTES))
-        self._folder = _private_folder()
+        self._folder = make_private_folder()
         self._numbers = itertools.count()
         self._watch: asyncio.TimerHandle | None = None
 
@@ -261,23 +261,3 @@ def _has_gone(side: socket.socket) -> bool:
     poll = select.poll()
     poll.register(side, 0)
     return any(event & (select.POLLHUP | select.POLLERR) for _, event in poll.poll(0))
-
-
-def _private_folder() -> str:
-    """Make a folder for this user alone, where the paths of sockets are short enough."""
-    reasons = []
-    for parent in dict.fromkeys((_temporary_folder(), "/tmp", "/dev/shm")):
-        if parent is None or len(os.fsencode(parent)) > 70:  # a socket's path has 103 bytes at most
-            continue
-        try:
-            return tempfile.mkdtemp(prefix="remote-gym-", dir=parent)
-        except OSError as error:
-            reasons.append(f"{parent}: {error.strerror}")
-    raise OSError(f"no folder for a private socket can be made; set TMPDIR ({'; '.join(reasons)})")
-
-
-def _temporary_folder() -> str | None:
-    try:
-        return tempfile.gettempdir()
-    except OSError:
-        return None

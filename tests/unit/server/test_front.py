@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import os
 import socket
+import ssl
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -33,7 +34,13 @@ class Running:
         async def who(_request: bytes, context: Any) -> bytes:
             return self.front.peer(context.peer()).encode()
 
-        handlers = {"peer": grpc.unary_unary_rpc_method_handler(who)}
+        async def echo(request: bytes, _context: Any) -> bytes:
+            return request
+
+        handlers = {
+            "peer": grpc.unary_unary_rpc_method_handler(who),
+            "echo": grpc.unary_unary_rpc_method_handler(echo),
+        }
         self.server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler("who", handlers),))
 
     async def __aenter__(self) -> Running:
@@ -90,8 +97,6 @@ def test_tls_is_grpcs_own_and_the_direct_carriers_hello_is_left_to_it(certificat
             with pytest.raises(grpc.aio.AioRpcError):
                 await running.who_am_i(listener.address, grpc.ssl_channel_credentials(root))
             assert not taken
-            import ssl
-
             context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
             context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
             context.set_alpn_protocols([ALPN])
@@ -101,6 +106,20 @@ def test_tls_is_grpcs_own_and_the_direct_carriers_hello_is_left_to_it(certificat
             with connection:
                 assert connection.recv(1) == b"\x16"
             visitor.leave()
+
+    asyncio.run(main())
+
+
+def test_the_largest_messages_pass(certificates: Certificates) -> None:
+    async def main() -> None:
+        pem = load_server_pem(certificates.server)
+        trusted = grpc.ssl_channel_credentials(certificates.client[0].read_bytes())
+        unlimited = [(f"grpc.max_{way}_message_length", -1) for way in ("send", "receive")]
+        message = os.urandom(1 << 20) * 63
+        async with Running(Endpoints("127.0.0.1", 0, pem)) as running:
+            (listener,) = running.front.listeners
+            async with grpc.aio.secure_channel(listener.address, trusted, unlimited) as channel:
+                assert await channel.unary_unary("/who/echo")(message, timeout=30.0) == message
 
     asyncio.run(main())
 
