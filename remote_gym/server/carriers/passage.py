@@ -25,6 +25,9 @@ BUFFER_BYTES = 1 << 18
 LAST_BYTES_SECONDS = 10.0
 """How long a client that does not read may take for the last bytes, once gRPC has gone."""
 
+GOODBYE_SECONDS = 0.1
+"""How long clients may take to close their sides at a server's end."""
+
 WATCH_SECONDS = 5.0
 """How often all connections are asked whether gRPC is still there."""
 
@@ -104,8 +107,12 @@ class Passages:
         self.look_after()
 
     async def ended(self, timeout_seconds: float) -> None:
-        """Return once all have ended; those that have not within the time are ended."""
+        """Once gRPC has gone, return when its last bytes are on their way, or the time is up; then all have ended."""
         deadline = self.loop.time() + timeout_seconds
+        while not all(passage.down.ended for passage in self.running) and self.loop.time() < deadline:
+            await asyncio.sleep(0.002)
+        # A connection that is closed before its client has closed its own side may lose what it has not read.
+        deadline = self.loop.time() + GOODBYE_SECONDS
         while self.running and self.loop.time() < deadline:
             await asyncio.sleep(0.002)
         self.end_all()
@@ -195,7 +202,7 @@ class _Way:
         self._from, self._to = source.fileno(), target.fileno()  # for the loop, which prints what it is given
         self._loop = passages.loop
         self._buffer = passages.buffer
-        self._rest = b""
+        self._rest = memoryview(b"")
         self.ended = False
         self.heard = False
 
@@ -227,11 +234,11 @@ class _Way:
             self._passage.end()
             return
         if sent < count:
-            self._rest = bytes(self._buffer[sent:count])
+            self._rest = memoryview(bytes(self._buffer[sent:count]))
             self._loop.remove_reader(self._from)
             self._loop.add_writer(self._to, self._writable)
 
-    def _send(self, data: memoryview | bytes) -> int:
+    def _send(self, data: memoryview) -> int:
         try:
             return self._target.send(data)
         except (BlockingIOError, InterruptedError):

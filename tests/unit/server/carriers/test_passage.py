@@ -174,6 +174,23 @@ def test_grpc_leaving_a_client_that_does_not_read_is_noticed(monkeypatch: pytest
     play(test)
 
 
+def test_at_the_end_last_bytes_are_waited_for_and_clients_that_stay_are_not() -> None:
+    async def test(ends: Ends) -> None:
+        data = os.urandom(20 * BUFFER_BYTES)
+        saying = asyncio.ensure_future(ends.says(ends.server, data))
+        saying.add_done_callback(lambda _: ends.server.close())
+        ending = asyncio.ensure_future(ends.passages.ended(5.0))
+        await ends.passed()
+        assert not ending.done()
+        assert await ends.hears(ends.client, len(data)) == data
+        began = ends.loop.time()
+        await ending
+        assert ends.loop.time() - began < 2.0
+        assert not ends.passages.running
+
+    play(test)
+
+
 def test_grpcs_name_of_a_peer_leads_to_the_true_one() -> None:
     async def test(ends: Ends) -> None:
         assert ends.passages.peer(ends.name) == "ipv4:10.0.0.1:5"
