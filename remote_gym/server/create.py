@@ -66,6 +66,7 @@ def create_remote_environment_server(
     metrics_port: int | None = None,
     metrics_url: str = "127.0.0.1",
     hash_seed: int | None = None,
+    grpc_only: bool = False,
 ) -> RemoteEnvironmentServer:
     """Host environments for remote clients; returns at once with the server running in the background.
 
@@ -103,6 +104,7 @@ def create_remote_environment_server(
         hash_seed: Of strings, in all workers, as `PYTHONHASHSEED` has it: environments that iterate over sets of
             strings agree. Give several servers the same where they must agree too. None: this process's own
             `PYTHONHASHSEED` if it is set, else a random one that nobody is told.
+        grpc_only: Leave the port to gRPC: no direct carrier, and nothing between gRPC and its clients.
 
     Workers start in the working directory, with the ``sys.path`` and the environment variables, that this process has
     now, whatever becomes of these later.
@@ -142,5 +144,5 @@ def create_remote_environment_server(
         unix_socket, _ = split_address(UNIX + os.fspath(unix_socket).removeprefix(UNIX))
     if metrics_port is not None:
         metrics_url, metrics_port = split_address(metrics_url, metrics_port)
-    endpoints = Endpoints(host, port, pem, unix_socket, metrics_url, metrics_port)
+    endpoints = Endpoints(host, port, pem, unix_socket, metrics_url, metrics_port, grpc_only)
     return RemoteEnvironmentServer(settings, endpoints, grace_seconds, probe)
