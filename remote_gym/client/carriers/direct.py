@@ -152,7 +152,7 @@ class DirectCarrier:
 
     # Receiving
 
-    def receive(self, landing: Landing) -> memoryview:
+    def receive(self, landing: Landing) -> bytes | memoryview:
         """See `Carrier`. Of a frame that takes several reads only what the first has brought is copied."""
         self._receiver = threading.get_ident()
         self._receiving = True
@@ -168,7 +168,7 @@ class DirectCarrier:
             if self._closed:
                 self._release()
 
-    def _next_frame(self, landing: Landing) -> memoryview | None:
+    def _next_frame(self, landing: Landing) -> bytes | memoryview | None:
         """Return the next frame as far as it was read; None: more is to be read.
 
         Raises:
@@ -188,7 +188,7 @@ class DirectCarrier:
             if start + length <= self._end:
                 if length:
                     self._start = end = start + length
-                    return memoryview(bytes(self._stash_view[start:end]))
+                    return self._stash_view[start:end].tobytes()
                 continue  # an answer to a ping
             if length > MAX_MESSAGE_BYTES:
                 check_length(length)
@@ -203,7 +203,7 @@ class DirectCarrier:
             self._filled = filled
             return None
         self._frame = None
-        return frame.toreadonly()
+        return frame
 
     def _take_last(self, length: int) -> None:
         """Raise what the last frame says, if it is whole."""

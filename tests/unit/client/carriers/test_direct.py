@@ -72,7 +72,7 @@ def test_frames_go_there_and_back(begin: Begin, size: int) -> None:
         carrier.send(frame)
         got = carrier.receive(landing)
         assert got == frame
-        assert got.readonly
+        assert isinstance(got, bytes) or not got.readonly
 
 
 def test_a_frame_lies_where_the_landing_says(begin: Begin) -> None:
@@ -87,7 +87,7 @@ def test_a_frame_lies_where_the_landing_says(begin: Begin) -> None:
         carrier.send(bytes(size))
         got = carrier.receive(land)
         assert len(got) == size
-        assert not taken or got.obj is taken[-1]
+        assert not taken or (isinstance(got, memoryview) and got.obj is taken[-1])
     assert [len(one) for one in taken] == [200_000]
 
 
