@@ -126,7 +126,7 @@ class Remote:
     def _prepare(self, told: Told) -> Dialled:
         settings, num_envs = self.settings, self.settings.num_envs
         space = told.observation_space
-        reader = TransitionReader(space, num_envs, settings.compression)
+        reader = TransitionReader(space, num_envs, settings.compression, settings.copy and not settings.single)
         observations = Observations(space, num_envs)
         exchange = Exchange(self.fleet, reader, observations, settings)
         ready = Ready(num_envs)

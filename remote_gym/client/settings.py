@@ -76,7 +76,7 @@ class Settings:
         allow_insecure: Permit plaintext to other machines.
         transport: What carries the steps. ``"auto"``: a connection of their own where the server, and whatever is in
             between, lets one through, else gRPC; looked at anew when a connection was lost. ``"direct"`` and
-            ``"grpc"`` insist. See `docs/how-to/far-away.md`.
+            ``"grpc"`` insist. See `docs/how-to/tls.md`.
         single: Whether these are a `RemoteEnvironment`'s, which has no batches.
         addresses: Where the servers are, with what the files at `client_credentials_paths` hold.
         opening: What a session is asked for; with several servers, but for the number of environments.

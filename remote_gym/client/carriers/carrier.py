@@ -61,10 +61,11 @@ class Carrier(Protocol):
         """Queue `frame`; never waits for the peer, and raises nothing: what is wrong, `receive` says."""
 
     def receive(self, landing: Landing) -> bytes | memoryview:
-        """Wait for the next frame and return it, read-only; one thread at a time.
+        """Wait for the next frame and return it; one thread at a time.
 
         Args:
-            landing: Where to put it. A carrier that gets frames in buffers of its own may return those instead.
+            landing: Where to put it; it is returned then, and the caller's alone from then on. What a carrier has in a
+                buffer of its own already may be returned as bytes instead.
 
         Raises:
             CarrierEnded: Nothing will come any more.

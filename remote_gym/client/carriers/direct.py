@@ -34,6 +34,7 @@ from remote_gym.wire.direct import (
     check_length,
     read_ended,
 )
+from remote_gym.wire.limits import MAX_MESSAGE_BYTES
 
 SLICE_BYTES = 256 * 1024
 """Given to the socket at a time. OpenSSL takes such a piece whole or wants the very same bytes again."""
@@ -62,6 +63,8 @@ class DirectCarrier:
         self._socket = connection
         self._pending = connection.pending if isinstance(connection, ssl.SSLSocket) else None
         self._readiness = readiness(connection)
+        self._poll, self._usual = self._readiness.poll, self._readiness.usual
+        self._watching = False  # when it can be written
         self._lock = threading.RLock()
         """Protects the socket's TLS state, the outbox's head, and the descriptors' end. Held for no longer than a slice
         takes to encrypt. Reentrant: a signal's handler, or a fork in it, may close from within `send`."""
@@ -149,8 +152,8 @@ class DirectCarrier:
 
     # Receiving
 
-    def receive(self, landing: Landing) -> memoryview:
-        """See `Carrier`; into the landing, without another copy but of the first 16 KiB."""
+    def receive(self, landing: Landing) -> bytes | memoryview:
+        """See `Carrier`. Of a frame that takes several reads only what the first has brought is copied."""
         self._receiver = threading.get_ident()
         self._receiving = True
         try:
@@ -165,7 +168,7 @@ class DirectCarrier:
             if self._closed:
                 self._release()
 
-    def _next_frame(self, landing: Landing) -> memoryview | None:
+    def _next_frame(self, landing: Landing) -> bytes | memoryview | None:
         """Return the next frame as far as it was read; None: more is to be read.
 
         Raises:
@@ -181,10 +184,16 @@ class DirectCarrier:
             if length & LAST:
                 self._take_last(length ^ LAST)
                 return None
-            self._start += HEADER.size
-            if length:
-                frame = self._frame = landing(check_length(length))
-                self._filled = 0
+            self._start = start = start + HEADER.size
+            if start + length <= self._end:
+                if length:
+                    self._start = end = start + length
+                    return self._stash_view[start:end].tobytes()
+                continue  # an answer to a ping
+            if length > MAX_MESSAGE_BYTES:
+                check_length(length)
+            frame = self._frame = landing(length)
+            self._filled = 0
         size, filled = len(frame), self._filled
         if (count := min(size - filled, self._end - self._start)) > 0:
             frame[filled : filled + count] = self._stash_view[self._start : self._start + count]
@@ -194,7 +203,7 @@ class DirectCarrier:
             self._filled = filled
             return None
         self._frame = None
-        return frame.toreadonly()
+        return frame
 
     def _take_last(self, length: int) -> None:
         """Raise what the last frame says, if it is whole."""
@@ -247,7 +256,11 @@ class DirectCarrier:
         if self._closed or self._broken is not None:
             raise CarrierEnded(self._broken or "closed")
         writes = (bool(self._outbox) and not self._reading_blocks_writing) or self._writing_blocks_reading
-        readable = self._readiness.wait(writes, self._due() - time.monotonic())
+        if writes is not self._watching:
+            self._readiness.watch(writes)
+            self._watching = writes
+        events = self._poll(max(0.0, self._due() - time.monotonic()) * 1_000)
+        readable = events == self._usual or self._readiness.is_readable(events)
         if self._outbox:
             with self._lock:
                 if self._flush() and self._outbox:  # it takes more and more: a peer that is busy taking is no dead one

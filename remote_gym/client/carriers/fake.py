@@ -52,7 +52,7 @@ class FakeCarrier:
         self.taken += 1
         buffer = landing(len(item))
         buffer[:] = item
-        return buffer.toreadonly()
+        return buffer
 
     def tend(self) -> None:
         """See `Carrier`."""

@@ -6,19 +6,33 @@ import contextlib
 import os
 import select
 import socket
+from collections.abc import Callable
 from typing import Protocol
+
+Events = list[tuple[int, int]]
+"""Descriptors, and what there is to see of each, in the bits of `select.poll`."""
 
 
 class Readiness(Protocol):
-    """How the operating system is asked. One thread waits; `wake` may come from any other."""
+    """How the operating system is asked. One thread waits; `wake` may come from any other.
 
-    def wait(self, writable: bool, timeout_seconds: float) -> bool:
-        """Return True once the socket is readable, or over; False on anything else that ends the wait.
+    Attributes:
+        poll: Waits, at most for so many milliseconds, and returns what there is to see. The system's own function
+            where there is one: a step waits once.
+        usual: What that is if the socket is readable, or over, and nobody has called.
+    """
 
-        Args:
-            writable: Whether to wake up also when the socket takes bytes.
-            timeout_seconds: How long to wait at most.
-        """
+    usual: Events
+
+    @property
+    def poll(self) -> Callable[[float], Events]:
+        """See above."""
+
+    def watch(self, writable: bool) -> None:
+        """From now on see also, or no longer, when the socket takes bytes."""
+
+    def is_readable(self, events: Events) -> bool:
+        """Return whether the socket is readable, or over; take note of whoever has called."""
 
     def wake(self) -> None:
         """Let the wait that goes on, or else the next one, end now. Not while it is being closed."""
@@ -36,20 +50,18 @@ class _Polled:
         self._poll = select.poll()
         self._poll.register(self._socket, select.POLLIN)
         self._poll.register(self._bell, select.POLLIN)
-        self._writable = False
+        self.poll: Callable[[float], Events] = self._poll.poll
+        self.usual: Events = [(self._socket, select.POLLIN)]
 
-    def wait(self, writable: bool, timeout_seconds: float) -> bool:
-        if writable is not self._writable:
-            self._poll.modify(self._socket, select.POLLIN | (select.POLLOUT if writable else 0))
-            self._writable = writable
-        readable = False
-        for descriptor, event in self._poll.poll(max(0.0, timeout_seconds) * 1_000):
-            if descriptor == self._bell:
-                with contextlib.suppress(BlockingIOError):
-                    os.eventfd_read(self._bell)
-            else:
-                readable = event & ~select.POLLOUT != 0
-        return readable
+    def watch(self, writable: bool) -> None:
+        self._poll.modify(self._socket, select.POLLIN | (select.POLLOUT if writable else 0))
+
+    def is_readable(self, events: Events) -> bool:
+        seen = dict(events)
+        if self._bell in seen:
+            with contextlib.suppress(BlockingIOError):
+                os.eventfd_read(self._bell)
+        return seen.get(self._socket, 0) & ~select.POLLOUT != 0
 
     def wake(self) -> None:
         os.eventfd_write(self._bell, 1)
@@ -63,19 +75,30 @@ class _Polled:
 class _Selected:
     """Any other system: `select.select` and a pair of sockets."""
 
+    _READABLE, _WRITABLE = 1, 4
+
     def __init__(self, connection: socket.socket) -> None:
         self._socket = connection
         self._heard, self._bell = socket.socketpair()
         self._heard.setblocking(False)
         self._bell.setblocking(False)
+        self._written: list[socket.socket] = []
+        self.usual: Events = [(connection.fileno(), self._READABLE)]
 
-    def wait(self, writable: bool, timeout_seconds: float) -> bool:
-        written = [self._socket] if writable else []
-        readable, _, _ = select.select([self._socket, self._heard], written, [], max(0.0, timeout_seconds))
-        if self._heard in readable:
+    def poll(self, timeout_milliseconds: float) -> Events:
+        read, written, _ = select.select(
+            [self._socket, self._heard], self._written, [], max(0.0, timeout_milliseconds) / 1_000
+        )
+        return [(one.fileno(), self._READABLE) for one in read] + [(one.fileno(), self._WRITABLE) for one in written]
+
+    def watch(self, writable: bool) -> None:
+        self._written = [self._socket] if writable else []
+
+    def is_readable(self, events: Events) -> bool:
+        if (self._heard.fileno(), self._READABLE) in events:
             with contextlib.suppress(BlockingIOError):
                 self._heard.recv(4_096)
-        return self._socket in readable
+        return (self._socket.fileno(), self._READABLE) in events
 
     def wake(self) -> None:
         with contextlib.suppress(BlockingIOError):  # full of wakes that nobody has heard yet: one more says nothing

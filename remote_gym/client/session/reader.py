@@ -14,6 +14,8 @@ import time
 from collections.abc import Iterable
 from typing import Any
 
+import numpy as np
+
 from remote_gym import failpoints
 from remote_gym.client.carriers.carrier import Carrier, CarrierEnded, Dialer
 from remote_gym.client.session.assembly import Assembly
@@ -279,7 +281,7 @@ class Reader:
         while protocol.lost is None:
             frame = carrier.receive(_landing)
             size += len(frame)
-            message: Any = read_server(bytes(frame))  # of bytes no copy; the codec does not read other buffers yet
+            message: Any = read_server(frame)
             whole = type(message) is Transition and not assembly.pieces  # the usual case
             messages: Iterable[Any] = (message,) if whole else assembly.feed(message)
             for one in messages:
@@ -333,5 +335,9 @@ class Reader:
 
 
 def _landing(size: int) -> memoryview:
-    """Return a buffer for a frame: arrays are views of it, so it is never used again."""
-    return memoryview(bytearray(size))
+    """Return a buffer for a frame: arrays are views of it, so it is never used again.
+
+    NumPy's memory, which is not cleared first, and lies as that of any array does: what a frame has at a multiple of 16
+    bytes is aligned.
+    """
+    return np.empty(size, np.uint8).data

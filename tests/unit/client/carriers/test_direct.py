@@ -72,7 +72,7 @@ def test_frames_go_there_and_back(begin: Begin, size: int) -> None:
         carrier.send(frame)
         got = carrier.receive(landing)
         assert got == frame
-        assert got.readonly
+        assert isinstance(got, bytes) or not got.readonly
 
 
 def test_a_frame_lies_where_the_landing_says(begin: Begin) -> None:
@@ -83,10 +83,12 @@ def test_a_frame_lies_where_the_landing_says(begin: Begin) -> None:
         taken.append(bytearray(size))
         return memoryview(taken[-1])
 
-    for size in (3, 200_000):
+    for size in (3, 200_000):  # what one read has brought is no landing's
         carrier.send(bytes(size))
-        assert carrier.receive(land).obj is taken[-1]
-    assert [len(one) for one in taken] == [3, 200_000]
+        got = carrier.receive(land)
+        assert len(got) == size
+        assert not taken or (isinstance(got, memoryview) and got.obj is taken[-1])
+    assert [len(one) for one in taken] == [200_000]
 
 
 def test_many_frames_in_one_segment(begin: Begin) -> None:
@@ -338,12 +340,12 @@ def test_a_peer_that_takes_is_not_dead(begin: Begin, short: None) -> None:
         size = HEADER.unpack(link.exactly(4))[0]
         while size:
             size -= len(link.exactly(min(size, 1_000_000)))
-            time.sleep(0.05)
+            time.sleep(0.02)
         link.answer(b"taken")
         link.wait_for_end()
 
     carrier = begin(script)
-    carrier.send(bytes(30_000_000))
+    carrier.send(bytes(40_000_000))
     assert carrier.receive(landing) == b"taken"
 
 
