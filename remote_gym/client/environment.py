@@ -10,13 +10,13 @@ import gymnasium
 import numpy as np
 from gymnasium.envs.registration import EnvSpec
 
-from remote_gym import values
 from remote_gym.arguments import RemoteArgs
 from remote_gym.client.batch_arguments import no_seed
 from remote_gym.client.calls import check_name
 from remote_gym.client.failures import first_failure
 from remote_gym.client.parts import Part
 from remote_gym.client.remote import Dialled, Remote
+from remote_gym.client.request_sizes import pack_options
 from remote_gym.client.settings import CredentialsPaths, Settings, documented
 from remote_gym.errors import EnvironmentLost
 from remote_gym.texts import REACHABLE
@@ -126,7 +126,7 @@ class RemoteEnvironment(gymnasium.Env[Any, Any]):
         if seed is not None and (not isinstance(seed, (int, np.integer)) or isinstance(seed, bool)):
             raise no_seed(seed)
         seed = None if seed is None else int(seed)
-        packed_options = b"" if options is None else values.pack(_own(options), "options")
+        packed_options = pack_options(_own(options))
         dialled = self._remote.free("reset")
         super().reset(seed=seed)
         dialled.exchange.reset(None, [seed], packed_options)

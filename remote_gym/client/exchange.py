@@ -25,6 +25,7 @@ from remote_gym.client.losses import REOPENED, Losses
 from remote_gym.client.observations import Observations
 from remote_gym.client.operations import Operation, chosen
 from remote_gym.client.parts import Part
+from remote_gym.client.request_sizes import SURE_BYTES, check_steps
 from remote_gym.client.session.outstanding import Arrival
 from remote_gym.client.settings import Settings
 from remote_gym.client.transitions import TransitionReader
@@ -64,15 +65,16 @@ class Exchange:
     # Out
 
     def step(self, indices: Indices, actions: Actions) -> None:
-        """Step the environments at `indices` (None: all)."""
+        """Step the environments at `indices` (None: all); refuses actions that are larger than a request may be."""
         everyone = self._everyone if indices is None else indices
+        if sum([leaf.nbytes for leaf in actions.rows]) + len(actions.variable) + len(actions.given) > SURE_BYTES:
+            check_steps(self._fleet, everyone, actions)
         if self.losses.due or self.losses.untold:
             due = () if self._mode is AutoresetMode.DISABLED else self.losses.due  # their user resets them
             fresh = {index for index in everyone if index in due or index in self.losses.untold}
             if fresh:
                 self._begin_again(sorted(fresh))
-                left = [at for at, index in enumerate(everyone) if index not in fresh]
-                if not left:
+                if not (left := [at for at, index in enumerate(everyone) if index not in fresh]):
                     return
                 everyone, actions = chosen(everyone, actions, left)
                 indices = everyone
@@ -266,8 +268,7 @@ class Exchange:
             if operation.seed is not None:
                 self.reset_verbatim(operation.seed, operation.options, merged)
                 return
-            seed_of = dict(zip(operation.indices, operation.seeds, strict=True))
-            seeds = [seed_of[index] for index in notes]
+            seeds = operation.seeds_of(notes)
             self._send_resets(list(notes), seeds, operation.options, merged, operation.truncated)
 
     def _end(self, notes: dict[int, dict[str, Any]]) -> Iterator[Part]:
@@ -303,8 +304,7 @@ class Exchange:
             if about is not None  # else it is a call, which raises
         ]
         drained = [self._drained.pop(key) for key in list(self._drained) if key[0] is shard]
-        more = drained if unsent is None else [*drained, unsent]
-        missing += [(operation, list(operation.indices)) for operation in more]
+        missing += [(operation, list(operation.indices)) for operation in (*drained, unsent) if operation is not None]
         at_work = {index for _, indices in missing for index in indices}
         for index in range(shard.first, shard.stop):
             if index not in at_work and index not in self.losses.due:

@@ -13,6 +13,7 @@ from remote_gym.client.batch_arguments import each_seed, env_indices, masked, ve
 from remote_gym.client.batches import Batch
 from remote_gym.client.failures import first_failure, late
 from remote_gym.client.remote import Dialled, Remote
+from remote_gym.client.request_sizes import pack_options
 from remote_gym.errors import MisuseError, TimedOut
 from remote_gym.messages import Indices, every
 
@@ -48,13 +49,13 @@ class Stepping:
         if dialled.told.is_vector:
             seed = dialled.exchange.losses.seed_whole(seed, self._num_envs)
             packed = b"" if seed is None else values.pack(verbatim(seed), "seed")
-            dialled.exchange.reset_verbatim(packed, b"" if options is None else values.pack(options, "options"))
+            dialled.exchange.reset_verbatim(packed, pack_options(options))
             return None
         seeds = each_seed(seed, self._num_envs)
         indices = None
         if options is not None and RESET_MASK in options:  # raises for an int, as locally
             indices = masked(options.pop(RESET_MASK), self._num_envs)
-        packed = b"" if options is None else values.pack(options, "options")
+        packed = pack_options(options)
         dialled.turns.check_idle(indices)
         dialled.exchange.reset(indices, [seeds[index] for index in every(indices, self._num_envs)], packed)
         return indices

@@ -24,6 +24,7 @@ from typing import Any
 import grpc
 
 from remote_gym.errors import RefusedError, RemoteGymError
+from remote_gym.server import logs
 from remote_gym.server.carriers.direct import Direct
 from remote_gym.server.carriers.edge import Edge
 from remote_gym.server.carriers.grpc import Servicer
@@ -69,6 +70,7 @@ class RemoteEnvironmentServer:
         self._stopped = threading.Event()
         self._stop_lock = threading.Lock()
         self._loop = asyncio.new_event_loop()
+        logs.begin()
         self._thread = threading.Thread(target=self._run_loop, name="remote_gym server", daemon=True)
         self._thread.start()
         try:
@@ -173,6 +175,7 @@ class RemoteEnvironmentServer:
                     self._metrics.close()
                 self._stopped.set()
                 _SERVERS.discard(self)
+                logs.end()
 
     def wait_for_termination(self, timeout: float | None = None) -> bool:
         """Block until the server has stopped.
