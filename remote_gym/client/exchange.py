@@ -58,13 +58,17 @@ class Exchange:
         self.in_flight = np.zeros(fleet.num_envs, np.bool_)
         self._settled: deque[Part] = deque()  # ready without having been asked for
         self._drained: dict[tuple[Shard, int], Operation] = {}  # refused by servers that are about to go, by number
+        self._unsent: deque[tuple[Shard, Step, Operation]] = deque()  # parts of a step, for their servers
         self._handed: Sequence[Part] = ()  # returned last
         self._pop: Callable[[], object] | None = None  # lets these not come again
 
     # Out
 
-    def step(self, indices: Indices, actions: Actions) -> None:
-        """Step the environments at `indices` (None: all)."""
+    def step(self, indices: Indices, actions: Actions, whole: bool = False) -> None:
+        """Step the environments at `indices` (None: all).
+
+        `whole`: what an interrupt keeps from being sent is made up for by the next `receive`, if anything was.
+        """
         everyone = self._everyone if indices is None else indices
         if self.losses.due or self.losses.untold:
             due = () if self._mode is AutoresetMode.DISABLED else self.losses.due  # their user resets them
@@ -79,9 +83,29 @@ class Exchange:
         if len(self._fleet.shards) == 1:
             self._send(self._fleet.shards[0], Step(0, indices, *actions), Operation(everyone, False))
             return
+        unsent: deque[tuple[Shard, Step, Operation]] = deque()
         for shard, positions in self._fleet.parts(indices):
             own, some = chosen(everyone, actions, positions)
-            self._send(shard, Step(0, shard.local(own), *some), Operation(own, False))
+            unsent.append((shard, Step(0, shard.local(own), *some), Operation(own, False)))
+        self._unsent, asked = unsent, list(unsent)  # from here on all servers will be asked
+        try:
+            self._send_rest()
+        except BaseException:
+            if not (whole and any(_is_sent(shard, request) for shard, request, _ in asked)):
+                self._unsent.clear()
+            raise
+
+    def _send_rest(self) -> None:
+        """Ask those servers that are not asked yet, after an interrupt the others."""
+        try:
+            while self._unsent:
+                shard, request, operation = self._unsent[0]
+                if not _is_sent(shard, request):
+                    self._send(shard, request, operation)
+                self._unsent.popleft()
+        except Exception:
+            self._unsent.clear()
+            raise
 
     def _at_work(self, indices: Sequence[int], whether: bool) -> None:
         """Take note of whether these environments are at work."""
@@ -129,7 +153,7 @@ class Exchange:
         except SessionLost as error:
             self._session_lost(shard, error, operation)
         except BaseException:
-            if not 0 < request.number <= session.highest:  # it was not sent
+            if not _is_sent(shard, request):
                 self._at_work(operation.indices, False)
             raise
 
@@ -145,6 +169,8 @@ class Exchange:
             ProtocolError: A server sent what the contract does not allow; its session is lost.
         """
         self._handed, self._pop = (), None
+        if self._unsent:
+            self._send_rest()
         if self._settled:
             self._handed, self._pop = (self._settled[0],), self._settled.popleft
             return self._handed
@@ -337,9 +363,9 @@ class Exchange:
 
         Raises:
             SessionLost, ProtocolError: A session is lost.
-            NoAsyncCallError: An interrupt kept the reset or step `name` from being sent, to one server at least.
+            NoAsyncCallError: An interrupt kept the reset or step `name` from being sent.
         """
-        if not self.busy:
+        if not self.busy and not self._unsent:
             for shard in self._fleet.shards:
                 shard.session.check()
             raise NoAsyncCallError(f"the {name} was interrupted before it was sent", name)
@@ -348,3 +374,8 @@ class Exchange:
         """Make up for what a call has found out, if that is wanted; the next step tells."""
         if isinstance(error, SessionLost) and self._reopens and error.reason in REOPENED:
             self._session_lost(shard, error)
+
+
+def _is_sent(shard: Shard, request: Reset | Step) -> bool:
+    """Return whether `request` is on its way, or will be, whatever has interrupted its sending."""
+    return 0 < request.number <= shard.session.highest
