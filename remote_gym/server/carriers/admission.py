@@ -13,6 +13,9 @@ from collections.abc import Callable
 SILENT_PER_PEER = 256
 """Silent connections of one address: as many clients behind one NAT may be in their handshakes at once."""
 
+SILENT_IN_ALL = 1_024
+"""Of all peers together; who has not said what it wants is looked at now and then, which takes time."""
+
 UNIX_PEER = "unix:"
 
 
@@ -75,6 +78,8 @@ class Admission:
         of_peer = self._silent_of.get(visitor.key, {})
         if len(of_peer) >= self._silent_per_peer:
             self._send_away(next(iter(of_peer)))
+        elif len(self._silent) >= SILENT_IN_ALL:
+            self.make_room()
         if not self._widen(visitor, 1):
             return False
         self._silent[visitor] = None

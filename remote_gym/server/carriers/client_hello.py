@@ -14,6 +14,9 @@ from remote_gym.wire.direct import ALPN, MAGIC
 MAX_HELLO_BYTES = 16_384
 """Of a ClientHello with all its records: a usual one has some 500 bytes, one with post-quantum keys 1,800."""
 
+MAX_RECORDS = 16
+"""In which it comes: a usual one has one. Each costs a little time whenever it is looked at."""
+
 Verdict = bool | None
 """Whether this is a direct connection's beginning; None: more bytes must tell."""
 
@@ -45,7 +48,7 @@ def over_tls(data: bytes) -> Verdict:
 def _message(data: bytes) -> bytes | None:
     """Join the records' parts of the first message; b"" if it is no ClientHello, None if it has not come whole."""
     joined, place = bytearray(), 0
-    while True:
+    for _ in range(MAX_RECORDS):
         header = data[place : place + _RECORD_HEADER_BYTES]
         if header[:1] not in (b"", b"\x16") or header[1:2] not in (b"", b"\x03"):
             return b""
@@ -65,6 +68,7 @@ def _message(data: bytes) -> bytes | None:
                 return b""
             if len(joined) >= whole:
                 return bytes(joined[_MESSAGE_HEADER_BYTES:whole])
+    return b""
 
 
 class _MalformedError(Exception):

@@ -15,15 +15,18 @@ import select
 import shutil
 import socket
 import sys
-import tempfile
 
 from remote_gym.server.carriers.admission import Visitor
+from remote_gym.server.private_folder import make_private_folder
 
 BUFFER_BYTES = 1 << 18
 """What one wakeup copies at most, and what is kept at most of a direction whose reader is slow."""
 
 LAST_BYTES_SECONDS = 10.0
 """How long a client that does not read may take for the last bytes, once gRPC has gone."""
+
+GOODBYE_SECONDS = 0.1
+"""How long clients may take to close their sides at a server's end."""
 
 WATCH_SECONDS = 5.0
 """How often all connections are asked whether gRPC is still there."""
@@ -52,7 +55,7 @@ class Passages:
         self.running: set[Passage] = set()
         self.loop = loop
         self.buffer = memoryview(bytearray(BUFFER_BYTES))
-        self._folder = _private_folder()
+        self._folder = make_private_folder()
         self._numbers = itertools.count()
         self._watch: asyncio.TimerHandle | None = None
 
@@ -104,8 +107,12 @@ class Passages:
         self.look_after()
 
     async def ended(self, timeout_seconds: float) -> None:
-        """Return once all have ended; those that have not within the time are ended."""
+        """Once gRPC has gone, return when its last bytes are on their way, or the time is up; then all have ended."""
         deadline = self.loop.time() + timeout_seconds
+        while not all(passage.down.ended for passage in self.running) and self.loop.time() < deadline:
+            await asyncio.sleep(0.002)
+        # A connection that is closed before its client has closed its own side may lose what it has not read.
+        deadline = self.loop.time() + GOODBYE_SECONDS
         while self.running and self.loop.time() < deadline:
             await asyncio.sleep(0.002)
         self.end_all()
@@ -186,28 +193,30 @@ class Passage:
 class _Way:
     """One direction. Either the source is watched, or the rest of what came from it waits for the target."""
 
-    __slots__ = ("_buffer", "_loop", "_passage", "_rest", "_source", "_target", "ended", "heard")
+    __slots__ = ("_buffer", "_from", "_loop", "_passage", "_rest", "_source", "_target", "_to", "ended", "heard")
 
     def __init__(self, passage: Passage, source: socket.socket, target: socket.socket, passages: Passages) -> None:
         self._passage = passage
         self._source = source
         self._target = target
+        self._from, self._to = source.fileno(), target.fileno()  # for the loop, which prints what it is given
         self._loop = passages.loop
         self._buffer = passages.buffer
-        self._rest = b""
+        self._rest = memoryview(b"")
         self.ended = False
         self.heard = False
 
     def start(self) -> None:
         """Watch the source."""
-        self._loop.add_reader(self._source, self._readable)
+        self._loop.add_reader(self._from, self._readable)
 
     def stop(self) -> None:
         """Watch nothing; what is kept is dropped."""
         if not self.ended:
-            self._loop.remove_reader(self._source)
             if self._rest:
-                self._loop.remove_writer(self._target)
+                self._loop.remove_writer(self._to)
+            else:
+                self._loop.remove_reader(self._from)
         self.ended = True
 
     def _readable(self) -> None:
@@ -225,11 +234,11 @@ class _Way:
             self._passage.end()
             return
         if sent < count:
-            self._rest = bytes(self._buffer[sent:count])
-            self._loop.remove_reader(self._source)
-            self._loop.add_writer(self._target, self._writable)
+            self._rest = memoryview(bytes(self._buffer[sent:count]))
+            self._loop.remove_reader(self._from)
+            self._loop.add_writer(self._to, self._writable)
 
-    def _send(self, data: memoryview | bytes) -> int:
+    def _send(self, data: memoryview) -> int:
         try:
             return self._target.send(data)
         except (BlockingIOError, InterruptedError):
@@ -242,12 +251,12 @@ class _Way:
             self._passage.end()
             return
         if not self._rest:
-            self._loop.remove_writer(self._target)
-            self._loop.add_reader(self._source, self._readable)
+            self._loop.remove_writer(self._to)
+            self._loop.add_reader(self._from, self._readable)
 
     def _end(self) -> None:
         """Pass the end on: all that came before has been."""
-        self._loop.remove_reader(self._source)
+        self._loop.remove_reader(self._from)
         self.ended = True
         with contextlib.suppress(OSError):
             self._target.shutdown(socket.SHUT_WR)
@@ -259,23 +268,3 @@ def _has_gone(side: socket.socket) -> bool:
     poll = select.poll()
     poll.register(side, 0)
     return any(event & (select.POLLHUP | select.POLLERR) for _, event in poll.poll(0))
-
-
-def _private_folder() -> str:
-    """Make a folder for this user alone, where the paths of sockets are short enough."""
-    reasons = []
-    for parent in dict.fromkeys((_temporary_folder(), "/tmp", "/dev/shm")):
-        if parent is None or len(os.fsencode(parent)) > 70:  # a socket's path has 103 bytes at most
-            continue
-        try:
-            return tempfile.mkdtemp(prefix="remote-gym-", dir=parent)
-        except OSError as error:
-            reasons.append(f"{parent}: {error.strerror}")
-    raise OSError(f"no folder for a private socket can be made; set TMPDIR ({'; '.join(reasons)})")
-
-
-def _temporary_folder() -> str | None:
-    try:
-        return tempfile.gettempdir()
-    except OSError:
-        return None
