@@ -12,16 +12,24 @@ import logging
 import socket
 import ssl
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 from remote_gym.errors import ProtocolError
 from remote_gym.server.carriers.admission import Visitor
 from remote_gym.server.carriers.edge import FRAGMENT_SECONDS, Dialogue, Edge
-from remote_gym.server.carriers.incoming import Frames
-from remote_gym.server.carriers.outlet import UNREAD_BYTES, Sent
-from remote_gym.server.carriers.writer import AGAIN, TURN_SLICES, Writer
+from remote_gym.server.carriers.outlet import AGAIN, TURN_SLICES, UNREAD_BYTES, SocketOutlet
+from remote_gym.server.holdings import LIMIT, Holdings
 from remote_gym.server.refusals import RefusalError
-from remote_gym.wire.direct import HEADER, SILENCE_SECONDS, Ended, pack_ended, read_hello
+from remote_gym.wire.direct import (
+    HEADER,
+    MAX_CONTROL_BYTES,
+    SILENCE_SECONDS,
+    Ended,
+    check_length,
+    pack_ended,
+    read_hello,
+)
+from remote_gym.wire.limits import MAX_MESSAGE_BYTES
 
 logger = logging.getLogger("remote_gym.server")
 
@@ -35,8 +43,16 @@ RECORD_BYTES = 1 << 14
 """The most that one record of TLS carries, and one read gives (RFC 8446, 5.1)."""
 
 
+COUNTED_BYTES = 65_536
+"""Less is not counted: what connections hold without being asked is bounded by their number."""
+
+
 class Connection:
-    """One connection, and the `Outlet` of its session. All methods are called on the loop."""
+    """One connection. All methods are called on the loop.
+
+    Attributes:
+        outlet: Where what is sent to the client goes.
+    """
 
     def __init__(
         self,
@@ -66,8 +82,8 @@ class Connection:
         self._pending: Callable[[], int] = sock.pending if isinstance(sock, ssl.SSLSocket) else _none
         self._on_closed = on_closed
         self._loop = asyncio.get_running_loop()
-        self._writer = Writer(sock, edge.sessions.counters, self._progress, self._say_goodbye, self._broken)
-        self._dialogue = Dialogue(edge.sessions, self, visitor.peer)
+        self.outlet = SocketOutlet(sock, edge.sessions.counters, self._say_goodbye, self._broken)
+        self._dialogue = Dialogue(edge.sessions, self.outlet, visitor.peer)
         self._frames = Frames(edge.sessions.holdings)
         self._take: Callable[[bytes], None] = self._greeted  # what the next frame means
         self._opening: asyncio.Task[None] | None = None
@@ -82,7 +98,7 @@ class Connection:
         self._progressed = False  # a message, or a piece of one, has come since it was last looked
         self._stuck_seconds = 0.0
         visitor.close = self.close
-        edge.outlets.add(self)
+        edge.outlets.add(self.outlet)
         self._be_done_within(BEGIN_SECONDS)
         self._read_on()
 
@@ -136,7 +152,7 @@ class Connection:
             if frame or self._take == self._greeted:
                 self._take(frame)
             else:
-                self._writer.pong()
+                self.outlet.pong()
             if self._deaf:
                 return
 
@@ -148,7 +164,7 @@ class Connection:
         self._take = self._begun
         self._visitor.spoke()
         self._be_done_within(BEGIN_SECONDS)
-        self._writer.greet(self._hello)
+        self.outlet.greet(self._hello)
 
     def _begun(self, frame: bytes) -> None:
         """Take in what opens or attaches."""
@@ -176,7 +192,7 @@ class Connection:
             self._fail(failure)
             return
         if self._dialogue.session is None:  # the answer says why
-            self.end()
+            self.outlet.end()
             return
         self._take = self._request
         try:
@@ -190,29 +206,16 @@ class Connection:
         """Take in a request, or a piece of one."""
         self._progressed = True
         self._dialogue.receive(frame)
-        if self._writer.unread_bytes > UNREAD_BYTES and self._writer.unread_bytes > self._dialogue.unread_limit:
+        unread = self.outlet.unwritten.bytes
+        if unread > UNREAD_BYTES and unread > self._dialogue.unread_limit:
             self._pause_reading()
+            self.outlet.on_written = self._written
 
-    def _progress(self) -> None:
-        """Take note that the client has read something."""
-        self._heard = True
-        if not self._reading and self._take == self._request and self.unread_bytes <= self._dialogue.unread_limit:
+    def _written(self) -> None:
+        """Read on, if the client has read enough."""
+        if self.outlet.unwritten.bytes <= self._dialogue.unread_limit:
+            self.outlet.on_written = None
             self._read_on()
-
-    # Writing
-
-    @property
-    def unread_bytes(self) -> int:
-        """What waits to be written."""
-        return self._writer.unread_bytes
-
-    def send(self, frame: bytes, sent: Sent = None) -> None:
-        """Write `frame` after those before it and then call `sent`; never waits, and raises nothing."""
-        self._writer.send(frame, sent)
-
-    def end(self) -> None:
-        """End the connection after what was sent; may be called twice."""
-        self._writer.end()
 
     # The end
 
@@ -221,7 +224,7 @@ class Connection:
         logger.debug("%s is told why its connection ends: %r", self._peer, error)
         self._deaf = True
         self._dialogue.end()
-        self._writer.end(pack_ended(Ended(_code(error), str(error))))
+        self.outlet.end(pack_ended(Ended(_code(error), str(error))))
 
     def _say_goodbye(self) -> None:
         """Say that nothing follows, and wait until the client has read it."""
@@ -238,8 +241,8 @@ class Connection:
 
     def look(self, seconds: float) -> None:
         """Take note that `seconds` have passed; end if nothing, or no rest of a message, has come for too long."""
-        self._silent_seconds = 0.0 if self._heard else self._silent_seconds + seconds
-        self._heard = False
+        self._silent_seconds = 0.0 if self._heard or self.outlet.took else self._silent_seconds + seconds
+        self._heard = self.outlet.took = False
         if self._silent_seconds >= SILENCE_SECONDS:
             logger.warning("%s was silent for %g s: its connection ends", self._peer, self._silent_seconds)
             self.close()
@@ -256,8 +259,8 @@ class Connection:
         self._closed = self._deaf = True
         self._be_done_within(None)
         self._pause_reading()
-        self._writer.close()
-        self._edge.outlets.discard(self)
+        self.outlet.close()
+        self._edge.outlets.discard(self.outlet)
         self._frames.close()
         if self._opening is not None:
             self._opening.cancel()
@@ -265,6 +268,68 @@ class Connection:
         self._socket.close()
         self._visitor.leave()
         self._on_closed(self)
+
+
+class Frames:
+    """The frames of one connection, in order; the first is a greeting."""
+
+    def __init__(self, holdings: Holdings) -> None:
+        """Begin with nothing."""
+        self._holdings = holdings
+        self._partial = bytearray()  # of a frame that is not whole: its header and what has come of it
+        self._counted = 0
+        self._greeted = False
+
+    def feed(self, data: memoryview) -> Iterator[bytes]:
+        """Yield the frames that are whole with `data`, which may be used again afterwards.
+
+        Raises:
+            ProtocolError: One is longer than any may be.
+            RefusalError: The server holds too many unfinished messages.
+        """
+        partial = self._partial
+        while data:
+            if not partial and len(data) >= HEADER.size:  # the usual case: it is all here
+                end = HEADER.size + self._length(data)
+                if end <= len(data):
+                    self._greeted = True
+                    yield bytes(data[HEADER.size : end])
+                    data = data[end:]
+                    continue
+            missing = self._missing()
+            partial += data[:missing]
+            data = data[missing:]
+            if len(partial) >= HEADER.size and not self._missing():
+                frame = bytes(memoryview(partial)[HEADER.size :])
+                self._partial = partial = bytearray()
+                self._count(0)
+                self._greeted = True
+                yield frame
+        self._count(len(partial) if len(partial) > COUNTED_BYTES else 0)
+
+    def _length(self, data: memoryview | bytearray) -> int:
+        (length,) = HEADER.unpack_from(data)
+        return check_length(length, MAX_MESSAGE_BYTES if self._greeted else MAX_CONTROL_BYTES)
+
+    def _missing(self) -> int:
+        """Return how many bytes the partial frame lacks, as far as that is known."""
+        have = len(self._partial)
+        return HEADER.size - have if have < HEADER.size else HEADER.size + self._length(self._partial) - have
+
+    def _count(self, held: int) -> None:
+        more = held - self._counted
+        if more < 0:
+            self._holdings.give("fragments", -more)
+        elif more and not self._holdings.take("fragments", more, self._counted):
+            raise RefusalError(
+                LIMIT, f"the server holds {self._holdings.limit_bytes:,} bytes of unfinished messages: try later"
+            )
+        self._counted = held
+
+    def close(self) -> None:
+        """Give back what is held; may be called twice."""
+        self._partial = bytearray()
+        self._count(0)
 
 
 def _none() -> int:

@@ -17,7 +17,7 @@ from remote_gym.server.carriers.admission import Visitor
 from remote_gym.server.carriers.connection import Connection
 from remote_gym.server.carriers.edge import Edge
 from remote_gym.server.carriers.handshake import Handshakes
-from remote_gym.server.carriers.writer import SLICE_BYTES
+from remote_gym.server.carriers.outlet import SLICE_BYTES
 from remote_gym.wire.direct import MAGIC, Hello, pack_hello
 
 logger = logging.getLogger("remote_gym.server")
@@ -98,9 +98,9 @@ class Direct:
         after all is written is not waited for.
         """
         for connection in list(self.connections):
-            connection.end()
+            connection.outlet.end()
         deadline = time.monotonic() + timeout_seconds
-        while any(one.unread_bytes for one in self.connections) and time.monotonic() < deadline:
+        while any(one.outlet.unwritten.bytes for one in self.connections) and time.monotonic() < deadline:
             await asyncio.sleep(WAIT_SECONDS)
         deadline = time.monotonic() + LAST_BYTES_SECONDS
         while self.connections and time.monotonic() < deadline:

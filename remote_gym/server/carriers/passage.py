@@ -12,12 +12,11 @@ import contextlib
 import itertools
 import os
 import select
-import shutil
 import socket
 import sys
 
 from remote_gym.server.carriers.admission import Visitor
-from remote_gym.server.private_folder import make_private_folder
+from remote_gym.server.private_folder import PrivateFolder
 
 BUFFER_BYTES = 1 << 18
 """What one wakeup copies at most, and what is kept at most of a direction whose reader is slow."""
@@ -55,13 +54,13 @@ class Passages:
         self.running: set[Passage] = set()
         self.loop = loop
         self.buffer = memoryview(bytearray(BUFFER_BYTES))
-        self._folder = make_private_folder()
+        self._folder = PrivateFolder()
         self._numbers = itertools.count()
         self._watch: asyncio.TimerHandle | None = None
 
     def path(self, name: str) -> str:
         """Return the path of the socket called `name`."""
-        return os.path.join(self._folder, name)
+        return os.path.join(self._folder.path, name)
 
     def begin(self, connection: socket.socket, visitor: Visitor, path: str) -> Passage:
         """Pass `connection` through to the socket at `path`.
@@ -127,7 +126,7 @@ class Passages:
         self.end_all()
         if self._watch is not None:
             self._watch.cancel()
-        shutil.rmtree(self._folder, ignore_errors=True)
+        self._folder.close()
 
 
 class Passage:

@@ -208,9 +208,9 @@ def test_a_large_answer_comes_whole_in_slices_and_pieces(lab: Lab) -> None:
     (connection,) = lab.direct.connections
     told = threading.Event()
     answer = pack_server(Lost("x" * (2 * FRAGMENT_BYTES + 5)))
-    lab.soon(connection.send, answer, told.set)
-    lab.soon(connection.send, pack_server(Closed()))
-    assert not told.is_set() and connection.unread_bytes > len(answer)
+    lab.soon(connection.outlet.send, answer, told.set)
+    lab.soon(connection.outlet.send, pack_server(Closed()))
+    assert not told.is_set() and connection.outlet.unread_bytes > len(answer)
     joiner = Joiner(read_server)
     messages = []
     while not messages:
@@ -223,13 +223,13 @@ def test_a_large_answer_comes_whole_in_slices_and_pieces(lab: Lab) -> None:
         pass
     assert read_server(frame) == Closed()
     assert told.wait(5.0)
-    wait_until(lambda: connection.unread_bytes == 0)
+    wait_until(lambda: connection.outlet.unread_bytes == 0)
 
 
 def test_a_client_that_does_not_read_is_not_read_either(lab: Lab) -> None:
     client = lab.opened(receive_bytes=65_536)
     (connection,) = lab.direct.connections
-    lab.soon(connection.send, bytes(20 * UNREAD_BYTES))
+    lab.soon(connection.outlet.send, bytes(20 * UNREAD_BYTES))
     client.say(request(1), request(2))
     client.socket.settimeout(1.0)
     with pytest.raises(TimeoutError):
@@ -275,12 +275,12 @@ def test_what_breaks_while_it_is_written_is_not_raised_into_who_sends(
         def __getattr__(self, name: str) -> Any:
             return broken if name == "send" else getattr(real, name)
 
-    real = connection._writer._socket
-    connection._writer._socket = Breaking()  # type: ignore[assignment]
-    lab.soon(connection.send, pack_server(Closed()))
+    real = connection.outlet._socket
+    connection.outlet._socket = Breaking()  # type: ignore[assignment]
+    lab.soon(connection.outlet.send, pack_server(Closed()))
     wait_until(lambda: not lab.direct.connections)
-    lab.soon(connection.send, pack_server(Closed()))
-    lab.soon(connection.end)
+    lab.soon(connection.outlet.send, pack_server(Closed()))
+    lab.soon(connection.outlet.end)
     assert client.ended
     assert len(lab.sessions.session.detached) == 1
 

@@ -20,7 +20,7 @@ def test_ending_writes_what_is_queued_and_then_ends(lab: Lab) -> None:
     client = lab.opened(receive_bytes=65_536)
     (connection,) = lab.direct.connections
     frame = bytes(5 * UNREAD_BYTES)
-    lab.soon(connection.send, frame)
+    lab.soon(connection.outlet.send, frame)
     lab.soon(lab.edge.end_all)
     lab.soon(lab.edge.end_all)
     ending = asyncio.run_coroutine_threadsafe(lab.direct.end(10.0), lab.loop)

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from remote_gym.errors import ProtocolError
-from remote_gym.server.carriers.incoming import COUNTED_BYTES, Frames
+from remote_gym.server.carriers.connection import COUNTED_BYTES, Frames
 from remote_gym.server.holdings import Holdings
 from remote_gym.server.refusals import RefusalError
 from remote_gym.wire.direct import HEADER, MAX_CONTROL_BYTES, framed
