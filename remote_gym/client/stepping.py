@@ -75,7 +75,7 @@ class Stepping:
         batch = Batch(self._num_envs, self._num_envs)
         dialled.turns.begin("step", batch)  # before it is sent: an interrupt must not lose it
         try:
-            dialled.exchange.step(None, encoded)
+            dialled.exchange.step(None, encoded, whole=True)
             batch.asked = True
         except Exception:
             dialled.turns.end()

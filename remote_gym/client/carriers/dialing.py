@@ -23,7 +23,7 @@ from collections.abc import Callable
 from remote_gym.client.carriers.carrier import Carrier, CarrierEnded, Dialer, End
 from remote_gym.client.carriers.channel import FIRST_LOOK_SECONDS, MAX_DIAGNOSIS_SECONDS, Address
 from remote_gym.client.carriers.connecting import NotDirect, Patience, connect
-from remote_gym.client.carriers.direct import DirectCarrier, said
+from remote_gym.client.carriers.direct import DirectCarrier
 from remote_gym.client.carriers.grpc import GrpcDialer
 from remote_gym.client.carriers.proxies import proxy_for
 from remote_gym.client.diagnosis.steps import Diagnosis, diagnose

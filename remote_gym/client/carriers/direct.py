@@ -21,7 +21,7 @@ import weakref
 from collections import deque
 
 from remote_gym.client.carriers.carrier import ENDS, CarrierEnded, End, Landing
-from remote_gym.client.carriers.waiting import readiness
+from remote_gym.client.carriers.waiting import readiness, said
 from remote_gym.errors import ProtocolError
 from remote_gym.texts import shortened
 from remote_gym.wire.direct import (
@@ -215,33 +215,43 @@ class DirectCarrier:
             raise CarrierEnded(shortened(ended.detail), ENDS.get(ended.code, End.OTHER))
 
     def _read(self) -> None:
-        """Read what is there, once."""
+        """Read what is there: once; into a frame that has begun up to a slice, without asking the system in between."""
         frame = self._frame
         into = self._room() if frame is None else frame[self._filled :]
+        size, filled = len(into), 0
         with self._lock:
             if self._closed or self._broken is not None:
                 raise CarrierEnded(self._broken or "closed")
             self._more = False
             try:
-                count = self._socket.recv_into(into)
+                while True:
+                    count = self._socket.recv_into(into[filled:] if filled else into)
+                    if not count:
+                        raise CarrierEnded(self._broken or "the connection ended")
+                    filled += count
+                    if filled == size:
+                        self._more = self._pending is not None and self._pending() > 0
+                        break
+                    if frame is None:
+                        break
+                    if filled >= SLICE_BYTES:
+                        self._more = True
+                        break
             except ssl.SSLWantWriteError:
                 self._writing_blocks_reading = True
-                return
             except _BLOCKED:
-                return
+                pass
             except (OSError, ValueError) as error:
                 raise CarrierEnded(self._broken or said(error)) from error
-            if self._pending is not None and count == len(into):
-                self._more = self._pending() > 0
-        if not count:
-            raise CarrierEnded(self._broken or "the connection ended")
+        if not filled:
+            return
         self._heard = time.monotonic()
         self._asked = None
         self._reading_blocks_writing = False
         if frame is None:
-            self._end += count
+            self._end += filled
         else:
-            self._filled += count
+            self._filled += filled
 
     def _room(self) -> memoryview:
         """Return where to read to while no frame has begun; what is in the stash moves to its front."""
@@ -327,13 +337,6 @@ class DirectCarrier:
 
 _open: weakref.WeakSet[DirectCarrier] = weakref.WeakSet()
 """Those of this process whose descriptors may be open."""
-
-
-def said(error: Exception) -> str:
-    """Return what an error of a socket or of TLS says, for people."""
-    if isinstance(error, ssl.SSLError) and error.reason:
-        return f"TLS: {error.reason.replace('_', ' ').lower()}"
-    return getattr(error, "strerror", None) or shortened(str(error)) or type(error).__name__
 
 
 def _after_in_child() -> None:

@@ -6,8 +6,11 @@ import contextlib
 import os
 import select
 import socket
+import ssl
 from collections.abc import Callable
 from typing import Protocol
+
+from remote_gym.texts import shortened
 
 Events = list[tuple[int, int]]
 """Descriptors, and what there is to see of each, in the bits of `select.poll`."""
@@ -114,3 +117,10 @@ def readiness(connection: socket.socket) -> Readiness:
     if hasattr(os, "eventfd") and hasattr(select, "poll"):
         return _Polled(connection)
     return _Selected(connection)
+
+
+def said(error: Exception) -> str:
+    """Return what an error of a socket or of TLS says, for people."""
+    if isinstance(error, ssl.SSLError) and error.reason:
+        return f"TLS: {error.reason.replace('_', ' ').lower()}"
+    return getattr(error, "strerror", None) or shortened(str(error)) or type(error).__name__

@@ -58,6 +58,13 @@ def test_all_steps_good(serve: ServerFactory, certificates: Certificates, capsys
     assert checked.details["client certificate"] == "accepted"
 
 
+def test_grpc_only_is_no_failure(serve: ServerFactory, capsys: pytest.CaptureFixture[str]) -> None:
+    checked = Checked(capsys, serve(grpc_only=True).address)
+    assert checked.code == 0
+    assert checked.steps["direct carrier"] is None
+    assert "gRPC only" in checked.details["direct carrier"]
+
+
 def test_plaintext(serve: ServerFactory, capsys: pytest.CaptureFixture[str]) -> None:
     checked = Checked(capsys, serve().address)
     assert checked.code == 0
