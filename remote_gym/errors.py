@@ -224,7 +224,7 @@ def also(kind: type[Kind], *bases: type[Exception]) -> type[Kind]:
     nearest = [base for base in more if not any(issubclass(other, base) for other in more - {base})]
     if not nearest:
         return kind
-    return _joined(kind, *sorted(nearest, key=_name))  # type: ignore[return-value]
+    return _joined(kind, *sorted(nearest, key=_name))  # type: ignore[arg-type, return-value]
 
 
 @lru_cache(maxsize=None)
@@ -272,7 +272,7 @@ def __getattr__(name: str) -> Any:
     """Return a type that `also` has made, in this process or in another one: pickles name it so."""
     kind, _, bases = name.partition("[")
     known = {_name(one): one for one in _TYPES.values()}
-    named = [known.get(base) for base in bases.removesuffix("]").split(", ")]
+    named = [known.get(base) for base in bases[:-1].split(", ")]
     own = globals().get(kind)
     if isinstance(own, type) and issubclass(own, RemoteGymError) and None not in named:
         with contextlib.suppress(TypeError):  # these have no type in common

@@ -295,8 +295,9 @@ def _build_box(fields: SpaceData, _making: _Making) -> spaces.Space[Any]:
     if not (low <= high).all() or (low.dtype.kind == "f" and not ((low < np.inf).all() and (high > -np.inf).all())):
         raise ValueError("a Box whose bounds are no numbers, or low ones above high ones")
     # Gymnasium looks at arrays ten times, and at numbers once: seconds where the frames of many cameras are one Box.
-    bounds = [bound if bound.ndim else _number(bound) for bound in (low, high)]
-    space = spaces.Box(*bounds, shape=tuple(fields["shape"]), dtype=low.dtype.type)
+    bounds: Any = [bound if bound.ndim else _number(bound) for bound in (low, high)]
+    space: spaces.Box[Any]
+    space = spaces.Box(bounds[0], bounds[1], shape=tuple(fields["shape"]), dtype=low.dtype.type)
     for field, bounded in (("unbounded_below", space.bounded_below), ("unbounded_above", space.bounded_above)):
         if fields.get(field):
             unbounded = np.frombuffer(fields[field], np.bool_)

@@ -11,7 +11,6 @@ import os
 import socket
 import sys
 from collections.abc import Iterable
-from typing import Callable
 
 from remote_gym.ipc.progress import Board
 from remote_gym.worker.output import LabelledOutput
@@ -31,13 +30,9 @@ class Forks:
         if hasattr(os, "register_at_fork"):
             os.register_at_fork(after_in_child=self._let_go)
 
-    def run(self, call: Callable[[], None]) -> None:
-        """Do what a worker does. In a forked process that comes back from there, this does not return."""
-        try:
-            call()
-        except Exception:
-            if os.getpid() == self._worker:
-                raise
+    def end(self) -> None:
+        """End this process if it is a forked one, which has come back; call this where something has gone wrong."""
+        if os.getpid() != self._worker:
             print("a process that an environment has forked has come back from it, and ends here", file=sys.__stderr__)
             os._exit(EXIT_CODE)  # what is to be done at the exit is the worker's to do
 

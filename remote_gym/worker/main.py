@@ -13,7 +13,6 @@ import socket
 import sys
 import time
 from collections.abc import Callable
-from functools import partial
 from typing import Any
 
 from remote_gym import failpoints
@@ -270,8 +269,12 @@ def main() -> None:
     worker = Worker(descriptors_socket, board)
     forks = Forks(board, (commands_socket, descriptors_socket), streams)
     link.answer([Started(os.getpid())])
-    for commands in rounds:
-        forks.run(partial(worker.run, commands, link.answer))
+    try:
+        for commands in rounds:
+            worker.run(commands, link.answer)
+    except Exception:
+        forks.end()
+        raise
     worker.close()
     flush_replaced()
     for stream in streams:
