@@ -11,7 +11,7 @@ import numpy as np
 from gymnasium.envs.registration import EnvSpec
 
 from remote_gym.arguments import RemoteArgs
-from remote_gym.client.batch_arguments import no_seed
+from remote_gym.client.batch_arguments import no_seed, own_options
 from remote_gym.client.calls import check_name
 from remote_gym.client.failures import first_failure
 from remote_gym.client.parts import Part
@@ -126,7 +126,7 @@ class RemoteEnvironment(gymnasium.Env[Any, Any]):
         if seed is not None and (not isinstance(seed, (int, np.integer)) or isinstance(seed, bool)):
             raise no_seed(seed)
         seed = None if seed is None else int(seed)
-        packed_options = pack_options(_own(options))
+        packed_options = pack_options(own_options(options))
         dialled = self._remote.free("reset")
         super().reset(seed=seed)
         dialled.exchange.reset(None, [seed], packed_options)
@@ -290,11 +290,6 @@ class RemoteEnvironment(gymnasium.Env[Any, Any]):
         return f"<RemoteEnvironment({self._remote})>"
 
     __str__ = __repr__
-
-
-def _own(options: Any) -> Any:
-    """Return options as they travel: of any mapping a dict."""
-    return dict(options) if isinstance(options, Mapping) else options
 
 
 def _info(part: Part) -> Any:

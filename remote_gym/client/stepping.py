@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
 import numpy as np
 
 from remote_gym import values
-from remote_gym.client.batch_arguments import each_seed, env_indices, masked, verbatim
+from remote_gym.client.batch_arguments import each_seed, env_indices, masked, own_options, verbatim
 from remote_gym.client.batches import Batch
 from remote_gym.client.failures import first_failure, late
 from remote_gym.client.remote import Dialled, Remote
@@ -44,8 +43,7 @@ class Stepping:
 
     def _reset(self, dialled: Dialled, seed: Any, options: dict[str, Any] | None) -> Indices:
         """Ask for a reset and return whose."""
-        if isinstance(options, Mapping):
-            options = dict(options)  # the mask is taken out of our own; anything else is the environments' business
+        options = own_options(options)  # the mask is taken out of it; anything else is the environments' business
         if dialled.told.is_vector:
             seed = dialled.exchange.losses.seed_whole(seed, self._num_envs)
             packed = b"" if seed is None else values.pack(verbatim(seed), "seed")

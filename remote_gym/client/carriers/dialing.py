@@ -26,6 +26,7 @@ from remote_gym.client.carriers.connecting import NotDirect, Patience, connect
 from remote_gym.client.carriers.direct import DirectCarrier
 from remote_gym.client.carriers.grpc import GrpcDialer
 from remote_gym.client.carriers.proxies import proxy_for
+from remote_gym.client.carriers.waiting import said
 from remote_gym.client.diagnosis.steps import Diagnosis, diagnose
 from remote_gym.errors import ConnectError
 
