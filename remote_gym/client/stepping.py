@@ -73,7 +73,7 @@ class Stepping:
         batch = Batch(self._num_envs, self._num_envs)
         dialled.turns.begin("step", batch)  # before it is sent: an interrupt must not lose it
         try:
-            dialled.exchange.step(None, encoded, whole=True)
+            dialled.exchange.step(None, encoded, True)
             batch.asked = True
         except Exception:
             dialled.turns.end()
