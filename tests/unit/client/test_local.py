@@ -47,7 +47,9 @@ def within() -> Any:
 
 
 @pytest.mark.parametrize(
-    "nameless", [lambda: None, within(), functools.partial(make_cartpole), Holder().make, 5, None], ids=repr
+    "nameless",
+    [lambda: None, within(), functools.partial(make_cartpole), Holder().make, 5, None],
+    ids=["lambda", "inner", "partial", "method", "int", "None"],
 )
 def test_what_no_worker_can_import_is_refused(nameless: Any) -> None:
     with pytest.raises(MisuseError, match="cannot be imported by a worker"):
