@@ -76,7 +76,8 @@ class Settings:
         allow_insecure: Permit plaintext to other machines.
         transport: What carries the steps. ``"auto"``: a connection of their own where the server, and whatever is in
             between, lets one through, else gRPC; looked at anew when a connection was lost. ``"direct"`` and
-            ``"grpc"`` insist. See `docs/how-to/tls.md`.
+            ``"grpc"`` insist; ``"auto"`` is whatever ``REMOTE_GYM_TRANSPORT`` says, if it is set. See
+            `docs/how-to/tls.md`.
         single: Whether these are a `RemoteEnvironment`'s, which has no batches.
         addresses: Where the servers are, with what the files at `client_credentials_paths` hold.
         opening: What a session is asked for; with several servers, but for the number of environments.
@@ -140,6 +141,12 @@ class Settings:
         ):
             if (value := getattr(self, name)) not in choices:
                 raise MisuseError(f"{name} must be {' or '.join(map(repr, choices))}, got {value!r}")
+        if self.transport == "auto" and (transport := os.environ.get("REMOTE_GYM_TRANSPORT", "auto")) != "auto":
+            if transport not in TRANSPORTS:
+                raise MisuseError(
+                    f"REMOTE_GYM_TRANSPORT must be {' or '.join(map(repr, TRANSPORTS))}, it is {transport!r}"
+                )
+            self._keep("transport", transport)
         for name in ("connect_timeout_seconds", "reconnect_timeout_seconds"):
             seconds = getattr(self, name)
             if not isinstance(seconds, (int, float)) or not seconds >= 0:

@@ -27,6 +27,7 @@ VARIABLES = (
     "REMOTE_GYM_ROOT_CERTIFICATE",
     "REMOTE_GYM_CLIENT_CERTIFICATE",
     "REMOTE_GYM_CLIENT_PRIVATE_KEY",
+    "REMOTE_GYM_TRANSPORT",
 )
 
 PICKLERS = [pytest.param(pickle.dumps, id="pickle")]
@@ -239,6 +240,15 @@ def test_a_copy_connects_from_elsewhere(
         [sys.executable, "-c", CONNECT], input=data, capture_output=True, cwd=tmp_path, env=elsewhere, timeout=60
     )
     assert done.stdout == b"connected\n", done.stderr.decode()
+
+
+def test_a_variable_says_what_auto_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("REMOTE_GYM_TRANSPORT", "grpc")
+    assert settings().transport == "grpc"
+    assert settings(transport="direct").transport == "direct"
+    monkeypatch.setenv("REMOTE_GYM_TRANSPORT", "pigeon")
+    with pytest.raises(MisuseError, match="REMOTE_GYM_TRANSPORT must be 'auto' or 'direct' or 'grpc', it is 'pigeon'"):
+        settings()
 
 
 def test_a_pickle_carries_the_transport() -> None:
