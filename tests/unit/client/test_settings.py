@@ -27,7 +27,6 @@ VARIABLES = (
     "REMOTE_GYM_ROOT_CERTIFICATE",
     "REMOTE_GYM_CLIENT_CERTIFICATE",
     "REMOTE_GYM_CLIENT_PRIVATE_KEY",
-    "REMOTE_GYM_TRANSPORT",
 )
 
 PICKLERS = [pytest.param(pickle.dumps, id="pickle")]
@@ -41,7 +40,7 @@ else:
 
 @pytest.fixture(autouse=True)
 def no_variables(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in VARIABLES:
+    for name in (*VARIABLES, "REMOTE_GYM_TRANSPORT"):
         monkeypatch.delenv(name, raising=False)
 
 
