@@ -1,8 +1,8 @@
 """Trainer process: gRPC channels, shared and counted, and the first connection with its diagnosis.
 
-A channel is one TLS connection. Clients of one process that dial the same address with the same credentials share it;
-it is closed with its last user. A fork closes all channels first, in the parent too: gRPC's threads would be lost in
-the child, with the locks they hold.
+A channel is one TLS connection. Clients of one process that dial the same address with the same credentials share it,
+up to `MAX_USERS` of them; it is closed with its last user. A fork closes all channels first, in the parent too: gRPC's
+threads would be lost in the child, with the locks they hold.
 """
 
 from __future__ import annotations
@@ -28,6 +28,10 @@ MAX_DIAGNOSIS_SECONDS = 3.0
 
 CLOSE_TIMEOUT_SECONDS = 2.0
 """How long `close` waits for gRPC's threads; they end within milliseconds of the connection."""
+
+MAX_USERS = 100
+"""Of one channel, each with one stream at a time: as many as every peer should take (RFC 9113, 6.5.2); nginx takes 128.
+One more waited for the end of another, without a word."""
 
 _OPTIONS: list[tuple[str, int]] = [
     ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
@@ -158,7 +162,7 @@ class SharedChannel:
 
 _lock = threading.RLock()
 """Guards `_channels` and every `users`; held during a fork, so that nobody makes a channel then."""
-_channels: dict[Address, SharedChannel] = {}
+_channels: dict[Address, list[SharedChannel]] = {}
 
 _anchor: grpc.Channel | None = None
 """A channel that never dials. While there is one, gRPC stays initialised: a fork while it shuts itself down after its
@@ -166,14 +170,16 @@ last channel waits for ever (seen with 1.85.1, within a hundred forks)."""
 
 
 def acquire(address: Address) -> SharedChannel:
-    """Return the channel to `address`, made if there is none; give it back with `release`."""
+    """Return a channel to `address`, made if none has room; give it back with `release`."""
     global _anchor
     with _lock:
         if _anchor is None:
             _anchor = grpc.insecure_channel("localhost:1")
-        shared = _channels.get(address)
+        there_are = _channels.setdefault(address, [])
+        shared = next((shared for shared in there_are if shared.users < MAX_USERS), None)
         if shared is None:
-            shared = _channels[address] = SharedChannel(address)
+            shared = SharedChannel(address)
+            there_are.append(shared)
         shared.users += 1
         return shared
 
@@ -184,15 +190,19 @@ def release(shared: SharedChannel) -> None:
         shared.users -= 1
         if shared.users or shared.closed:
             return
-        _channels.pop(shared.address, None)
+        there_are = _channels[shared.address]
+        there_are.remove(shared)
+        if not there_are:
+            del _channels[shared.address]
     shared.close()
 
 
 def _before_fork() -> None:
     """GRPC does not survive a fork: close everything. Sessions go on; each attaches anew on its next use."""
     _lock.acquire()
-    for shared in _channels.values():
-        shared.close()
+    for there_are in _channels.values():
+        for shared in there_are:
+            shared.close()
     _channels.clear()
 
 

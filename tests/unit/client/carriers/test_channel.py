@@ -21,12 +21,12 @@ ADDRESS = Address("127.0.0.1", 1, None)
 
 
 @pytest.fixture(autouse=True)
-def channels(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[Address, SharedChannel]]:
+def channels(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[Address, list[SharedChannel]]]:
     """The channels of this test alone."""
-    channels: dict[Address, SharedChannel] = {}
+    channels: dict[Address, list[SharedChannel]] = {}
     monkeypatch.setattr(module, "_channels", channels)
     yield channels
-    for shared in list(channels.values()):
+    for shared in [shared for there_are in channels.values() for shared in there_are]:
         shared.close()
 
 
@@ -53,12 +53,22 @@ def test_equal_addresses_share_a_channel_until_the_last_has_gone(channels: Any) 
     first, second = acquire(ADDRESS), acquire(Address("127.0.0.1", 1, None))
     assert first is second and first.users == 2
     release(first)
-    assert not first.closed and channels == {ADDRESS: first}
+    assert not first.closed and channels == {ADDRESS: [first]}
     release(second)
     assert first.closed and not channels
     anew = acquire(ADDRESS)
     assert anew is not first and not anew.closed
     release(anew)
+
+
+def test_no_more_share_one_than_every_peer_should_take(channels: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "MAX_USERS", 2)
+    first, same, second = acquire(ADDRESS), acquire(ADDRESS), acquire(ADDRESS)
+    assert first is same and first is not second and channels == {ADDRESS: [first, second]}
+    release(first)
+    assert acquire(ADDRESS) is first
+    release(second)
+    assert second.closed and channels == {ADDRESS: [first]}
 
 
 @pytest.mark.parametrize("other", [Address("127.0.0.1", 2, None), Address("127.0.0.2", 1, None)])
@@ -85,7 +95,7 @@ def test_all_end_before_a_fork_and_nobody_makes_one_meanwhile(channels: Any) -> 
     assert old.closed and not channels
     new = acquire(ADDRESS)
     release(old)  # what the fork has closed is nobody's any more
-    assert not new.closed and channels == {ADDRESS: new}
+    assert not new.closed and channels == {ADDRESS: [new]}
 
 
 class Call:
