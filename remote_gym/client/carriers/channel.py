@@ -16,7 +16,9 @@ from typing import Protocol
 import grpc
 
 from remote_gym.addresses import grpc_target, is_loopback, join_address, unix_path
-from remote_gym.client.diagnosis.steps import Diagnosis, diagnose
+from remote_gym.client.diagnosis import findings
+from remote_gym.client.diagnosis.findings import Finding
+from remote_gym.client.diagnosis.steps import diagnose
 from remote_gym.credentials import ClientPem, channel_credentials
 from remote_gym.errors import ConnectError, MisuseError
 from remote_gym.wire.codec import DESCRIBE_METHOD, MAX_MESSAGE_BYTES
@@ -25,6 +27,9 @@ FIRST_LOOK_SECONDS = 1.0
 """How long to wait before asking why: a connection that works is usually up within a few round trips."""
 
 MAX_DIAGNOSIS_SECONDS = 3.0
+
+_PAUSE_SECONDS = 0.2
+"""Between two questions to a proxy whose server is not up: it answers at once."""
 
 CLOSE_TIMEOUT_SECONDS = 2.0
 """How long `close` waits for gRPC's threads; they end within milliseconds of the connection."""
@@ -134,29 +139,43 @@ class SharedChannel:
         if self.was_ready:
             return
         deadline = time.monotonic() + timeout_seconds
-        found: Diagnosis | None = None
+        summary, causes = "no answer", tuple[str, ...]()
         look = FIRST_LOOK_SECONDS
         while (left := deadline - time.monotonic()) > 0:
-            if self._answers(min(look, left)):
-                self.was_ready = True
-                return
-            look *= 2  # it may just be far away
-            address = self.address
-            limit = max(0.2, min(MAX_DIAGNOSIS_SECONDS, deadline - time.monotonic()))
-            found = diagnose(address.host, address.port, address.pem, limit)
-            if found.permanent:
+            try:
+                if self._answers(min(look, left)):
+                    self.was_ready = True
+                    return
+            except Finding as finding:
+                summary, causes, permanent = str(finding), finding.causes, finding.permanent
+                if not permanent:
+                    time.sleep(min(_PAUSE_SECONDS, max(0.0, deadline - time.monotonic())))
+            else:
+                look *= 2  # it may just be far away
+                address = self.address
+                limit = max(0.2, min(MAX_DIAGNOSIS_SECONDS, deadline - time.monotonic()))
+                found = diagnose(address.host, address.port, address.pem, limit)
+                summary, causes, permanent = found.summary, found.causes, found.permanent
+            if permanent:
                 break
-        summary = found.summary if found is not None else "no answer"
-        raise ConnectError(str(self.address), summary, found.causes if found is not None else ())
+        raise ConnectError(str(self.address), summary, causes)
 
     def _answers(self, timeout_seconds: float) -> bool:
+        """Return whether the server is there.
+
+        Raises:
+            Finding: Who is there is a proxy.
+        """
         # A call with a deadline, not `grpc.channel_ready_future`: that one's thread delays closing by up to 200 ms.
         try:
             self.channel.unary_unary(DESCRIBE_METHOD)(b"", timeout=timeout_seconds, wait_for_ready=True)  # type: ignore[arg-type]
         except grpc.RpcError as error:
+            if not isinstance(error, grpc.Call):
+                return False
+            if (proxy := findings.of_proxy(str(self.address), error.details())) is not None:
+                raise proxy from error
             # Whoever answers, even with an error, is there; opening the session will tell what is wrong.
-            silent = (grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.UNAVAILABLE)
-            return isinstance(error, grpc.Call) and error.code() not in silent
+            return error.code() not in (grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.UNAVAILABLE)
         return True
 
 

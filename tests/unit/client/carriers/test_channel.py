@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Iterator
+from concurrent import futures
 from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
 from typing import Any
@@ -16,6 +18,7 @@ from remote_gym.client.carriers import channel as module
 from remote_gym.client.carriers.channel import Address, SharedChannel, acquire, release
 from remote_gym.client.diagnosis.steps import Diagnosis
 from remote_gym.credentials import ClientPem
+from remote_gym.wire.codec import DESCRIBE_METHOD
 
 ADDRESS = Address("127.0.0.1", 1, None)
 
@@ -200,13 +203,16 @@ def test_without_any_time(monkeypatch: pytest.MonkeyPatch) -> None:
 class Status(grpc.RpcError, grpc.Call):  # type: ignore[misc]
     """What a call ends with."""
 
-    def __init__(self, code: grpc.StatusCode) -> None:
-        self._code = code
+    def __init__(self, code: grpc.StatusCode, details: str = "") -> None:
+        self._code, self._details = code, details
 
     def code(self) -> grpc.StatusCode:
         return self._code
 
-    add_callback = cancel = details = initial_metadata = is_active = time_remaining = trailing_metadata = None
+    def details(self) -> str:
+        return self._details
+
+    add_callback = cancel = initial_metadata = is_active = time_remaining = trailing_metadata = None
 
 
 @pytest.mark.parametrize(
@@ -232,3 +238,37 @@ def test_whoever_answers_even_with_an_error_is_there(outcome: Any, answers: bool
     shared.close()
     shared.channel = SimpleNamespace(unary_unary=lambda _method: ask)  # type: ignore[assignment]
     assert shared._answers(1.5) is answers
+
+
+@contextlib.contextmanager
+def proxy(status: int) -> Iterator[Address]:
+    """What an HTTP/2 proxy says for whom it does not pass on: this status, to every call."""
+    server = grpc.server(futures.ThreadPoolExecutor(1))
+    details = f"Received http2 header with status: {status}"  # as gRPC's own client words it
+    code = grpc.StatusCode.UNAVAILABLE if status >= 500 else grpc.StatusCode.INTERNAL
+
+    def refuse(_request: bytes, context: grpc.ServicerContext) -> bytes:
+        context.abort(code, details)
+        raise AssertionError
+
+    service, method = DESCRIBE_METHOD[1:].split("/")
+    handlers = {method: grpc.unary_unary_rpc_method_handler(refuse)}
+    server.add_generic_rpc_handlers([grpc.method_handlers_generic_handler(service, handlers)])
+    port = server.add_insecure_port("127.0.0.1:0")
+    server.start()
+    yield Address("127.0.0.1", port, None)
+    server.stop(None).wait()
+
+
+@pytest.mark.parametrize("status, seconds, cause", [
+    (400, 0.0, "requires a client certificate"), (404, 0.0, "grpc_pass"), (502, 1.0, "the server behind it is down"),
+])  # fmt: skip
+def test_a_proxy_without_the_server_is_told_apart(status: int, seconds: float, cause: str) -> None:
+    with proxy(status) as address:
+        shared = acquire(address)
+        began = time.monotonic()
+        with pytest.raises(ConnectError, match=rf"a proxy, or another web server, .*: HTTP status {status}") as error:
+            shared.wait_until_ready(1.0)
+        assert seconds <= time.monotonic() - began < seconds + 0.9, "waits for what may come up"
+        assert cause in error.value.causes[0]
+        release(shared)
