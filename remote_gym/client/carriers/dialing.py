@@ -162,8 +162,8 @@ class DirectDialer:
             reached.close()
 
 
-_grpc_only: set[tuple[str, int]] = set()
-"""Hosts and ports that were seen to speak gRPC alone."""
+_grpc_only: dict[tuple[str, int], object] = {}
+"""Hosts and ports that were seen to speak gRPC alone, each with a mark of whoever saw it first, and said so."""
 
 
 class AutoDialer:
@@ -211,13 +211,13 @@ class AutoDialer:
             if not only_grpc:
                 raise
             return self._grpc.begin()
-        _grpc_only.discard(self._place)
+        _grpc_only.pop(self._place, None)
         self._grpc.close()
         return carrier
 
     def _remember(self, other: NotDirect) -> None:
-        if self._place not in _grpc_only:
-            _grpc_only.add(self._place)
+        mine = object()
+        if _grpc_only.setdefault(self._place, mine) is mine:  # many may see it at once
             logger.info("%s does not speak the direct carrier (%s): using gRPC", self._address, other)
 
     def interrupt(self) -> None:

@@ -26,7 +26,7 @@ _beginning = threading.Lock()
 
 
 class GrpcDialer:
-    """Calls over the channel that all sessions with one address share."""
+    """Calls over a channel that the sessions with one address share."""
 
     def __init__(self, address: Address) -> None:
         """Prepare; nothing is dialled yet."""

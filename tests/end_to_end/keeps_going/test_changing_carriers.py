@@ -30,7 +30,7 @@ def carrier_of(envs: Any) -> Any:
 def test_there_and_back_in_the_middle_of_a_run(
     serve: ServerFactory, certificates: Certificates, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(dialing, "_grpc_only", set())
+    monkeypatch.setattr(dialing, "_grpc_only", {})
     blocked = False
 
     def begin(dialer: DirectDialer, *timeout: float) -> DirectCarrier:
@@ -71,7 +71,7 @@ def test_each_transport(serve: ServerFactory, transport: str, kind: type) -> Non
 
 
 def test_a_server_for_grpc_only(serve: ServerFactory, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(dialing, "_grpc_only", set())
+    monkeypatch.setattr(dialing, "_grpc_only", {})
     with RemoteEnvironment(serve(grpc_only=True).address) as env:
         env.reset(seed=1)
         assert type(carrier_of(env)) is GrpcCarrier

@@ -32,7 +32,7 @@ PROXIES = ("grpc_proxy", "https_proxy", "http_proxy", "no_proxy")
 
 @pytest.fixture(autouse=True)
 def nothing_known(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(dialing, "_grpc_only", set())
+    monkeypatch.setattr(dialing, "_grpc_only", {})
     for name in PROXIES:
         monkeypatch.delenv(name, raising=False)
 
@@ -131,6 +131,14 @@ def test_an_older_server_is_reached_by_grpc_at_once(dial: Dial, caplog: Any, mut
     assert [record.message for record in caplog.records if "using gRPC" in record.message] == [
         record.message for record in caplog.records
     ]
+    assert len(caplog.records) == 1
+
+
+def test_many_at_once_say_it_once(caplog: Any, dial: Dial) -> None:
+    caplog.set_level(logging.INFO, "remote_gym.client")
+    with grpc_server() as port, futures.ThreadPoolExecutor(16) as threads:
+        dialers = [dial(Address("127.0.0.1", port, None)) for _ in range(16)]
+        list(threads.map(lambda dialer: dialer.wait_until_ready(WAIT_SECONDS), dialers))
     assert len(caplog.records) == 1
 
 
