@@ -25,13 +25,13 @@ import random
 import statistics
 import subprocess
 import sys
-import time
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import quiet
 import report
 import serving
 from slices import Contender, Slice
@@ -47,25 +47,7 @@ CASES = {
 NUM_WORKERS = 2
 WARM_UP_SECONDS = 1.0
 RESAMPLES = 2_000
-CALIBRATION_LOOPS = 1_000_000
 ROLES = ("client", "server", "workers")
-
-
-def loops_per_second() -> float:
-    """Return how fast this machine runs plain Python just now: whether two runs were made on the same terms."""
-    began, total = time.perf_counter(), 0
-    for number in range(CALIBRATION_LOOPS):
-        total += number & 7
-    return CALIBRATION_LOOPS / (time.perf_counter() - began)
-
-
-def descendants(pid: int) -> list[int]:
-    """Return the processes that `pid` has started, and theirs; none where the kernel does not tell."""
-    found: list[int] = []
-    for children in Path(f"/proc/{pid}/task").glob("*/children"):
-        for child in map(int, children.read_text().split()):
-            found += [child, *descendants(child)]
-    return found
 
 
 def cpu_seconds(pids: Sequence[int]) -> float:
@@ -110,7 +92,7 @@ def start(path: Path, case: str, directory: Path, stack: ExitStack) -> Checkout:
     stack.callback(client.close)
     client.wait_until_ready()
     client.run(WARM_UP_SECONDS)
-    processes = {"client": [client.pid], "server": [server.pid], "workers": descendants(server.pid)}
+    processes = {"client": [client.pid], "server": [server.pid], "workers": quiet.descendants(server.pid)}
     return Checkout(client, processes)
 
 
@@ -194,17 +176,18 @@ def main(command_line: Sequence[str] | None = None) -> None:
         "compare", arguments, workers=NUM_WORKERS, seed=arguments.seed,
         checkouts={name: version_of(path) for name, path in trees.items()},
     )  # fmt: skip
-    speeds, lines = [loops_per_second()], []
+    lines, calibrations = [], []
     with serving.certificates({**os.environ, "PYTHONPATH": str(next(iter(trees.values())))}) as directory:
         for case in arguments.cases:
+            calibrations.append(quiet.calibrate(directory))
+            written.note(calibrations=calibrations)
+            watch = quiet.Watch()
             result = measure(case, trees, directory, arguments)
-            speeds.append(loops_per_second())
-            written.note(python_loops_per_second=[round(speed) for speed in speeds])
-            written.add(result)
-            lines += rows(result)
+            if quiet.keep(written, watch, result, arguments.quick):
+                lines += rows(result)
     header = ["one step", "microseconds", "× first", "95 % interval", *(f"CPU of {role}" for role in ROLES)]
     print(report.table(header, lines))
-    print("\nplain Python, million loops a second, before, between and after:", *(f"{one / 1e6:.1f}" for one in speeds))
+    print("", *map(quiet.in_words, calibrations), sep="\n")
     written.done()
 
 

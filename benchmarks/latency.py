@@ -1,9 +1,10 @@
-"""How long does one step of one environment take? Percentiles, against bare gRPC in the same run.
+"""How long does one step of one environment take? Percentiles, against bare gRPC and a bare TLS socket in the same run.
 
     python benchmarks/latency.py
 
 Bare gRPC is an echo of the same bytes over mutual TLS, with the same channel options and the same API flavours, and no
-environment behind it: what no gRPC program in Python can be faster than. The peer is the original remote-gym 0.7.3, in
+environment behind it: what no gRPC program in Python can be faster than. The bare TLS socket is that of the direct
+carrier, likewise with nothing behind it. The peer is the original remote-gym 0.7.3, in
 a virtual environment of its own (installed on first use).
 """
 
@@ -15,6 +16,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import quiet
 import report
 import serving
 import venvs
@@ -27,7 +29,9 @@ REQUEST_BYTES, ANSWER_BYTES = 24, 62
 ORIGINAL = "original 0.7.3"
 TITLES = {
     "echo": "bare gRPC echo",
+    "tls": "bare TLS socket echo",
     "single": "RemoteEnvironment.step()",
+    "single-grpc": 'RemoteEnvironment.step(), transport="grpc"',
     "vector": "RemoteVectorEnv.step(), one env",
     ORIGINAL: "remote-gym 0.7.3, RemoteEnvironment.step()",
 }
@@ -37,11 +41,13 @@ def contenders(directory: Path, stack: contextlib.ExitStack, with_original: bool
     """Start the servers and return what is to be measured."""
     credentials = serving.client_paths(directory)
     _, address = stack.enter_context(serving.served(ENV, 1, directory))
-    echo = stack.enter_context(serving.echoing(ANSWER_BYTES, directory))
+    echo, tls = (stack.enter_context(serving.echoing(ANSWER_BYTES, directory, kind)) for kind in ("echo", "sockets"))
     config: dict[str, Any] = {"env": ENV, "credentials": credentials, "addresses": [address], "num_envs": 1}
     made = {
         "echo": Contender("echo:client", {**config, "addresses": [echo], "request_bytes": REQUEST_BYTES}),
+        "tls": Contender("sockets:client", {**config, "addresses": [tls], "request_bytes": REQUEST_BYTES}),
         "single": Contender("remote:single", config),
+        "single-grpc": Contender("remote:single", {**config, "transport": "grpc"}),
         "vector": Contender("remote:timed", config),
     }
     if with_original:
@@ -96,12 +102,16 @@ def main(command_line: Sequence[str] | None = None) -> None:
     error = "not asked for" if arguments.no_original else venvs.install("original").error
     written = report.Report("latency", arguments, request_bytes=REQUEST_BYTES, answer_bytes=ANSWER_BYTES)
     with serving.certificates() as directory, contextlib.ExitStack() as stack:
+        calibration = quiet.calibrate(directory)
+        print(quiet.in_words(calibration), flush=True)
+        written.note(calibrations=[calibration])
+        watch = quiet.Watch()
         accounts = interleave(contenders(directory, stack, error is None), arguments.repeats, arguments.seconds)
     failed = {name: one.error for name, one in accounts.items() if one.error is not None}
     if error is not None:
         failed[ORIGINAL] = error
     results = with_ratios({name: summary(one) for name, one in accounts.items() if one.answers})
-    written.add({"env": ENV, "microseconds": results, "failed": failed})
+    quiet.keep(written, watch, {"env": ENV, "microseconds": results, "failed": failed}, arguments.quick)
     print(as_table(results))
     for name, reason in failed.items():
         print(f"left out: {TITLES[name]}: {reason}")

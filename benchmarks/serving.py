@@ -115,8 +115,14 @@ def served(
 
 
 @contextmanager
-def echoing(answer_bytes: int, directory: Path) -> Iterator[str]:
-    """Run the bare gRPC server of `contenders/echo.py`; give its address."""
-    command = [sys.executable, str(HERE / "contenders" / "echo.py"), str(directory), str(answer_bytes)]
+def echoing(answer_bytes: int, directory: Path, kind: str = "echo") -> Iterator[str]:
+    """Run the server of `contenders/echo.py`, bare gRPC, or that of `sockets.py`, a bare TLS socket; give its address.
+
+    Args:
+        answer_bytes: Of each answer.
+        directory: Of the certificates.
+        kind: The module's name.
+    """
+    command = [sys.executable, str(HERE / "contenders" / f"{kind}.py"), str(directory), str(answer_bytes)]
     with started(command, "echo ready on ") as (_, address):
         yield address

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import quiet
 import report
 import serving
 import venvs
@@ -31,19 +32,22 @@ TITLES = {
     "async": "AsyncVectorEnv, local processes",
     "own-vector": "the id's own vector env, in-process",
     "remote": "remote, step()",
+    "remote-grpc": 'remote, step(), transport="grpc"',
+    "local": "RemoteVectorEnv.local, step()",
     "views": "remote, step(), copy=False",
     "halves": "remote, send/recv in halves",
     "two": "remote, two vector envs in flight",
     "batch": "remote, send/recv, batch_size",
     "remote-own-vector": "remote, the id's own vector env hosted",
     "echo": "bare gRPC stream of the same bytes",
+    "tls": "bare TLS socket of the same bytes",
     "sb3": "SB3 SubprocVecEnv, local processes",
     "puffer": "PufferLib Multiprocessing, local processes",
     "ray": "Ray, an actor with a SyncVectorEnv per core",
     "envpool": "EnvPool, local, the env itself in C++",
     "rlmesh": "RLMesh over a SyncVectorEnv, plaintext",
 }
-REMOTE = ("remote", "views", "halves", "two", "batch")
+REMOTE = ("remote", "remote-grpc", "views", "halves", "two", "batch")
 
 
 @dataclass(frozen=True)
@@ -58,13 +62,16 @@ class Case:
     peers: tuple[str, ...] = ()
 
 
-LOCAL_AND_REMOTE = ("sync", "async", "remote", "views", "halves")
+LOCAL_AND_REMOTE = ("sync", "async", "local", "remote", "remote-grpc", "views", "halves")
 CASES = {
     "cartpole": Case(
         "CartPole-v1", (1, 8, 64, 256, 1_024, 4_096), (*LOCAL_AND_REMOTE, "two"), peers=tuple(PEER_KINDS)
     ),
     "images": Case(
-        "image", (1, 8, 64), ("sync", "async", "remote", "views", "echo", "two"), peers=("sb3", "ray", "rlmesh")
+        "image",
+        (1, 8, 64),
+        ("sync", "async", "local", "remote", "remote-grpc", "views", "echo", "tls", "two"),
+        peers=("sb3", "ray", "rlmesh"),
     ),
     "halfcheetah": Case("HalfCheetah-v5", (1, 8, 64, 256), LOCAL_AND_REMOTE),
     "sleeping": Case("sleep-5", (1, 16, 64, 256), LOCAL_AND_REMOTE, num_workers=32),
@@ -110,10 +117,15 @@ def _ours(
         return Contender("remote:batches", {**config, "batch_size": min(case.batch_size or num_envs, num_envs)})
     if name == "two":
         return Contender("remote:in_flight", {**config, "clients": 2})
-    if name == "echo":
+    if name == "remote-grpc":
+        return Contender("remote:step", {**config, "transport": "grpc"})
+    if name == "local":
+        return Contender("remote:local", {**config, "entrypoint": str(serving.HERE / "environments.py")})
+    if name in ("echo", "tls"):
         # As many bytes as remote_gym sends: 8 an action; an image, a reward and two flags an environment.
-        address = stack.enter_context(serving.echoing(num_envs * (IMAGE_BYTES + 10) + 40, directory))
-        return Contender("echo:client", {**config, "addresses": [address], "request_bytes": 8 * num_envs + 32})
+        module = {"echo": "echo", "tls": "sockets"}[name]
+        address = stack.enter_context(serving.echoing(num_envs * (IMAGE_BYTES + 10) + 40, directory, module))
+        return Contender(f"{module}:client", {**config, "addresses": [address], "request_bytes": 8 * num_envs + 32})
     if name == "remote-own-vector":
         flags = ("--vectorization-mode", "vector_entry_point")
         address = stack.enter_context(serving.served(case.env, case.num_workers, directory, *flags))[1]
@@ -154,9 +166,10 @@ def as_table(result: dict[str, Any]) -> str:
     for name, rate in sorted(median.items(), key=lambda item: -item[1]):
         ratios = [f"{rate / median[peer]:.2f}" if peer in median else "" for peer in ("async", "sync")]
         rows.append([TITLES[name], f"{rate:,.0f}", *ratios])
-    notes = []
-    if "echo" in median:
-        notes = [f"{name}: {median[name] / median['echo']:.0%} of bare gRPC" for name in REMOTE if name in median]
+    notes: list[str] = []
+    for bare, words in (("echo", "bare gRPC"), ("tls", "a bare TLS socket")):
+        if bare in median:
+            notes += [f"{name}: {median[name] / median[bare]:.0%} of {words}" for name in REMOTE if name in median]
     title = f"\n{result['case']}: {result['env']}, {result['num_envs']} envs, {result['num_workers']} workers\n"
     return "\n".join(
         [title, report.table(["contender", "env steps/s", "× AsyncVectorEnv", "× SyncVectorEnv"], rows), *notes]
@@ -191,15 +204,19 @@ def main(command_line: Sequence[str] | None = None) -> None:
     peers = wanted_peers(arguments.peers)
     written = report.Report("throughput", arguments, peers_left_out={k: v for k, v in peers.items() if v is not None})
     with serving.certificates() as directory:
+        calibration = quiet.calibrate(directory)
+        print(quiet.in_words(calibration), flush=True)
+        written.note(calibrations=[calibration])
         for name in arguments.cases:
             case = CASES[name]
             names = [*case.contenders, *(peer for peer in case.peers if peer in peers and peers[peer] is None)]
             names = [one for one in names if arguments.contenders is None or one in arguments.contenders]
             for num_envs in case.num_envs[:2] if arguments.quick else case.num_envs:
                 if arguments.num_envs is None or num_envs in arguments.num_envs:
+                    watch = quiet.Watch()
                     result = measure(name, case, names, num_envs, directory, arguments)
-                    written.add(result)
-                    print(as_table(result), flush=True)
+                    if quiet.keep(written, watch, result, arguments.quick):
+                        print(as_table(result), flush=True)
     written.done()
 
 

@@ -1,4 +1,4 @@
-"""Both sides, no I/O but reading PEM files: PEM paths -> PEM bytes -> gRPC credentials.
+"""Both sides, no I/O but reading PEM files: PEM paths -> PEM bytes -> gRPC credentials, or ssl's.
 
 What is wrong with a file is said here, with the argument, the file and the mend. gRPC itself would accept nearly any
 bytes and fail much later, at the first handshake, without a word about the file.
@@ -119,11 +119,54 @@ def channel_credentials(pem: ClientPem) -> grpc.ChannelCredentials:
     return grpc.ssl_channel_credentials(pem.root, pem.private_key, pem.certificate)
 
 
+def client_context(pem: ClientPem, protocols: Sequence[str]) -> ssl.SSLContext:
+    """Make what a client needs for TLS without gRPC; it trusts and checks what gRPC does.
+
+    By hand, as `ssl.create_default_context` is stricter from Python 3.13 on: a certificate must not depend on the
+    carrier, nor on the Python.
+
+    Args:
+        pem: What it proves and trusts.
+        protocols: What it offers to speak (ALPN), its favourite first.
+
+    Raises:
+        ssl.SSLError: A certificate or key is damaged, or too weak for this OpenSSL.
+    """
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)  # verifies the chain, and that it is for the host
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN  # an intermediate authority may be trusted alone
+    context.options |= ssl.OP_NO_RENEGOTIATION
+    context.load_verify_locations(cadata=pem.root.decode("ascii", "ignore"))
+    if pem.certificate is not None and pem.private_key is not None:
+        load_pair(context, pem.certificate, pem.private_key)
+    context.set_alpn_protocols(list(protocols))
+    return context
+
+
 def server_credentials(pem: ServerPem) -> grpc.ServerCredentials:
     """Make the credentials of a server's port; with a `root`, clients need a certificate signed by it."""
     return grpc.ssl_server_credentials(
         [(pem.private_key, pem.certificate)], pem.root, require_client_auth=pem.root is not None
     )
+
+
+def server_context(pem: ServerPem, alpn: str) -> ssl.SSLContext:
+    """Make what a server's own TLS handshakes need: TLS 1.2 or later, and what gRPC's check of clients trusts.
+
+    Raises:
+        ssl.SSLError: OpenSSL's policy, on the size of keys for instance, is stricter than that of gRPC's library.
+    """
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.set_alpn_protocols([alpn])
+    context.num_tickets = 0  # a ticket makes the client's socket readable without data; a session resumes by itself
+    context.options |= ssl.OP_NO_TICKET | ssl.OP_NO_RENEGOTIATION
+    load_pair(context, pem.certificate, pem.private_key)
+    if pem.root is not None:
+        context.load_verify_locations(cadata=pem.root.decode("ascii", "ignore"))
+        context.verify_mode = ssl.CERT_REQUIRED
+        context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN  # as gRPC: whoever is named is trusted, a root or not
+    return context
 
 
 def _path_tuple(argument: str, paths: object, form: str, lengths: tuple[int, int]) -> tuple[PemPath, ...]:

@@ -15,10 +15,10 @@
         └── CodecError        a value that cannot travel, named by its path
 
 What is caught locally is caught here: an environment's ``KeyError`` is raised as an error that is an
-``EnvironmentRaised`` and a ``KeyError``, and one of its own type as the nearest type of Python or Gymnasium that it is
-derived from. `StopIteration` and what is no `Exception`, as `SystemExit`, are an ``EnvironmentRaised`` alone. Likewise
-a misuse for which Gymnasium raises a ``TypeError``, ``AttributeError`` or ``RuntimeError`` is that and a
-``MisuseError``.
+``EnvironmentRaised`` and a ``KeyError``, and one of its own type as the nearest types of Python and Gymnasium that it
+is derived from: NumPy's ``AxisError`` is a ``ValueError`` and an ``IndexError``. `StopIteration` and what is no
+`Exception`, as `SystemExit`, are an ``EnvironmentRaised`` alone. Likewise a misuse for which Gymnasium raises a
+``TypeError``, ``AttributeError`` or ``RuntimeError`` is that and a ``MisuseError``.
 
 Where Gymnasium has an error of its own for a misuse (``AlreadyPendingCallError``, ``NoAsyncCallError``,
 ``ClosedEnvironmentError``, ``ResetNeeded``), that one is raised.
@@ -29,6 +29,7 @@ All of them pickle, with their attributes.
 from __future__ import annotations
 
 import builtins
+import contextlib
 import multiprocessing
 from collections.abc import Sequence
 from functools import lru_cache
@@ -213,40 +214,68 @@ class CodecError(MisuseError):
 Kind = TypeVar("Kind", bound=RemoteGymError)
 
 
-def also(kind: type[Kind], base: type[Exception]) -> type[Kind]:
-    """Return the type of errors that are of `kind` and of `base`, a type of Python's or Gymnasium's, alike."""
-    if issubclass(kind, base):
+def also(kind: type[Kind], *bases: type[Exception]) -> type[Kind]:
+    """Return the type of errors that are of `kind` and of `bases`, types of Python's or Gymnasium's, alike.
+
+    Raises:
+        TypeError: Nothing can be of all of these.
+    """
+    more = {base for base in bases if not issubclass(kind, base)}
+    nearest = [base for base in more if not any(issubclass(other, base) for other in more - {base})]
+    if not nearest:
         return kind
-    return _both(kind, base)  # type: ignore[arg-type, return-value]
+    return _joined(kind, *sorted(nearest, key=_name))  # type: ignore[arg-type, return-value]
 
 
 @lru_cache(maxsize=None)
-def _both(kind: type[RemoteGymError], base: type[Exception]) -> type[RemoteGymError]:
+def _joined(kind: type[RemoteGymError], *bases: type[Exception]) -> type[RemoteGymError]:
     attributes: dict[str, Any] = {"__doc__": kind.__doc__, "__module__": __name__}
     for of, own in _OWN:
-        if issubclass(base, of):
+        if any(issubclass(base, of) for base in bases):
             attributes.update(own)
-    return type(f"{kind.__name__}[{base.__name__}]", (kind, base), attributes)
+    return type(f"{kind.__name__}[{', '.join(map(_name, bases))}]", (kind, *bases), attributes)
 
 
-def raised(name: str) -> type[EnvironmentRaised]:
-    """Return the type of error for what an environment has raised; plain where nothing is known by that `name`."""
-    base = _TYPES.get(name, Exception)
-    return EnvironmentNeedsReset if base is ResetNeeded else also(EnvironmentRaised, base)
+def _name(kind: type) -> str:
+    return kind.__name__
 
 
-def known_name(error_type: type[BaseException]) -> str:
-    """Return the name of the nearest type that `raised` knows, of `error_type` and those it is derived from."""
+MAX_BASES = 3
+"""Of what an environment has raised. Each set of them is a type that stays, and a server could go through all sets."""
+
+
+def raised(names: str) -> type[EnvironmentRaised]:
+    """Return the type of error for what an environment has raised; plain where nothing is known by these `names`."""
+    bases = [_TYPES[name] for name in names.split(",", MAX_BASES)[:MAX_BASES] if name in _TYPES]
+    kind = EnvironmentNeedsReset if ResetNeeded in bases else EnvironmentRaised
+    try:
+        return also(kind, *bases)
+    except TypeError:  # no environment can have raised such a thing
+        return kind
+
+
+def known_names(error_type: type[BaseException]) -> str:
+    """Return the names of the nearest types that `raised` knows, of `error_type` and those it is derived from."""
+    nearest: list[type[Exception]] = []
     for base in error_type.__mro__:
-        if _TYPES.get(name := f"{base.__module__}.{base.__qualname__}") is base:
-            return name
-    return ""
+        known = _TYPES.get(_full_name(base))
+        if known is base and not any(issubclass(other, known) for other in nearest):
+            nearest.append(known)
+    return ",".join(map(_full_name, nearest[:MAX_BASES]))
+
+
+def _full_name(kind: type) -> str:
+    return f"{kind.__module__}.{kind.__qualname__}"
 
 
 def __getattr__(name: str) -> Any:
     """Return a type that `also` has made, in this process or in another one: pickles name it so."""
-    kind, _, base = name.partition("[")
-    for one in _TYPES.values():
-        if base == f"{one.__name__}]" and isinstance(own := globals().get(kind), type):
-            return _both(own, one)  # type: ignore[arg-type]
+    kind, _, bases = name.partition("[")
+    known = {_name(one): one for one in _TYPES.values()}
+    named = [known.get(base) for base in bases[:-1].split(", ")]
+    own = globals().get(kind)
+    if isinstance(own, type) and issubclass(own, RemoteGymError) and None not in named:
+        with contextlib.suppress(TypeError):  # these have no type in common
+            if (made := also(own, *named)).__name__ == name:  # type: ignore[arg-type]
+                return made
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -177,6 +177,11 @@ def _examine_box(audit: _Audit, fields: Fields, _path: Path, copies: int) -> Non
     count = audit.array(fields, 2 * dtype.itemsize + 2, copies)
     for bound in ("low", "high"):
         _examine_elements(fields[bound], dtype, count, fields["shape"])
+    for missing in ("unbounded_below", "unbounded_above"):
+        if flags := fields.get(missing, b""):
+            _examine_elements(flags, np.dtype(np.bool_), count, fields["shape"])
+            if dtype.kind not in "iu" or flags.strip(b"\0\1"):
+                raise ValueError("an element that is neither with nor without a bound")
 
 
 def _examine_discrete(_audit: _Audit, fields: Fields, _path: Path, _copies: int) -> None:

@@ -97,15 +97,23 @@ def _describe_generator(generator: Any, seen: Seen) -> SpaceData | None:
 def _array(values: np.ndarray[Any, Any], dtype: np.dtype[Any]) -> bytes:
     """Little-endian bytes of `values`; one element stands for all when they are equal."""
     flat = np.ascontiguousarray(values, dtype=dtype.newbyteorder("<")).reshape(-1)
-    if flat.size > 1 and flat.tobytes() == flat[:1].tobytes() * flat.size:
-        flat = flat[:1]
+    if flat.size > 1:
+        # Every byte equals the one of the element before it: as bytes, since -0.0 equals 0.0 and a NaN not itself.
+        each, step = flat.view(np.uint8), flat.itemsize
+        if np.array_equal(each[:step], each[-step:]) and np.array_equal(each[step:], each[:-step]):
+            flat = flat[:1]
     return flat.tobytes()
 
 
 def _describe_box(space: spaces.Box[Any], _seen: Seen | None) -> SpaceData:
     dtype = np.dtype(space.dtype).newbyteorder("<")
     low, high = _array(space.low, dtype), _array(space.high, dtype)
-    return {"box": {"dtype": dtype.str, "shape": list(space.shape), "low": low, "high": high}}
+    fields = {"dtype": dtype.str, "shape": list(space.shape), "low": low, "high": high}
+    if dtype.kind in "iu":
+        for field, bounded in (("unbounded_below", space.bounded_below), ("unbounded_above", space.bounded_above)):
+            if not bounded.all():
+                fields[field] = _array(~bounded, np.dtype(np.bool_))
+    return {"box": fields}
 
 
 def _describe_discrete(space: spaces.Discrete[Any], _seen: Seen | None) -> SpaceData:
@@ -273,13 +281,12 @@ def _all(data: SpaceData) -> Iterator[SpaceData]:
 
 
 def _array_of(fields: SpaceData, field: str) -> np.ndarray[Any, Any]:
-    dtype, shape = simple_dtype(fields["dtype"]), tuple(fields["shape"])
+    """An array of the space's shape, or without one: an element that stands for all, however many."""
+    dtype = simple_dtype(fields["dtype"])
     flat = np.frombuffer(fields[field], dtype) if fields[field] else np.empty(0, dtype)
     if dtype.kind == "b" and flat.view(np.uint8).max(initial=0) > 1:
         raise ValueError("a bool that is neither 0 nor 1")
-    if flat.size == 1:  # it stands for all, however many
-        return np.full(shape, flat[0], dtype)
-    return flat.reshape(shape).copy()
+    return flat.reshape(()) if flat.size == 1 else flat.reshape(fields["shape"]).copy()
 
 
 def _build_box(fields: SpaceData, _making: _Making) -> spaces.Space[Any]:
@@ -287,7 +294,19 @@ def _build_box(fields: SpaceData, _making: _Making) -> spaces.Space[Any]:
     # Checked here because Gymnasium's own errors print both arrays, of which NumPy shortens none with short axes.
     if not (low <= high).all() or (low.dtype.kind == "f" and not ((low < np.inf).all() and (high > -np.inf).all())):
         raise ValueError("a Box whose bounds are no numbers, or low ones above high ones")
-    return spaces.Box(low, high, shape=low.shape, dtype=low.dtype.type)
+    # Gymnasium looks at arrays ten times, and at numbers once: seconds where the frames of many cameras are one Box.
+    bounds: Any = [bound if bound.ndim else _number(bound) for bound in (low, high)]
+    space: spaces.Box[Any]
+    space = spaces.Box(bounds[0], bounds[1], shape=tuple(fields["shape"]), dtype=low.dtype.type)
+    for field, bounded in (("unbounded_below", space.bounded_below), ("unbounded_above", space.bounded_above)):
+        if fields.get(field):
+            unbounded = np.frombuffer(fields[field], np.bool_)
+            bounded[...] = ~unbounded if unbounded.size == 1 else ~unbounded.reshape(bounded.shape)
+    return space
+
+
+def _number(value: np.ndarray[Any, Any]) -> Any:
+    return int(value) if value.dtype.kind == "b" else value[()]  # Gymnasium takes a bool for no number
 
 
 def _build_discrete(fields: SpaceData, _making: _Making) -> spaces.Space[Any]:
@@ -301,7 +320,7 @@ def _build_discrete(fields: SpaceData, _making: _Making) -> spaces.Space[Any]:
 
 
 def _build_multi_discrete(fields: SpaceData, _making: _Making) -> spaces.Space[Any]:
-    nvec, start = _array_of(fields, "nvec"), _array_of(fields, "start")
+    nvec, start = (np.broadcast_to(_array_of(fields, name), fields["shape"]) for name in ("nvec", "start"))
     if not (nvec > 0).all():
         raise ValueError("a MultiDiscrete of no elements")
     return spaces.MultiDiscrete(nvec, dtype=nvec.dtype.type, start=start)

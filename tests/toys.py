@@ -5,6 +5,7 @@ from __future__ import annotations
 import collections
 import enum
 import inspect
+import io
 import os
 import sys
 from collections.abc import Callable
@@ -557,6 +558,10 @@ class OwnOfOwnError(OwnKeyError):
         super().__init__(f"code {code}")
 
 
+class OwnOfTwoError(gym.error.InvalidAction, LookupError):
+    pass
+
+
 class UnknownError(Exception):
     pass
 
@@ -585,6 +590,8 @@ FAILURES: dict[str, Callable[[], BaseException]] = {
     "NoAsyncCallError": lambda: gym.error.NoAsyncCallError("its own", "step"),
     "own": lambda: OwnError("own"),
     "own of own": lambda: OwnOfOwnError(3),
+    "own of two": lambda: OwnOfTwoError("own"),
+    "UnsupportedOperation": lambda: io.UnsupportedOperation("not writable"),
     "unknown": lambda: UnknownError("unknown"),
     "StopIteration": lambda: StopIteration("over"),
     "StopAsyncIteration": lambda: StopAsyncIteration("over"),

@@ -1,7 +1,7 @@
 """Contender's process: clients of a remote_gym server that the parent has started.
 
 Config: `addresses` (one, or several behind one vector env), `credentials` (PEM paths or None), `num_envs`, and what the
-function names.
+function names. `transport`: ``"direct"`` or ``"grpc"``; without it, whatever the client chooses.
 """
 
 from __future__ import annotations
@@ -25,8 +25,24 @@ def _connect(config: dict[str, Any], **options: Any) -> RemoteVectorEnv:
         addresses[0] if len(addresses) == 1 else addresses,
         num_envs=config["num_envs"],
         client_credentials_paths=config["credentials"],
+        **_transport(config),
         **options,
     )
+
+
+def _transport(config: dict[str, Any]) -> dict[str, Any]:
+    return {"transport": config["transport"]} if "transport" in config else {}  # old checkouts do not know it
+
+
+@contextmanager
+def local(config: dict[str, Any]) -> Iterator[Run]:
+    """`RemoteVectorEnv.local`: no server of the parent's; `env` is a name of `environments.py`."""
+    kwargs = {"name": config["env"]}
+    with RemoteVectorEnv.local(
+        config["entrypoint"], config["num_envs"], entrypoint_kwargs=kwargs, num_workers=config["num_workers"]
+    ) as envs:
+        envs.reset(seed=0)
+        yield stepping(envs.step, action_batches(envs.action_space), envs.num_envs)
 
 
 @contextmanager
@@ -126,7 +142,8 @@ def sessions(config: dict[str, Any]) -> Iterator[Run]:
 @contextmanager
 def single(config: dict[str, Any]) -> Iterator[Run]:
     """One `RemoteEnvironment`, each step timed."""
-    with RemoteEnvironment(config["addresses"][0], client_credentials_paths=config["credentials"]) as env:
+    credentials = config["credentials"]
+    with RemoteEnvironment(config["addresses"][0], client_credentials_paths=credentials, **_transport(config)) as env:
         one = Single(env)
         yield timing(one.step, one.reset_if_over)
 

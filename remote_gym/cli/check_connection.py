@@ -5,8 +5,11 @@ from __future__ import annotations
 import argparse
 
 from remote_gym.addresses import join_address, split_address, unix_path
+from remote_gym.client.carriers.carrier import CarrierEnded
 from remote_gym.client.carriers.channel import Address
+from remote_gym.client.carriers.connecting import NotDirect
 from remote_gym.client.carriers.describe import describe
+from remote_gym.client.carriers.dialing import DirectDialer
 from remote_gym.client.diagnosis.steps import Diagnosis, Step, diagnose
 from remote_gym.credentials import load_client_pem
 from remote_gym.errors import ConnectError, MisuseError, ProtocolError
@@ -14,11 +17,13 @@ from remote_gym.messages import Description
 from remote_gym.wire.codec import common_protocol
 
 DESCRIPTION = (
-    "Dial a server step by step: address, tcp, tls, certificate name, client certificate, server version. "
+    "Dial a server step by step: address, tcp, tls, certificate name, client certificate, server version, and whether "
+    "steps get a connection of their own (the direct carrier) or travel over gRPC. "
     "Tells what each step has shown and, at the first one that fails, what to do. Exit code 0 if none fails, else 1."
 )
 
 VERSION_STEP = "server version"
+CARRIER_STEP = "direct carrier"
 
 _MARKS = {True: "ok", False: "FAILED", None: "-"}
 
@@ -45,13 +50,20 @@ def run(arguments: argparse.Namespace) -> int:
     for step in diagnosis.steps:
         _print_step(step)
     if not diagnosis.ok:
-        _print_step(Step(VERSION_STEP, None, "not reached"))
+        for name in (VERSION_STEP, CARRIER_STEP):
+            _print_step(Step(name, None, "not reached"))
         _print_causes(diagnosis.causes)
         return 1
     step, causes = _version_step(address, arguments.timeout, diagnosis)
     _print_step(step)
+    if not step.ok:
+        _print_step(Step(CARRIER_STEP, None, "not reached"))
+        _print_causes(causes)
+        return 1
+    step, causes = _carrier_step(address, arguments.timeout)
+    _print_step(step)
     _print_causes(causes)
-    return 0 if step.ok else 1
+    return 0 if step.ok is not False else 1
 
 
 def _manner(host: str, tls: bool) -> str:
@@ -84,6 +96,22 @@ def _version_step(address: Address, timeout_seconds: float, diagnosis: Diagnosis
     except ProtocolError as error:
         return Step(VERSION_STEP, False, str(error)), ()
     return Step(VERSION_STEP, True, _summary(described, protocol)), ()
+
+
+def _carrier_step(address: Address, timeout_seconds: float) -> tuple[Step, tuple[str, ...]]:
+    """Ask for the direct carrier, which is not to be had everywhere; return the step and, if it failed, the causes."""
+    dialer = DirectDialer(address)
+    try:
+        dialer.reach(timeout_seconds)
+    except NotDirect as other:
+        return Step(CARRIER_STEP, None, f"gRPC only: {other}"), ()
+    except ConnectError as error:
+        return Step(CARRIER_STEP, False, error.summary), error.causes
+    except (CarrierEnded, ProtocolError) as error:
+        return Step(CARRIER_STEP, False, str(error)), ()
+    finally:
+        dialer.close()
+    return Step(CARRIER_STEP, True, "answers: each session gets a connection of its own"), ()
 
 
 def _summary(described: Description, protocol: int) -> str:

@@ -52,6 +52,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--root_certificate", metavar="PEM", help="CA that client certificates must be signed by")
     parser.add_argument("--metrics-port", type=int, metavar="PORT", help="serve Prometheus metrics; 0: any free port")
     parser.add_argument("--metrics-url", default="127.0.0.1", help="address of the metrics (default: %(default)s)")
+    parser.add_argument("--grpc-only", action="store_true", help="leave the port to gRPC: no direct connections")
     parser.add_argument("--verbose", action="store_true", help="log more")
 
 
@@ -160,5 +161,6 @@ def _create_server(arguments: argparse.Namespace) -> RemoteEnvironmentServer:
         metrics_port=arguments.metrics_port,
         metrics_url=arguments.metrics_url,
         hash_seed=arguments.hash_seed,
+        grpc_only=arguments.grpc_only,
         **grace,
     )

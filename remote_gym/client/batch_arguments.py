@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
+from collections.abc import Mapping
 from typing import Any
 
 import gymnasium
 import numpy as np
 
 from remote_gym.errors import MisuseError, also
+
+
+def own_options(options: Any) -> Any:
+    """Return a copy of a mapping of options, as the environments are to get it; anything else as it is."""
+    if isinstance(options, Mapping):
+        return OrderedDict(options) if isinstance(options, OrderedDict) else dict(options)
+    return options
 
 
 def masked(mask: Any, num_envs: int) -> list[int]:

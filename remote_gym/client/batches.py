@@ -110,7 +110,7 @@ class Batches:
             (part,) = batch.parts.values()
             if part.indices is None and not (
                 part.blocks or part.notes or part.failures or part.variable or part.whole or part.unpacked
-            ):  # the usual case: one answer with nothing to tell, whose arrays are read-only views
+            ):  # the usual case: one answer with nothing to tell, whose arrays are views
                 return self._observations.put_batch(batch.leaves, copy)
         self._commit(batch, batch.leaves)
         return self._observations.batch(copy)

@@ -11,6 +11,7 @@ from remote_gym import values
 from remote_gym.client.exchange import Exchange
 from remote_gym.client.failures import first_failure, refusal, relocated
 from remote_gym.client.fleet import Fleet, Shard
+from remote_gym.client.request_sizes import check_sizes
 from remote_gym.errors import CodecError, MisuseError, ProtocolError, RemoteGymError, SessionLost, TimedOut, also
 from remote_gym.messages import Call, Failure, Refused, Render, Returned, every
 from remote_gym.texts import MAX_NAME_BYTES, REACHABLE, is_private
@@ -81,7 +82,7 @@ class Calls:
         """Begin what `call` does; `gather` gets the results.
 
         Raises:
-            MisuseError: The name is private, or an argument cannot travel.
+            MisuseError: The name is private, or an argument cannot travel, or they are larger than a request may be.
             SessionLost: A server no longer holds the environments.
         """
         arguments = values.pack([list(args), dict(kwargs)], f"arguments of {name!r}")
@@ -113,10 +114,11 @@ class Calls:
 
     def _begin(self, make: Callable[[Shard], Asked], shards: Sequence[Shard] | None = None) -> list[Begun]:
         """Send to each of `shards` (None: all) what `make` makes for it."""
+        asked = [(shard, make(shard)) for shard in (self._fleet.shards if shards is None else shards)]
+        check_sizes([request for _, request in asked])
         begun = []
-        for shard in self._fleet.shards if shards is None else shards:
+        for shard, request in asked:
             with self._losing(shard):
-                request = make(shard)
                 shard.session.send(request)
                 begun.append(Begun(shard, request))
         return begun

@@ -10,13 +10,13 @@ import gymnasium
 import numpy as np
 from gymnasium.envs.registration import EnvSpec
 
-from remote_gym import values
 from remote_gym.arguments import RemoteArgs
-from remote_gym.client.batch_arguments import no_seed
+from remote_gym.client.batch_arguments import no_seed, own_options
 from remote_gym.client.calls import check_name
 from remote_gym.client.failures import first_failure
 from remote_gym.client.parts import Part
 from remote_gym.client.remote import Dialled, Remote
+from remote_gym.client.request_sizes import pack_options
 from remote_gym.client.settings import CredentialsPaths, Settings, documented
 from remote_gym.errors import EnvironmentLost
 from remote_gym.texts import REACHABLE
@@ -59,6 +59,7 @@ class RemoteEnvironment(gymnasium.Env[Any, Any]):
         on_worker_failure: str = "raise",
         on_session_lost: str = "raise",
         allow_insecure: bool = False,
+        transport: str = "auto",
     ) -> None:
         """Prepare; dials nothing yet.
 
@@ -70,7 +71,7 @@ class RemoteEnvironment(gymnasium.Env[Any, Any]):
             validate_actions=validate_actions, render_with_step=render_with_step, unportable_infos=unportable_infos,
             compression=compression, connect_timeout_seconds=connect_timeout_seconds,
             reconnect_timeout_seconds=reconnect_timeout_seconds, on_worker_failure=on_worker_failure,
-            on_session_lost=on_session_lost, allow_insecure=allow_insecure,
+            on_session_lost=on_session_lost, allow_insecure=allow_insecure, transport=transport,
         )  # fmt: skip
         self._remote = Remote(settings)
         self._last: Part | None = None  # what was returned last
@@ -125,7 +126,7 @@ class RemoteEnvironment(gymnasium.Env[Any, Any]):
         if seed is not None and (not isinstance(seed, (int, np.integer)) or isinstance(seed, bool)):
             raise no_seed(seed)
         seed = None if seed is None else int(seed)
-        packed_options = b"" if options is None else values.pack(_own(options), "options")
+        packed_options = pack_options(own_options(options))
         dialled = self._remote.free("reset")
         super().reset(seed=seed)
         dialled.exchange.reset(None, [seed], packed_options)
@@ -289,11 +290,6 @@ class RemoteEnvironment(gymnasium.Env[Any, Any]):
         return f"<RemoteEnvironment({self._remote})>"
 
     __str__ = __repr__
-
-
-def _own(options: Any) -> Any:
-    """Return options as they travel: of any mapping a dict."""
-    return dict(options) if isinstance(options, Mapping) else options
 
 
 def _info(part: Part) -> Any:

@@ -20,14 +20,16 @@ from gymnasium.vector import AutoresetMode
 from remote_gym import values
 from remote_gym.client.actions import Actions
 from remote_gym.client.failures import refusal
-from remote_gym.client.fleet import Fleet, Shard, ShardFailed
+from remote_gym.client.fleet import Fleet, Shard, ShardFailed, has_sent
 from remote_gym.client.losses import REOPENED, Losses
 from remote_gym.client.observations import Observations
 from remote_gym.client.operations import Operation, chosen
 from remote_gym.client.parts import Part
+from remote_gym.client.request_sizes import SURE_BYTES, check_steps
 from remote_gym.client.session.outstanding import Arrival
 from remote_gym.client.settings import Settings
 from remote_gym.client.transitions import TransitionReader
+from remote_gym.client.unsent import Unsent
 from remote_gym.errors import MisuseError, ProtocolError, RefusedError, RemoteGymError, SessionLost
 from remote_gym.leaves import Array, rows_at
 from remote_gym.messages import FailureKind, Indices, Refused, Reset, Step, Transition, every
@@ -58,30 +60,32 @@ class Exchange:
         self.in_flight = np.zeros(fleet.num_envs, np.bool_)
         self._settled: deque[Part] = deque()  # ready without having been asked for
         self._drained: dict[tuple[Shard, int], Operation] = {}  # refused by servers that are about to go, by number
+        self._unsent = Unsent[tuple[Shard, Step, Operation]](lambda part: self._send(*part), has_sent)
         self._handed: Sequence[Part] = ()  # returned last
         self._pop: Callable[[], object] | None = None  # lets these not come again
 
     # Out
 
-    def step(self, indices: Indices, actions: Actions) -> None:
-        """Step the environments at `indices` (None: all)."""
+    def step(self, indices: Indices, actions: Actions, whole: bool = False) -> None:
+        """Step the environments at `indices` (None: all); `whole`: what an interrupt keeps from a server follows."""
         everyone = self._everyone if indices is None else indices
+        if sum([leaf.nbytes for leaf in actions.rows]) + len(actions.variable) + len(actions.given) > SURE_BYTES:
+            check_steps(self._fleet, everyone, actions)
         if self.losses.due or self.losses.untold:
             due = () if self._mode is AutoresetMode.DISABLED else self.losses.due  # their user resets them
             fresh = {index for index in everyone if index in due or index in self.losses.untold}
             if fresh:
                 self._begin_again(sorted(fresh))
-                left = [at for at, index in enumerate(everyone) if index not in fresh]
-                if not left:
+                if not (left := [at for at, index in enumerate(everyone) if index not in fresh]):
                     return
                 everyone, actions = chosen(everyone, actions, left)
                 indices = everyone
         if len(self._fleet.shards) == 1:
             self._send(self._fleet.shards[0], Step(0, indices, *actions), Operation(everyone, False))
             return
-        for shard, positions in self._fleet.parts(indices):
-            own, some = chosen(everyone, actions, positions)
-            self._send(shard, Step(0, shard.local(own), *some), Operation(own, False))
+        shares = [(shard, *chosen(everyone, actions, positions)) for shard, positions in self._fleet.parts(indices)]
+        parts = [(shard, Step(0, shard.local(own), *some), Operation(own, False)) for shard, own, some in shares]
+        self._unsent.send(parts, whole)
 
     def _at_work(self, indices: Sequence[int], whether: bool) -> None:
         """Take note of whether these environments are at work."""
@@ -129,7 +133,7 @@ class Exchange:
         except SessionLost as error:
             self._session_lost(shard, error, operation)
         except BaseException:
-            if not 0 < request.number <= session.highest:  # it was not sent
+            if not has_sent((shard, request)):
                 self._at_work(operation.indices, False)
             raise
 
@@ -145,6 +149,8 @@ class Exchange:
             ProtocolError: A server sent what the contract does not allow; its session is lost.
         """
         self._handed, self._pop = (), None
+        if self._unsent.parts:
+            self._unsent.send_rest()
         if self._settled:
             self._handed, self._pop = (self._settled[0],), self._settled.popleft
             return self._handed
@@ -154,10 +160,8 @@ class Exchange:
                 shard, arrival = shards[0], shards[0].session.wait(timeout_seconds)
             else:
                 shard, arrival = self._fleet.receive(timeout_seconds)
-        except SessionLost as error:
-            self._session_lost(shards[0], error)
-            return ()
-        except ShardFailed as failed:
+        except (SessionLost, ShardFailed) as error:
+            failed = error if isinstance(error, ShardFailed) else ShardFailed(shards[0], error)
             self._session_lost(failed.shard, failed.error)
             return ()
         self._pop = partial(shard.session.took, arrival.answer)
@@ -266,9 +270,7 @@ class Exchange:
             if operation.seed is not None:
                 self.reset_verbatim(operation.seed, operation.options, merged)
                 return
-            seed_of = dict(zip(operation.indices, operation.seeds, strict=True))
-            seeds = [seed_of[index] for index in notes]
-            self._send_resets(list(notes), seeds, operation.options, merged, operation.truncated)
+            self._send_resets(list(notes), operation.seeds_of(notes), operation.options, merged, operation.truncated)
 
     def _end(self, notes: dict[int, dict[str, Any]]) -> Iterator[Part]:
         """Yield the ends of lost environments' episodes; in SAME_STEP the next ones' beginnings come with them."""
@@ -303,8 +305,7 @@ class Exchange:
             if about is not None  # else it is a call, which raises
         ]
         drained = [self._drained.pop(key) for key in list(self._drained) if key[0] is shard]
-        more = drained if unsent is None else [*drained, unsent]
-        missing += [(operation, list(operation.indices)) for operation in more]
+        missing += [(operation, list(operation.indices)) for operation in (*drained, unsent) if operation is not None]
         at_work = {index for _, indices in missing for index in indices}
         for index in range(shard.first, shard.stop):
             if index not in at_work and index not in self.losses.due:
@@ -328,18 +329,17 @@ class Exchange:
     @property
     def busy(self) -> bool:
         """Whether anything is still to come, also what an interrupt left behind."""
-        if self._settled or self._drained:
-            return True
-        return any([shard.session.waiting for shard in self._fleet.shards])  # noqa: C419
+        waiting = [shard.session.waiting for shard in self._fleet.shards]
+        return bool(self._settled or self._drained) or any(waiting)
 
     def check_busy(self, name: str) -> None:
         """Refuse to wait for what will never come.
 
         Raises:
             SessionLost, ProtocolError: A session is lost.
-            NoAsyncCallError: An interrupt kept the reset or step `name` from being sent, to one server at least.
+            NoAsyncCallError: An interrupt kept the reset or step `name` from being sent.
         """
-        if not self.busy:
+        if not self.busy and not self._unsent.parts:
             for shard in self._fleet.shards:
                 shard.session.check()
             raise NoAsyncCallError(f"the {name} was interrupted before it was sent", name)

@@ -177,6 +177,16 @@ class Fleet:
             hosted.close()
 
 
+def has_sent(part: Sequence[Any]) -> bool:
+    """Return whether a request is on its way to its server, or will be, whatever has interrupted its sending.
+
+    Args:
+        part: The shard, the request, and whatever belongs to it.
+    """
+    shard, request = part[:2]
+    return bool(0 < request.number <= shard.session.highest)
+
+
 class ShardFailed(Exception):
     """One server no longer holds its session.
 

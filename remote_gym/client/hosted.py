@@ -15,6 +15,7 @@ from gymnasium.vector.utils import batch_space
 from remote_gym import values
 from remote_gym.client.carriers.channel import Address
 from remote_gym.client.carriers.describe import describe
+from remote_gym.client.carriers.dialing import dialer_for
 from remote_gym.client.failures import unreadable
 from remote_gym.client.opened import read_each, read_space, shown_space
 from remote_gym.client.session.session import Session
@@ -180,7 +181,7 @@ class Hosted:
         settings = self._settings
         opening = replace(settings.opening, num_envs=self.num_envs)
         timeouts = settings.connect_timeout_seconds, settings.reconnect_timeout_seconds
-        session = Session(self.address, opening, *timeouts)
+        session = Session(self.address, opening, *timeouts, dialer_for(self.address, settings.transport))
         try:
             return session, read_told(session.opened, self.num_envs)
         except Exception as error:

@@ -64,6 +64,7 @@ class Observations:
         columns = [tuple(column) for column in self._variable]
         if copy:
             return self._unflatten([leaf.copy() for leaf in self._last], deepcopy(columns) if columns else columns)
+        self._own = False  # from here on the user holds it as well
         return self._unflatten(self._last, columns)
 
     def some(self, indices: Sequence[int], leaves: list[Array], copy: bool) -> Any:
@@ -74,7 +75,14 @@ class Observations:
     # Written
 
     def put_batch(self, leaves: list[Array], copy: bool) -> Any:
-        """Do what `put` does, and return what `batch` does."""
+        """Do what `put` does, and return what `batch` does.
+
+        Writable leaves look into memory that is nobody else's: they are handed out as they are, and of the two that
+        may be written from now on, the user's and ours, ours is the copy: into memory that we have already.
+        """
+        if copy and not self._variable and all(leaf.flags.writeable for leaf in leaves):
+            self._keep(leaves)
+            return leaves[0] if self._is_one_array else self._unflatten(leaves, [])
         self.put(leaves)
         if self._is_one_array:  # the usual case
             return leaves[0].copy() if copy else leaves[0]
@@ -83,6 +91,14 @@ class Observations:
     def put(self, leaves: list[Array]) -> None:
         """Make `leaves` the observations of all; they are not written from now on."""
         self._last, self._own = leaves, False
+
+    def _keep(self, leaves: list[Array]) -> None:
+        """Make copies of `leaves` the observations of all."""
+        if self._own and self._last is not None:
+            for last, leaf in zip(self._last, leaves, strict=True):
+                np.copyto(last, leaf)
+        else:
+            self._last, self._own = [leaf.copy() for leaf in leaves], True
 
     def put_rows(self, indices: Sequence[int], leaves: Iterable[Array]) -> None:
         """Copy the rows of some environments in."""

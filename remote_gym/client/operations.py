@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -34,6 +34,11 @@ class Operation:
     notes: dict[int, dict[str, Any]] = field(default_factory=dict)
     truncated: bool = False
     seed: bytes | None = None
+
+    def seeds_of(self, indices: Iterable[int]) -> list[int | None]:
+        """Return the seeds that a reset gave to some of its environments."""
+        given = dict(zip(self.indices, self.seeds, strict=True))
+        return [given[index] for index in indices]
 
     def mark(self, part: Part, indices: Sequence[int]) -> None:
         """Add to the answer to a reset, which is for `indices`, what makes up for a loss."""

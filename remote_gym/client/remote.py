@@ -18,6 +18,7 @@ from remote_gym.client.calls import Calls
 from remote_gym.client.exchange import Exchange
 from remote_gym.client.fleet import Fleet
 from remote_gym.client.hosted import Hosted, Told
+from remote_gym.client.local import LocalServer
 from remote_gym.client.losses import warn_of_losses
 from remote_gym.client.observations import Observations
 from remote_gym.client.ready import Ready
@@ -85,6 +86,7 @@ class Remote:
         settings: The arguments.
         fleet: The servers.
         closed: Whether it was closed.
+        local: The server, if it is these environments' own.
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -96,6 +98,7 @@ class Remote:
         self._own: dict[str, Any] = {}  # `metadata` and `spec` once they were read or set: users may change both
         self._window: Window | None = None  # made with the first frame of render mode "human"
         self._warned = False
+        self.local: LocalServer | None = None
         self.closed = False
 
     def dial(self) -> Dialled:
@@ -123,7 +126,7 @@ class Remote:
     def _prepare(self, told: Told) -> Dialled:
         settings, num_envs = self.settings, self.settings.num_envs
         space = told.observation_space
-        reader = TransitionReader(space, num_envs, settings.compression)
+        reader = TransitionReader(space, num_envs, settings.compression, settings.copy and not settings.single)
         observations = Observations(space, num_envs)
         exchange = Exchange(self.fleet, reader, observations, settings)
         ready = Ready(num_envs)
@@ -275,10 +278,14 @@ class Remote:
         return None if self.closed or self._dialled is None else self._dialled.turns.pending
 
     def close(self) -> None:
-        """End all sessions, and close the window if there is one."""
+        """End all sessions, and close the window and end the server of our own if there are such."""
         self.closed = True
         if self._dialled is not None:
             self._dialled.turns.clear = False
         if self._window is not None:
             self._window.close()
-        self.fleet.close()
+        try:
+            self.fleet.close()
+        finally:
+            if self.local is not None:
+                self.local.close()

@@ -21,6 +21,7 @@ from remote_gym.addresses import DEFAULT_PORT, is_loopback, join_address, split_
 from remote_gym.arguments import RemoteArgs, check_args
 from remote_gym.autoreset import NONE, parse_mode
 from remote_gym.client.carriers.channel import Address
+from remote_gym.client.carriers.dialing import TRANSPORTS
 from remote_gym.compression import codec
 from remote_gym.credentials import load_client_pem
 from remote_gym.errors import MisuseError, also
@@ -73,6 +74,10 @@ class Settings:
             it promised. ``"truncate"``: a new session is opened, and all episodes end like those above.
             ``"raise"``: `SessionLost`.
         allow_insecure: Permit plaintext to other machines.
+        transport: What carries the steps. ``"auto"``: a connection of their own where the server, and whatever is in
+            between, lets one through, else gRPC; looked at anew when a connection was lost. ``"direct"`` and
+            ``"grpc"`` insist; ``"auto"`` is whatever ``REMOTE_GYM_TRANSPORT`` says, if it is set. See
+            `docs/how-to/tls.md`.
         single: Whether these are a `RemoteEnvironment`'s, which has no batches.
         addresses: Where the servers are, with what the files at `client_credentials_paths` hold.
         opening: What a session is asked for; with several servers, but for the number of environments.
@@ -92,6 +97,7 @@ class Settings:
     on_worker_failure: str
     on_session_lost: str
     allow_insecure: bool
+    transport: str = "auto"
     num_envs: int = 1
     autoreset_mode: AutoresetMode | str = AutoresetMode.DISABLED  # who steps one environment resets it as well
     batch_size: int | None = None
@@ -131,9 +137,16 @@ class Settings:
             ("on_worker_failure", ("raise", "truncate")),
             ("on_session_lost", ("raise", "truncate")),
             ("unportable_infos", ("raise", "drop")),
+            ("transport", TRANSPORTS),
         ):
             if (value := getattr(self, name)) not in choices:
                 raise MisuseError(f"{name} must be {' or '.join(map(repr, choices))}, got {value!r}")
+        if self.transport == "auto" and (transport := os.environ.get("REMOTE_GYM_TRANSPORT", "auto")) != "auto":
+            if transport not in TRANSPORTS:
+                raise MisuseError(
+                    f"REMOTE_GYM_TRANSPORT must be {' or '.join(map(repr, TRANSPORTS))}, it is {transport!r}"
+                )
+            self._keep("transport", transport)
         for name in ("connect_timeout_seconds", "reconnect_timeout_seconds"):
             seconds = getattr(self, name)
             if not isinstance(seconds, (int, float)) or not seconds >= 0:

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
 import numpy as np
 
 from remote_gym import values
-from remote_gym.client.batch_arguments import each_seed, env_indices, masked, verbatim
+from remote_gym.client.batch_arguments import each_seed, env_indices, masked, own_options, verbatim
 from remote_gym.client.batches import Batch
 from remote_gym.client.failures import first_failure, late
 from remote_gym.client.remote import Dialled, Remote
+from remote_gym.client.request_sizes import pack_options
 from remote_gym.errors import MisuseError, TimedOut
 from remote_gym.messages import Indices, every
 
@@ -43,18 +43,17 @@ class Stepping:
 
     def _reset(self, dialled: Dialled, seed: Any, options: dict[str, Any] | None) -> Indices:
         """Ask for a reset and return whose."""
-        if isinstance(options, Mapping):
-            options = dict(options)  # the mask is taken out of our own; anything else is the environments' business
+        options = own_options(options)  # the mask is taken out of it; anything else is the environments' business
         if dialled.told.is_vector:
             seed = dialled.exchange.losses.seed_whole(seed, self._num_envs)
             packed = b"" if seed is None else values.pack(verbatim(seed), "seed")
-            dialled.exchange.reset_verbatim(packed, b"" if options is None else values.pack(options, "options"))
+            dialled.exchange.reset_verbatim(packed, pack_options(options))
             return None
         seeds = each_seed(seed, self._num_envs)
         indices = None
         if options is not None and RESET_MASK in options:  # raises for an int, as locally
             indices = masked(options.pop(RESET_MASK), self._num_envs)
-        packed = b"" if options is None else values.pack(options, "options")
+        packed = pack_options(options)
         dialled.turns.check_idle(indices)
         dialled.exchange.reset(indices, [seeds[index] for index in every(indices, self._num_envs)], packed)
         return indices
@@ -74,7 +73,7 @@ class Stepping:
         batch = Batch(self._num_envs, self._num_envs)
         dialled.turns.begin("step", batch)  # before it is sent: an interrupt must not lose it
         try:
-            dialled.exchange.step(None, encoded)
+            dialled.exchange.step(None, encoded, True)
             batch.asked = True
         except Exception:
             dialled.turns.end()

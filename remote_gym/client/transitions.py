@@ -1,5 +1,7 @@
 """Trainer process, no I/O: answers to resets and steps -> parts, whose arrays are views of what came.
 
+They are writable only where what came is nobody else's, and is to be handed out as it is.
+
 `TransitionReader.read` checks whatever a server says; what comes after it relies on that.
 """
 
@@ -36,8 +38,18 @@ class TransitionReader:
         told: What to warn the caller of, of each type once, as soon as the answer was taken in; who warns empties it.
     """
 
-    def __init__(self, space: spaces.Space[Any], num_envs: int, compression: str | None = None) -> None:
-        """Prepare for environments with this (single) observation space, and what the session was opened with."""
+    def __init__(
+        self, space: spaces.Space[Any], num_envs: int, compression: str | None = None, writable: bool = False
+    ) -> None:
+        """Prepare for environments with this (single) observation space, and what the session was opened with.
+
+        Args:
+            space: Of one environment.
+            num_envs: How many there are.
+            compression: With which observations travel.
+            writable: Whether arrays may be written that look into memory of the answer's own.
+        """
+        self._writable = writable
         self._leaves = leaves_of(space)
         self._layout = [(leaf.shape, leaf.dtype, leaf.row_bytes) for leaf in self._leaves]
         self._flags = [at for at, leaf in enumerate(self._leaves) if leaf.dtype.kind == "b"]
@@ -182,12 +194,21 @@ class TransitionReader:
         compressed = () if self._compressed is None else self._compressed.numbers
         arrays = []
         for at, ((shape, dtype, row_bytes), data) in enumerate(zip(self._layout, part.observations, strict=True)):
+            if not self._writable and type(data) is memoryview and not data.readonly:
+                data = _sealed(data)
             room = at in compressed and not len(data)  # without a buffer: room, to be filled
             if not room and len(data) != rows * row_bytes:
                 said = f"observation leaf {at} has {len(data)} bytes"
                 raise ProtocolError(f"{said}, its space says {rows} rows of {row_bytes}")
             arrays.append(np.ndarray((rows, *shape), dtype, None if room else data))
         return arrays
+
+
+def _sealed(data: memoryview) -> memoryview:
+    """Return `data` read-only; NumPy's memory is made so itself, or whoever holds a view could make it writable."""
+    if isinstance(data.obj, np.ndarray):
+        data.obj.flags.writeable = False
+    return data.toreadonly()
 
 
 def _flat(data: Buffer, dtype: Any, rows: int) -> Array:

@@ -11,6 +11,7 @@ from gymnasium.vector import AutoresetMode, VectorEnv
 
 from remote_gym.arguments import RemoteArgs
 from remote_gym.client.batch_arguments import each_value
+from remote_gym.client.local import Entrypoint, local
 from remote_gym.client.remote import Remote
 from remote_gym.client.settings import CredentialsPaths, Settings, documented
 from remote_gym.client.stepping import Stepping, StepResult
@@ -51,6 +52,7 @@ class RemoteVectorEnv(VectorEnv[Any, Any, Any]):
         on_worker_failure: str = "truncate",
         on_session_lost: str = "raise",
         allow_insecure: bool = False,
+        transport: str = "auto",
     ) -> None:
         """Prepare; dials nothing yet.
 
@@ -63,7 +65,7 @@ class RemoteVectorEnv(VectorEnv[Any, Any, Any]):
             observation_mode=observation_mode, validate_actions=validate_actions, render_with_step=render_with_step,
             unportable_infos=unportable_infos, compression=compression, connect_timeout_seconds=connect_timeout_seconds,
             reconnect_timeout_seconds=reconnect_timeout_seconds, on_worker_failure=on_worker_failure,
-            on_session_lost=on_session_lost, allow_insecure=allow_insecure,
+            on_session_lost=on_session_lost, allow_insecure=allow_insecure, transport=transport,
         )  # fmt: skip
         self._remote = Remote(settings)
         self._stepping = Stepping(self._remote)
@@ -73,6 +75,22 @@ class RemoteVectorEnv(VectorEnv[Any, Any, Any]):
         self.observation_mode = observation_mode
         self.render_mode = render_mode
         self.closed = False
+
+    @classmethod
+    def local(cls, entrypoint: Entrypoint, num_envs: int = 1, **options: Any) -> RemoteVectorEnv:
+        """Make environments whose server is a child that lives and dies with this process: no port, no certificates.
+
+        Args:
+            entrypoint: What to host, as for a server, or a function that stands at the top of a module.
+            num_envs: How many.
+            options: `entrypoint_kwargs`; `num_workers`, None: one for each core; `vectorization_mode`; and arguments of
+                this class.
+
+        Raises:
+            MisuseError: An argument is wrong, or this is a worker itself.
+            ConnectError: The server did not start.
+        """
+        return local(cls, entrypoint, num_envs, **options)
 
     # What the server told. Plain attributes in the base class; here they dial.
 
@@ -99,8 +117,7 @@ class RemoteVectorEnv(VectorEnv[Any, Any, Any]):
     @property
     def metadata(self) -> dict[str, Any]:  # type: ignore[override]
         """Of the hosted environment, and ``"autoreset_mode"``."""
-        metadata: dict[str, Any] = self._remote.metadata
-        return metadata
+        return self._remote.metadata  # type: ignore[no-any-return]
 
     @metadata.setter
     def metadata(self, value: dict[str, Any]) -> None:
@@ -147,15 +164,7 @@ class RemoteVectorEnv(VectorEnv[Any, Any, Any]):
         self._stepping.begin_reset(seed, options)
 
     def reset_wait(self, timeout: float | None = None) -> tuple[Any, dict[str, Any]]:
-        """Wait for what `reset_async` began.
-
-        Args:
-            timeout: Seconds; None waits for ever.
-
-        Raises:
-            TimedOut: It is still pending; the next `reset_wait` gets its result.
-            gymnasium.error.NoAsyncCallError: Nothing was begun.
-        """
+        """Wait for what `reset_async` began; `timeout` and errors as with `step_wait`, and those of `reset`."""
         return self._stepping.finish_reset(timeout)
 
     def step(self, actions: Any) -> StepResult:
@@ -266,15 +275,7 @@ class RemoteVectorEnv(VectorEnv[Any, Any, Any]):
         dialled.turns.begin("call", begun=dialled.calls.begin(name, args, kwargs))
 
     def call_wait(self, timeout: float | None = None) -> tuple[Any, ...]:
-        """Wait for what `call_async` began.
-
-        Args:
-            timeout: Seconds; None waits for ever.
-
-        Raises:
-            TimedOut: It is still pending; the next `call_wait` gets its result.
-            gymnasium.error.NoAsyncCallError: Nothing was begun.
-        """
+        """Wait for what `call_async` began; `timeout` and errors as with `step_wait`, and those of `call`."""
         dialled = self._remote.awaited("call")
         with dialled.turns.ending("call", timeout):
             return tuple(dialled.calls.gather(dialled.turns.begun, timeout))
@@ -333,8 +334,7 @@ class RemoteVectorEnv(VectorEnv[Any, Any, Any]):
     def __del__(self) -> None:
         """Close if the user did not."""
         if not self.closed:
-            self._remote.close()
-            self.close()
+            self.__exit__(self)
 
     def __getstate__(self) -> dict[str, Any]:
         """Return the arguments only: a copy dials anew."""

@@ -30,6 +30,7 @@ class Surroundings:
     """What a process was when a server was created in it.
 
     Attributes:
+        executable: The interpreter that it runs, which is the workers'.
         path: Its ``sys.path``, absolute.
         folder: Its working directory; None if that was gone already.
         environment: Its environment variables.
@@ -37,6 +38,7 @@ class Surroundings:
             that collide in a dict, so it is in no log and told to no peer.
     """
 
+    executable: str
     path: tuple[str, ...]
     folder: str | None
     environment: Mapping[str, str] = field(repr=False)
@@ -50,8 +52,13 @@ class Surroundings:
             hash_seed: For the workers; None: this process's own if `PYTHONHASHSEED` says it, else a random one.
 
         Raises:
-            MisuseError: The hash seed is none.
+            MisuseError: The hash seed is none, or no interpreter is known.
         """
+        if not sys.executable:
+            raise MisuseError(
+                "nobody knows where the interpreter of this process is, so that no worker can be started: set "
+                "sys.executable to the path of a Python before you create a server"
+            )
         environment = dict(os.environ)
         try:
             folder = os.getcwd()
@@ -61,7 +68,10 @@ class Surroundings:
         path = tuple(
             entry if folder is None else os.path.join(folder, entry).rstrip(os.sep) or os.sep for entry in entries
         )
-        return cls(path, folder, environment, _hash_seed(hash_seed, environment.get(HASH_SEED, "")))
+        executable = sys.executable
+        if os.sep in executable and folder is not None:
+            executable = os.path.join(folder, executable)
+        return cls(executable, path, folder, environment, _hash_seed(hash_seed, environment.get(HASH_SEED, "")))
 
     def usable_folder(self) -> str:
         """Return where a worker starts: a folder that cannot be entered any more must not keep it from starting."""

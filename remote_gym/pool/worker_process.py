@@ -11,7 +11,6 @@ import logging
 import os
 import signal
 import socket
-import sys
 import time
 import weakref
 from collections import deque
@@ -120,9 +119,9 @@ class WorkerProcess:
             self._exited, self._output_ended = loop.create_future(), loop.create_future()
             self._process, _ = await loop.subprocess_exec(
                 lambda: _Watcher(self._exited, self._output_ended, self._output.feed),
-                sys.executable, "-c", BOOTSTRAP, *map(str, inherited), cwd=self._surroundings.usable_folder(),
+                self._surroundings.executable, "-c", BOOTSTRAP, *map(str, inherited),
                 stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,
-                pass_fds=inherited, start_new_session=True, env=environment,
+                cwd=self._surroundings.usable_folder(), env=environment, pass_fds=inherited, start_new_session=True,
             )  # fmt: skip
             on_failure.pop_all()
         _running.add(self)

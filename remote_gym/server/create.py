@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -12,14 +11,12 @@ from remote_gym.arguments import RemoteArgs, check_args
 from remote_gym.credentials import load_server_pem
 from remote_gym.errors import MisuseError
 from remote_gym.pool import Surroundings, Timeouts, hold_standard_descriptors
+from remote_gym.processes import refuse_in_a_worker
 from remote_gym.server.listening import Endpoints, check_exposure
 from remote_gym.server.server import RemoteEnvironmentServer
 from remote_gym.server.settings import Settings
 
 DEFAULT_GRACE_SECONDS = 10.0
-
-WORKER_MODULE = "remote_gym.worker.main"
-"""What a worker runs as its `__main__`."""
 
 
 def default_num_workers() -> int:
@@ -42,12 +39,6 @@ def entrypoint_text(entrypoint: Any) -> Any:
         return os.path.abspath(text)
     except FileNotFoundError as error:
         raise MisuseError(f"the entrypoint file {text!r} cannot be found: the working directory is gone") from error
-
-
-def _in_a_worker() -> bool:
-    """Return whether this process is a worker, which has imported a script that creates servers."""
-    spec = getattr(sys.modules.get("__main__"), "__spec__", None)
-    return getattr(spec, "name", "") == WORKER_MODULE
 
 
 def create_remote_environment_server(
@@ -75,6 +66,7 @@ def create_remote_environment_server(
     metrics_port: int | None = None,
     metrics_url: str = "127.0.0.1",
     hash_seed: int | None = None,
+    grpc_only: bool = False,
 ) -> RemoteEnvironmentServer:
     """Host environments for remote clients; returns at once with the server running in the background.
 
@@ -112,6 +104,7 @@ def create_remote_environment_server(
         hash_seed: Of strings, in all workers, as `PYTHONHASHSEED` has it: environments that iterate over sets of
             strings agree. Give several servers the same where they must agree too. None: this process's own
             `PYTHONHASHSEED` if it is set, else a random one that nobody is told.
+        grpc_only: Leave the port to gRPC: no direct carrier, and nothing between gRPC and its clients.
 
     Workers start in the working directory, with the ``sys.path`` and the environment variables, that this process has
     now, whatever becomes of these later.
@@ -125,11 +118,7 @@ def create_remote_environment_server(
         OSError: The address or port cannot be used.
         RefusedError: With `probe`, the environment could not be built; holds its traceback.
     """
-    if _in_a_worker():
-        raise MisuseError(
-            "no server is created in a worker: the worker of another one has imported this as its entrypoint. Put what "
-            'starts a server, and all else that only a script does, under `if __name__ == "__main__":`'
-        )
+    refuse_in_a_worker()
     hold_standard_descriptors()
     args = check_args(default_args, "default_args", ("entrypoint", "entrypoint_kwargs", "vectorization_mode"))
     settings = Settings(
@@ -155,5 +144,5 @@ def create_remote_environment_server(
         unix_socket, _ = split_address(UNIX + os.fspath(unix_socket).removeprefix(UNIX))
     if metrics_port is not None:
         metrics_url, metrics_port = split_address(metrics_url, metrics_port)
-    endpoints = Endpoints(host, port, pem, unix_socket, metrics_url, metrics_port)
+    endpoints = Endpoints(host, port, pem, unix_socket, metrics_url, metrics_port, grpc_only)
     return RemoteEnvironmentServer(settings, endpoints, grace_seconds, probe)

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import contextlib
-import errno
-import os
 import socket
-import stat
 import warnings
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 from remote_gym.addresses import grpc_target, is_loopback, join_address, unix_path
 from remote_gym.credentials import ServerPem, server_credentials
 from remote_gym.errors import MisuseError
 from remote_gym.pool import connection_limit
+from remote_gym.server.socket_files import SocketFile
+from remote_gym.server.sockets import listen_tcp, listen_unix, unusable
 from remote_gym.wire.codec import MAX_MESSAGE_BYTES
 
 _OPTIONS: list[tuple[str, int]] = [
@@ -30,10 +28,6 @@ _OPTIONS: list[tuple[str, int]] = [
     ("grpc.http2.max_pings_without_data", 0),
     ("grpc.server_handshake_timeout_ms", 10_000),  # who connects and says nothing holds a descriptor no longer
 ]
-
-OWNER_ONLY = 0o600
-PROBE_SECONDS = 1.0
-"""How long a socket file's server may take to accept, to count as alive; a live one's backlog does so at once."""
 
 
 def options() -> list[tuple[str, int]]:
@@ -54,6 +48,7 @@ class Endpoints:
         unix_socket: A socket to listen on as well: ``unix:/path``; None: no.
         metrics_url: Where metrics are scraped.
         metrics_port: Their TCP port, 0: any free one; None: no metrics.
+        grpc_only: Whether gRPC itself listens, and there is no direct carrier.
     """
 
     host: str
@@ -62,16 +57,28 @@ class Endpoints:
     unix_socket: str | None = None
     metrics_url: str = "127.0.0.1"
     metrics_port: int | None = None
+    grpc_only: bool = False
 
 
-class Listener:
-    """One address of a gRPC server. `close` removes a socket file; gRPC frees a port by itself.
+class Listener(Protocol):
+    """One address of a server; closing it frees a port, or removes a socket file, and may be called twice.
 
     Attributes:
         host: A host or ``unix:/path``.
         port: As bound; 0 for a unix socket.
         address: Both, as clients write them.
     """
+
+    host: str
+    port: int
+    address: str
+
+    def close(self) -> None:
+        """Listen no more."""
+
+
+class GrpcListener:
+    """A `Listener` where gRPC itself listens; it frees a port by itself."""
 
     def __init__(self, server: Any, host: str, port: int, pem: ServerPem | None) -> None:
         """Let `server` (a grpc.aio.Server, not started yet) listen.
@@ -80,41 +87,59 @@ class Listener:
             OSError: The address cannot be used; says why.
         """
         self.host = host
-        self._path = unix_path(host)
-        self._file: tuple[int, int] | None = None
-        if self._path is None:
-            self.port = _bind(server, host, port, pem)
+        self.port = 0
+        self._file: SocketFile | None = None
+        path = unix_path(host)
+        if path is None:
+            self.port = bind_grpc(server, host, port, pem)
         else:
-            self.port = 0
-            self._bind_socket(server, self._path)
+            self._file = SocketFile(path, lambda: bind_grpc(server, host, 0, None))
         self.address = join_address(host, self.port)
 
-    def _bind_socket(self, server: Any, path: str) -> None:
-        _check_folder(path)
-        _remove_stale(path)
-        # The file must never be there with a wider mode, not even for a moment. The mask is the whole process's, so
-        # other threads may make a file that is too private meanwhile: better than the other way round.
-        before = os.umask(0o777 & ~OWNER_ONLY)
-        try:
-            _bind(server, self.host, 0, None)
-        finally:
-            os.umask(before)
-        os.chmod(path, OWNER_ONLY)
-        made = os.stat(path)
-        self._file = (made.st_dev, made.st_ino)
+    def close(self) -> None:
+        """Remove the socket file, if it is still ours."""
+        if self._file is not None:
+            self._file.remove()
+
+
+class SocketListener:
+    """A `Listener` with sockets of our own.
+
+    Attributes:
+        sockets: Non-blocking and listening, one for each address of the host; closed by `close`.
+    """
+
+    def __init__(self, host: str, port: int) -> None:
+        """Listen; nobody is accepted yet.
+
+        Raises:
+            OSError: The address cannot be used; says why.
+        """
+        self.host = host
+        self.port = 0
+        self.sockets: list[socket.socket] = []
+        self._file: SocketFile | None = None
+        path = unix_path(host)
+        if path is None:
+            self.sockets, self.port = listen_tcp(host, port)
+        else:
+            self._file = SocketFile(path, lambda: self.sockets.append(listen_unix(path)))
+        self.address = join_address(host, self.port)
 
     def close(self) -> None:
-        """Remove the socket file, if it is still ours; may be called twice."""
-        if self._path is None or self._file is None:
-            return
-        with contextlib.suppress(OSError):
-            found = os.stat(self._path)
-            if (found.st_dev, found.st_ino) == self._file:
-                os.unlink(self._path)
-        self._file = None
+        """Close the sockets; remove the socket file, if it is still ours."""
+        for listening in self.sockets:
+            listening.close()
+        if self._file is not None:
+            self._file.remove()
 
 
-def _bind(server: Any, host: str, port: int, pem: ServerPem | None) -> int:
+def bind_grpc(server: Any, host: str, port: int, pem: ServerPem | None) -> int:
+    """Let `server` (a grpc.aio.Server, not started yet) listen, and return the port.
+
+    Raises:
+        OSError: It cannot; says why.
+    """
     target = grpc_target(host, port)
     try:
         if pem is None:
@@ -122,56 +147,8 @@ def _bind(server: Any, host: str, port: int, pem: ServerPem | None) -> int:
         else:
             bound = server.add_secure_port(target, server_credentials(pem))
     except RuntimeError as error:
-        address = join_address(host, port)
-        if unix_path(host) is not None:
-            raise OSError(f"cannot listen on {address}: the folder cannot be written to") from error
-        raise OSError(f"cannot listen on {address}: the port is taken, or the address is not this machine's") from error
+        raise unusable(host, port) from error
     return int(bound)
-
-
-def _check_folder(path: str) -> None:
-    """Refuse a folder that is not there, or where anybody could put a socket of their own in place of ours."""
-    folder = os.path.dirname(path)
-    try:
-        mode = os.stat(folder).st_mode
-    except OSError as error:
-        raise OSError(error.errno, f"cannot listen on unix:{path}: {error.strerror}: {folder!r}") from None
-    if mode & stat.S_IWOTH and not mode & stat.S_ISVTX:
-        raise PermissionError(
-            errno.EACCES,
-            f"refusing to listen on unix:{path}: everybody may write to {folder!r}, so another user could put a socket "
-            f"in place of this one; use a folder of your own",
-        )
-
-
-def _remove_stale(path: str) -> None:
-    """Remove what a dead server left; refuse to touch anything else. GRPC itself would take a live one's away."""
-    try:
-        mode = os.lstat(path).st_mode
-    except FileNotFoundError:
-        return
-    if not stat.S_ISSOCK(mode):
-        raise FileExistsError(errno.EEXIST, f"cannot listen on unix:{path}: a file is there that is no socket")
-    with socket.socket(socket.AF_UNIX) as probe:
-        probe.settimeout(PROBE_SECONDS)
-        try:
-            probe.connect(path)
-        except (ConnectionRefusedError, FileNotFoundError):
-            alive = False
-        except OSError:  # also a full backlog: somebody's who lives
-            alive = True
-        else:
-            alive = True
-    if alive:
-        raise OSError(errno.EADDRINUSE, f"cannot listen on unix:{path}: another server listens there")
-    try:
-        os.unlink(path)
-    except FileNotFoundError:
-        pass
-    except OSError as error:
-        raise OSError(
-            error.errno, f"cannot listen on unix:{path}: what a dead server left cannot be removed: {error.strerror}"
-        ) from None
 
 
 def check_exposure(host: str, pem: ServerPem | None, allow_insecure: bool) -> None:

@@ -11,7 +11,7 @@ from gymnasium import Space
 
 from remote_gym import observation_modes
 from remote_gym.compression import compressed_leaves
-from remote_gym.errors import MisuseError, known_name
+from remote_gym.errors import MisuseError, known_names
 from remote_gym.leaves import Leaf, leaves_of
 from remote_gym.messages import Failure, FailureKind, Open
 from remote_gym.pool import (
@@ -285,7 +285,7 @@ def check_spaces(firsts: Sequence[int], described: Sequence[Built], mode: str) -
             raise RefusalError("space", str(error)) from error
         except (RuntimeError, ValueError, TypeError) as error:
             # What `SyncVectorEnv` raises, and a worker within a block.
-            failure = Failure(index, FailureKind.RAISED, known_name(type(error)), str(error))
+            failure = Failure(index, FailureKind.RAISED, known_names(type(error)), str(error))
             raise RefusalError("build", str(error), failure) from error
 
 

@@ -13,6 +13,7 @@ import concurrent.futures
 import contextlib
 import logging
 import os
+import ssl
 import threading
 import time
 import weakref
@@ -23,10 +24,13 @@ from typing import Any
 import grpc
 
 from remote_gym.errors import RefusedError, RemoteGymError
+from remote_gym.server import logs
+from remote_gym.server.carriers.direct import Direct
 from remote_gym.server.carriers.edge import Edge
 from remote_gym.server.carriers.grpc import Servicer
+from remote_gym.server.front import Front
 from remote_gym.server.health import Health
-from remote_gym.server.listening import Endpoints, Listener, options
+from remote_gym.server.listening import Endpoints, options
 from remote_gym.server.metrics import MetricsServer
 from remote_gym.server.refusals import RefusalError
 from remote_gym.server.sessions import Sessions, collect
@@ -58,14 +62,15 @@ class RemoteEnvironmentServer:
     def __init__(self, settings: Settings, endpoints: Endpoints, grace_seconds: float, probe: bool) -> None:
         """Start; returns when the server listens. See `create_remote_environment_server`."""
         self._settings = settings
-        self._listeners: list[Listener] = []
         self._metrics: MetricsServer | None = None
+        self._direct: Direct | None = None
         self._grace_seconds = grace_seconds
         self._sessions = Sessions(settings)
         self._process = os.getpid()
         self._stopped = threading.Event()
         self._stop_lock = threading.Lock()
         self._loop = asyncio.new_event_loop()
+        logs.begin()
         self._thread = threading.Thread(target=self._run_loop, name="remote_gym server", daemon=True)
         self._thread.start()
         try:
@@ -75,11 +80,12 @@ class RemoteEnvironmentServer:
         except BaseException:
             self._shut_down(0.0)
             raise
-        self.address, self.port = self._listeners[0].address, self._listeners[0].port
-        self.unix_address = self._listeners[-1].address if endpoints.unix_socket is not None else None
+        listeners = self._front.listeners
+        self.address, self.port = listeners[0].address, listeners[0].port
+        self.unix_address = listeners[-1].address if endpoints.unix_socket is not None else None
         self.metrics_port = None if self._metrics is None else self._metrics.port
         _SERVERS.add(self)
-        addresses = " and ".join(listener.address for listener in self._listeners)
+        addresses = " and ".join(listener.address for listener in listeners)
         logger.info("listening on %s, %d workers", addresses, settings.num_workers)
         if self._metrics is not None:
             logger.info("metrics on http://%s/metrics", self._metrics.address)
@@ -96,12 +102,11 @@ class RemoteEnvironmentServer:
     async def _start(self, endpoints: Endpoints, probe: bool) -> None:
         self._grpc = grpc.aio.server(options=options())
         self._edge = Edge(self._sessions)
-        self._grpc.add_generic_rpc_handlers((Servicer(self._edge).handler(),))
+        self._direct = _direct(self._edge, endpoints)
+        self._front = Front(self._grpc, endpoints, None if self._direct is None else self._direct.accept)
+        self._grpc.add_generic_rpc_handlers((Servicer(self._edge, self._front.peer).handler(),))
         self._health = Health()
         self._health.register(self._grpc)
-        self._listeners.append(Listener(self._grpc, endpoints.host, endpoints.port, endpoints.pem))
-        if endpoints.unix_socket is not None:
-            self._listeners.append(Listener(self._grpc, endpoints.unix_socket, 0, None))
         try:
             await self._sessions.start(probe)
         except RefusalError as error:
@@ -111,6 +116,7 @@ class RemoteEnvironmentServer:
             workers = self._settings.num_workers
             raise RefusedError(f"{workers} worker processes could not be started: {error}", "num_workers") from error
         await self._grpc.start()
+        self._front.open()
         await self._health.tell(serving=True)
         self._lag_task = asyncio.create_task(watch_loop_lag(self._sessions.counters))
 
@@ -123,11 +129,17 @@ class RemoteEnvironmentServer:
             if hasattr(self, "_health"):
                 self._health.end_watches()
                 self._edge.end_all()
+                self._front.shut()
                 # What ran has been answered, but a large answer may still be on its way.
-                await self._grpc.stop(max(0.0, deadline - self._loop.time()))
+                left = max(0.0, deadline - self._loop.time())
+                direct = [] if self._direct is None else [self._direct.end(left)]
+                await asyncio.gather(self._grpc.stop(left), *direct)
+                await self._front.ended(deadline - self._loop.time())
         finally:
-            for listener in self._listeners:
-                listener.close()
+            if hasattr(self, "_front"):
+                self._front.close()
+            if self._direct is not None:
+                self._direct.close()
             await self._sessions.stop()
             current = asyncio.current_task()
             others = [task for task in asyncio.all_tasks() if task is not current]
@@ -163,6 +175,7 @@ class RemoteEnvironmentServer:
                     self._metrics.close()
                 self._stopped.set()
                 _SERVERS.discard(self)
+                logs.end()
 
     def wait_for_termination(self, timeout: float | None = None) -> bool:
         """Block until the server has stopped.
@@ -229,6 +242,17 @@ class RemoteEnvironmentServer:
         """Return address, what is hosted and whether it runs."""
         state = "stopped" if self._stopped.is_set() else "running"
         return f"<RemoteEnvironmentServer {self.address} [{self._settings.entrypoint}, {state}]>"
+
+
+def _direct(edge: Edge, endpoints: Endpoints) -> Direct | None:
+    """Return what carries sessions without gRPC; None if that is not wanted, or cannot be."""
+    if endpoints.grpc_only:
+        return None
+    try:
+        return Direct(edge, endpoints.pem)
+    except ssl.SSLError as error:
+        logger.warning("gRPC alone carries sessions: OpenSSL does not take the certificate (%s)", error.reason)
+        return None
 
 
 _SERVERS: weakref.WeakSet[RemoteEnvironmentServer] = weakref.WeakSet()

@@ -1,6 +1,7 @@
 """No I/O: sameness without tolerance. Equal bits, types, dtypes, shapes and keys; where it is not so, where and how.
 
-The order of keys does not count, but for an `OrderedDict`. Every NaN equals every other, 0.0 does not equal -0.0.
+The order of keys does not count, but for an `OrderedDict`; `disorder` tells of it. Every NaN equals every other, 0.0
+does not equal -0.0.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
-Kind = Literal["type", "keys", "length", "dtype", "shape", "value"]
+Kind = Literal["type", "keys", "length", "dtype", "shape", "value", "order"]
 """What differs. Only where everything before it in this list is equal can a later one differ."""
 
 SHOWN = 160
@@ -91,6 +92,20 @@ def difference(remote: Any, local: Any) -> Difference | None:
     if type(remote) is not type(local):
         return Difference("type", (), remote, local)
     return _compare(local, remote)
+
+
+def disorder(remote: Any, local: Any) -> Difference | None:
+    """Return the first dict whose keys come in another order, of two values in which nothing else differs."""
+    if isinstance(local, dict):
+        if list(remote) != list(local):
+            return Difference("order", (), list(remote), list(local))
+        parts: list[tuple[Key | int, Any, Any]] = [(Key(key), remote[key], local[key]) for key in local]
+    elif isinstance(local, (list, tuple)):
+        parts = [(at, *pair) for at, pair in enumerate(zip(remote, local, strict=True))]
+    else:
+        return None
+    found = ((part, disorder(*pair)) for part, *pair in parts)
+    return next((one.below(part) for part, one in found if one is not None), None)
 
 
 @singledispatch

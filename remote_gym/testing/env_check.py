@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from remote_gym.testing.comparison import difference
+from remote_gym.testing.oddities import is_declared, rules_of
 from remote_gym.testing.ownership import Ownership
 from remote_gym.testing.pair import MARK, Pair, expect_closed, explained
 from remote_gym.testing.results import compare_infos, compare_observations, compare_scalars, compare_spaces
@@ -36,6 +37,7 @@ def check_env(
     seed: int = 42,
     options: Mapping[str, Any] | None = None,
     attributes: Sequence[str] = (),
+    failing_actions: Sequence[Any] = (),
 ) -> None:
     """Assert that a remote environment cannot be told from the local one.
 
@@ -50,12 +52,13 @@ def check_env(
         seed: Of the resets and of the actions.
         options: Options that the environment understands, for the resets.
         attributes: Names that can be read from, and set on, the environment.
+        failing_actions: Actions of which the environment raises, or may: it must do so here too, and go on.
 
     Raises:
         ConformanceError: A rule is broken; names it, the moment and both values.
         Exception: Whatever the local environment raises.
     """
-    explained(_Plan(num_steps, seed, options, attributes).compare, make_remote, make_local)
+    explained(_Plan(num_steps, seed, options, attributes, failing_actions).compare, make_remote, make_local)
 
 
 def compare_env(
@@ -66,10 +69,11 @@ def compare_env(
     seed: int = 42,
     options: Mapping[str, Any] | None = None,
     attributes: Sequence[str] = (),
+    failing_actions: Sequence[Any] = (),
 ) -> Record:
     """Do the same as `check_env`, go on after a broken rule, and return the record of all rules."""
     record = Record(strict=False)
-    _Plan(num_steps, seed, options, attributes).compare(record, make_remote, make_local)
+    _Plan(num_steps, seed, options, attributes, failing_actions).compare(record, make_remote, make_local)
     return record
 
 
@@ -81,6 +85,7 @@ class _Plan:
     seed: int
     options: Mapping[str, Any] | None
     attributes: Sequence[str]
+    failing_actions: Sequence[Any]
 
     def compare(self, record: Record, make_remote: MakeEnv, make_local: MakeEnv) -> None:
         """Compare; an environment with itself only where that says something about it."""
@@ -97,12 +102,14 @@ class _Run:
         self.record = pair.record
         self.plan = plan
         self.random = np.random.default_rng(plan.seed)
-        self.ownership = Ownership(self.record, pair.local.observation_space, copy=True)
+        self.space = pair.local.observation_space
+        self.ownership = Ownership(self.record, self.space, copy=True)
 
     def run(self) -> None:
         self.describe()
         self.play()
         self.pair.step_as_given(self.plan.seed)
+        self.pair.step_to_failure(self.plan.failing_actions, self.plan.seed)
         self.attributes()
         if not self.pair.is_local_twice:
             self.ownership.check_kept()
@@ -139,8 +146,10 @@ class _Run:
         options = None if self.plan.options is None else dict(self.plan.options)
         self.record.moment = f"reset(seed={seed}, options={options})"
         each = {id(env): deepcopy(options) for env in self.pair.envs}
-        remote, local = self.pair.both(lambda env: env.reset(seed=seed, options=each[id(env)]))
-        compare_observations(self.record, remote[0], local[0], values=rule, what="observation")
+        remote, local = self.pair.both(
+            lambda env: env.reset(seed=seed, options=each[id(env)]), lambda result: rules_of(self.space, None, result)
+        )  # fmt: skip
+        compare_observations(self.record, remote[0], local[0], self.space, False, values=rule, what="observation")
         compare_infos(self.record, remote[1], local[1], batched=False, what="info")
         if not self.pair.is_local_twice:
             self.record.differ(Rule.OPTIONS, "options", difference(each[id(self.pair.remote)], options))
@@ -150,15 +159,17 @@ class _Run:
         """Step both with the same action and compare; return whether the episode is over."""
         self.record.moment = f"step {number}"
         action = self.pair.local.action_space.sample()
-        remote, local = self.pair.both(lambda env: env.step(deepcopy(action)))
-        compare_scalars(self.record, remote[1:4], local[1:4])
-        compare_observations(self.record, remote[0], local[0], what="observation")
+        remote, local = self.pair.both(
+            lambda env: env.step(deepcopy(action)), lambda result: rules_of(self.space, action, result)
+        )  # fmt: skip
+        compare_scalars(self.record, remote[1:4], local[1:4], batched=False)
+        compare_observations(self.record, remote[0], local[0], self.space, False, what="observation")
         compare_infos(self.record, remote[4], local[4], batched=False, what="info")
         self.own(remote[0])
         return bool(local[2] or local[3])
 
     def own(self, observation: Any) -> None:
-        if not self.pair.is_local_twice:
+        if not self.pair.is_local_twice and is_declared(self.space, observation):
             self.ownership.take(observation)
 
     def attributes(self) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from copy import deepcopy
 from types import TracebackType
 from typing import Any
@@ -87,22 +87,28 @@ class Pair:
         """The local environment, then the remote one."""
         return self.local, self.remote
 
-    def both(self, call: Callable[[Any], Any]) -> tuple[Any, Any]:
+    def both(
+        self, call: Callable[[Any], Any], rules: Callable[[Any], Sequence[Rule]] = lambda _local: ()
+    ) -> tuple[Any, Any]:
         """Return what `call` gives for the remote and for the local environment.
+
+        Args:
+            call: What to do with each.
+            rules: Returns, of the local result, the rules besides `Rule.WORKS` that it falls under.
 
         Raises:
             ConformanceError, Abandoned: Only the remote one raised.
             Exception: Whatever the local one raised; the remote one was not asked then.
         """
         local = call(self.local)
-        self.record.count(Rule.WORKS)
+        also = rules(local)
+        self.record.count(Rule.WORKS, *also)
         try:
             return call(self.remote), local
         except Exception as error:
             words = str(error).partition("\n\nRemote traceback")[0]  # the error itself is the cause of what is raised
-            self.record.breach(
-                Rule.WORKS, "the call", f"raised {type(error).__name__}: {words:.1000}", "raised nothing"
-            )
+            rule = also[0] if also else Rule.WORKS
+            self.record.breach(rule, "the call", f"raised {type(error).__name__}: {words:.1000}", "raised nothing")
             raise Abandoned from error
 
     def compare(self, rule: Rule, what: str, call: Callable[[Any], Any]) -> tuple[Any, Any]:
@@ -139,6 +145,23 @@ class Pair:
                 break
         self.both(lambda env: env.reset(seed=seed))
 
+    def step_to_failure(self, actions: Sequence[Any], seed: int) -> None:
+        """Step both with each of `actions`, which may fail, each after a reset, and look whether they go on."""
+        for action in actions:
+            self.record.moment = f"a reset, then a step with an action that may fail: {show(action)}"
+            self.both(lambda env: env.reset(seed=seed))
+            local, remote = (_outcome(env, action) for env in self.envs)
+            self.record.differ(Rule.FAILURES, "the outcome", difference(remote, local))
+            self.record.moment = f"a reset, after {show(action)}"
+            for env in self.envs:
+                try:
+                    env.reset(seed=seed)
+                except Exception as error:
+                    if env is self.local:
+                        raise
+                    self.record.breach(Rule.FAILURES, "reset", f"raised {error!r:.1000}", "raised nothing")
+                    raise Abandoned from error
+
     def render(self) -> None:
         """Compare what both render, where there is something to render and no window is opened for it."""
         if self.local.render_mode not in (None, "human"):
@@ -158,6 +181,15 @@ class Pair:
             with contextlib.suppress(Exception):
                 self.remote.close()
         return isinstance(error, Abandoned)
+
+
+def _outcome(env: Any, action: Any) -> Any:
+    """Return the result of a step, or the name of the builtin type of what it raises."""
+    try:
+        return env.step(deepcopy(action))
+    except Exception as error:
+        known = (kind for kind in type(error).__mro__ if kind.__module__ in ("builtins", "gymnasium.error"))
+        return f"raised {next(known).__name__}"
 
 
 def expect_closed(record: Record, env: Any, uses: Mapping[str, Callable[[], Any]]) -> None:

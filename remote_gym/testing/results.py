@@ -8,7 +8,9 @@ from typing import Any
 
 from gymnasium import spaces
 
-from remote_gym.testing.comparison import Difference, Key, Path, difference
+from remote_gym.testing.bases import as_carried, carries, holds_subclass
+from remote_gym.testing.comparison import Difference, Key, Path, difference, disorder
+from remote_gym.testing.oddities import is_at_limit, is_declared, scalar_rule
 from remote_gym.testing.rules import Record, Rule
 
 NOBODY: Collection[int] = frozenset()
@@ -21,7 +23,8 @@ def compare_observations(
     record: Record,
     remote: Any,
     local: Any,
-    space: spaces.Space[Any] | None = None,
+    space: spaces.Space[Any],
+    batched: bool = True,
     values: Rule = Rule.OBSERVATION_VALUES,
     reset: Collection[int] = NOBODY,
     what: str = "observations",
@@ -32,21 +35,25 @@ def compare_observations(
         record: Takes the outcome.
         remote: The remote one.
         local: The local one.
-        space: Of a single environment, where they are batches.
+        space: Of a single environment.
+        batched: Whether they are batches.
         values: The rule that values which differ break.
         reset: Env indices that were reset in this step; values which differ there break `Rule.AUTORESET`.
         what: Name of the result.
     """
     found = difference(remote, local)
-    index = None if found is None or space is None else _env_index(space, found.path)
-    if found is not None and found.kind in _STRUCTURE:
+    index = None if found is None or not batched else _env_index(space, found.path)
+    if found is not None and not batched and not is_declared(space, local):
+        values = Rule.ODD_RESULTS
+    elif found is not None and found.kind in _STRUCTURE:
         values = Rule.OBSERVATION_TYPES
     elif found is not None and found.kind in _LAYOUT:
         values = Rule.OBSERVATION_DTYPES
     elif index in reset:
         values = Rule.AUTORESET
     record.count(Rule.OBSERVATION_TYPES, Rule.OBSERVATION_DTYPES, *([Rule.AUTORESET] if reset else []))
-    record.differ(values, what, found, index)
+    if not record.differ(values, what, found, index) and isinstance(local, (dict, tuple)):
+        record.differ(Rule.KEY_ORDER, what, disorder(remote, local))
 
 
 def _env_index(space: spaces.Space[Any], path: Path) -> int | None:
@@ -62,7 +69,11 @@ def _env_index(space: spaces.Space[Any], path: Path) -> int | None:
 
 
 def compare_scalars(
-    record: Record, remote: tuple[Any, Any, Any], local: tuple[Any, Any, Any], reset: Collection[int] = NOBODY
+    record: Record,
+    remote: tuple[Any, Any, Any],
+    local: tuple[Any, Any, Any],
+    reset: Collection[int] = NOBODY,
+    batched: bool = True,
 ) -> None:
     """Compare rewards, terminated and truncated: of one environment, or one array each.
 
@@ -71,6 +82,7 @@ def compare_scalars(
         remote: The remote ones.
         local: The local ones.
         reset: Env indices that were reset instead of stepped; values which differ there break `Rule.AUTORESET`.
+        batched: Whether they are arrays of a batch.
     """
     rules = (Rule.REWARD_VALUES, Rule.TERMINATED, Rule.TRUNCATED)
     for rule, what, ours, theirs in zip(rules, ("reward", "terminated", "truncated"), remote, local, strict=True):
@@ -80,6 +92,7 @@ def compare_scalars(
             rule = Rule.REWARD_TYPE
         elif index in reset:
             rule = Rule.AUTORESET
+        rule = scalar_rule(theirs, what == "reward", rule, batched)
         record.differ(rule, what, found, index if isinstance(index, int) else None)
     record.count(Rule.REWARD_TYPE)
 
@@ -95,6 +108,14 @@ def compare_infos(record: Record, remote: Any, local: Any, batched: bool, what: 
         what: Name of the result.
     """
     found = difference(remote, local)
+    if found is not None and holds_subclass(local):
+        as_base = difference(remote, as_carried(local))
+        if as_base is None:
+            record.know(Rule.SUBCLASSES, what + found.where, found.show_remote(), found.show_local())
+        elif holds_subclass(_value_at(local, as_base.path)):
+            record.differ(Rule.SUBCLASSES, what, as_base)
+            return
+        found = as_base
     record.count(Rule.INFO_KEYS, Rule.INFO_TYPES, Rule.INFO_DTYPES, *([Rule.INFO_MASKS] if batched else []))
     if found is None:
         record.count(Rule.INFO_VALUES)
@@ -103,7 +124,21 @@ def compare_infos(record: Record, remote: Any, local: Any, batched: bool, what: 
     record.differ(_info_rule(found, batched), what, found, index)
 
 
+def _value_at(value: Any, path: Path) -> Any:
+    """Return what is at `path` in an info, or the last that is there on the way."""
+    for part in path:
+        try:
+            value = value[part.name if isinstance(part, Key) else part]
+        except (KeyError, IndexError, TypeError):
+            break
+    return value
+
+
 def _info_rule(found: Difference, batched: bool) -> Rule:
+    if found.kind in ("type", "value") and is_at_limit(found.local):
+        return Rule.LIMITS
+    if not found.path and found.kind == "type":
+        return Rule.ODD_RESULTS
     if found.kind == "keys":
         odd = set(found.remote) ^ set(found.local)
         masks = batched and all(isinstance(key, str) and key.startswith("_") for key in odd)
@@ -128,6 +163,9 @@ def compare_spaces(record: Record, remote: Any, local: Any, what: str, seed: int
         samples: How many to draw.
     """
     same = type(remote) is type(local) and remote == local and local == remote
+    if not same and carries(remote, local):
+        record.know(Rule.SPACES, what, repr(remote), repr(local))
+        return
     record.expect(Rule.SPACES, same, what, repr(remote), repr(local))
     if not same:
         return

@@ -23,6 +23,7 @@ class Rule(enum.Enum):
     OPTIONS = "the caller's options are not changed"
     OBSERVATION_TYPES = "observations have the local structure and types"
     OBSERVATION_DTYPES = "observations have the local dtypes and shapes"
+    KEY_ORDER = "observations that are dicts have their keys in the local order"
     OBSERVATION_VALUES = "observations are bit for bit the local ones"
     REWARD_TYPE = "rewards have the local type, dtype and shape"
     REWARD_VALUES = "rewards are bit for bit the local ones"
@@ -33,6 +34,10 @@ class Rule(enum.Enum):
     INFO_TYPES = "infos hold the local types: an int is no NumPy integer, a tuple no list"
     INFO_DTYPES = "arrays in infos have the local dtypes and shapes"
     INFO_VALUES = "infos are bit for bit the local ones"
+    SUBCLASSES = "in infos an instance of a subclass (an IntEnum, a named tuple) arrives equal, as its base"
+    ODD_RESULTS = "what fits neither space nor Gymnasium comes as locally: array rewards, undeclared dtypes and shapes"
+    LIMITS = "values at the limits come as locally: beyond 64 bits, not finite, of a MiB and more, empty actions"
+    FAILURES = "what fails locally fails here, with the same builtin type of error, and the environment goes on"
     ACTIONS = "actions arrive as given: whatever type and dtype the caller uses gives the local results"
     AUTORESET = "at the end of an episode the autoreset mode is followed: same observation, reward and flags"
     COPIES = "with copy=True the arrays of observations are writable and the caller's own"
@@ -90,6 +95,7 @@ class Record:
         strict: Whether the first broken rule raises at once.
         counts: How often a rule was looked at.
         broken: The first breach of each rule.
+        known: The first difference under each rule that is documented, and breaks none.
         scene: Which run this is, for messages.
         moment: What is being done in it, for messages.
     """
@@ -97,6 +103,7 @@ class Record:
     strict: bool = True
     counts: dict[Rule, int] = field(default_factory=dict)
     broken: dict[Rule, ConformanceError] = field(default_factory=dict)
+    known: dict[Rule, ConformanceError] = field(default_factory=dict)
     scene: str = ""
     moment: str = ""
 
@@ -129,10 +136,18 @@ class Record:
         else:
             self.breach(rule, what, remote, local)
 
+    def know(self, rule: Rule, what: str, remote: str, local: str, env_index: int | None = None) -> None:
+        """Note a difference under `rule` that is documented (`docs/reference/gymnasium-api.md`): it holds."""
+        self.count(rule)
+        self.known.setdefault(rule, self._error(rule, what, remote, local, env_index))
+
     def breach(self, rule: Rule, what: str, remote: str, local: str, env_index: int | None = None) -> None:
         """Note that `rule` is broken; raises like `differ`."""
         self.count(rule)
-        error = ConformanceError(rule, f"{self.scene}: {self.moment}", what, env_index, remote, local)
+        error = self._error(rule, what, remote, local, env_index)
         self.broken.setdefault(rule, error)
         if self.strict:
             raise error
+
+    def _error(self, rule: Rule, what: str, remote: str, local: str, env_index: int | None) -> ConformanceError:
+        return ConformanceError(rule, f"{self.scene}: {self.moment}", what, env_index, remote, local)

@@ -15,6 +15,7 @@ import numpy as np
 from gymnasium import spaces
 
 from remote_gym.testing.toy_infos import INFOS, Draw
+from remote_gym.testing.toy_oddities import DISORDER, EMPTY, FAILURES, LIMITS, ODD, in_disorder, subclasses
 from remote_gym.testing.toy_spaces import SPACES, Description, build_space
 
 RENDER_MODES = ("rgb_array", "ansi", "rgb_array_list")
@@ -123,6 +124,53 @@ class ScalarTypes(Toy):
         return observation, kind(10 * reward), terminated, truncated, info
 
 
+class Disordered(Toy):
+    """Its observations have their keys in another order than the space has."""
+
+    def __init__(self, render_mode: str | None = None) -> None:
+        """Make one."""
+        super().__init__(deepcopy(DISORDER), spaces.Discrete(3), render_mode=render_mode)
+
+    def _observe(self) -> Any:
+        return in_disorder(super()._observe())
+
+
+class OddResults(Toy):
+    """On every second step one item of the result is what neither its space nor Gymnasium says."""
+
+    def __init__(self, position: int, values: Sequence[Any], render_mode: str | None = None) -> None:
+        """Return one of `values` as the item at `position`."""
+        super().__init__(spaces.Box(-1, 1, (2,), np.float32), spaces.Discrete(3), render_mode=render_mode)
+        self._position, self._values = position, values
+        self._odd = 0
+
+    def step(self, action: Any) -> Any:
+        """Step."""
+        result = list(super().step(action))
+        if self._steps % 2:
+            result[self._position] = deepcopy(self._values[self._odd % len(self._values)])
+            self._odd += 1
+        return tuple(result)
+
+
+class Failing(Toy):
+    """Fails as the action says, one of `FAILURES`: by raising, or by returning what makes no batch."""
+
+    def __init__(self, render_mode: str | None = None) -> None:
+        """Make one; actions that are sampled do not fail."""
+        super().__init__(spaces.Box(-1, 1, (2,), np.float32), spaces.Discrete(1), render_mode=render_mode)
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
+        """Reset, and do not count: `SyncVectorEnv` leaves environments out that come after one that fails."""
+        observation, info = super().reset(seed=seed, options=options)
+        del info["resets"]
+        return observation, info
+
+    def step(self, action: Any) -> Any:
+        """Step."""
+        return list(FAILURES.values())[int(action)](super().step(action))
+
+
 class OwnResults(gymnasium.Wrapper[Any, Any, Any, Any]):
     """Returns copies of what the environment returns.
 
@@ -143,10 +191,16 @@ def _of_space(name: str) -> Callable[..., Toy]:
     return lambda render_mode=None: Toy(SPACES[name](), SPACES[name](), render_mode=render_mode)
 
 
-def _of_info(name: str) -> Callable[..., Toy]:
-    return lambda render_mode=None: Toy(
-        spaces.Box(-1, 1, (2,), np.float32), spaces.Discrete(3), INFOS[name], render_mode
-    )
+def _of_draw(draw: Draw) -> Callable[..., Toy]:
+    return lambda render_mode=None: Toy(spaces.Box(-1, 1, (2,), np.float32), spaces.Discrete(3), draw, render_mode)
+
+
+def _odd(name: str) -> Callable[..., Toy]:
+    return lambda render_mode=None: OddResults(*ODD[name], render_mode=render_mode)
+
+
+def _of_no_action(name: str) -> Callable[..., Toy]:
+    return lambda render_mode=None: Toy(spaces.Discrete(5), EMPTY[name](), render_mode=render_mode)
 
 
 def _script(
@@ -165,9 +219,15 @@ def _script(
 
 TOYS: dict[str, Callable[..., Toy]] = {
     **{f"space {name}": _of_space(name) for name in SPACES},
-    **{f"info {name}": _of_info(name) for name in INFOS},
+    **{f"info {name}": _of_draw(info) for name, info in INFOS.items()},
     "reused buffer": ReusedBuffer,
     "scalar types": ScalarTypes,
+    "disordered": Disordered,
+    "subclasses": _of_draw(subclasses),
+    **{f"limits of {name}": _of_draw(draw) for name, draw in LIMITS.items()},
+    **{name: _odd(name) for name in ODD},
+    **{name: _of_no_action(name) for name in EMPTY},
+    "failing": Failing,
 }
 """Every toy, by name."""
 

@@ -15,6 +15,7 @@ import numpy as np
 from gymnasium.vector import AutoresetMode
 
 from remote_gym.testing.comparison import difference
+from remote_gym.testing.oddities import rules_of
 from remote_gym.testing.ownership import Ownership
 from remote_gym.testing.pair import MARK, Pair, expect_closed, explained
 from remote_gym.testing.results import NOBODY, compare_infos, compare_observations, compare_scalars, compare_spaces
@@ -43,6 +44,7 @@ def check_vector_env(
     copies: Sequence[bool] = (True, False),
     options: Mapping[str, Any] | None = None,
     attributes: Sequence[str] = (),
+    failing_actions: Sequence[Any] = (),
 ) -> None:
     """Assert that a remote vector environment cannot be told from the local one.
 
@@ -65,12 +67,13 @@ def check_vector_env(
         copies: Values of `copy` to go through.
         options: Options that the environments understand, for some of the resets.
         attributes: Names that can be read from, and set on, the environments.
+        failing_actions: Batches of actions of which environments raise, or may: they must do so here too, and go on.
 
     Raises:
         ConformanceError: A rule is broken; names it, the moment, the environment and both values.
         Exception: Whatever the local environment raises.
     """
-    plan = _Plan(num_envs, num_steps, seed, autoreset_modes, copies, options, attributes)
+    plan = _Plan(num_envs, num_steps, seed, autoreset_modes, copies, options, attributes, failing_actions)
     explained(plan.compare, make_remote, make_local)
 
 
@@ -85,10 +88,11 @@ def compare_vector_env(
     copies: Sequence[bool] = (True, False),
     options: Mapping[str, Any] | None = None,
     attributes: Sequence[str] = (),
+    failing_actions: Sequence[Any] = (),
 ) -> Record:
     """Do the same as `check_vector_env`, go on after a broken rule, and return the record of all rules."""
     record = Record(strict=False)
-    plan = _Plan(num_envs, num_steps, seed, autoreset_modes, copies, options, attributes)
+    plan = _Plan(num_envs, num_steps, seed, autoreset_modes, copies, options, attributes, failing_actions)
     plan.compare(record, make_remote, make_local)
     return record
 
@@ -104,6 +108,7 @@ class _Plan:
     copies: Sequence[bool]
     options: Mapping[str, Any] | None
     attributes: Sequence[str]
+    failing_actions: Sequence[Any]
 
     def compare(self, record: Record, make_remote: MakeVector, make_local: MakeVector) -> None:
         """Compare in every mode; an environment with itself only where that says something about it."""
@@ -137,6 +142,7 @@ class _VectorRun:
         self.describe()
         self.play()
         self.pair.step_as_given(self.plan.seed)
+        self.pair.step_to_failure(self.plan.failing_actions, self.plan.seed)
         self.call()
         if not self.pair.is_local_twice:
             self.reset_with_wrong_masks()
@@ -206,8 +212,11 @@ class _VectorRun:
         options = given or None
         self.record.moment = f"reset(seed={seed}, options={options})"
         each = {id(env): deepcopy(options) for env in self.pair.envs}
-        remote, local = self.pair.both(lambda env: env.reset(seed=deepcopy(seed), options=each[id(env)]))
-        compare_observations(self.record, remote[0], local[0], self.space, rule)
+        remote, local = self.pair.both(
+            lambda env: env.reset(seed=deepcopy(seed), options=each[id(env)]),
+            lambda result: rules_of(None, None, result),
+        )
+        compare_observations(self.record, remote[0], local[0], self.space, values=rule)
         compare_infos(self.record, remote[1], local[1], batched=True)
         if not self.pair.is_local_twice:
             self.record.differ(Rule.OPTIONS, "options", difference(each[id(self.pair.remote)], options))
@@ -235,7 +244,8 @@ class _VectorRun:
         self.record.moment = f"step {number}" + (" in halves" if halves else "")
         actions = self.pair.local.action_space.sample()
         remote, local = self.pair.both(
-            lambda env: _step(env, deepcopy(actions), halves and env is self.pair.remote)
+            lambda env: _step(env, deepcopy(actions), halves and env is self.pair.remote),
+            lambda result: rules_of(None, actions, result),
         )  # fmt: skip
         over = np.logical_or(local[2], local[3])
         instead, also = self.resets(over)

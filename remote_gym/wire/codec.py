@@ -18,6 +18,7 @@ from remote_gym.errors import ProtocolError
 from remote_gym.messages import (
     Attach,
     Attached,
+    Buffer,
     Bundle,
     Call,
     ClientMessage,
@@ -317,8 +318,10 @@ def read_client(data: bytes) -> ClientMessage | Fragment:
     return _read(pb.ClientMessage(), data, _READ_CLIENT)  # type: ignore[no-any-return]
 
 
-def read_server(data: bytes) -> ServerMessage | Fragment | Bundle:
+def read_server(data: Buffer) -> ServerMessage | Fragment | Bundle:
     """Return the message that a serialised ServerMessage holds.
+
+    Of a Transition the arrays look into `data`, and can be written if that can; all else is copied.
 
     Raises:
         ProtocolError: This is no such message.
@@ -328,7 +331,7 @@ def read_server(data: bytes) -> ServerMessage | Fragment | Bundle:
             return frames.read_transition(data)
         except frames.UnusualEncoding:
             pass
-    return _read(pb.ServerMessage(), data, _READ_SERVER)  # type: ignore[no-any-return]
+    return _read(pb.ServerMessage(), bytes(data), _READ_SERVER)  # type: ignore[no-any-return]
 
 
 class OversizeError(ProtocolError):

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from remote_gym.errors import ProtocolError
-from remote_gym.messages import Failure, Step, Transition
+from remote_gym.messages import Buffer, Failure, Step, Transition
 from remote_gym.texts import encodable
 from remote_gym.wire import session_pb2 as pb
 from remote_gym.wire.limits import max_fields
@@ -73,7 +73,7 @@ def _number(number: int) -> bytes:
     return (spread | 0x80808080).to_bytes(5, "little")
 
 
-def _read_number(five: bytes) -> int:
+def _read_number(five: Buffer) -> int:
     spread = int.from_bytes(five, "little")
     return (
         spread & 0x7F
@@ -215,7 +215,7 @@ def pack_failure(failure: Failure) -> pb.Failure:
     )
 
 
-def read_varint(data: bytes, at: int, max_bytes: int = 5) -> tuple[int, int]:
+def read_varint(data: Buffer, at: int, max_bytes: int = 5) -> tuple[int, int]:
     """Return the varint that begins at `at`, and where it ends; lengths and keys take no more than five bytes.
 
     Raises:
@@ -237,7 +237,7 @@ def read_varint(data: bytes, at: int, max_bytes: int = 5) -> tuple[int, int]:
             raise ProtocolError(f"a varint is longer than {max_bytes} bytes")
 
 
-def _fields(data: bytes, tag: int) -> dict[int, list[Any]]:
+def _fields(data: Buffer, tag: int) -> dict[int, list[Any]]:
     """Return the fields of the one message inside `data`: integers, and (start, end) of everything else.
 
     Counts before it makes: two bytes of a field become hundreds.
@@ -321,7 +321,7 @@ class _Layout:
 
     __slots__ = ("constants", "leaves", "scalars", "take")
 
-    def __init__(self, data: bytes, leaves: list[tuple[int, int]], scalars: list[tuple[int, int]]) -> None:
+    def __init__(self, data: Buffer, leaves: list[tuple[int, int]], scalars: list[tuple[int, int]]) -> None:
         self.leaves, self.scalars = leaves, scalars
         holes = [(_NUMBER_AT, _NUMBER_AT + 5), *sorted([*leaves, *scalars])]
         starts = [0, *(end for _, end in holes)]
@@ -332,7 +332,7 @@ class _Layout:
         self.take = Struct("".join(f"{size}s{gap}x" for size, gap in zip(lengths, gaps, strict=True))).unpack
         self.constants = self.take(data)
 
-    def fits(self, data: bytes) -> bool:
+    def fits(self, data: Buffer) -> bool:
         # The last byte of the number ends its varint, the others do not: else the number is of another width.
         a, b, c, d, e = data[_NUMBER_AT : _NUMBER_AT + 5]
         if e > 0x7F or not a & b & c & d & 0x80:
@@ -341,7 +341,7 @@ class _Layout:
 
 
 def _remember(
-    data: bytes, tag: int, numbers: list[Any], leaves: list[tuple[int, int]], scalars: list[tuple[int, int]]
+    data: Buffer, tag: int, numbers: list[Any], leaves: list[tuple[int, int]], scalars: list[tuple[int, int]]
 ) -> None:
     parts = leaves + scalars
     constant_bytes = len(data) - sum(end - start for start, end in parts)
@@ -352,7 +352,7 @@ def _remember(
     _layouts[tag, len(data)] = _Layout(data, leaves, scalars)
 
 
-def _begins_padded(data: bytes) -> bool:
+def _begins_padded(data: Buffer) -> bool:
     """Return whether the outer length and, as the first field, the number are varints of five bytes."""
     if len(data) < _NUMBER_AT + 5 or data[_NUMBER_AT - 1] != _NUMBER << 3:
         return False
@@ -360,7 +360,7 @@ def _begins_padded(data: bytes) -> bool:
     return all(min(five[:4]) > 0x7F and five[4] < 0x80 for five in (length, number))
 
 
-def _known(data: bytes, tag: int) -> _Layout | None:
+def _known(data: Buffer, tag: int) -> _Layout | None:
     layout = _layouts.get((tag, len(data)))
     return layout if layout is not None and layout.fits(data) else None
 
@@ -386,8 +386,8 @@ def read_step(data: bytes) -> Step:
     return Step(number, indices, [view[start:end] for start, end in leaves], *more)
 
 
-def read_transition(data: bytes) -> Transition:
-    """Return the Transition in a serialised ServerMessage; its leaves look into `data`.
+def read_transition(data: Buffer) -> Transition:
+    """Return the Transition in a serialised ServerMessage; its leaves look into `data`, writable if that is.
 
     Raises:
         UnusualEncoding: Use the generated class.
@@ -397,7 +397,7 @@ def read_transition(data: bytes) -> Transition:
     if (layout := _known(data, _TRANSITION_TAG)) is not None:
         number = _read_number(data[_NUMBER_AT : _NUMBER_AT + 5])
         _, (start, end), (start2, end2) = layout.scalars
-        if data[start:end].translate(None, _FLAGS) or data[start2:end2].translate(None, _FLAGS):
+        if bytes(data[start:end]).translate(None, _FLAGS) or bytes(data[start2:end2]).translate(None, _FLAGS):
             raise UnusualEncoding
         rewards, terminations, truncations = [view[start:end] for start, end in layout.scalars]
         leaves = [view[start:end] for start, end in layout.leaves]

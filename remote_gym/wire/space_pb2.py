@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1bremote_gym/wire/space.proto\x12\rremote_gym.v1\"\x84\x04\n\x05Space\x12!\n\x03\x62ox\x18\x01 \x01(\x0b\x32\x12.remote_gym.v1.BoxH\x00\x12+\n\x08\x64iscrete\x18\x02 \x01(\x0b\x32\x17.remote_gym.v1.DiscreteH\x00\x12\x36\n\x0emulti_discrete\x18\x03 \x01(\x0b\x32\x1c.remote_gym.v1.MultiDiscreteH\x00\x12\x32\n\x0cmulti_binary\x18\x04 \x01(\x0b\x32\x1a.remote_gym.v1.MultiBinaryH\x00\x12#\n\x04text\x18\x05 \x01(\x0b\x32\x13.remote_gym.v1.TextH\x00\x12+\n\x08sequence\x18\x06 \x01(\x0b\x32\x17.remote_gym.v1.SequenceH\x00\x12%\n\x05graph\x18\x07 \x01(\x0b\x32\x14.remote_gym.v1.GraphH\x00\x12&\n\x06one_of\x18\x08 \x01(\x0b\x32\x14.remote_gym.v1.OneOfH\x00\x12%\n\x05tuple\x18\t \x01(\x0b\x32\x14.remote_gym.v1.TupleH\x00\x12#\n\x04\x64ict\x18\n \x01(\x0b\x32\x13.remote_gym.v1.DictH\x00\x12+\n\tgenerator\x18\x0b \x01(\x0b\x32\x18.remote_gym.v1.Generator\x12\x0c\n\x04type\x18\x0c \x01(\t\x12\x0f\n\x07\x62y_base\x18\r \x01(\x08\x42\x06\n\x04kind\"c\n\tGenerator\x12\r\n\x05state\x18\x01 \x01(\x0c\x12\x11\n\tincrement\x18\x02 \x01(\x0c\x12\x12\n\nhas_uint32\x18\x03 \x01(\x08\x12\x10\n\x08uinteger\x18\x04 \x01(\r\x12\x0e\n\x06number\x18\x05 \x01(\r\">\n\x03\x42ox\x12\r\n\x05\x64type\x18\x01 \x01(\t\x12\r\n\x05shape\x18\x02 \x03(\x04\x12\x0b\n\x03low\x18\x03 \x01(\x0c\x12\x0c\n\x04high\x18\x04 \x01(\x0c\"3\n\x08\x44iscrete\x12\r\n\x05\x64type\x18\x01 \x01(\t\x12\t\n\x01n\x18\x02 \x01(\x0c\x12\r\n\x05start\x18\x03 \x01(\x0c\"J\n\rMultiDiscrete\x12\r\n\x05\x64type\x18\x01 \x01(\t\x12\r\n\x05shape\x18\x02 \x03(\x04\x12\x0c\n\x04nvec\x18\x03 \x01(\x0c\x12\r\n\x05start\x18\x04 \x01(\x0c\"*\n\x0bMultiBinary\x12\r\n\x05shape\x18\x01 \x03(\x04\x12\x0c\n\x04\x66lat\x18\x02 \x01(\x08\"B\n\x04Text\x12\x12\n\nmin_length\x18\x01 \x01(\x04\x12\x12\n\nmax_length\x18\x02 \x01(\x04\x12\x12\n\ncharacters\x18\x03 \x01(\t\"@\n\x08Sequence\x12%\n\x07\x66\x65\x61ture\x18\x01 \x01(\x0b\x32\x14.remote_gym.v1.Space\x12\r\n\x05stack\x18\x02 \x01(\x08\"O\n\x05Graph\x12\"\n\x04node\x18\x01 \x01(\x0b\x32\x14.remote_gym.v1.Space\x12\"\n\x04\x65\x64ge\x18\x02 \x01(\x0b\x32\x14.remote_gym.v1.Space\"-\n\x05OneOf\x12$\n\x06spaces\x18\x01 \x03(\x0b\x32\x14.remote_gym.v1.Space\"-\n\x05Tuple\x12$\n\x06spaces\x18\x01 \x03(\x0b\x32\x14.remote_gym.v1.Space\"^\n\x04\x44ict\x12\x0c\n\x04keys\x18\x01 \x03(\t\x12$\n\x06spaces\x18\x02 \x03(\x0b\x32\x14.remote_gym.v1.Space\x12\x11\n\tsort_keys\x18\x03 \x01(\x08\x12\x0f\n\x07numbers\x18\x04 \x03(\x12\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1bremote_gym/wire/space.proto\x12\rremote_gym.v1\"\x84\x04\n\x05Space\x12!\n\x03\x62ox\x18\x01 \x01(\x0b\x32\x12.remote_gym.v1.BoxH\x00\x12+\n\x08\x64iscrete\x18\x02 \x01(\x0b\x32\x17.remote_gym.v1.DiscreteH\x00\x12\x36\n\x0emulti_discrete\x18\x03 \x01(\x0b\x32\x1c.remote_gym.v1.MultiDiscreteH\x00\x12\x32\n\x0cmulti_binary\x18\x04 \x01(\x0b\x32\x1a.remote_gym.v1.MultiBinaryH\x00\x12#\n\x04text\x18\x05 \x01(\x0b\x32\x13.remote_gym.v1.TextH\x00\x12+\n\x08sequence\x18\x06 \x01(\x0b\x32\x17.remote_gym.v1.SequenceH\x00\x12%\n\x05graph\x18\x07 \x01(\x0b\x32\x14.remote_gym.v1.GraphH\x00\x12&\n\x06one_of\x18\x08 \x01(\x0b\x32\x14.remote_gym.v1.OneOfH\x00\x12%\n\x05tuple\x18\t \x01(\x0b\x32\x14.remote_gym.v1.TupleH\x00\x12#\n\x04\x64ict\x18\n \x01(\x0b\x32\x13.remote_gym.v1.DictH\x00\x12+\n\tgenerator\x18\x0b \x01(\x0b\x32\x18.remote_gym.v1.Generator\x12\x0c\n\x04type\x18\x0c \x01(\t\x12\x0f\n\x07\x62y_base\x18\r \x01(\x08\x42\x06\n\x04kind\"c\n\tGenerator\x12\r\n\x05state\x18\x01 \x01(\x0c\x12\x11\n\tincrement\x18\x02 \x01(\x0c\x12\x12\n\nhas_uint32\x18\x03 \x01(\x08\x12\x10\n\x08uinteger\x18\x04 \x01(\r\x12\x0e\n\x06number\x18\x05 \x01(\r\"p\n\x03\x42ox\x12\r\n\x05\x64type\x18\x01 \x01(\t\x12\r\n\x05shape\x18\x02 \x03(\x04\x12\x0b\n\x03low\x18\x03 \x01(\x0c\x12\x0c\n\x04high\x18\x04 \x01(\x0c\x12\x17\n\x0funbounded_below\x18\x05 \x01(\x0c\x12\x17\n\x0funbounded_above\x18\x06 \x01(\x0c\"3\n\x08\x44iscrete\x12\r\n\x05\x64type\x18\x01 \x01(\t\x12\t\n\x01n\x18\x02 \x01(\x0c\x12\r\n\x05start\x18\x03 \x01(\x0c\"J\n\rMultiDiscrete\x12\r\n\x05\x64type\x18\x01 \x01(\t\x12\r\n\x05shape\x18\x02 \x03(\x04\x12\x0c\n\x04nvec\x18\x03 \x01(\x0c\x12\r\n\x05start\x18\x04 \x01(\x0c\"*\n\x0bMultiBinary\x12\r\n\x05shape\x18\x01 \x03(\x04\x12\x0c\n\x04\x66lat\x18\x02 \x01(\x08\"B\n\x04Text\x12\x12\n\nmin_length\x18\x01 \x01(\x04\x12\x12\n\nmax_length\x18\x02 \x01(\x04\x12\x12\n\ncharacters\x18\x03 \x01(\t\"@\n\x08Sequence\x12%\n\x07\x66\x65\x61ture\x18\x01 \x01(\x0b\x32\x14.remote_gym.v1.Space\x12\r\n\x05stack\x18\x02 \x01(\x08\"O\n\x05Graph\x12\"\n\x04node\x18\x01 \x01(\x0b\x32\x14.remote_gym.v1.Space\x12\"\n\x04\x65\x64ge\x18\x02 \x01(\x0b\x32\x14.remote_gym.v1.Space\"-\n\x05OneOf\x12$\n\x06spaces\x18\x01 \x03(\x0b\x32\x14.remote_gym.v1.Space\"-\n\x05Tuple\x12$\n\x06spaces\x18\x01 \x03(\x0b\x32\x14.remote_gym.v1.Space\"^\n\x04\x44ict\x12\x0c\n\x04keys\x18\x01 \x03(\t\x12$\n\x06spaces\x18\x02 \x03(\x0b\x32\x14.remote_gym.v1.Space\x12\x11\n\tsort_keys\x18\x03 \x01(\x08\x12\x0f\n\x07numbers\x18\x04 \x03(\x12\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -36,23 +36,23 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_GENERATOR']._serialized_start=565
   _globals['_GENERATOR']._serialized_end=664
   _globals['_BOX']._serialized_start=666
-  _globals['_BOX']._serialized_end=728
-  _globals['_DISCRETE']._serialized_start=730
-  _globals['_DISCRETE']._serialized_end=781
-  _globals['_MULTIDISCRETE']._serialized_start=783
-  _globals['_MULTIDISCRETE']._serialized_end=857
-  _globals['_MULTIBINARY']._serialized_start=859
-  _globals['_MULTIBINARY']._serialized_end=901
-  _globals['_TEXT']._serialized_start=903
-  _globals['_TEXT']._serialized_end=969
-  _globals['_SEQUENCE']._serialized_start=971
-  _globals['_SEQUENCE']._serialized_end=1035
-  _globals['_GRAPH']._serialized_start=1037
-  _globals['_GRAPH']._serialized_end=1116
-  _globals['_ONEOF']._serialized_start=1118
-  _globals['_ONEOF']._serialized_end=1163
-  _globals['_TUPLE']._serialized_start=1165
-  _globals['_TUPLE']._serialized_end=1210
-  _globals['_DICT']._serialized_start=1212
-  _globals['_DICT']._serialized_end=1306
+  _globals['_BOX']._serialized_end=778
+  _globals['_DISCRETE']._serialized_start=780
+  _globals['_DISCRETE']._serialized_end=831
+  _globals['_MULTIDISCRETE']._serialized_start=833
+  _globals['_MULTIDISCRETE']._serialized_end=907
+  _globals['_MULTIBINARY']._serialized_start=909
+  _globals['_MULTIBINARY']._serialized_end=951
+  _globals['_TEXT']._serialized_start=953
+  _globals['_TEXT']._serialized_end=1019
+  _globals['_SEQUENCE']._serialized_start=1021
+  _globals['_SEQUENCE']._serialized_end=1085
+  _globals['_GRAPH']._serialized_start=1087
+  _globals['_GRAPH']._serialized_end=1166
+  _globals['_ONEOF']._serialized_start=1168
+  _globals['_ONEOF']._serialized_end=1213
+  _globals['_TUPLE']._serialized_start=1215
+  _globals['_TUPLE']._serialized_end=1260
+  _globals['_DICT']._serialized_start=1262
+  _globals['_DICT']._serialized_end=1356
 # @@protoc_insertion_point(module_scope)

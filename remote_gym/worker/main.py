@@ -42,6 +42,7 @@ from remote_gym.ipc.commands import (
 from remote_gym.ipc.link import ChildLink, encode, receive_descriptor
 from remote_gym.ipc.memory import SharedBlock
 from remote_gym.ipc.progress import NO_GROUP, REPORT_OFFSET, SIZE_BYTES, STEP_NANOSECONDS, Board
+from remote_gym.worker.forks import Forks
 from remote_gym.worker.guard import die_with_the_server, reset_signals
 from remote_gym.worker.output import LabelledOutput, flush_replaced, mend_descriptors, replace_streams
 
@@ -266,9 +267,14 @@ def main() -> None:
     sys.argv[1:] = []
     _restore_environment(start.environment)
     worker = Worker(descriptors_socket, board)
+    forks = Forks(board, (commands_socket, descriptors_socket), streams)
     link.answer([Started(os.getpid())])
-    for commands in rounds:
-        worker.run(commands, link.answer)
+    try:
+        for commands in rounds:
+            worker.run(commands, link.answer)
+    except Exception:
+        forks.end()
+        raise
     worker.close()
     flush_replaced()
     for stream in streams:

@@ -105,6 +105,12 @@ class LabelledBytes(io.BufferedIOBase):
             with contextlib.suppress(OSError):
                 os.dup2(self._spare, self._descriptor)
 
+    def begin_again(self, turn: tuple[int, int] | None) -> None:
+        """Forget, in a forked process, what the other one is going to pass on; from here on it is `turn`'s."""
+        self._lock = threading.RLock()  # a thread that is not here may have held it
+        self._pending = b""
+        self._current = lambda: turn
+
     def _end_line(self) -> None:
         if self._pending:
             self._emit([self._pending])
@@ -138,6 +144,10 @@ class LabelledOutput(io.TextIOWrapper):
         """Change what is asked for; what is written goes on at once all the same, while it is known whose it is."""
         super().reconfigure(**{**changes, "write_through": True})
 
+    def begin_again(self, turn: tuple[int, int] | None) -> None:
+        """Do what `LabelledBytes.begin_again` does."""
+        self.buffer.begin_again(turn)  # type: ignore[attr-defined]
+
     def detach(self) -> Any:
         """Return the bytes below and go on: others still refer to this object."""
         return self.buffer
@@ -164,11 +174,18 @@ def mend_descriptors() -> None:
 
 
 def flush_replaced() -> None:
-    """Flush what an environment has put in place of our streams: what it holds back is of whose turn it is now."""
-    for stream in (getattr(sys, "stdout", None), getattr(sys, "stderr", None)):
+    """Flush what an environment has put in place of our streams: what it holds back is of whose turn it is now.
+
+    Where that can no longer be written to, ours come back: others print here, too.
+    """
+    for name, ours in (("stdout", sys.__stdout__), ("stderr", sys.__stderr__)):
+        stream = getattr(sys, name, None)
         if type(stream) is not LabelledOutput:
             with contextlib.suppress(BaseException):  # others' code: it must not end this process
-                stream.flush()  # type: ignore[union-attr]
+                if stream is None or stream.closed is True:
+                    setattr(sys, name, ours)
+                else:
+                    stream.flush()
 
 
 def _wait_for(descriptor: int) -> None:

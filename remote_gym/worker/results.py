@@ -11,7 +11,7 @@ from functools import partial
 from typing import Any
 
 from remote_gym import infos, values
-from remote_gym.errors import CodecError, known_name
+from remote_gym.errors import CodecError, known_names
 from remote_gym.failures import Failure, FailureKind
 from remote_gym.gym import ResetNeeded
 from remote_gym.ipc.commands import HostingOptions, Outcomes
@@ -32,7 +32,7 @@ def failure(index: int, kind: FailureKind, name: str, message: str, detail: str 
 
 def invalid(index: int, error: Exception) -> Failure:
     """Return what to tell about something that the environment at `index` returned, or was given, and that is none."""
-    base = known_name(error.local) if isinstance(error, InvalidResult) else ""
+    base = known_names(error.local) if isinstance(error, InvalidResult) else ""
     return failure(index, FailureKind.INVALID, "", str(error), "", base)
 
 
@@ -77,7 +77,7 @@ def failure_of(index: int, error: BaseException) -> Failure:
     name = text_of(partial(_name_of, type(error)), "no name: that of its class")
     message = text_of(partial(str, error), "no message: its __str__")
     detail = text_of(partial(_traceback, error), "no traceback: formatting it")
-    base = known_name(type(error))
+    base = known_names(type(error))
     return failure(index, kind, name, message, detail, "" if base == name else base)
 
 

@@ -20,6 +20,7 @@ BASE = {
     "version",
     "errors", "failpoints", "addresses", "arguments", "autoreset", "messages", "infos", "leaves", "spaces", "values",
     "compression", "texts", "space_checks", "custom_spaces", "failures", "gym", "key_orders", "observation_modes",
+    "processes",
 }  # fmt: skip
 DATA = {"numpy", "gymnasium"}
 
@@ -31,6 +32,7 @@ TABLE: dict[str, tuple[set[str], set[str]]] = {
     "texts": (set(), set()),
     "failures": (set(), set()),
     "failpoints": (set(), set()),
+    "processes": ({"errors"}, set()),
     "addresses": ({"errors"}, set()),
     "arguments": ({"errors"}, set()),
     "autoreset": ({"errors", "gym"}, set()),

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import copy
+import io
 import pickle
 import traceback
 from multiprocessing import TimeoutError as ProcessesTimeout
 from typing import Any
 
+import gymnasium
 import pytest
 
 from remote_gym import errors
@@ -24,7 +26,7 @@ from remote_gym.errors import (
     SessionLost,
     TimedOut,
     also,
-    known_name,
+    known_names,
     raised,
 )
 from remote_gym.testing import ConformanceError, Rule
@@ -131,13 +133,49 @@ def test_the_nearest_known_type() -> None:
     class Stop(StopIteration):
         pass
 
-    assert known_name(Own) == known_name(OwnOfOwn) == "builtins.ValueError"
-    assert known_name(KeyError) == "builtins.KeyError"
-    assert known_name(IOError) == "builtins.OSError"
-    assert {known_name(kind) for kind in (Plain, Stop, SystemExit, KeyboardInterrupt, Exception)} == {""}
+    assert known_names(Own) == "builtins.ValueError"
+    assert known_names(OwnOfOwn) == "builtins.ValueError,builtins.IndexError"
+    assert known_names(KeyError) == "builtins.KeyError"
+    assert known_names(IOError) == "builtins.OSError"
+    assert {known_names(kind) for kind in (Plain, Stop, SystemExit, KeyboardInterrupt, Exception)} == {""}
 
     Own.__module__, Own.__qualname__ = "builtins", "KeyError"  # whoever calls itself so is not it
-    assert known_name(Own) == "builtins.ValueError"
+    assert known_names(Own) == "builtins.ValueError"
+
+
+class AxisError(ValueError, IndexError):
+    """As NumPy's."""
+
+
+class LastBid(gymnasium.error.ResetNeeded, KeyError, BrokenPipeError):
+    """Of several known types, some of which have a layout of their own."""
+
+
+@pytest.mark.parametrize("kind", [io.UnsupportedOperation, AxisError, LastBid], ids=lambda kind: kind.__name__)
+def test_what_is_of_several_types_is_caught_as_each(kind: type[Exception]) -> None:
+    error = raised(known_names(kind))(TEXT, 3, kind.__qualname__, "Traceback: far away")
+    for base in kind.__mro__[1:]:
+        assert isinstance(error, base), base
+    assert isinstance(error, EnvironmentNeedsReset) is issubclass(kind, gymnasium.error.ResetNeeded)
+    assert str(error).startswith(TEXT)
+    test_the_same_after_a_pickle(error)
+
+
+def test_what_a_peer_names_is_of_few_types_and_of_those_that_go_together() -> None:
+    names = [f"builtins.{name}" for name in ("KeyError", "ValueError", "TypeError", "RuntimeError")]
+    assert raised(",".join(names)).__name__ == "EnvironmentRaised[KeyError, TypeError, ValueError]"
+    assert raised("builtins.ValueError,builtins.UnicodeError") is raised("builtins.UnicodeError")
+    assert raised("builtins.TypeError,builtins.KeyError") is raised("builtins.KeyError,builtins.TypeError")
+    assert raised("builtins.OSError,builtins.SyntaxError") is EnvironmentRaised
+    assert raised("builtins.KeyError,os.system,,builtins.SystemExit") is raised("builtins.KeyError")
+    for name in (
+        "[KeyError]",
+        "Kind[KeyError]",
+        "RemoteGymError[",
+        "RemoteGymError[OSError, SyntaxError]",
+        "Any[Error]",
+    ):
+        assert not hasattr(errors, name)
 
 
 def test_a_timeout_is_caught_as_others_catch_it() -> None:

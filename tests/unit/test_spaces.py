@@ -130,6 +130,12 @@ def test_every_kind(name: str) -> None:
     [
         spaces.Sequence(spaces.Discrete(3), stack=True),
         spaces.Box(np.array([-np.inf, 0.1]), np.array([np.inf, 0.3]), dtype=np.float64),
+        spaces.Box(-np.inf, np.inf, (3,), np.float32),
+        spaces.Box(-np.inf, np.inf, (3,), np.int64),
+        spaces.Box(-np.inf, 4, (), np.int32),
+        spaces.Box(np.array([-np.inf, 0]), np.array([7.0, 9.0]), dtype=np.int16),
+        spaces.Box(0, 1, (2,), np.bool_),
+        spaces.Box(0, 1, (0, 2), np.int8),
         spaces.Discrete(255, start=np.uint64(2**63), dtype=np.uint64),
         spaces.Discrete(1, start=-(2**63)),
         spaces.MultiBinary(3),
@@ -142,9 +148,43 @@ def test_corners(space: spaces.Space[Any]) -> None:
     assert_rebuilt(space)
 
 
+@pytest.mark.parametrize("low, high", [(-np.inf, np.inf), (0, np.inf), (-np.inf, 4), (0, 4)])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64, np.int64, np.int8])
+def test_bounds_that_are_missing_are_missing(low: float, high: float, dtype: Any) -> None:
+    space = spaces.Box(low, high, (2, 2), dtype)
+    rebuilt: Any = build(through_the_wire(describe(space)))
+    for name in ("low", "high", "bounded_below", "bounded_above"):
+        assert_same(getattr(rebuilt, name), getattr(space, name))
+    assert [rebuilt.is_bounded(side) for side in ("below", "above")] == [low == 0, high == 4]
+
+
 def test_equal_bounds_travel_once() -> None:
     (fields,) = describe(spaces.Box(0, 255, (84, 84, 4), np.uint8)).values()
     assert len(fields["low"]) == len(fields["high"]) == 1
+    (fields,) = describe(spaces.Box(-np.inf, 255, (84, 84, 4), np.int32)).values()
+    assert len(fields["low"]) == len(fields["high"]) == 4
+    assert (fields["unbounded_below"], "unbounded_above" in fields) == (b"\1", False)
+
+
+@pytest.mark.parametrize("low", [[0.0, -0.0], [-0.0, 0.0], [-0.0, -0.0], [0.0, 0.0], [0.0, -0.0, 0.0]])
+def test_bounds_that_are_equal_but_not_the_same_arrive_as_they_are(low: list[float]) -> None:
+    space = spaces.Box(np.array(low), np.ones(len(low)), dtype=np.float64)
+    rebuilt: Any = build(describe(space))
+    assert rebuilt.low.tobytes() == space.low.tobytes()
+
+
+def test_gymnasium_gets_equal_bounds_as_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It looks at arrays ten times: seconds where the frames of many cameras are one Box."""
+    given: list[Any] = []
+
+    def record(low: Any, high: Any, **kwargs: Any) -> spaces.Box[Any]:
+        given.append((np.ndim(low), np.ndim(high)))
+        return Box(low, high, **kwargs)
+
+    Box = spaces.Box
+    described = describe(Box(0, np.array([1.0, 2.0]), dtype=np.float64)), describe(Box(0, 255, (4, 4), np.uint8))
+    monkeypatch.setattr("remote_gym.gym.Box", record)
+    assert [build(data) for data in described] and given == [(0, 1), (0, 0)]
 
 
 def test_custom_spaces_are_refused_by_name() -> None:
@@ -270,6 +310,9 @@ BOX = {"dtype": "<f4", "shape": [2], "low": b"\0" * 4, "high": b"\0" * 4}
         ({"box": {**BOX, "low": b"\0" * 12}}, "shape (2,) came with 3 values"),
         ({"box": {**BOX, "low": b"\0" * 3}}, "malformed"),
         ({"box": {**BOX, "low": b""}}, "0 values"),
+        ({"box": {**BOX, "unbounded_below": b"\1"}}, "malformed"),
+        ({"box": {**BOX, "dtype": "<i4", "unbounded_below": b"\2"}}, "malformed"),
+        ({"box": {**BOX, "dtype": "<i4", "unbounded_above": b"\1" * 3}}, "shape (2,) came with 3 values"),
         ({"box": {**BOX, "dtype": "O"}}, "the dtype 'O' is not allowed"),
         ({"box": {**BOX, "dtype": "nonsense"}}, "the dtype 'nonsense' is not allowed"),
         ({"box": {**BOX, "dtype": "<U4"}}, "not allowed"),

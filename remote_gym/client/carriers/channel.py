@@ -1,8 +1,8 @@
 """Trainer process: gRPC channels, shared and counted, and the first connection with its diagnosis.
 
-A channel is one TLS connection. Clients of one process that dial the same address with the same credentials share it;
-it is closed with its last user. A fork closes all channels first, in the parent too: gRPC's threads would be lost in
-the child, with the locks they hold.
+A channel is one TLS connection. Clients of one process that dial the same address with the same credentials share it,
+up to `MAX_USERS` of them; it is closed with its last user. A fork closes all channels first, in the parent too: gRPC's
+threads would be lost in the child, with the locks they hold.
 """
 
 from __future__ import annotations
@@ -16,7 +16,9 @@ from typing import Protocol
 import grpc
 
 from remote_gym.addresses import grpc_target, is_loopback, join_address, unix_path
-from remote_gym.client.diagnosis.steps import Diagnosis, diagnose
+from remote_gym.client.diagnosis import findings
+from remote_gym.client.diagnosis.findings import Finding
+from remote_gym.client.diagnosis.steps import diagnose
 from remote_gym.credentials import ClientPem, channel_credentials
 from remote_gym.errors import ConnectError, MisuseError
 from remote_gym.wire.codec import DESCRIBE_METHOD, MAX_MESSAGE_BYTES
@@ -26,8 +28,15 @@ FIRST_LOOK_SECONDS = 1.0
 
 MAX_DIAGNOSIS_SECONDS = 3.0
 
+_PAUSE_SECONDS = 0.2
+"""Between two questions to a proxy whose server is not up: it answers at once."""
+
 CLOSE_TIMEOUT_SECONDS = 2.0
 """How long `close` waits for gRPC's threads; they end within milliseconds of the connection."""
+
+MAX_USERS = 100
+"""Of one channel, each with one stream at a time: as many as every peer should take (RFC 9113, 6.5.2); nginx takes 128.
+One more waited for the end of another, without a word."""
 
 _OPTIONS: list[tuple[str, int]] = [
     ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
@@ -130,35 +139,49 @@ class SharedChannel:
         if self.was_ready:
             return
         deadline = time.monotonic() + timeout_seconds
-        found: Diagnosis | None = None
+        summary, causes = "no answer", tuple[str, ...]()
         look = FIRST_LOOK_SECONDS
         while (left := deadline - time.monotonic()) > 0:
-            if self._answers(min(look, left)):
-                self.was_ready = True
-                return
-            look *= 2  # it may just be far away
-            address = self.address
-            limit = max(0.2, min(MAX_DIAGNOSIS_SECONDS, deadline - time.monotonic()))
-            found = diagnose(address.host, address.port, address.pem, limit)
-            if found.permanent:
+            try:
+                if self._answers(min(look, left)):
+                    self.was_ready = True
+                    return
+            except Finding as finding:
+                summary, causes, permanent = str(finding), finding.causes, finding.permanent
+                if not permanent:
+                    time.sleep(min(_PAUSE_SECONDS, max(0.0, deadline - time.monotonic())))
+            else:
+                look *= 2  # it may just be far away
+                address = self.address
+                limit = max(0.2, min(MAX_DIAGNOSIS_SECONDS, deadline - time.monotonic()))
+                found = diagnose(address.host, address.port, address.pem, limit)
+                summary, causes, permanent = found.summary, found.causes, found.permanent
+            if permanent:
                 break
-        summary = found.summary if found is not None else "no answer"
-        raise ConnectError(str(self.address), summary, found.causes if found is not None else ())
+        raise ConnectError(str(self.address), summary, causes)
 
     def _answers(self, timeout_seconds: float) -> bool:
+        """Return whether the server is there.
+
+        Raises:
+            Finding: Who is there is a proxy.
+        """
         # A call with a deadline, not `grpc.channel_ready_future`: that one's thread delays closing by up to 200 ms.
         try:
             self.channel.unary_unary(DESCRIBE_METHOD)(b"", timeout=timeout_seconds, wait_for_ready=True)  # type: ignore[arg-type]
         except grpc.RpcError as error:
+            if not isinstance(error, grpc.Call):
+                return False
+            if (proxy := findings.of_proxy(str(self.address), error.details())) is not None:
+                raise proxy from error
             # Whoever answers, even with an error, is there; opening the session will tell what is wrong.
-            silent = (grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.UNAVAILABLE)
-            return isinstance(error, grpc.Call) and error.code() not in silent
+            return error.code() not in (grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.UNAVAILABLE)
         return True
 
 
 _lock = threading.RLock()
 """Guards `_channels` and every `users`; held during a fork, so that nobody makes a channel then."""
-_channels: dict[Address, SharedChannel] = {}
+_channels: dict[Address, list[SharedChannel]] = {}
 
 _anchor: grpc.Channel | None = None
 """A channel that never dials. While there is one, gRPC stays initialised: a fork while it shuts itself down after its
@@ -166,14 +189,16 @@ last channel waits for ever (seen with 1.85.1, within a hundred forks)."""
 
 
 def acquire(address: Address) -> SharedChannel:
-    """Return the channel to `address`, made if there is none; give it back with `release`."""
+    """Return a channel to `address`, made if none has room; give it back with `release`."""
     global _anchor
     with _lock:
         if _anchor is None:
             _anchor = grpc.insecure_channel("localhost:1")
-        shared = _channels.get(address)
+        there_are = _channels.setdefault(address, [])
+        shared = next((shared for shared in there_are if shared.users < MAX_USERS), None)
         if shared is None:
-            shared = _channels[address] = SharedChannel(address)
+            shared = SharedChannel(address)
+            there_are.append(shared)
         shared.users += 1
         return shared
 
@@ -184,15 +209,19 @@ def release(shared: SharedChannel) -> None:
         shared.users -= 1
         if shared.users or shared.closed:
             return
-        _channels.pop(shared.address, None)
+        there_are = _channels[shared.address]
+        there_are.remove(shared)
+        if not there_are:
+            del _channels[shared.address]
     shared.close()
 
 
 def _before_fork() -> None:
     """GRPC does not survive a fork: close everything. Sessions go on; each attaches anew on its next use."""
     _lock.acquire()
-    for shared in _channels.values():
-        shared.close()
+    for there_are in _channels.values():
+        for shared in there_are:
+            shared.close()
     _channels.clear()
 
 

@@ -28,12 +28,14 @@ class FakeCarrier:
     Attributes:
         closed: Whether the session has closed it.
         taken: How many frames the session has taken.
+        tended: How often it was tended.
     """
 
     def __init__(self) -> None:
         """Begin with nothing on the way."""
         self.closed = False
         self.taken = 0
+        self.tended = 0
         self._up: queue.SimpleQueue[bytes] = queue.SimpleQueue()
         self._down: queue.SimpleQueue[bytes | CarrierEnded] = queue.SimpleQueue()
 
@@ -50,7 +52,11 @@ class FakeCarrier:
         self.taken += 1
         buffer = landing(len(item))
         buffer[:] = item
-        return buffer.toreadonly()
+        return buffer
+
+    def tend(self) -> None:
+        """See `Carrier`."""
+        self.tended += 1
 
     def close(self) -> None:
         """See `Carrier`."""
@@ -89,6 +95,7 @@ class FakeDialer:
         unreachable: What `wait_until_ready` raises; None: nothing.
         refuses: Whether no carrier is to be had.
         refused: How often one was asked for meanwhile.
+        interrupted: How often it was interrupted.
         closed: Whether the session has let go of it.
     """
 
@@ -97,6 +104,7 @@ class FakeDialer:
         self.unreachable: Exception | None = None
         self.refuses = False
         self.refused = 0
+        self.interrupted = 0
         self.closed = False
         self._begun: queue.SimpleQueue[FakeCarrier] = queue.SimpleQueue()
 
@@ -113,6 +121,10 @@ class FakeDialer:
         carrier = FakeCarrier()
         self._begun.put(carrier)
         return carrier
+
+    def interrupt(self) -> None:
+        """See `Dialer`."""
+        self.interrupted += 1
 
     def close(self) -> None:
         """See `Dialer`."""

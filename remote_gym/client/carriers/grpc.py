@@ -16,26 +16,17 @@ from typing import Any
 import grpc
 
 from remote_gym.client.carriers import channel as channels
-from remote_gym.client.carriers.carrier import CarrierEnded, End, Landing
+from remote_gym.client.carriers.carrier import ENDS, CarrierEnded, End, Landing
 from remote_gym.client.carriers.channel import Address, SharedChannel
 from remote_gym.texts import shortened
 from remote_gym.wire.codec import SESSION_METHOD
-
-_ENDS = {
-    grpc.StatusCode.UNAVAILABLE: End.BROKEN,
-    grpc.StatusCode.CANCELLED: End.BROKEN,
-    grpc.StatusCode.INTERNAL: End.BROKEN,
-    grpc.StatusCode.UNIMPLEMENTED: End.FOREIGN,
-    grpc.StatusCode.INVALID_ARGUMENT: End.MISUNDERSTOOD,
-    grpc.StatusCode.RESOURCE_EXHAUSTED: End.OVERSIZE,
-}
 
 _beginning = threading.Lock()
 """Held while a call begins, which is when gRPC's threads for it start: it protects the telling of which those are."""
 
 
 class GrpcDialer:
-    """Calls over the channel that all sessions with one address share."""
+    """Calls over a channel that the sessions with one address share."""
 
     def __init__(self, address: Address) -> None:
         """Prepare; nothing is dialled yet."""
@@ -55,6 +46,9 @@ class GrpcDialer:
             raise CarrierEnded(str(error)) from error
         shared.add(carrier)
         return carrier
+
+    def interrupt(self) -> None:
+        """See `Dialer`; whoever waits here waits for gRPC, which the end of the channel interrupts."""
 
     def close(self) -> None:
         """See `Dialer`."""
@@ -102,6 +96,9 @@ class GrpcCarrier:
         except grpc.RpcError as error:
             raise _ended(error) from error
 
+    def tend(self) -> None:
+        """See `Carrier`; gRPC's own threads do it."""
+
     def close(self) -> None:
         """See `Carrier`."""
         self._requests.put(None)
@@ -131,7 +128,7 @@ class GrpcCarrier:
 def _ended(error: grpc.RpcError) -> CarrierEnded:
     if not isinstance(error, grpc.Call):
         return CarrierEnded(shortened(str(error)), End.OTHER)
-    return CarrierEnded(shortened(str(error.details())), _ENDS.get(error.code(), End.OTHER))
+    return CarrierEnded(shortened(str(error.details())), ENDS.get(error.code().value[0], End.OTHER))
 
 
 def _is_grpc(thread: threading.Thread) -> bool:

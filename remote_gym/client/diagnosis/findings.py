@@ -5,6 +5,7 @@ Every function here makes one `Finding` out of what `steps` has seen; `address` 
 
 from __future__ import annotations
 
+import re
 import ssl
 import time
 from collections.abc import Mapping, Sequence
@@ -22,12 +23,22 @@ _ADD_NAME = (
 )
 _ANOTHER_SERVICE = "another service listens on this port; check host and port"
 
+_HTTP_STATUS = re.compile(r"\bheader with status: (\d{3})\b")  # as gRPC words its details
+_HTTP_MENDS = {
+    400: "it requires a client certificate, or does not accept the given one; see its error log",
+    401: "it wants to know who we are in another way than by a client certificate",
+    403: "its rules keep this client out",
+    404: "it passes no gRPC on at this name and port (with nginx: `grpc_pass`)",
+    405: "it passes no gRPC on at this name and port (with nginx: `grpc_pass`)",
+}
+_HTTP_DOWN = (502, 503, 504)
+
 
 class Finding(Exception):
     """The step that failed, and why: ends the examination.
 
     Attributes:
-        step: One of `diagnosis.STEP_NAMES`.
+        step: One of `diagnosis.STEP_NAMES`, or ``"server version"``, which is asked for by gRPC.
         causes: Likely causes and their mends, most likely first.
         permanent: Waiting will not help.
     """
@@ -214,6 +225,23 @@ def client_refused(address: str, given: bool, reason: str) -> Finding:
         summary = f"{address} requires a client certificate, and none was given{alert}"
         causes = ["give client_credentials_paths=(ca.pem, client.pem, client-key.pem), signed by the server's CA"]
     return Finding("client certificate", summary, causes, permanent=True)
+
+
+# --- server version
+
+
+def of_proxy(address: str, details: str | None) -> Finding | None:
+    """A proxy answers instead of the server, which gives no HTTP statuses; None if gRPC's `details` hold none."""
+    found = _HTTP_STATUS.search(details or "")
+    if found is None:
+        return None
+    status = int(found[1])
+    summary = f"a proxy, or another web server, answers at {address}: HTTP status {status}"
+    if status in _HTTP_DOWN:
+        causes = ["the server behind it is down, or it cannot reach or verify it; see its error log"]
+    else:
+        causes = [_HTTP_MENDS.get(status, "see its error log"), _ANOTHER_SERVICE]
+    return Finding("server version", summary, causes, permanent=status in _HTTP_MENDS)
 
 
 def names_in_words(names: Sequence[tuple[str, str]]) -> str:

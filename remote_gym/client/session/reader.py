@@ -14,6 +14,8 @@ import time
 from collections.abc import Iterable
 from typing import Any
 
+import numpy as np
+
 from remote_gym import failpoints
 from remote_gym.client.carriers.carrier import Carrier, CarrierEnded, Dialer
 from remote_gym.client.session.assembly import Assembly
@@ -35,6 +37,9 @@ MAX_UNREAD_BYTES = 256 * 2**20
 """Answers that nobody has read yet; beyond it nothing more is taken from the carrier, whose flow control stops the
 server. Several of the largest messages: answers to what was asked never come near it, and a flood must not fill our
 memory."""
+
+TEND_SECONDS = 1.0
+"""How often a carrier is tended from which nothing is taken."""
 
 _CLOSE = pack_client(Close())
 
@@ -132,7 +137,8 @@ class Reader:
             self.start()  # a fork may have ended the thread meanwhile
 
     def abort(self) -> None:
-        """End the carrier at once; the thread goes on as the protocol says."""
+        """End the carrier, or the dialing of one, at once; the thread goes on as the protocol says."""
+        self._dialer.interrupt()
         if (carrier := self._carrier) is not None:
             carrier.close()
         self._wake.ring()
@@ -151,6 +157,8 @@ class Reader:
         self._deadline = time.monotonic() + CLOSE_TIMEOUT_SECONDS
         with self._sending:  # so that it comes before a new carrier is used, or after
             protocol.close(time.monotonic())
+        if protocol.over:  # the server has never heard of it
+            self._dialer.interrupt()
         self.flush()
         self._wake.ring()
         self.bell.ring()
@@ -273,7 +281,7 @@ class Reader:
         while protocol.lost is None:
             frame = carrier.receive(_landing)
             size += len(frame)
-            message: Any = read_server(bytes(frame))  # of bytes no copy; the codec does not read other buffers yet
+            message: Any = read_server(frame)
             whole = type(message) is Transition and not assembly.pieces  # the usual case
             messages: Iterable[Any] = (message,) if whole else assembly.feed(message)
             for one in messages:
@@ -287,7 +295,7 @@ class Reader:
                     return
                 self._carried(one)
             if outstanding.received - outstanding.popped > MAX_UNREAD_BYTES:
-                self._wait_for_room()
+                self._wait_for_room(carrier)
 
     def _carried(self, message: ServerMessage) -> None:
         if isinstance(message, Opened):
@@ -298,12 +306,13 @@ class Reader:
         self.flush()
         self.bell.ring()
 
-    def _wait_for_room(self) -> None:
+    def _wait_for_room(self, carrier: Carrier) -> None:
         protocol = self.protocol
         self.wants_room = True
         unread = protocol.outstanding
         while unread.unread_bytes > MAX_UNREAD_BYTES and not (protocol.over or protocol.closing or self._pausing):
-            self._wake.wait(None)
+            self._wake.wait(TEND_SECONDS)
+            carrier.tend()
         self.wants_room = False
 
     def _ended(self, ended: CarrierEnded) -> None:
@@ -326,5 +335,9 @@ class Reader:
 
 
 def _landing(size: int) -> memoryview:
-    """Return a buffer for a frame: arrays are views of it, so it is never used again."""
-    return memoryview(bytearray(size))
+    """Return a buffer for a frame: arrays are views of it, so it is never used again.
+
+    NumPy's memory, which is not cleared first, and lies as that of any array does: what a frame has at a multiple of 16
+    bytes is aligned.
+    """
+    return np.empty(size, np.uint8).data

@@ -17,7 +17,7 @@ import gymnasium
 from remote_gym import failpoints
 from remote_gym.client.carriers.carrier import Dialer
 from remote_gym.client.carriers.channel import Address
-from remote_gym.client.carriers.grpc import GrpcDialer
+from remote_gym.client.carriers.dialing import dialer_for
 from remote_gym.client.session.bell import Bell
 from remote_gym.client.session.outstanding import Answer, Arrival
 from remote_gym.client.session.protocol import Phase, SessionProtocol
@@ -62,7 +62,7 @@ class Session:
         self._process = os.getpid()
         self._protocol = SessionProtocol(message, address, connect_timeout, reconnect_timeout)
         self._outstanding = self._protocol.outstanding
-        self._reader = Reader(self._protocol, dialer or GrpcDialer(address), address, connect_timeout)
+        self._reader = Reader(self._protocol, dialer or dialer_for(address), address, connect_timeout)
         weakref.finalize(self, self._reader.close)
         try:
             self._reader.start()

@@ -6,7 +6,9 @@ Bytes come from a `Carrier` and go to it; how it is listened for, and how it tel
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
+from collections.abc import Iterator
 from typing import Any, Protocol
 
 from remote_gym import failpoints
@@ -15,7 +17,7 @@ from remote_gym.messages import Attach, Lost, Open, Refused
 from remote_gym.server.carriers.outlet import UNREAD_BYTES, OutletQueue
 from remote_gym.server.holdings import LIMIT, Holdings
 from remote_gym.server.refusals import RefusalError
-from remote_gym.server.session import Session
+from remote_gym.server.session import Outlet, Session
 from remote_gym.server.sessions import Sessions
 from remote_gym.server.statistics import Counters
 from remote_gym.texts import printable
@@ -85,17 +87,117 @@ class Incoming:
         self._held = 0
 
 
+class Dialogue:
+    """What one client says over one carrier, piece by piece, and its session. Knows no carrier.
+
+    Attributes:
+        session: The session that is carried; None before `begin`, and if there is none to carry.
+    """
+
+    def __init__(self, sessions: Sessions, outlet: Outlet, peer: str) -> None:
+        """Begin with nothing said; answers go to `outlet`, and `peer` is for the log."""
+        failpoints.hit("server.stream.begun")
+        self._sessions = sessions
+        self._outlet = outlet
+        self._peer = peer
+        self._incoming = Incoming(sessions.holdings, sessions.counters)
+        self.session: Session | None = None
+
+    async def begin(self, data: bytes) -> None:
+        """Open or attach by the first message.
+
+        Raises:
+            ProtocolError: It is no message that begins.
+            Exception: A bug of ours; logged.
+        """
+        self._sessions.counters.received_bytes += len(data)
+        with _logging_bugs():
+            try:
+                first = read_first(data)
+            except OversizeError as error:
+                self._outlet.send(pack_server(Refused(0, "request", str(error))))
+                return
+            if isinstance(first, Open):
+                await self._open(first)
+            else:
+                self._attach(first)
+
+    async def _open(self, message: Open) -> None:
+        failpoints.hit("server.open.received")
+        outlet, sessions = self._outlet, self._sessions
+        try:
+            self.session = session = await sessions.open(message, outlet)
+        except RefusalError as error:
+            sessions.counters.refusals[error.limit] += 1
+            outlet.send(pack_server(Refused(0, error.limit, str(error), error.failure)))
+        else:
+            outlet.send(pack_server(session.opened))
+            logger.info("%s has opened %r", printable(self._peer), session)
+
+    def _attach(self, message: Attach) -> None:
+        found = self._sessions.attach(message, self._outlet)
+        if isinstance(found, Lost):
+            self._outlet.send(pack_server(found))
+        else:
+            self.session = found
+
+    def receive(self, piece: bytes) -> None:
+        """Take in a request, or a piece of one; there is a session.
+
+        Raises:
+            ProtocolError, RefusalError: The carrier must end, and its client be told why.
+            Exception: A bug of ours; logged.
+        """
+        assert self.session is not None
+        with _logging_bugs():
+            message = self._incoming.feed(piece)
+            if message is not None:
+                self.session.receive(message, self._outlet)
+
+    @property
+    def unfinished(self) -> bool:
+        """Whether the rest of a message is still to come."""
+        return self._incoming.unfinished
+
+    @property
+    def unread_limit(self) -> int:
+        """Bytes that may wait to be written before no more is read: beside what the session stores, not many."""
+        return UNREAD_BYTES + (0 if self.session is None else self.session.stored_bytes())
+
+    def end(self) -> None:
+        """Take note that the carrier is over; may be called twice."""
+        self._incoming.close()
+        session, self.session = self.session, None
+        if session is not None:
+            session.detach(self._outlet)
+
+
+@contextlib.contextmanager
+def _logging_bugs() -> Iterator[None]:
+    try:
+        yield
+    except (ProtocolError, RefusalError, asyncio.CancelledError):
+        raise
+    except Exception:
+        logger.exception("a carrier failed")
+        raise
+
+
 class Edge:
-    """All carriers of one server, of whatever kind."""
+    """All carriers of one server, of whatever kind.
+
+    Attributes:
+        outlets: Where what is sent to each of them waits; who carries adds its own and takes it away again.
+    """
 
     def __init__(self, sessions: Sessions) -> None:
         """Carry the sessions of `sessions`."""
         self.sessions = sessions
-        self._outlets: set[OutletQueue] = set()
+        self.outlets: set[Outlet] = set()
 
     def end_all(self) -> None:
         """Let every carrier end once what is queued for it is written."""
-        for outlet in self._outlets:
+        for outlet in list(self.outlets):
             outlet.end()
 
     async def carry(self, carrier: Carrier) -> BaseException | None:
@@ -109,7 +211,7 @@ class Edge:
             Exception: Whatever broke the carrier while something was written.
         """
         outlet = OutletQueue(self.sessions.counters)
-        self._outlets.add(outlet)
+        self.outlets.add(outlet)
         writer = asyncio.ensure_future(outlet.write(carrier.write))
         reader = asyncio.ensure_future(self._read(carrier, outlet))
         try:
@@ -121,66 +223,26 @@ class Edge:
                 await writer
             return None
         finally:
-            self._outlets.discard(outlet)
+            self.outlets.discard(outlet)
             reader.cancel()
             writer.cancel()
             await asyncio.gather(reader, writer, return_exceptions=True)
 
     async def _read(self, carrier: Carrier, outlet: OutletQueue) -> None:
         """Read the carrier to its end, whatever comes; raises why it must end."""
-        session: Session | None = None
+        dialogue = Dialogue(self.sessions, outlet, carrier.peer)
         try:
-            data = await carrier.read()
-            if data is None:
+            if (data := await carrier.read()) is None:
                 return
-            self.sessions.counters.received_bytes += len(data)
-            try:
-                first = read_first(data)
-            except OversizeError as error:
-                outlet.send(pack_server(Refused(0, "request", str(error))))
-                return
-            session = await self._begin(first, outlet, carrier.peer)
-            if session is not None:
-                await self._read_requests(carrier, outlet, session)
-        except (ProtocolError, RefusalError, asyncio.CancelledError):
-            raise
-        except Exception:
-            logger.exception("a stream failed")
-            raise
+            await dialogue.begin(data)
+            while dialogue.session is not None:
+                if (piece := await _next_piece(carrier, dialogue.unfinished)) is None:
+                    return
+                dialogue.receive(piece)
+                if outlet.unread_bytes > UNREAD_BYTES:
+                    await outlet.wait_for_reader(lambda: dialogue.unread_limit)
         finally:
-            if session is not None:
-                session.detach(outlet)
-
-    async def _begin(self, message: Open | Attach, outlet: OutletQueue, peer: str) -> Session | None:
-        """Open or attach by the first message; None if there is no session to carry."""
-        if isinstance(message, Open):
-            failpoints.hit("server.open.received")
-            try:
-                session = await self.sessions.open(message, outlet)
-            except RefusalError as error:
-                self.sessions.counters.refusals[error.limit] += 1
-                outlet.send(pack_server(Refused(0, error.limit, str(error), error.failure)))
-                return None
-            outlet.send(pack_server(session.opened))
-            logger.info("%s has opened %r", printable(peer), session)
-            return session
-        found = self.sessions.attach(message, outlet)
-        if isinstance(found, Lost):
-            outlet.send(pack_server(found))
-            return None
-        return found
-
-    async def _read_requests(self, carrier: Carrier, outlet: OutletQueue, session: Session) -> None:
-        incoming = Incoming(self.sessions.holdings, self.sessions.counters)
-        try:
-            while (piece := await _next_piece(carrier, incoming.unfinished)) is not None:
-                message = incoming.feed(piece)
-                if message is not None:
-                    session.receive(message, outlet)
-                    if outlet.unread_bytes > UNREAD_BYTES:
-                        await outlet.wait_for_reader(session.stored_bytes)
-        finally:
-            incoming.close()
+            dialogue.end()
 
 
 async def _next_piece(carrier: Carrier, within_a_message: bool) -> bytes | None:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 from urllib.parse import unquote
 
 import grpc
 
-from remote_gym import failpoints
 from remote_gym.errors import ProtocolError
 from remote_gym.server.carriers.edge import Edge
 from remote_gym.server.refusals import RefusalError
@@ -17,18 +17,22 @@ from remote_gym.wire.codec import DESCRIBE_METHOD, SESSION_METHOD, pack_descript
 Context = Any
 """grpc.aio.ServicerContext; its methods are not typed by the library."""
 
+TruePeer = Callable[[str], str]
+"""A peer's name, as gRPC has it -> the peer's name."""
+
 
 class Stream:
     """A `Carrier`: one gRPC call."""
 
-    def __init__(self, context: Context) -> None:
+    def __init__(self, context: Context, true_peer: TruePeer = str) -> None:
         """Carry over the call of `context`."""
         self._context = context
+        self._true_peer = true_peer
 
     @property
     def peer(self) -> str:
-        """Who is at the other end, as gRPC tells it: ``ipv4:127.0.0.1:50001``, ``unix:``."""
-        return unquote(self._context.peer())
+        """Who is at the other end, as gRPC writes it: ``ipv4:127.0.0.1:50001``, ``unix:``."""
+        return self._true_peer(unquote(self._context.peer()))
 
     async def read(self) -> bytes | None:
         """Return the next message; None: the client has closed its side."""
@@ -43,9 +47,10 @@ class Stream:
 class Servicer:
     """The handlers of the service `remote_gym.v1.RemoteGym`."""
 
-    def __init__(self, edge: Edge) -> None:
-        """Hand every stream to `edge`."""
+    def __init__(self, edge: Edge, true_peer: TruePeer = str) -> None:
+        """Hand every stream to `edge`; `true_peer` knows who is behind the peers that gRPC sees."""
         self._edge = edge
+        self._true_peer = true_peer
 
     def handler(self) -> grpc.GenericRpcHandler:
         """Return what a gRPC server registers. Messages pass as bytes: `wire` reads and writes them."""
@@ -64,8 +69,7 @@ class Servicer:
 
     async def session(self, _requests: Any, context: Context) -> None:
         """Carry a session over one stream, until either side ends it."""
-        failpoints.hit("server.stream.begun")
-        if (error := await self._edge.carry(Stream(context))) is not None:
+        if (error := await self._edge.carry(Stream(context, self._true_peer))) is not None:
             await context.abort(status_of(error), shortened(str(error)))
 
 

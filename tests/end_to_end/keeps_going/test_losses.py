@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from conftest import ServeProcess, ServerFactory
 from gymnasium.vector import SyncVectorEnv
+from gymnasium.wrappers.vector import RecordEpisodeStatistics
 from helpers import wait_until
 from mortal import DIE, LENGTH, RAISE, MortalEnv
 from sameness import assert_same
@@ -118,6 +119,45 @@ def test_next_step(server: RemoteEnvironmentServer, loss: Callable[[], Any], mom
             assert_others_same(ours, theirs)
             assert_equal(row(ours[0], VICTIM), local.step(0)[0])
     oracle.close()
+
+
+def _recv(envs: Any, actions: Any) -> None:
+    envs.async_reset(seed=SEED)
+    envs.recv()
+    envs.send(actions)
+    envs.recv()
+
+
+def _wait(envs: Any, actions: Any) -> None:
+    envs.reset(seed=SEED)
+    envs.step_async(actions)
+    envs.step_wait()
+
+
+WAYS: dict[str, Callable[[Any, Any], Any]] = {
+    "reset": lambda envs, death: envs.reset(seed=SEED, options={"death": death}),
+    "step": lambda envs, actions: (envs.reset(seed=SEED), envs.step(actions)),
+    "step_wait": _wait,
+    "recv": _recv,
+}
+"""How a loss is come to know of; the calls are in lines of this file."""
+
+
+@pytest.mark.parametrize("num_envs", [2, 12])
+@pytest.mark.parametrize("way", [*WAYS, "wrapped reset", "wrapped step"])
+def test_the_warning_says_why_how_many_and_where(serve: ServerFactory, tmp_path: Path, way: str, num_envs: int) -> None:
+    server = serve(str(MORTAL), num_workers=1, restart_budget=None)
+    call, death = way.removeprefix("wrapped "), tmp_path / "death"
+    death.write_text("1")  # a single life
+    envs: Any = RemoteVectorEnv(server.address, num_envs=num_envs)
+    with envs, pytest.warns(UserWarning, match="were lost") as caught:
+        lethal = str(death) if call == "reset" else np.full(num_envs, DIE)
+        WAYS[call](RecordEpisodeStatistics(envs) if call != way else envs, lethal)
+    (warning,) = caught
+    some, more = list(range(num_envs))[:8], " and 4 more, 12 in all," if num_envs == 12 else ""
+    assert f"environments {some}{more} were lost: killed by SIGKILL" in str(warning.message)
+    assert warning.filename == __file__
+    assert f"envs.{call}(" in Path(__file__).read_text().splitlines()[warning.lineno - 1]
 
 
 def test_next_step_lost_while_it_begins_again(server: RemoteEnvironmentServer, loss: Callable[[], Any]) -> None:

@@ -46,6 +46,30 @@ def assert_works(env: RemoteVectorEnv, steps: list[int]) -> None:
     assert not (terminations | truncations).any()
 
 
+# Too large: refused before anything is sent.
+
+
+def test_a_request_that_is_too_large_is_refused_by_name_and_the_env_goes_on(toys: ToyServer) -> None:
+    large = bytes(128 * 2**20)
+    with toys.vector("echo", 2, {"space": "text"}) as envs:
+        envs.reset(seed=3)
+        refused: dict[str, Callable[[], Any]] = {
+            r"the actions take 134,217,\d+ bytes, a request may": lambda: envs.step((large.decode(), "")),
+            "the arguments of 'has_wrapper_attr' take": lambda: envs.call("has_wrapper_attr", large),
+            "the values of 'gravity' take": lambda: envs.set_attr("gravity", large[: 65 * 2**20]),
+            "the options of the reset take": lambda: envs.reset(options={"large": large}),
+        }
+        for message, ask in refused.items():
+            with pytest.raises(MisuseError, match=f"{message}.* nothing was sent"):
+                ask()
+        assert envs.step(("left", "right"))[1].tolist() == [1, 1]
+    with toys.single("counter") as env:
+        env.reset(seed=3)
+        with pytest.raises(MisuseError, match="the actions take"):
+            env.step(np.zeros(128 * 2**20, np.int8))
+        assert env.step(0)[4]["steps"] == 1
+
+
 # Actions: refused before anything is sent.
 
 

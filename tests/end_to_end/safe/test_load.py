@@ -24,6 +24,7 @@ from helpers import HOSTILE, wait_until
 from remote_gym import RefusedError, RemoteVectorEnv, values
 from remote_gym.messages import Open, Opened, Reset, Step
 from remote_gym.server import listening
+from remote_gym.server.carriers import door
 from remote_gym.server.carriers.outlet import UNREAD_BYTES
 from remote_gym.wire.codec import PROTOCOL_MAX, PROTOCOL_MIN, SESSION_METHOD, pack_client, read_server
 
@@ -126,7 +127,7 @@ def test_of_a_client_that_never_reads_no_more_is_read(serve: ServerFactory) -> N
             held = 0
             for _ in range(5):
                 beside, longest = steps_per_second(envs, 0.5)
-                held = max(held, *(outlet.unread_bytes for outlet in server._edge._outlets))
+                held = max(held, *(outlet.unread_bytes for outlet in server._edge.outlets))
             print(f"{alone:.0f} steps/s alone, {beside:.0f} beside it, longest {longest:.3f} s; {held=}")
             # What is stored, what is being written, and the answer that was running when reading stopped.
             assert held < UNREAD_BYTES + 3 * num_envs * pixels + 100_000
@@ -161,6 +162,8 @@ def test_who_connects_and_says_nothing_is_dropped(
     given = dict(listening.options())
     assert given["grpc.server_handshake_timeout_ms"] == 10_000
     monkeypatch.setattr(listening, "_OPTIONS", [*{**given, "grpc.server_handshake_timeout_ms": 300}.items()])
+    assert door.DECISION_SECONDS == 10.0
+    monkeypatch.setattr(door, "DECISION_SECONDS", 0.3)
     server = serve("CartPole-v1", num_workers=1, server_credentials_paths=certificates.server if tls else None)
     with socket.create_connection(("127.0.0.1", server.port), timeout=5.0) as connection:
         began = time.monotonic()

@@ -38,6 +38,41 @@ def create_environment():
     return Env()
 """
 
+DOCUMENTED = """
+import enum
+import gymnasium as gym
+import remote_gym
+
+class Level(enum.IntEnum):
+    LOW = 1
+
+class Words(gym.Space):
+    def __init__(self):
+        super().__init__((), str)
+    def sample(self, mask=None, probability=None):
+        return ("go", "stop")[int(self.np_random.integers(2))]
+    def contains(self, x):
+        return x in ("go", "stop")
+    def __eq__(self, other):
+        return isinstance(other, Words)
+
+class Count(gym.spaces.Discrete):
+    pass
+
+remote_gym.register_space(Words, lambda space: gym.spaces.Text(4, charset="gopst"))
+
+class Env(gym.Env):
+    observation_space = gym.spaces.Dict({"word": Words(), "count": Count(3)})
+    action_space = gym.spaces.Discrete(10)
+    def reset(self, *, seed=None, options=None):
+        return {"count": 1, "word": "go"}, {"level": Level.LOW}
+    def step(self, action):
+        return {"count": 1, "word": "stop"}, 0.0, False, False, {"level": Level.LOW}
+
+def create_environment():
+    return Env()
+"""
+
 FAILS = """
 def create_environment():
     raise RuntimeError("no licence")
@@ -75,6 +110,18 @@ def test_a_difference(entrypoint: Path, capsys: pytest.CaptureFixture[str]) -> N
     assert printed.count("  BROKEN  infos are bit for bit the local ones\n") == 2
     assert "          what    infos['process'][0] (environment 0)\n" in printed
     assert "2 rules are broken in" in printed
+
+
+@pytest.mark.filterwarnings("ignore:infos hold what arrives as its base", "ignore:of spaces whose class nobody has")
+def test_what_is_documented_is_known(entrypoint: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    entrypoint.write_text(DOCUMENTED)
+    assert main(["check", str(entrypoint), "--steps", "5"]) == 0
+    printed = capsys.readouterr().out
+    assert "BROKEN" not in printed
+    assert printed.count("  known   spaces equal the local ones (") == 2
+    assert printed.count("  known   in infos an instance of a subclass (an IntEnum, a named tuple) arrives equal") == 2
+    assert "          remote  1 (int)\n          local   <Level.LOW: 1> (Level)\n" in printed
+    assert "indistinguishable: but for 2 that are documented, no difference in" in printed
 
 
 def test_an_environment_that_is_not_deterministic(entrypoint: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -53,9 +53,16 @@ def test_all_steps_good(serve: ServerFactory, certificates: Certificates, capsys
     server = serve(server_credentials_paths=certificates.server_mutual)
     checked = Checked(capsys, server.address, *flags(certificates, mutual=True))
     assert checked.code == 0
-    assert checked.steps == dict.fromkeys([*STEP_NAMES, "server version"], True)
+    assert checked.steps == dict.fromkeys([*STEP_NAMES, "server version", "direct carrier"], True)
     assert f"remote-gym {remote_gym.__version__}, protocol 1; 2 workers" in checked.details["server version"]
     assert checked.details["client certificate"] == "accepted"
+
+
+def test_grpc_only_is_no_failure(serve: ServerFactory, capsys: pytest.CaptureFixture[str]) -> None:
+    checked = Checked(capsys, serve(grpc_only=True).address)
+    assert checked.code == 0
+    assert checked.steps["direct carrier"] is None
+    assert "gRPC only" in checked.details["direct carrier"]
 
 
 def test_plaintext(serve: ServerFactory, capsys: pytest.CaptureFixture[str]) -> None:

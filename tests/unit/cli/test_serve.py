@@ -123,6 +123,14 @@ def test_plaintext_for_other_machines_is_warned_about(serve_process: ServeFactor
     assert "WARNING" in served.log
 
 
+@pytest.mark.parametrize("flags", [[], ["--grpc-only"]])
+def test_the_log_names_who_has_come(serve_process: ServeFactory, flags: list[str]) -> None:
+    served = serve_process("CartPole-v1", "--num-workers", "1", *flags)
+    with RemoteEnvironment(served.address) as env:
+        env.reset()
+    wait_until(lambda: re.search(r"ipv4:127\.0\.0\.1:\d+ has opened", served.log), what="the log")
+
+
 @pytest.mark.parametrize("mutual", [False, True])
 def test_tls_without_a_client_ca_is_warned_about_off_loopback(
     serve_process: ServeFactory, certificates: Certificates, mutual: bool

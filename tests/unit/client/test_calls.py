@@ -16,6 +16,7 @@ from remote_gym import (
     SessionLost,
     values,
 )
+from remote_gym.client import request_sizes
 from remote_gym.client.calls import Begun, Calls, check_name
 from remote_gym.client.fleet import Shard
 from remote_gym.client.session.outstanding import Arrival
@@ -174,6 +175,17 @@ def test_what_cannot_travel_is_not_sent() -> None:
 
 
 # Answers
+
+
+def test_what_is_too_large_for_one_server_goes_to_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(request_sizes, "MAX_REQUEST_BYTES", 1_000)
+    monkeypatch.setattr(request_sizes, "SURE_BYTES", 500)
+    stage = Stage(1, 1)
+    with pytest.raises(MisuseError, match="the arguments of 'jump' take"):
+        stage.calls.begin("jump", (bytes(1_000),), {})
+    with pytest.raises(MisuseError, match="the values of 'gravity' take"):
+        stage.calls.set_attribute("gravity", [b"", bytes(1_000)])
+    assert not stage.streams[0].sent and not stage.streams[1].sent
 
 
 def test_parts_come_in_any_order() -> None:

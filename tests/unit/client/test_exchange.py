@@ -13,7 +13,9 @@ from faking import OBSERVATION, fleet_of, transition
 from gymnasium.error import NoAsyncCallError
 from gymnasium.vector import AutoresetMode
 
-from remote_gym import ProtocolError, RefusedError, SessionLost
+from remote_gym import MisuseError, ProtocolError, RefusedError, SessionLost, values
+from remote_gym.client import exchange as exchange_module
+from remote_gym.client import request_sizes
 from remote_gym.client.actions import Actions
 from remote_gym.client.exchange import Exchange
 from remote_gym.client.observations import Observations
@@ -112,6 +114,27 @@ def test_parts_of_one_answer(one: Stage) -> None:
         (part,) = one.take()
         assert part.indices == indices
     assert not one.exchange.busy
+
+
+@pytest.fixture
+def small_requests(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(request_sizes, "MAX_REQUEST_BYTES", 1_000)
+    for module in (request_sizes, exchange_module):
+        monkeypatch.setattr(module, "SURE_BYTES", 500)
+
+
+@pytest.mark.usefixtures("small_requests")
+def test_a_request_too_large_for_one_server_goes_to_none(two: Stage) -> None:
+    before = [server.session.highest for server in two.servers]
+    large: list[Any] = [Actions([np.zeros((5, 240), np.uint8)]), Actions([np.zeros((5, 499), np.uint8)])]
+    large += [Actions([], given=values.pack([b"", b"", b"", b"", bytes(1_000)]))]
+    for actions in large[1:]:
+        with pytest.raises(MisuseError, match="the actions take"):
+            two.exchange.step(None, actions)
+    assert [server.session.highest for server in two.servers] == before
+    assert not two.exchange.in_flight.any() and not two.exchange.busy
+    two.exchange.step(None, large[0])  # too large for one request, but these are two
+    assert [two.answer(server).actions[0].nbytes for server in (0, 1)] == [480, 720]
 
 
 def test_two_servers_answer_in_the_indices_of_the_batch(two: Stage) -> None:

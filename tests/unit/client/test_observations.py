@@ -71,3 +71,35 @@ def test_variable_elements_stay_until_others_come() -> None:
     assert observations.batch(copy=True)["text"] == ("a", "c")
     assert observations.element(1) == {"text": "c", "x": np.array([2], np.float32)}
     assert observations.some([1], leaves([2]), copy=False)["text"] == ("c",)
+
+
+def test_writable_leaves_are_handed_out_and_remembered_as_they_were() -> None:
+    observations = Observations(BOX, 2)
+    for step in range(3):
+        given = leaves([step, 1], [2, 3])
+        batch = observations.put_batch(given, copy=True)
+        assert batch is given[0]
+        batch[:] = 9  # the user's
+        assert observations.leaves()[0].tolist() == [[step, 1], [2, 3]]
+        assert not np.shares_memory(observations.leaves()[0], batch)
+    observations.put_rows([1], leaves([7, 8]))
+    assert observations.leaves()[0].tolist() == [[2, 1], [7, 8]]
+    assert (batch == 9).all()
+
+
+def test_what_cannot_be_written_is_copied() -> None:
+    observations = Observations(BOX, 2)
+    given = leaves([1, 2], [3, 4])
+    given[0].flags.writeable = False
+    batch = observations.put_batch(given, copy=True)
+    assert batch is not given[0] and batch.flags.writeable and batch.flags.owndata
+    assert observations.put_batch(given, copy=False) is given[0]
+
+
+def test_copies_that_were_kept_are_not_written_after_they_were_shown() -> None:
+    observations = Observations(BOX, 2)
+    observations.put_batch(leaves([1, 2], [3, 4]), copy=True)
+    shown = observations.batch(copy=False)
+    observations.put_batch(leaves([5, 6], [7, 8]), copy=True)
+    observations.put_rows([0], leaves([0, 0]))
+    assert shown.tolist() == [[1, 2], [3, 4]]

@@ -40,7 +40,7 @@ else:
 
 @pytest.fixture(autouse=True)
 def no_variables(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in VARIABLES:
+    for name in (*VARIABLES, "REMOTE_GYM_TRANSPORT"):
         monkeypatch.delenv(name, raising=False)
 
 
@@ -59,6 +59,7 @@ WRONG: list[tuple[str, Any, str]] = [
     ("on_session_lost", None, "on_session_lost"),
     ("unportable_infos", "keep", "unportable_infos must be 'raise' or 'drop', got 'keep'"),
     ("compression", "rar", "compression"),
+    ("transport", "carrier pigeon", "transport must be 'auto' or 'direct' or 'grpc', got 'carrier pigeon'"),
     ("connect_timeout_seconds", "soon", "connect_timeout_seconds must be a number of seconds"),
     ("connect_timeout_seconds", -1, "connect_timeout_seconds"),
     ("reconnect_timeout_seconds", float("nan"), "reconnect_timeout_seconds"),
@@ -238,3 +239,20 @@ def test_a_copy_connects_from_elsewhere(
         [sys.executable, "-c", CONNECT], input=data, capture_output=True, cwd=tmp_path, env=elsewhere, timeout=60
     )
     assert done.stdout == b"connected\n", done.stderr.decode()
+
+
+def test_a_variable_says_what_auto_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("REMOTE_GYM_TRANSPORT", "grpc")
+    assert settings().transport == "grpc"
+    assert settings(transport="direct").transport == "direct"
+    monkeypatch.setenv("REMOTE_GYM_TRANSPORT", "pigeon")
+    with pytest.raises(MisuseError, match="REMOTE_GYM_TRANSPORT must be 'auto' or 'direct' or 'grpc', it is 'pigeon'"):
+        settings()
+
+
+def test_a_pickle_carries_the_transport() -> None:
+    assert settings().transport == "auto"
+    for transport in ("auto", "direct", "grpc"):
+        given = settings(transport=transport)
+        assert given.carried()["transport"] == transport
+        assert pickle.loads(pickle.dumps(given)).transport == transport

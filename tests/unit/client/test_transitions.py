@@ -13,6 +13,7 @@ from remote_gym import ProtocolError, RemoteGymError, values
 from remote_gym.client.transitions import TransitionReader
 from remote_gym.infos import pack_infos
 from remote_gym.messages import Failure, FailureKind, Transition
+from remote_gym.wire.codec import pack_server, read_server
 
 VARIABLE = spaces.Dict({"text": spaces.Text(5), "x": spaces.Box(-1, 1, (1,), np.float32)})
 FLAGS = spaces.MultiBinary(2)
@@ -36,6 +37,22 @@ def test_arrays_are_views_of_the_answer() -> None:
     assert leaf.tolist() == np.frombuffer(data, np.float32).reshape(2, 2).tolist()
     assert leaf.base is not None and not leaf.flags.writeable
     assert part.indices is None and not (part.blocks or part.notes or part.failures or part.variable)
+
+
+@pytest.mark.parametrize("writable", [False, True])
+@pytest.mark.parametrize(
+    "frame", [bytes, lambda data: memoryview(bytearray(data)), lambda data: np.array([*data], "u1").data]
+)
+def test_arrays_can_be_written_where_memory_is_the_answers_own(frame: Any, writable: bool) -> None:
+    data = rows([0.1, 0.2], [0.3, 0.4])
+    given = read_server(frame(pack_server(answer(observations=[data]))))
+    part = TransitionReader(OBSERVATION, 2, writable=writable).read(given)
+    (leaf,) = part.leaves
+    assert leaf.tobytes() == data
+    assert leaf.flags.writeable is (writable and frame is not bytes)
+    if not writable and isinstance(leaf.base, np.ndarray):
+        with pytest.raises(ValueError, match="WRITEABLE"):  # nor can the caller make it so
+            leaf.flags.writeable = True
 
 
 def test_rewards_and_flags_are_the_callers_own() -> None:

@@ -11,11 +11,12 @@ import pytest
 from remote_gym.client import warned
 
 
+@pytest.mark.parametrize("package", warned.NOT_THE_CALLERS)
 @pytest.mark.parametrize("depth", [0, 1, 5])
-def test_the_callers_line_is_named(depth: int) -> None:
+def test_the_callers_line_is_named(depth: int, package: str) -> None:
     scope: dict[str, Any] = {"warn": warned.warn}
     source = "def call(depth):\n    call(depth - 1) if depth else warn('careful')\n"
-    exec(compile(source, f"{warned.PACKAGE}client/inner.py", "exec"), scope)
+    exec(compile(source, f"{package}client/inner.py", "exec"), scope)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         line = sys._getframe().f_lineno + 1
@@ -26,6 +27,6 @@ def test_the_callers_line_is_named(depth: int) -> None:
 
 
 def test_a_stack_that_is_all_ours_ends_somewhere(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(warned, "PACKAGE", "")
+    monkeypatch.setattr(warned, "NOT_THE_CALLERS", ("",))
     with pytest.warns(UserWarning, match="careful"):
         warned.warn("careful")

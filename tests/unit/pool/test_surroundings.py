@@ -69,6 +69,31 @@ def one(server: Any) -> dict[str, Any]:
         return env.reset(seed=1)[1]
 
 
+# The interpreter
+
+
+def test_the_interpreter_is_the_one_that_ran_when_the_server_was_created(
+    serve: ServerFactory, entrypoint: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(Path(sys.executable).parent)
+    monkeypatch.setattr(sys, "executable", f".{os.sep}{Path(sys.executable).name}")
+    server = serve(str(entrypoint), num_workers=1, restart_budget=None)
+    monkeypatch.chdir("/")
+    monkeypatch.setattr(sys, "executable", "/nowhere")
+    with RemoteEnvironment(server.address, on_worker_failure="truncate") as env:
+        env.reset(seed=1)
+        with pytest.warns(UserWarning, match="exit code 5"):
+            assert env.step(1)[3], "the worker was lost"
+        assert env.reset(seed=1)[1]["words"]
+
+
+@pytest.mark.parametrize("unknown", [None, ""])
+def test_where_no_interpreter_is_known_the_remedy_is_told(monkeypatch: pytest.MonkeyPatch, unknown: str | None) -> None:
+    monkeypatch.setattr(sys, "executable", unknown)
+    with pytest.raises(MisuseError, match=r"set sys\.executable to the path of a Python"):
+        create_remote_environment_server({"entrypoint": "CartPole-v1"}, port=0)
+
+
 # The hash of strings
 
 

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
 import stat
 import warnings
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from remote_gym.errors import MisuseError
-from remote_gym.server.listening import OWNER_ONLY, Listener, check_exposure, options
+from remote_gym.server.listening import GrpcListener, SocketListener, check_exposure, options
+from remote_gym.server.socket_files import OWNER_ONLY
 
 
 class Server:
@@ -31,61 +34,55 @@ class Server:
         return 4321
 
 
+class Pem:
+    root: bytes | None = None
+
+
+Make = Callable[[str], Any]
+
+
+@pytest.fixture(params=["gRPC's socket", "ours"])
+def make(request: pytest.FixtureRequest) -> Iterator[Make]:
+    """Make a listener, whoever binds."""
+    with contextlib.ExitStack() as stack:
+
+        def listen(host: str) -> Any:
+            if request.param == "ours":
+                return stack.enter_context(contextlib.closing(SocketListener(host, 0)))
+            return stack.enter_context(contextlib.closing(GrpcListener(Server(), host, 0, None)))
+
+        yield listen
+
+
 def test_a_port() -> None:
-    listener = Listener(Server(), "127.0.0.1", 0, None)
+    listener = GrpcListener(Server(), "127.0.0.1", 0, None)
     assert (listener.port, listener.address) == (4321, "127.0.0.1:4321")
     listener.close()
 
 
 def test_a_port_that_is_taken_says_so() -> None:
     with pytest.raises(OSError, match=r"cannot listen on 127\.0\.0\.1:99: the port is taken"):
-        Listener(Server(taken=True), "127.0.0.1", 99, None)
+        GrpcListener(Server(taken=True), "127.0.0.1", 99, None)
 
 
-def test_a_socket_file_is_its_owners_and_goes_with_its_listener(tmp_path: Path) -> None:
+def test_a_port_of_ours() -> None:
+    listener = SocketListener("127.0.0.1", 0)
+    assert listener.address == f"127.0.0.1:{listener.port}"
+    with pytest.raises(OSError, match=rf"cannot listen on 127\.0\.0\.1:{listener.port}: the port is taken"):
+        SocketListener("127.0.0.1", listener.port)
+    listener.close()
+    listener.close()
+    SocketListener("127.0.0.1", listener.port).close()
+
+
+def test_a_socket_file_is_its_owners_and_goes_with_its_listener(tmp_path: Path, make: Make) -> None:
     path = tmp_path / "s"
-    listener = Listener(Server(), f"unix:{path}", 0, None)
+    listener = make(f"unix:{path}")
+    assert (listener.port, listener.address) == (0, f"unix:{path}")
     assert stat.S_IMODE(os.stat(path).st_mode) == OWNER_ONLY
     listener.close()
     listener.close()
     assert not path.exists()
-
-
-def test_a_socket_file_of_somebody_else_stays(tmp_path: Path) -> None:
-    path = tmp_path / "s"
-    listener = Listener(Server(), f"unix:{path}", 0, None)
-    path.rename(tmp_path / "old")
-    path.write_text("another's")
-    listener.close()
-    assert path.read_text() == "another's"
-
-
-def test_what_a_dead_server_left_is_replaced_and_a_live_one_is_not(tmp_path: Path) -> None:
-    path = tmp_path / "s"
-    with socket.socket(socket.AF_UNIX) as dead:
-        dead.bind(str(path))
-    Listener(Server(), f"unix:{path}", 0, None).close()
-    with socket.socket(socket.AF_UNIX) as live:
-        live.bind(str(path))
-        live.listen(1)
-        with pytest.raises(OSError, match="another server listens there"):
-            Listener(Server(), f"unix:{path}", 0, None)
-    path.unlink()
-    path.write_text("data")
-    with pytest.raises(OSError, match="a file is there that is no socket"):
-        Listener(Server(), f"unix:{path}", 0, None)
-
-
-def test_a_folder_that_everybody_may_write_to_is_refused(tmp_path: Path) -> None:
-    folder = tmp_path / "open"
-    folder.mkdir()
-    folder.chmod(0o777)
-    with pytest.raises(OSError, match="everybody may write"):
-        Listener(Server(), f"unix:{folder}/s", 0, None)
-
-
-class Pem:
-    root: bytes | None = None
 
 
 @pytest.mark.parametrize(

@@ -351,6 +351,121 @@ SINGLE: dict[str, tuple[Rule, type[RemoteEnvironment]]] = {
 SINGLE_TOY = {**TOY, "render_mode": None}
 
 
+def as_older_servers_gave_them(space: Any, observation: Any) -> Any:
+    """Return an observation with its keys in the order of the space."""
+    if isinstance(space, spaces.Dict):
+        return {key: as_older_servers_gave_them(child, observation[key]) for key, child in space.spaces.items()}
+    if isinstance(space, spaces.Tuple):
+        return tuple(map(as_older_servers_gave_them, space.spaces, observation))
+    return observation
+
+
+def refuse(*refused: type) -> Callable[..., Any]:
+    """Raise for rewards or infos that hold one of these types, as older servers did."""
+
+    def stepped(observation: Any, reward: Any, *rest: Any) -> Any:
+        if isinstance(reward, refused) or any(isinstance(value, refused) for value in rest[-1].values()):
+            raise RuntimeError("cannot travel")
+        return observation, reward, *rest
+
+    return stepped
+
+
+def overflows(observation: Any, reward: Any, *rest: Any) -> Any:
+    float(reward)  # a worker's death, once
+    return observation, reward, *rest
+
+
+def with_info(change: Callable[[dict[str, Any]], dict[str, Any]]) -> type[BrokenSingle]:
+    return single(lambda o, r, e, t, info: (o, r, e, t, {**info, **change(info)}))
+
+
+def raises_its_own(env: RemoteEnvironment, action: Any) -> Any:
+    try:
+        return RemoteEnvironment.step(env, action)
+    except Exception as error:
+        raise RuntimeError("remote") from error
+
+
+def stays_broken(env: RemoteEnvironment, action: Any) -> Any:
+    try:
+        return RemoteEnvironment.step(env, action)
+    except Exception:
+        env.reset = lambda **_: 1 / 0  # type: ignore[method-assign]
+        raise
+
+
+ODDITIES: dict[str, tuple[Rule, str, type[RemoteEnvironment]]] = {
+    "keys have the order of the space": (
+        Rule.KEY_ORDER,
+        "disordered",
+        type("Ordered", (BrokenSingle,), {"stepped": lambda env, observation, *rest: (
+            as_older_servers_gave_them(env.observation_space, observation), *rest)}),
+    ),
+    "enums are refused": (Rule.SUBCLASSES, "subclasses", single(refuse(int))),
+    "an enum is its name": (Rule.SUBCLASSES, "subclasses", with_info(lambda _: {"level": "LOW"})),
+    "a named tuple is a list": (Rule.SUBCLASSES, "subclasses", with_info(lambda info: {"point": [*info["point"]]})),
+    "another value is off": (Rule.INFO_VALUES, "subclasses", with_info(lambda info: {"given": [np.int64(77)]})),
+    "array rewards are refused": (Rule.ODD_RESULTS, "odd rewards", single(refuse(np.ndarray))),
+    "array rewards are numbers": (
+        Rule.ODD_RESULTS,
+        "odd rewards",
+        single(lambda o, r, *rest: (o, float(r) if np.size(r) == 1 and r is not None else r, *rest)),
+    ),
+    "flags are bools": (Rule.ODD_RESULTS, "odd terminated", single(lambda o, r, e, *rest: (o, r, bool(e), *rest))),
+    "observations are cast": (
+        Rule.ODD_RESULTS,
+        "odd observations",
+        single(lambda o, *rest: (o.astype(np.float32), *rest)),
+    ),
+    "no info is an empty one": (Rule.ODD_RESULTS, "odd infos", single(lambda o, r, e, t, i: (o, r, e, t, i or {}))),
+    "large rewards kill": (Rule.LIMITS, "limits of rewards", single(overflows)),
+    "large rewards are infinite": (
+        Rule.LIMITS,
+        "limits of rewards",
+        single(lambda o, r, *rest: (o, np.inf if r == 10**400 else r, *rest)),
+    ),
+    "large infos are left out": (
+        Rule.LIMITS,
+        "limits of sizes",
+        with_info(lambda info: {"text": ""}),
+    ),
+    "large numbers are floats": (
+        Rule.LIMITS,
+        "limits of numbers",
+        with_info(lambda info: {"ints": [np.inf, *info["ints"][1:]]}),
+    ),
+    "empty actions are refused": (
+        Rule.LIMITS,
+        "empty tuple",
+        type("Strict", (BrokenSingle,), {"step": lambda env, action: BrokenSingle.step(env, (*action, 1))}),
+    ),
+    "errors are its own": (Rule.FAILURES, "failing", type("Own", (RemoteEnvironment,), {"step": raises_its_own})),
+    "after an error nothing goes on": (
+        Rule.FAILURES, "failing", type("Broken", (RemoteEnvironment,), {"step": stays_broken}),
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.filterwarnings("ignore:infos hold what arrives as its base")
+@pytest.mark.parametrize("mutation", ODDITIES)
+def test_oddities(two_workers: Any, mutation: str) -> None:
+    rule, name, kind = ODDITIES[mutation]
+    make = two_workers.remote(name, kind), two_workers.local(name)
+    failing = [np.int64(1)] if name == "failing" else []
+    assert broken(make, check_env, num_steps=30, failing_actions=failing).rule is rule
+
+
+@pytest.mark.filterwarnings("ignore:infos hold what arrives as its base")
+def test_an_enum_of_a_batch_is_a_number(two_workers: Any) -> None:
+    def change(env: Any, *result: Any) -> Any:
+        result[4]["level"] = result[4]["level"].astype(object)
+        return result
+
+    make = two_workers.remote_vector("subclasses", step(change)), two_workers.local_vector("subclasses")
+    assert broken(make, check_vector_env, num_steps=5).rule is Rule.SUBCLASSES
+
+
 @pytest.mark.parametrize("mutation", SINGLE)
 def test_single(two_workers: Any, mutation: str) -> None:
     rule, kind = SINGLE[mutation]
@@ -359,4 +474,5 @@ def test_single(two_workers: Any, mutation: str) -> None:
 
 
 def test_every_rule_can_be_broken() -> None:
-    assert {rule for rule, _ in [*VECTOR.values(), *SINGLE.values()]} | {Rule.KEPT} == set(Rule)
+    rules = {rule for rule, *_ in [*VECTOR.values(), *SINGLE.values(), *ODDITIES.values()]}
+    assert rules | {Rule.KEPT} == set(Rule)

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import pytest
 
 from remote_gym.testing import ConformanceError, Rule, check_vector_env, compare_vector_env
 from remote_gym.testing.toy_infos import INFOS
+from remote_gym.testing.toy_oddities import FAILURES, LIMITS
 from remote_gym.testing.toy_spaces import SPACES
 
 MODES = ("NextStep", "SameStep", "Disabled")
@@ -56,6 +58,33 @@ def test_habits(two_workers: Any, name: str, size: dict[str, Any]) -> None:
     check_vector_env(*two_workers.vectors(name), **size)
 
 
+@pytest.mark.parametrize("name", ["disordered", "empty box", *(f"limits of {name}" for name in LIMITS)])
+def test_oddities(two_workers: Any, name: str) -> None:
+    rule = Rule.KEY_ORDER if name == "disordered" else Rule.LIMITS
+    record = compare_vector_env(*two_workers.vectors(name), num_steps=12, copies=(False,))
+    assert record.holds and not record.known
+    assert record.counts[rule] >= 30
+
+
+@pytest.mark.filterwarnings("ignore:infos hold what arrives as its base")
+@pytest.mark.parametrize("mode", MODES)
+def test_subclasses_are_a_known_difference(two_workers: Any, mode: str) -> None:
+    make = two_workers.vectors("subclasses")
+    record = compare_vector_env(*make, num_steps=20, copies=(True,), autoreset_modes=[mode])
+    assert record.holds
+    assert [*record.known] == [Rule.SUBCLASSES]
+
+
+@pytest.mark.parametrize("num_envs", [1, 3])
+def test_failures(two_workers: Any, num_envs: int) -> None:
+    actions = [np.full(num_envs, 0) for _ in FAILURES]
+    for number, batch in enumerate(actions):
+        batch[num_envs // 2] = number
+    make = two_workers.vectors("failing")
+    record = compare_vector_env(*make, num_envs=num_envs, num_steps=4, copies=(True,), failing_actions=actions)
+    assert record.holds and record.counts[Rule.FAILURES] == 3 * len(FAILURES)
+
+
 def test_options(two_workers: Any) -> None:
     options = {"goal": (1, 2.5), "nested": {"a": [None, b"x"]}}
     check_vector_env(*two_workers.vectors("space discrete"), num_steps=12, copies=(True,), options=options)
@@ -68,7 +97,8 @@ def test_the_record_says_what_was_looked_at(two_workers: Any) -> None:
     assert record.holds
     assert not record.broken
     # An attribute that is missing ends an `AsyncVectorEnv`: only single environments are asked for one.
-    assert {rule for rule in Rule if not record.counts.get(rule)} == {Rule.MISSING}
+    unusual = {Rule.KEY_ORDER, Rule.SUBCLASSES, Rule.ODD_RESULTS, Rule.LIMITS, Rule.FAILURES}
+    assert {rule for rule in Rule if not record.counts.get(rule)} == {Rule.MISSING, *unusual}
 
 
 def test_the_local_environment_may_be_to_blame(two_workers: Any) -> None:

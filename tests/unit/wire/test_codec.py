@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -91,6 +92,25 @@ def test_client_messages(message: Any) -> None:
 @pytest.mark.parametrize("message", SERVER, ids=lambda message: type(message).__name__)
 def test_server_messages(message: Any) -> None:
     assert read_server(pack_server(message)) == message
+
+
+TRANSITION = Transition(
+    300, None, [bytes(range(48)), b"12345678"], np.arange(2.0).tobytes(), b"\0\1", b"\1\0", [b"info"], [FAILURE]
+)
+TRANSITIONS = [
+    TRANSITION,
+    replace(TRANSITION, failures=[]),
+    replace(TRANSITION, infos=[], failures=[]),
+    replace(TRANSITION, indices=[3, 1], failures=[]),
+]
+
+
+@pytest.mark.parametrize("message", [*SERVER, *TRANSITIONS], ids=lambda message: type(message).__name__)
+def test_server_messages_in_any_memory(message: Any) -> None:
+    data = codec.pack_server(message)
+    for frame in (memoryview(data), memoryview(bytearray(data)), np.frombuffer(data, np.uint8).copy().data):
+        for _ in range(2):  # the second time by what was remembered
+            assert codec.pack_server(codec.read_server(frame)) == data
 
 
 def test_opened() -> None:

@@ -179,6 +179,12 @@ def test_spaces_that_differ_within_a_group() -> None:
         group(lambda env_id: FunctionEnv(action_space=spaces.Discrete(env_id)))
 
 
+def test_equal_spaces_that_are_described_differently() -> None:
+    zeros = {10: 0.0, 11: -0.0}
+    made, _ = group(lambda env_id: FunctionEnv(action_space=spaces.Box(zeros[env_id], 1, (2,), np.float32)))
+    assert len(made.envs) == 2
+
+
 def test_observation_spaces_that_differ_within_a_group() -> None:
     def make(env_id: int) -> FunctionEnv:
         return FunctionEnv(observation_space=spaces.Box(0, env_id, (2,)))

@@ -159,6 +159,23 @@ def test_whatever_is_done_to_the_streams_raises_nothing_and_is_heard(
     wait_until(lambda: sum("and said so" in line for line in list(caplog.messages)) == 6, 10.0, "stderr")
 
 
+@pytest.mark.parametrize("left", ["None", "closed"])
+def test_what_an_environment_leaves_that_takes_nothing_is_not_left_to_others(
+    serve: Callable[..., Any], talker: str, caplog: pytest.LogCaptureFixture, left: str
+) -> None:
+    caplog.set_level("INFO", "remote_gym.worker")
+    bad = "None" if left == "None" else "(lambda stream: (stream.close(), stream)[1])(open(os.devnull, 'w'))"
+    closing = f"    def close(self):\n        sys.stdout = sys.stderr = {bad}\n\n    def step("
+    path = Path(talker).with_name(f"leaves_{left}.py")
+    path.write_text(Path(talker).read_text().replace("    def step(", closing))
+    server = serve(str(path), {"way": "nothing"}, num_workers=1)
+    for _ in range(2):
+        with RemoteEnvironment(server.address) as env:
+            env.reset(seed=1)
+            env.step(0)
+    wait_until(lambda: sum("stepped" in line for line in list(caplog.messages)) == 2, 10.0, "what was printed")
+
+
 def test_what_a_wrapper_holds_back_is_told_to_its_own_session_alone(serve: Callable[..., Any], talker: str) -> None:
     source = Path(talker).read_text().replace("flush=True", "flush=False")
     source = source.replace("return self.env.step(action)", "action == 2 and os._exit(3); return self.env.step(0)")

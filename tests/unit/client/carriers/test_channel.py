@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Iterator
+from concurrent import futures
 from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
 from typing import Any
@@ -16,17 +18,18 @@ from remote_gym.client.carriers import channel as module
 from remote_gym.client.carriers.channel import Address, SharedChannel, acquire, release
 from remote_gym.client.diagnosis.steps import Diagnosis
 from remote_gym.credentials import ClientPem
+from remote_gym.wire.codec import DESCRIBE_METHOD
 
 ADDRESS = Address("127.0.0.1", 1, None)
 
 
 @pytest.fixture(autouse=True)
-def channels(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[Address, SharedChannel]]:
+def channels(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[Address, list[SharedChannel]]]:
     """The channels of this test alone."""
-    channels: dict[Address, SharedChannel] = {}
+    channels: dict[Address, list[SharedChannel]] = {}
     monkeypatch.setattr(module, "_channels", channels)
     yield channels
-    for shared in list(channels.values()):
+    for shared in [shared for there_are in channels.values() for shared in there_are]:
         shared.close()
 
 
@@ -53,12 +56,22 @@ def test_equal_addresses_share_a_channel_until_the_last_has_gone(channels: Any) 
     first, second = acquire(ADDRESS), acquire(Address("127.0.0.1", 1, None))
     assert first is second and first.users == 2
     release(first)
-    assert not first.closed and channels == {ADDRESS: first}
+    assert not first.closed and channels == {ADDRESS: [first]}
     release(second)
     assert first.closed and not channels
     anew = acquire(ADDRESS)
     assert anew is not first and not anew.closed
     release(anew)
+
+
+def test_no_more_share_one_than_every_peer_should_take(channels: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "MAX_USERS", 2)
+    first, same, second = acquire(ADDRESS), acquire(ADDRESS), acquire(ADDRESS)
+    assert first is same and first is not second and channels == {ADDRESS: [first, second]}
+    release(first)
+    assert acquire(ADDRESS) is first
+    release(second)
+    assert second.closed and channels == {ADDRESS: [first]}
 
 
 @pytest.mark.parametrize("other", [Address("127.0.0.1", 2, None), Address("127.0.0.2", 1, None)])
@@ -85,7 +98,7 @@ def test_all_end_before_a_fork_and_nobody_makes_one_meanwhile(channels: Any) -> 
     assert old.closed and not channels
     new = acquire(ADDRESS)
     release(old)  # what the fork has closed is nobody's any more
-    assert not new.closed and channels == {ADDRESS: new}
+    assert not new.closed and channels == {ADDRESS: [new]}
 
 
 class Call:
@@ -190,13 +203,16 @@ def test_without_any_time(monkeypatch: pytest.MonkeyPatch) -> None:
 class Status(grpc.RpcError, grpc.Call):  # type: ignore[misc]
     """What a call ends with."""
 
-    def __init__(self, code: grpc.StatusCode) -> None:
-        self._code = code
+    def __init__(self, code: grpc.StatusCode, details: str = "") -> None:
+        self._code, self._details = code, details
 
     def code(self) -> grpc.StatusCode:
         return self._code
 
-    add_callback = cancel = details = initial_metadata = is_active = time_remaining = trailing_metadata = None
+    def details(self) -> str:
+        return self._details
+
+    add_callback = cancel = initial_metadata = is_active = time_remaining = trailing_metadata = None
 
 
 @pytest.mark.parametrize(
@@ -222,3 +238,37 @@ def test_whoever_answers_even_with_an_error_is_there(outcome: Any, answers: bool
     shared.close()
     shared.channel = SimpleNamespace(unary_unary=lambda _method: ask)  # type: ignore[assignment]
     assert shared._answers(1.5) is answers
+
+
+@contextlib.contextmanager
+def proxy(status: int) -> Iterator[Address]:
+    """What an HTTP/2 proxy says for whom it does not pass on: this status, to every call."""
+    server = grpc.server(futures.ThreadPoolExecutor(1))
+    details = f"Received http2 header with status: {status}"  # as gRPC's own client words it
+    code = grpc.StatusCode.UNAVAILABLE if status >= 500 else grpc.StatusCode.INTERNAL
+
+    def refuse(_request: bytes, context: grpc.ServicerContext) -> bytes:
+        context.abort(code, details)
+        raise AssertionError
+
+    service, method = DESCRIBE_METHOD[1:].split("/")
+    handlers = {method: grpc.unary_unary_rpc_method_handler(refuse)}
+    server.add_generic_rpc_handlers([grpc.method_handlers_generic_handler(service, handlers)])
+    port = server.add_insecure_port("127.0.0.1:0")
+    server.start()
+    yield Address("127.0.0.1", port, None)
+    server.stop(None).wait()
+
+
+@pytest.mark.parametrize("status, seconds, cause", [
+    (400, 0.0, "requires a client certificate"), (404, 0.0, "grpc_pass"), (502, 1.0, "the server behind it is down"),
+])  # fmt: skip
+def test_a_proxy_without_the_server_is_told_apart(status: int, seconds: float, cause: str) -> None:
+    with proxy(status) as address:
+        shared = acquire(address)
+        began = time.monotonic()
+        with pytest.raises(ConnectError, match=rf"a proxy, or another web server, .*: HTTP status {status}") as error:
+            shared.wait_until_ready(1.0)
+        assert seconds <= time.monotonic() - began < seconds + 0.9, "waits for what may come up"
+        assert cause in error.value.causes[0]
+        release(shared)

@@ -30,7 +30,8 @@ def serve() -> Iterator[Callable[[Handler], GrpcDialer]]:
     servers, dialers = [], []
 
     def start(handler: Handler) -> GrpcDialer:
-        server = grpc.server(futures.ThreadPoolExecutor(4))
+        limit = ("grpc.max_concurrent_streams", channels.MAX_USERS)  # as proxies have one
+        server = grpc.server(futures.ThreadPoolExecutor(2 * channels.MAX_USERS), options=[limit])
         service, method = SESSION_METHOD[1:].split("/")
         describe = grpc.unary_unary_rpc_method_handler(lambda _request, _context: b"")
         handlers = {method: grpc.stream_stream_rpc_method_handler(handler), DESCRIBE_METHOD.split("/")[2]: describe}
@@ -60,6 +61,17 @@ def test_frames_go_there_and_back(serve: Any) -> None:
         carrier.send(frame)
         assert carrier.receive(landing) == frame * 2
     carrier.close()
+
+
+def test_nobody_waits_for_anothers_end(serve: Any) -> None:
+    first = serve(echo)
+    dialers = [first, *(GrpcDialer(first._address) for _ in range(channels.MAX_USERS))]
+    carriers = [dialer.begin() for dialer in dialers]  # over one connection the last one would wait
+    for carrier in carriers:
+        carrier.send(b"a")
+    assert [carrier.receive(landing) for carrier in carriers] == [b"aa"] * len(carriers)
+    for dialer in dialers:
+        dialer.close()
 
 
 @pytest.mark.parametrize(("code", "end"), [

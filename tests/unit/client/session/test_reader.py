@@ -310,6 +310,7 @@ def test_frames_are_counted_once_whatever_they_hold(dialer: FakeDialer) -> None:
 
 def test_no_two_frames_share_a_buffer() -> None:
     first, second = module._landing(4), module._landing(4)
+    second[:] = bytes(4)
     first[:] = b"1234"
     assert bytes(second) == bytes(4) and not first.readonly
 

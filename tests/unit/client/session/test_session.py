@@ -212,11 +212,13 @@ def test_bundles_are_opened(dialer: FakeDialer) -> None:
 
 def test_unread_answers_are_bounded(dialer: FakeDialer, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(reader, "MAX_UNREAD_BYTES", 10_000)
+    monkeypatch.setattr(reader, "TEND_SECONDS", 0.01)
     session, carrier = open_session(dialer, num_envs=20)
     step(session)
     carrier.bring(*(transition(1, [index], observations=[bytes(2_000)]) for index in range(20)))
     wait_until(lambda: session._reader.wants_room)
     assert carrier.taken < 8
+    wait_until(lambda: carrier.tended > 2)  # the server must not take us for dead
     for index in range(20):
         answer = receive(session, 5.0)
         assert answer.indices == [index]  # type: ignore[union-attr]

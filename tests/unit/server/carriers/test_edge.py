@@ -7,6 +7,7 @@ import logging
 from typing import Any
 
 import pytest
+from edge_fakes import FakeSession, FakeSessions
 
 from remote_gym.errors import ProtocolError
 from remote_gym.messages import Attach, Bundle, Closed, Fragment, Lost, Open, Refused, Render
@@ -15,7 +16,7 @@ from remote_gym.server.carriers.edge import Edge, Incoming
 from remote_gym.server.holdings import LIMIT, Holdings
 from remote_gym.server.refusals import RefusalError
 from remote_gym.server.statistics import Counters
-from remote_gym.wire.codec import pack_client, pack_server, read_server
+from remote_gym.wire.codec import pack_client, read_server
 
 OPEN = pack_client(Open(1, 1, b"n" * 16, 1))
 ATTACH = pack_client(Attach(b"s", b"t", b"e", 1))
@@ -43,49 +44,9 @@ class Carrier:
         self.written += map(read_server, said.messages) if isinstance(said, Bundle) else [said]
 
 
-class Session:
-    """Remembers what comes; request 66 is a bug."""
-
-    opened = Lost("stands for Opened")
-
-    def __init__(self) -> None:
-        self.received: list[Any] = []
-        self.detached: list[Any] = []
-
-    def receive(self, message: Any, outlet: Any) -> None:
-        if message.number == 66:
-            raise RuntimeError("a bug of ours")
-        self.received.append(message)
-        outlet.send(pack_server(Closed()))
-
-    def detach(self, outlet: Any) -> None:
-        self.detached.append(outlet)
-
-    def stored_bytes(self) -> int:
-        return 0
-
-
-class Sessions:
-    """One session for all, or what is raised instead."""
-
-    def __init__(self) -> None:
-        self.counters = Counters()
-        self.holdings = Holdings(1_000)
-        self.session = Session()
-        self.instead: Any = None
-
-    async def open(self, _message: Open, _outlet: Any) -> Session:
-        if self.instead is not None:
-            raise self.instead
-        return self.session
-
-    def attach(self, _message: Attach, _outlet: Any) -> Any:
-        return self.session if self.instead is None else self.instead
-
-
 @pytest.fixture
 def sessions() -> Any:
-    return Sessions()
+    return FakeSessions()
 
 
 def carried(sessions: Any, carrier: Carrier) -> BaseException | None:
@@ -100,7 +61,7 @@ def test_the_first_message_opens_the_others_are_requests_and_the_end_detaches(se
     assert carried(sessions, carrier) is None
     assert [message.number for message in sessions.session.received] == [1, 2]
     assert len(sessions.session.detached) == 1
-    assert carrier.written[0] == Session.opened
+    assert carrier.written[0] == FakeSession.opened
     assert sessions.counters.received_bytes == len(OPEN) + 2 * len(pack_client(Render(1)))
 
 

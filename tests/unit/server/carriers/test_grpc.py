@@ -42,6 +42,7 @@ def test_a_stream_is_a_carrier() -> None:
         await stream.write(b"answer")
         assert context.written == [b"answer"]
         assert stream.peer == "ipv6:[::1]:50001"
+        assert Stream(context, {"ipv6:[::1]:50001": "ipv4:10.0.0.1:5"}.__getitem__).peer == "ipv4:10.0.0.1:5"
 
     asyncio.run(main())
 

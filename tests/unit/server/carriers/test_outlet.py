@@ -109,8 +109,8 @@ def test_of_a_client_that_does_not_read_no_more_is_read_than_its_session_stores(
     async def test(outlet: OutletQueue, wire: Wire, _counters: Counters) -> None:
         wire.open.clear()
         outlet.send(bytes(UNREAD_BYTES + 1))
-        await asyncio.wait_for(outlet.wait_for_reader(lambda: 1), 1.0)  # stored anyway
-        waiting = asyncio.ensure_future(outlet.wait_for_reader(lambda: 0))
+        await asyncio.wait_for(outlet.wait_for_reader(lambda: UNREAD_BYTES + 1), 1.0)
+        waiting = asyncio.ensure_future(outlet.wait_for_reader(lambda: UNREAD_BYTES))
         await settle()
         assert not waiting.done()
         wire.open.set()

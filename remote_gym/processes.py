@@ -1,0 +1,24 @@
+"""Both sides, no I/O: which of this package's processes this one is."""
+
+from __future__ import annotations
+
+import sys
+
+from remote_gym.errors import MisuseError
+
+WORKER_MODULE = "remote_gym.worker.main"
+"""What a worker runs as its `__main__`."""
+
+
+def refuse_in_a_worker() -> None:
+    """Refuse to start a server in a worker, which has imported a script that starts servers, and so on without end.
+
+    Raises:
+        MisuseError: This is a worker; says what to do.
+    """
+    spec = getattr(sys.modules.get("__main__"), "__spec__", None)
+    if getattr(spec, "name", "") == WORKER_MODULE:
+        raise MisuseError(
+            "no server is created in a worker: the worker of another one has imported this as its entrypoint. Put what "
+            'starts a server, and all else that only a script does, under `if __name__ == "__main__":`'
+        )

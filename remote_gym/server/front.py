@@ -1,0 +1,92 @@
+"""Server process: all that one server listens on, and gRPC behind it.
+
+Usually a port is ours: a `Door` looks at who comes and passes to gRPC, on a private socket, what is not the direct
+carrier's. With `grpc_only` gRPC has the port itself, and neither door nor private socket is there.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from remote_gym.addresses import UNIX
+from remote_gym.credentials import ServerPem
+from remote_gym.pool import connection_limit
+from remote_gym.server.carriers import client_hello
+from remote_gym.server.carriers.admission import Admission
+from remote_gym.server.carriers.door import Direct, Door, Entrance
+from remote_gym.server.carriers.passage import Passages
+from remote_gym.server.listening import Endpoints, GrpcListener, Listener, SocketListener, bind_grpc
+
+LAST_BYTES_SECONDS = 0.5
+"""How long, at least, what gRPC has said last may take to reach its clients before a server's end."""
+
+
+class Front:
+    """What one server listens on. Bound from the start, it lets in whoever comes between `open` and `shut`.
+
+    Attributes:
+        listeners: The address, and that of the unix socket beside it if there is one.
+    """
+
+    def __init__(self, server: Any, endpoints: Endpoints, direct: Direct | None = None) -> None:
+        """Bind everything, for `server` (a grpc.aio.Server, not started yet) and `direct`; on the server's loop.
+
+        Raises:
+            OSError: An address cannot be used; says why. Nothing is bound then.
+        """
+        self.listeners: list[Listener] = []
+        self._server = server
+        self._passages: Passages | None = None
+        self._door: Door | None = None
+        self._entrances: list[Entrance] = []
+        try:
+            if not endpoints.grpc_only:
+                loop = asyncio.get_running_loop()
+                self._passages = Passages(loop)
+                self._door = Door(loop, Admission(connection_limit()), self._passages, direct)
+            self._listen(endpoints.host, endpoints.port, endpoints.pem)
+            if endpoints.unix_socket is not None:
+                self._listen(endpoints.unix_socket, 0, None)
+        except BaseException:
+            self.close()
+            raise
+
+    def _listen(self, host: str, port: int, pem: ServerPem | None) -> None:
+        if self._passages is None:
+            self.listeners.append(GrpcListener(self._server, host, port, pem))
+            return
+        listener = SocketListener(host, port)
+        self.listeners.append(listener)
+        judge = client_hello.in_plaintext if pem is None else client_hello.over_tls
+        behind = self._passages.path(str(len(self.listeners)))
+        bind_grpc(self._server, UNIX + behind, 0, pem)
+        self._entrances += (Entrance(listening, judge, behind) for listening in listener.sockets)
+
+    def open(self) -> None:
+        """Let in whoever comes, and who has come already; gRPC has been started."""
+        if self._door is not None:
+            for entrance in self._entrances:
+                self._door.open(entrance)
+
+    def peer(self, name: str) -> str:
+        """Return who is at the other end of what gRPC calls `name`."""
+        return name if self._passages is None else self._passages.peer(name)
+
+    def shut(self) -> None:
+        """Let nobody in any more; who has not said what they want go."""
+        if self._door is not None:
+            self._door.close()
+
+    async def ended(self, timeout_seconds: float) -> None:
+        """Return once the clients of gRPC, which has been stopped, have got its last bytes, or the time is up."""
+        if self._passages is not None:
+            await self._passages.ended(max(LAST_BYTES_SECONDS, timeout_seconds))
+
+    def close(self) -> None:
+        """End what is left: connections, sockets, files; may be called twice."""
+        self.shut()
+        for listener in self.listeners:
+            listener.close()
+        if self._passages is not None:
+            self._passages.close()
