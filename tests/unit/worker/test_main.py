@@ -265,9 +265,12 @@ def test_what_is_rebuilt_needs_a_reset(stage: Stage) -> None:
 
 def test_plain_ints_are_unpacked_once_and_few_are_remembered(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
     worker, unpacked = stage.worker, []
-    monkeypatch.setattr(
-        worker, "_unpack", lambda packed, where: unpacked.append(packed) or values.unpack(packed, where)
-    )
+
+    def unpack(packed: bytes, where: str) -> Any:
+        unpacked.append(packed)
+        return values.unpack(packed, where)
+
+    monkeypatch.setattr(worker, "_unpack", unpack)
     for packed in (values.pack([1]), values.pack([True]), values.pack([1, 1]), values.pack([[1]])):
         for _ in range(2):
             assert worker._given(packed) == values.unpack(packed)
