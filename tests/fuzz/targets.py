@@ -245,10 +245,9 @@ def _hear(data: bytes) -> list[bytes]:
 
 def _judge(data: bytes) -> bool:
     """Whoever says no, or yes, to the beginning of a connection says the same when more has come."""
-    verdict = client_hello.over_tls(data)
-    if verdict is not None and len(data) < client_hello.MAX_HELLO_BYTES // 2:
-        if client_hello.over_tls(data + bytes(100)) is not verdict:
-            raise Finding(f"{data[:100].hex()} is judged otherwise when more has come")
+    verdict, more = client_hello.over_tls(data), data + bytes(100)
+    if verdict is not None and client_hello.over_tls(more) is not verdict:
+        raise Finding(f"{data[:100].hex()} is judged otherwise when more has come")
     if verdict is None and len(data) >= client_hello.MAX_HELLO_BYTES:
         raise Finding(f"{len(data)} bytes are waited for no longer")
     return bool(verdict)
