@@ -33,7 +33,9 @@ WHY = {
     "ray": "shared memory on the trainer's machine, half a batch per call",
     "envpool": "the environment itself is C++: no Python at all in a step; local only",
     "rlmesh": "Rust on both ends of the wire, and no TLS",
+    "local": "the same without TLS, on the trainer's machine",
     "echo": "gRPC alone: no environment, no session, no encoding",
+    "tls": "TLS alone: no environment, no session, no encoding",
 }
 
 

@@ -149,7 +149,7 @@ class Exchange:
             ProtocolError: A server sent what the contract does not allow; its session is lost.
         """
         self._handed, self._pop = (), None
-        if self._unsent:
+        if self._unsent.parts:
             self._unsent.send_rest()
         if self._settled:
             self._handed, self._pop = (self._settled[0],), self._settled.popleft
@@ -339,7 +339,7 @@ class Exchange:
             SessionLost, ProtocolError: A session is lost.
             NoAsyncCallError: An interrupt kept the reset or step `name` from being sent.
         """
-        if not self.busy and not self._unsent:
+        if not self.busy and not self._unsent.parts:
             for shard in self._fleet.shards:
                 shard.session.check()
             raise NoAsyncCallError(f"the {name} was interrupted before it was sent", name)

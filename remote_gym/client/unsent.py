@@ -14,7 +14,11 @@ Part = TypeVar("Part")
 
 
 class Unsent(Generic[Part]):
-    """What is still to be sent."""
+    """What is still to be sent.
+
+    Attributes:
+        parts: That, in order.
+    """
 
     def __init__(self, send: Callable[[Part], None], is_sent: Callable[[Part], bool]) -> None:
         """Begin with nothing.
@@ -25,30 +29,26 @@ class Unsent(Generic[Part]):
         """
         self._send = send
         self._is_sent = is_sent
-        self._parts: deque[Part] = deque()
-
-    def __bool__(self) -> bool:
-        """Return whether there is anything."""
-        return bool(self._parts)
+        self.parts: deque[Part] = deque()
 
     def send(self, parts: Iterable[Part], whole: bool) -> None:
         """Send `parts`; if it is interrupted, `whole` says whether the rest is to follow where some were sent."""
         every = list(parts)
-        self._parts = deque(every)
+        self.parts = deque(every)
         try:
             self.send_rest()
         except BaseException:
             if not (whole and any(map(self._is_sent, every))):
-                self._parts.clear()
+                self.parts.clear()
             raise
 
     def send_rest(self) -> None:
         """Send what is left, after an interrupt."""
         try:
-            while self._parts:
-                if not self._is_sent(self._parts[0]):
-                    self._send(self._parts[0])
-                self._parts.popleft()
+            while self.parts:
+                if not self._is_sent(self.parts[0]):
+                    self._send(self.parts[0])
+                self.parts.popleft()
         except Exception:
-            self._parts.clear()
+            self.parts.clear()
             raise

@@ -72,15 +72,14 @@ class Direct:
                 sock = await self._handshakes.shake(sock)
             elif sock.recv(len(MAGIC)) != MAGIC:  # which was seen before it was handed over
                 raise OSError("it has sent something else meanwhile")
-            failpoints.hit("server.stream.begun")
+            forget = self.connections.discard
+            connection = Connection(sock, visitor, self._edge, self._hello, self._scratch, forget)
         except (OSError, asyncio.TimeoutError, asyncio.CancelledError, failpoints.FailpointError) as error:
             sock.close()
             visitor.leave()
             logger.debug("%s ended while it connected: %s", visitor.peer, error)
             return
-        self.connections.add(
-            Connection(sock, visitor, self._edge, self._hello, self._scratch, self.connections.discard)
-        )
+        self.connections.add(connection)
         if self._look is None:
             self._look_around()
 

@@ -96,6 +96,7 @@ class Dialogue:
 
     def __init__(self, sessions: Sessions, outlet: Outlet, peer: str) -> None:
         """Begin with nothing said; answers go to `outlet`, and `peer` is for the log."""
+        failpoints.hit("server.stream.begun")
         self._sessions = sessions
         self._outlet = outlet
         self._peer = peer

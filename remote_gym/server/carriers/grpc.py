@@ -8,7 +8,6 @@ from urllib.parse import unquote
 
 import grpc
 
-from remote_gym import failpoints
 from remote_gym.errors import ProtocolError
 from remote_gym.server.carriers.edge import Edge
 from remote_gym.server.refusals import RefusalError
@@ -70,7 +69,6 @@ class Servicer:
 
     async def session(self, _requests: Any, context: Context) -> None:
         """Carry a session over one stream, until either side ends it."""
-        failpoints.hit("server.stream.begun")
         if (error := await self._edge.carry(Stream(context, self._true_peer))) is not None:
             await context.abort(status_of(error), shortened(str(error)))
 

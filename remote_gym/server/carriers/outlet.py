@@ -116,11 +116,8 @@ class OutletQueue:
         while True:
             while self._unwritten:
                 frame, size, sent = self._unwritten.next()
-                for message in pieces(frame):
-                    failpoints.hit("server.frame.write")
-                    self._counters.sent_bytes += len(message)
+                for message in written(frame, self._counters):
                     await write(message)
-                    failpoints.hit("server.frame.written")
                 self._unwritten.bytes -= size
                 self._written.set()
                 for call in sent:
@@ -132,9 +129,13 @@ class OutletQueue:
             await self._wake.wait()
 
 
-def pieces(frame: bytes) -> Iterable[bytes]:
-    """Return the messages that `frame` travels as: several if it is large."""
-    return (frame,) if len(frame) <= FRAGMENT_BYTES else split(frame, pack_server)
+def written(frame: bytes, counters: Counters) -> Iterator[bytes]:
+    """Yield the messages that `frame` travels as, several if it is large, each to be written before the next."""
+    for message in (frame,) if len(frame) <= FRAGMENT_BYTES else split(frame, pack_server):
+        failpoints.hit("server.frame.write")
+        counters.sent_bytes += len(message)
+        yield message
+        failpoints.hit("server.frame.written")
 
 
 class SocketOutlet:
@@ -274,13 +275,10 @@ class SocketOutlet:
             self.on_written()
 
     def _sliced(self, frame: bytes) -> Iterator[bytes | memoryview]:
-        for message in pieces(frame):
-            failpoints.hit("server.frame.write")
-            self._counters.sent_bytes += len(message)
+        for message in written(frame, self._counters):
             if len(message) <= _FIRST_BYTES:
                 yield HEADER.pack(len(message)) + message
             else:
                 yield b"".join((HEADER.pack(len(message)), memoryview(message)[:_FIRST_BYTES]))
                 for at in range(_FIRST_BYTES, len(message), SLICE_BYTES):
                     yield memoryview(message)[at : at + SLICE_BYTES]
-            failpoints.hit("server.frame.written")

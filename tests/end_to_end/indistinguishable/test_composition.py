@@ -214,7 +214,7 @@ def test_two_threads_on_one_channel(toys: ToyServer) -> None:
     """Sessions with one address share a channel; neither waits for, nor hears of, the other."""
     expected = local_rollout()
     start = threading.Barrier(2)
-    envs = [toys.single("gymnasium_env", KWARGS) for _ in range(2)]
+    envs = [toys.single("gymnasium_env", KWARGS, transport="grpc") for _ in range(2)]
     dialers = [env._remote.fleet.hosted[0].session._reader._dialer for env in envs]
     assert dialers[0].shared is dialers[1].shared is not None  # type: ignore[attr-defined]
 

@@ -60,6 +60,7 @@ def make(serve: ServerFactory, certificates: Certificates, tmp_path: Path, trans
         server = serve(
             str(tmp_path / "pictures.py"), kwargs, server_credentials_paths=certificates.server_mutual, num_workers=2
         )
+        begin.server = server  # type: ignore[attr-defined]
         made.append(
             RemoteVectorEnv(
                 server.address, num_envs=NUM_ENVS, client_credentials_paths=certificates.client_mutual, copy=copy,
@@ -116,14 +117,11 @@ def test_what_the_caller_writes_is_not_what_was_observed(make: Make, tmp_path: P
     import os
     import signal
 
-    import psutil
-
     envs = make(True, size=30_000)
     observation, _ = envs.reset(seed=1)
     delivered = observation.copy()
     observation.fill(0)
-    workers = [one for one in psutil.Process().children() if "remote_gym.worker" in " ".join(one.cmdline())]
-    os.kill(workers[0].pid, signal.SIGKILL)
+    os.kill(make.server.statistics()["worker_processes"][0], signal.SIGKILL)  # type: ignore[attr-defined]
     with pytest.warns(UserWarning, match="lost"):
         last, _, _, truncations, _ = envs.step(np.zeros(NUM_ENVS, np.int64))
     assert truncations.any()

@@ -9,6 +9,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -39,9 +40,11 @@ def run(script: str, tmp_path: Path, *flags: str) -> dict[str, Any]:
 
 def test_throughput_has_every_way_in_one_run(tmp_path: Path) -> None:
     flags = ("--cases", "cartpole", "--num-envs", "8", "--peers", "none")
-    (result,) = run("throughput.py", tmp_path, *flags)["results"]
+    written = run("throughput.py", tmp_path, *flags)
+    (result,) = written["results"]
     assert result["failed"] == {}
-    assert set(result["median"]) == {"sync", "async", "remote", "views", "halves", "two"}
+    assert set(result["median"]) == {"sync", "async", "local", "remote", "remote-grpc", "views", "halves", "two"}
+    assert min(written["calibrations"][0][f"{kind}_echo_microseconds"] for kind in ("grpc", "tls")) > 0
     assert all(rate > 0 for rate in result["median"].values())
 
 
@@ -50,7 +53,42 @@ def test_latency_has_the_echo_in_the_same_run(tmp_path: Path) -> None:
     single = result["microseconds"]["single"]
     assert 0 < single["p50"] <= single["p90"] <= single["p99"]
     assert result["microseconds"]["echo"]["ratio"] == 1.0
+    assert set(result["microseconds"]) == {"echo", "tls", "single", "single-grpc", "vector"}
     assert result["failed"] == {"original 0.7.3": "not asked for"}
+
+
+def test_what_others_take_is_seen_and_what_we_take_is_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    import quiet
+
+    seen = iter([(10.0, 4.0, 100.0), (16.0, 9.0, 102.0), (13.0, 9.0, 102.0), None])
+    monkeypatch.setattr(quiet, "_now", lambda: next(seen))
+    watch = quiet.Watch()
+    assert watch.others == 0.5  # six seconds of all processes, five of them ours, within two
+    assert watch.others == 0.0
+    assert watch.others is None
+
+
+@pytest.mark.parametrize(
+    ("others", "quick", "kept"), [(0.05, False, 1), (0.5, False, 0), (0.5, True, 1), (None, False, 1)]
+)
+def test_what_is_taken_beside_other_work_is_thrown_away(others: float | None, quick: bool, kept: int) -> None:
+    import quiet
+
+    results: list[Any] = []
+    report: Any = SimpleNamespace(add=results.append)
+    watch: Any = SimpleNamespace(others=others)
+    assert quiet.keep(report, watch, {"case": "x"}, quick) is bool(kept)
+    assert [one["others_cores"] for one in results] == [others] * kept
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the kernel tells")
+def test_what_this_machine_does_is_seen() -> None:
+    import quiet
+
+    watch = quiet.Watch()
+    others = watch.others
+    assert others is not None and others >= 0.0
+    assert quiet.loops_per_second() > 0
 
 
 def test_network_delays_by_the_proxy(tmp_path: Path) -> None:

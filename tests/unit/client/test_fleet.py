@@ -42,6 +42,9 @@ def test_whoever_answers_is_received(two: Two) -> None:
     assert take(fleet, connections)[0] == 0
 
 
+OF_SERVERS = ("remote_gym server", "remote_gym output", "remote_gym log", "remote_gym handshakes")
+
+
 def test_who_waits_for_all_is_woken_by_any_and_has_no_thread_of_its_own(two: Two) -> None:
     fleet, connections = two
     step(connections[1].session)
@@ -50,7 +53,7 @@ def test_who_waits_for_all_is_woken_by_any_and_has_no_thread_of_its_own(two: Two
         wait_until(lambda: connections[1].session._protocol.awaited)
         names = [one.name for one in threading.enumerate() if one.name.startswith("remote_gym")]
         # Not those of other tests' servers in this process.
-        names = [name for name in names if not name.startswith(("remote_gym server", "remote_gym output"))]
+        names = [name for name in names if not name.startswith(OF_SERVERS)]
         assert names.count("remote_gym session") == len(names) >= 2
         connections[1].carrier.bring(transition(1, None, 3))
         assert waiting.result(timeout=5.0)[0] == 1

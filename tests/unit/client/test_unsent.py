@@ -27,7 +27,7 @@ class Servers:
 def test_all_are_sent_once() -> None:
     servers = Servers()
     servers.unsent.send([1, 2, 3], whole=True)
-    assert servers.sent == [1, 2, 3] and not servers.unsent
+    assert servers.sent == [1, 2, 3] and not servers.unsent.parts
 
 
 @pytest.mark.parametrize("at", [2, 3])
@@ -37,9 +37,9 @@ def test_the_rest_of_what_is_half_sent_follows(at: int) -> None:
         getattr(servers, when)[at] = KeyboardInterrupt()
         with pytest.raises(KeyboardInterrupt):
             servers.unsent.send([1, 2, 3], whole=True)
-        assert servers.unsent
+        assert servers.unsent.parts
         servers.unsent.send_rest()
-        assert servers.sent == [1, 2, 3] and not servers.unsent
+        assert servers.sent == [1, 2, 3] and not servers.unsent.parts
 
 
 def test_the_rest_may_be_interrupted_too() -> None:
@@ -57,7 +57,7 @@ def test_what_was_not_sent_at_all_never_was() -> None:
     servers.before[1] = KeyboardInterrupt()
     with pytest.raises(KeyboardInterrupt):
         servers.unsent.send([1, 2], whole=True)
-    assert not servers.unsent
+    assert not servers.unsent.parts
 
 
 def test_of_what_need_not_be_whole_no_rest_follows() -> None:
@@ -65,7 +65,7 @@ def test_of_what_need_not_be_whole_no_rest_follows() -> None:
     servers.after[1] = KeyboardInterrupt()
     with pytest.raises(KeyboardInterrupt):
         servers.unsent.send([1, 2], whole=False)
-    assert servers.sent == [1] and not servers.unsent
+    assert servers.sent == [1] and not servers.unsent.parts
 
 
 def test_an_error_ends_the_sending() -> None:
@@ -80,4 +80,4 @@ def test_an_error_ends_the_sending() -> None:
     servers.before[3] = ValueError("refused")
     with pytest.raises(ValueError, match="refused"):
         servers.unsent.send_rest()
-    assert not servers.unsent
+    assert not servers.unsent.parts

@@ -23,8 +23,9 @@ class Turn:
 
 
 @pytest.fixture
-def logged(caplog: pytest.LogCaptureFixture) -> pytest.LogCaptureFixture:
+def logged(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> pytest.LogCaptureFixture:
     caplog.set_level(logging.INFO, "remote_gym.worker")
+    monkeypatch.setattr(logging.getLogger("remote_gym.worker"), "filters", [])  # those of other tests' servers
     return caplog
 
 

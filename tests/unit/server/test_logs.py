@@ -38,7 +38,11 @@ class Handler(logging.Handler):
 
 
 @pytest.fixture
-def handler() -> Iterator[Handler]:
+def handler(monkeypatch: pytest.MonkeyPatch) -> Iterator[Handler]:
+    for one in logs.LOGGERS.values():  # as if no other test had a server
+        monkeypatch.setattr(one, "filters", [])
+    monkeypatch.setattr(logs, "_servers", 0)
+    monkeypatch.setattr(logs, "_aside", None)
     logger = logging.getLogger("remote_gym.server")
     handler, level = Handler(), logger.level
     logger.addHandler(handler)
