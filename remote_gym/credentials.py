@@ -119,6 +119,20 @@ def channel_credentials(pem: ClientPem) -> grpc.ChannelCredentials:
     return grpc.ssl_channel_credentials(pem.root, pem.private_key, pem.certificate)
 
 
+class TlsSocket(ssl.SSLSocket):
+    """What the contexts here make of a socket.
+
+    Where the peer has reset the connection already, `SSLContext.wrap_socket` raises and leaves a socket behind that has
+    the descriptor but no TLS, and that its caller never gets: nobody could close it.
+    """
+
+    def __del__(self) -> None:
+        """Close what has no TLS, not yet or no longer; of any other one the base says that it was left open."""
+        if getattr(self, "_sslobj", None) is None:
+            self.close()
+        super().__del__()  # type: ignore[misc]
+
+
 def client_context(pem: ClientPem, protocols: Sequence[str]) -> ssl.SSLContext:
     """Make what a client needs for TLS without gRPC; it trusts and checks what gRPC does.
 
@@ -133,6 +147,7 @@ def client_context(pem: ClientPem, protocols: Sequence[str]) -> ssl.SSLContext:
         ssl.SSLError: A certificate or key is damaged, or too weak for this OpenSSL.
     """
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)  # verifies the chain, and that it is for the host
+    context.sslsocket_class = TlsSocket
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN  # an intermediate authority may be trusted alone
     context.options |= ssl.OP_NO_RENEGOTIATION
@@ -157,6 +172,7 @@ def server_context(pem: ServerPem, alpn: str) -> ssl.SSLContext:
         ssl.SSLError: OpenSSL's policy, on the size of keys for instance, is stricter than that of gRPC's library.
     """
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.sslsocket_class = TlsSocket
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.set_alpn_protocols([alpn])
     context.num_tickets = 0  # a ticket makes the client's socket readable without data; a session resumes by itself

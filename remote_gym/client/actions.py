@@ -33,6 +33,9 @@ from remote_gym.leaves import (
     variable_leaves_of,
 )
 
+MAX_INTS = 256
+"""Different ones of a single environment whose encoding is remembered: who passes `int` passes few, again and again."""
+
 
 class Actions(NamedTuple):
     """Actions as they travel; the last fields of `messages.Step`."""
@@ -63,6 +66,7 @@ class ActionEncoder:
         self._variable = variable_leaves_of(space)
         self._flatten = None if is_one_array(space) else flattener(space)
         self._validate = validate
+        self._ints: dict[int, Actions] = {}  # those of plain ints that a single environment was given
         self._as_given = as_given
         self._is_vector = is_vector
         self._checks: list[tuple[Leaf, Callable[[Array], Array]]] = (
@@ -105,6 +109,14 @@ class ActionEncoder:
 
     def encode_single(self, action: Any) -> Actions:
         """Return the same for the action of a single environment, of any shape; see `encode`."""
+        if type(action) is int and action in self._ints:
+            return self._ints[action]
+        encoded = self._encode_one(action)
+        if type(action) is int and len(self._ints) < MAX_INTS:
+            self._ints[action] = encoded
+        return encoded
+
+    def _encode_one(self, action: Any) -> Actions:
         fixed, variable = self._parts(action, "action")
         columns, one = [(element,) for element in variable], range(1)
         if not self._as_given:

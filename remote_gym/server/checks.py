@@ -77,6 +77,10 @@ class Order(NamedTuple):
     fields: tuple[Any, ...]
 
 
+MAX_INTS = 256
+"""Different actions of a single environment, each a plain int, whose order is remembered."""
+
+
 class RequestChecker:
     """Checks the requests of one session."""
 
@@ -89,6 +93,7 @@ class RequestChecker:
         self._num_envs = num_envs
         self._layout = Layout.of(leaves_of(action_space))
         self._variable_leaves = variable_leaves_of(action_space)
+        self._ints: dict[bytes, Order] = {}  # of a single environment, by its packed action
 
     def check(self, request: Request) -> Order:
         """Return what its workers are to do.
@@ -142,13 +147,18 @@ class RequestChecker:
     def _given(self, request: Step) -> Order:
         if request.actions or request.variable or request.dtypes:
             raise RefusalError("request", "actions as they were given, and others beside them")
-        actions = _surveyed(request.given, "actions")
-        count = 1 if self._is_vector else self._count(request)
+        given, count = bytes(request.given), 1 if self._is_vector else self._count(request)
+        if count == 1 and given in self._ints:
+            return self._ints[given]
+        actions = _surveyed(given, "actions")
         if actions.kind != "list" or len(actions) != count:
             raise RefusalError("request", f"actions as they were given must be a list of {count}")
-        if self._is_vector:
-            return Order(StepGroup, None, (request.given, None))
-        return Order(StepGroup, actions, (None,))
+        if count > 1:
+            return Order(StepGroup, actions, (None,))
+        order = Order(StepGroup, None, (given, None))
+        if len(self._ints) < MAX_INTS and actions.kinds() == ["int"]:
+            self._ints[given] = order
+        return order
 
     def _reset(self, request: Reset) -> Order:
         seeds, options = bytes(request.seeds), bytes(request.options)

@@ -53,6 +53,10 @@ _ON_A_GROUP = frozenset({ResetGroup, StepGroup, CallGroup, SetGroup, RenderGroup
 """Commands that need their group to be there."""
 
 
+MAX_INTS = 1_024
+"""Different actions, each a plain int, that are remembered as they come: unpacking takes ten times as long."""
+
+
 class Worker:
     """The groups of environments in this process, and the commands on them."""
 
@@ -69,6 +73,7 @@ class Worker:
         self._descriptors = descriptors
         self._board = board
         self._groups: dict[int, Any] = {}  # EnvironmentGroup or VectorGroup
+        self._ints: dict[bytes, list[int]] = {}  # actions, each a plain int, by how they come
         self._handlers: dict[type, Callable[[Any], Result]] = {
             AskKind: self._ask_kind,
             BuildGroup: self._build,
@@ -220,12 +225,20 @@ class Worker:
         if dtypes == b"":  # in the rows: the usual case
             result = hosted.step(indices, self._unpack(actions, "actions") if actions else ())
         else:
-            given = self._unpack(actions, "actions") if dtypes is None else hosted.typed(indices, actions, dtypes)
+            given = self._given(actions) if dtypes is None else hosted.typed(indices, actions, dtypes)
             result = hosted.step(indices, (), given)
         count = len(hosted.env_ids if indices is None else indices)
         took, words = (time.perf_counter_ns() - began) // count, self._board.words
         words[STEP_NANOSECONDS] = (7 * (words[STEP_NANOSECONDS] or took) + took) // 8  # a moving average
         return result  # type: ignore[no-any-return]
+
+    def _given(self, packed: bytes) -> list[Any]:
+        if (known := self._ints.get(packed)) is not None:
+            return known
+        actions: list[Any] = self._unpack(packed, "actions")
+        if len(actions) == 1 and type(actions[0]) is int and len(self._ints) < MAX_INTS:
+            self._ints[packed] = actions
+        return actions
 
     def _call(self, command: CallGroup) -> Result:
         arguments = self._unpack(command.arguments, "arguments") if command.arguments else None

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
+import ssl
 from collections import OrderedDict
 from collections.abc import Callable
 from random import Random
@@ -37,7 +39,7 @@ from remote_gym.messages import (
     Step,
     Transition,
 )
-from remote_gym.wire import codec
+from remote_gym.wire import codec, direct
 from remote_gym.wire.spaces import pack_space
 
 Chance = Random
@@ -312,6 +314,38 @@ def transition(chance: Chance) -> bytes:
 def description(chance: Chance) -> bytes:
     """A serialised DescribeReply."""
     return codec.pack_description(Description(1, chance.choice([1, 7]), "1.0", 2, 100, 3, 10, 1, 2**26, True, b"e"))
+
+
+def hello(chance: Chance) -> bytes:
+    """A serialised Hello."""
+    greeting = direct.Hello(
+        chance.choice([0, 1]), chance.choice([1, 2**32 - 1]), "v" * chance.choice([0, 5]), b"e" * 16
+    )
+    return direct.pack_hello(greeting)[direct.HEADER.size :]
+
+
+def ended(chance: Chance) -> bytes:
+    """A serialised Ended."""
+    said = direct.Ended(chance.choice([3, 8, 13, 2**32 - 1]), "why" * chance.choice([0, 1, 900]))
+    return direct.pack_ended(said)[direct.HEADER.size :]
+
+
+def connection(chance: Chance) -> bytes:
+    """What a direct connection brings to a server: a greeting, and frames."""
+    pings = [b""] * chance.randint(0, 2)
+    frames = [hello(chance), *pings, *(client(chance) for _ in range(chance.randint(0, 3)))]
+    return b"".join(map(direct.framed, frames))
+
+
+def client_hello(chance: Chance) -> bytes:
+    """The first bytes of a TLS handshake."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    context.set_alpn_protocols(chance.choice([["h2"], [direct.ALPN, "h2"], ["x" * 200, direct.ALPN]]))
+    incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+    with contextlib.suppress(ssl.SSLWantReadError):
+        context.wrap_bio(incoming, outgoing, server_hostname="a.example").do_handshake()
+    return outgoing.read()
 
 
 # Streams: each frame with its length before it.

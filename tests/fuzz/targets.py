@@ -24,8 +24,12 @@ from remote_gym import infos, spaces, values
 from remote_gym.errors import CodecError, MisuseError, ProtocolError
 from remote_gym.key_orders import KeyOrders
 from remote_gym.messages import Bundle, Fragment, Open, Opened, Transition
+from remote_gym.server.carriers import client_hello
+from remote_gym.server.carriers.connection import Frames
+from remote_gym.server.holdings import Holdings
+from remote_gym.server.refusals import RefusalError
 from remote_gym.values.scanning import Survey, survey
-from remote_gym.wire import codec, frames, space_pb2
+from remote_gym.wire import codec, direct, frames, space_pb2
 from remote_gym.wire import session_pb2 as pb
 from remote_gym.wire.spaces import read_space
 
@@ -221,6 +225,34 @@ def _unpack(data: bytes) -> Any:
     return value
 
 
+def _hear(data: bytes) -> list[bytes]:
+    """The frames of a connection are the same, wherever it is cut; what is held of one is counted and given back."""
+    holdings = Holdings(2**26)
+    whole, cut = Frames(holdings), Frames(holdings)
+    try:
+        frames = [bytes(frame) for frame in whole.feed(memoryview(data))]
+        size = max(1, len(data) // 7)
+        pieces = [frame for at in range(0, len(data), size) for frame in cut.feed(memoryview(data[at : at + size]))]
+    finally:
+        whole.close()
+        cut.close()
+    if pieces != frames:
+        raise Finding(f"{data[:100].hex()} is {len(frames)} frames, and {len(pieces)} in pieces")
+    if holdings.bytes["fragments"]:
+        raise Finding(f"{data[:100].hex()}: {holdings.bytes['fragments']} bytes are held for ever")
+    return frames
+
+
+def _judge(data: bytes) -> bool:
+    """Whoever says no, or yes, to the beginning of a connection says the same when more has come."""
+    verdict, more = client_hello.over_tls(data), data + bytes(100)
+    if verdict is not None and client_hello.over_tls(more) is not verdict:
+        raise Finding(f"{data[:100].hex()} is judged otherwise when more has come")
+    if verdict is None and len(data) >= client_hello.MAX_HELLO_BYTES:
+        raise Finding(f"{len(data)} bytes are waited for no longer")
+    return bool(verdict)
+
+
 _ORDERS = KeyOrders(DictSpace({"a": Discrete(2), "b": DictSpace({"c": Discrete(2)}), "d": Discrete(2)}))
 _ORDERED = {"a": 0, "b": {"c": 0}, "d": 0}
 
@@ -276,5 +308,9 @@ TARGETS = {
         Target("repack", _repack, (CodecError,), makers.value),
         Target("orders", _read_orders, (CodecError, ProtocolError), makers.orders),
         Target("infos", infos.unpack_infos, (CodecError,), makers.info_block),
+        Target("hello", direct.read_hello, (ProtocolError,), makers.hello),
+        Target("ended", direct.read_ended, (ProtocolError,), makers.ended),
+        Target("connection", _hear, (ProtocolError, RefusalError), makers.connection),
+        Target("handshake", _judge, (), makers.client_hello),
     )
 }

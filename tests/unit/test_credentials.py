@@ -1,5 +1,10 @@
 from __future__ import annotations
 
+import gc
+import select
+import socket
+import ssl
+import struct
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -13,8 +18,10 @@ from remote_gym.credentials import (
     ClientPem,
     ServerPem,
     channel_credentials,
+    client_context,
     load_client_pem,
     load_server_pem,
+    server_context,
     server_credentials,
 )
 from remote_gym.errors import MisuseError
@@ -189,3 +196,46 @@ def test_marks_of_an_encoding_and_foreign_line_ends_do_not_matter(
     test_grpc_takes_them(marked, ("server", "server-key", "ca"), ("ca", "client", "client-key"))
     with pytest.raises(MisuseError, match="do not belong together"):
         load_server_pem((marked["server"], marked["client-key"]))
+
+
+def reset_connection(how: str) -> socket.socket:
+    """A connection whose peer has reset it, and been `seen` to, or not yet: the next call is told."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        connection = socket.create_connection(listener.getsockname())
+        other, _ = listener.accept()
+        other.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        other.close()
+    select.select([connection], [], [], 5.0)
+    if how == "seen":
+        connection.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+    return connection
+
+
+@pytest.mark.parametrize("how", ["seen", "not yet"])
+@pytest.mark.parametrize("side", ["client", "server"])
+def test_a_connection_that_was_reset_before_tls_is_not_left_open(pem: dict[str, str], side: str, how: str) -> None:
+    if side == "client":
+        context = client_context(load_client_pem((pem["ca"],)), ["h2"])
+    else:
+        context = server_context(load_server_pem((pem["server"], pem["server-key"])), "h2")
+    options = {"server_hostname": "localhost"} if side == "client" else {"server_side": True}
+    connection = reset_connection(how)
+    try:
+        tls = context.wrap_socket(connection, do_handshake_on_connect=False, **options)
+    except ConnectionError:
+        pass  # whatever has the descriptor now, it is closed without a word
+    else:
+        tls.close()
+    gc.collect()
+    assert connection.fileno() == -1
+
+
+def test_a_connection_with_tls_that_is_left_open_is_told_of(pem: dict[str, str]) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        connection = socket.create_connection(listener.getsockname())
+        context = client_context(load_client_pem((pem["ca"],)), ["h2"])
+        tls = context.wrap_socket(connection, server_hostname="localhost", do_handshake_on_connect=False)
+        assert isinstance(tls, ssl.SSLSocket)
+        with pytest.warns(ResourceWarning, match="unclosed"):
+            del tls
+            gc.collect()

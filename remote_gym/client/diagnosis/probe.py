@@ -18,7 +18,7 @@ from typing import Any
 from remote_gym.addresses import join_address, unix_path
 from remote_gym.client.diagnosis.certificate_names import without_zone
 from remote_gym.client.diagnosis.handshake import PREFACE, SETTINGS, asks_for_certificate
-from remote_gym.credentials import ClientPem, load_pair
+from remote_gym.credentials import ClientPem, TlsSocket, load_pair
 
 Endpoint = tuple[socket.AddressFamily, Any]
 """Family and socket address."""
@@ -169,6 +169,7 @@ class Probe:
 def tls_context(trusted: str | bytes | None = None) -> ssl.SSLContext:
     """Return a context that trusts the given certificates (PEM text or DER bytes), or, with None, verifies nothing."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.sslsocket_class = TlsSocket
     context.check_hostname = False
     context.set_alpn_protocols(["h2"])
     if trusted is None:

@@ -12,6 +12,7 @@ from sameness import assert_same
 from toys import SPACES
 
 from remote_gym import values
+from remote_gym.client import actions as encoding
 from remote_gym.client.actions import ActionEncoder, Actions
 from remote_gym.client.operations import chosen
 from remote_gym.errors import MisuseError
@@ -288,3 +289,28 @@ def test_env_indices_are_the_callers() -> None:
     encoder = ActionEncoder(spaces.Discrete(3), True)
     with pytest.raises(MisuseError, match="environment 9"):
         encoder.encode([0, 7], [4, 9])
+
+
+def test_plain_ints_are_encoded_once_and_few_are_remembered() -> None:
+    encoder = ActionEncoder(spaces.Discrete(5), False)
+    first = encoder.encode_single(3)
+    assert encoder.encode_single(3) is first
+    assert values.unpack(first.given) == [3]
+    for action in range(2 * encoding.MAX_INTS):
+        assert values.unpack(encoder.encode_single(action).given) == [action]
+    assert len(encoder._ints) == encoding.MAX_INTS
+
+
+@pytest.mark.parametrize("action", [True, np.int64(1), 1.0, [1]])
+def test_what_is_no_plain_int_is_not_taken_for_one(action: Any) -> None:
+    encoder = ActionEncoder(spaces.Discrete(5), False)
+    encoder.encode_single(1)
+    assert encoder.encode_single(action) is not encoder.encode_single(1)
+    assert list(encoder._ints) == [1]
+
+
+def test_an_int_outside_of_its_space_is_refused_each_time() -> None:
+    encoder = ActionEncoder(spaces.Discrete(5), True)
+    for _ in range(2):
+        with pytest.raises(MisuseError, match="outside of its space"):
+            encoder.encode_single(7)

@@ -11,6 +11,7 @@ from gymnasium import spaces
 from remote_gym import values
 from remote_gym.ipc.commands import CallGroup, RenderGroup, ResetGroup, SetGroup, StepGroup
 from remote_gym.messages import Call, Render, Reset, Step
+from remote_gym.server import checks
 from remote_gym.server.checks import Order, RequestChecker, surveyed_kwargs
 from remote_gym.server.refusals import RefusalError
 
@@ -126,3 +127,23 @@ def test_the_names_of_keyword_arguments() -> None:
     for wrong in ([1], {1: 2}, "x"):
         with pytest.raises(RefusalError, match="must be a dict whose keys are strings"):
             surveyed_kwargs(values.pack(wrong, "kwargs"))
+
+
+def test_a_plain_int_is_looked_at_once_and_for_one_environment_only() -> None:
+    checked = RequestChecker(3, spaces.Discrete(2), is_vector=False)
+    given = values.pack([1])
+    first = checked.check(Step(1, [0], [], given=given))
+    assert checked.check(Step(2, [2], [], given=given)) is first
+    assert first.values is None and first.fields == (given, None)
+    with pytest.raises(RefusalError, match="must be a list of 3"):
+        checked.check(Step(3, None, [], given=given))
+    for number in range(2 * checks.MAX_INTS):
+        checked.check(Step(4, [0], [], given=values.pack([number])))
+    assert len(checked._ints) == checks.MAX_INTS
+
+
+def test_what_is_no_plain_int_is_looked_at_each_time() -> None:
+    checked = RequestChecker(1, spaces.Discrete(2), is_vector=False)
+    for given in ([1.5], [True], [[1]], [None], ["1"]):
+        checked.check(Step(1, None, [], given=values.pack(given)))
+    assert not checked._ints

@@ -37,6 +37,7 @@ from remote_gym.ipc.memory import SharedBlock
 from remote_gym.ipc.progress import NO_GROUP, SIZE_BYTES, Board
 from remote_gym.ipc.rows import Rows
 from remote_gym.leaves import leaves_of
+from remote_gym.worker import main
 from remote_gym.worker.main import Worker
 
 SOURCE = """
@@ -260,3 +261,20 @@ def test_what_is_rebuilt_needs_a_reset(stage: Stage) -> None:
     (result,) = stage.ask(StepGroup(1, None, b""))
     assert {failure.kind for failure in result.failures} == {FailureKind.NEEDS_RESET}
     assert np.isfinite(rows.rewards).all()
+
+
+def test_plain_ints_are_unpacked_once_and_few_are_remembered(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    worker, unpacked = stage.worker, []
+
+    def unpack(packed: bytes, where: str) -> Any:
+        unpacked.append(packed)
+        return values.unpack(packed, where)
+
+    monkeypatch.setattr(worker, "_unpack", unpack)
+    for packed in (values.pack([1]), values.pack([True]), values.pack([1, 1]), values.pack([[1]])):
+        for _ in range(2):
+            assert worker._given(packed) == values.unpack(packed)
+    assert len(unpacked) == 1 + 2 + 2 + 2
+    for number in range(2 * main.MAX_INTS):
+        worker._given(values.pack([number]))
+    assert len(worker._ints) == main.MAX_INTS
