@@ -57,6 +57,11 @@ class FunctionEnv(gym.Env[Any, Any]):
         return np.full((4, 4, 3), self.steps, np.uint8)
 
 
+def make_pendulum(g: float = 10.0) -> Any:
+    """A registered environment, for who wants a function."""
+    return gym.make("Pendulum-v1", g=g)
+
+
 def create(
     toy: str, env_id: int = 0, render_mode: str | None = None, enable_rendering: bool = False, **kwargs: Any
 ) -> gym.Env[Any, Any]:

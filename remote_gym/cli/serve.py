@@ -88,6 +88,7 @@ def credentials_paths(arguments: argparse.Namespace) -> tuple[str, ...] | None:
 def run(arguments: argparse.Namespace) -> int:
     """Serve until a signal."""
     from remote_gym.pool import hold_standard_descriptors
+    from remote_gym.server.private_folder import remove_all
 
     hold_standard_descriptors()
     out, log = Writer(1), Writer(2)
@@ -105,6 +106,7 @@ def run(arguments: argparse.Namespace) -> int:
 
     def exit_at_once(code: int) -> None:
         last_words()
+        remove_all()
         os._exit(code)
 
     try:

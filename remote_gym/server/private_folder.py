@@ -21,6 +21,15 @@ SHORT_PARENTS = ("/tmp", "/dev/shm")
 """Where the folder goes if the usual place does not do."""
 
 
+_open: set[PrivateFolder] = set()
+
+
+def remove_all() -> None:
+    """Remove the folders of this process, which ends at once; its servers do not get to it."""
+    for folder in list(_open):
+        folder.close()
+
+
 class PrivateFolder:
     """A folder with mode 0700, where temporary files go. What killed servers of this user left is removed on the way.
 
@@ -35,12 +44,14 @@ class PrivateFolder:
             OSError: It can be made nowhere; says what to do.
         """
         self.path = _make()
+        _open.add(self)
         self._lock = os.open(self.path, os.O_RDONLY)  # held as long as this process lives
         fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         _remove_stale(os.path.dirname(self.path))
 
     def close(self) -> None:
         """Remove it with all that is in it; may be called twice."""
+        _open.discard(self)
         shutil.rmtree(self.path, ignore_errors=True)
         if self._lock >= 0:
             os.close(self._lock)

@@ -130,7 +130,8 @@ class Sessions:
         failpoints.hit("server.open.built")
         self.by_id[session.id] = session
         self.counters.opened_sessions += 1
-        logger.info("opened %r for remote_gym %s", session, printable(message.client_version))
+        version = printable(message.client_version) or "of no version that it tells"
+        logger.info("opened %r for remote_gym %s", session, version)
         return session
 
     def _admit(self, message: Open) -> tuple[bytes, int]:

@@ -17,13 +17,10 @@ from gymnasium.vector import SyncVectorEnv
 from gymnasium.vector.utils import batch_space
 from helpers import wait_until
 from sameness import assert_same
+from toys import make_pendulum
 
 from remote_gym import RemoteVectorEnv
 from remote_gym.errors import MisuseError, SessionLost
-
-
-def make_pendulum(g: float = 10.0) -> Any:
-    return gym.make("Pendulum-v1", g=g)
 
 
 @pytest.mark.parametrize(

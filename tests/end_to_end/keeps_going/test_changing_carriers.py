@@ -22,6 +22,11 @@ NUM_ENVS = 4
 begin_direct = DirectDialer.begin
 
 
+@pytest.fixture(autouse=True)
+def no_variable(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("REMOTE_GYM_TRANSPORT", raising=False)
+
+
 def carrier_of(envs: Any) -> Any:
     (shard,) = envs._remote.fleet.shards
     return shard.session._reader._carrier

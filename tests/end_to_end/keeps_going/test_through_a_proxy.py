@@ -63,6 +63,7 @@ Front = Callable[..., str]
 @pytest.fixture(autouse=True)
 def nothing_known(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(dialing, "_grpc_only", {})
+    monkeypatch.delenv("REMOTE_GYM_TRANSPORT", raising=False)
 
 
 @pytest.fixture

@@ -8,6 +8,8 @@ from typing import Any
 import msgpack
 import pytest
 
+from remote_gym.failures import Failure, FailureKind
+from remote_gym.ipc import link
 from remote_gym.ipc.commands import COMMANDS, RESULTS, CloseGroup, Done, Outcomes, Started, StepGroup
 from remote_gym.ipc.link import HEADER_BYTES, ChildLink, Decoder, encode
 
@@ -73,3 +75,42 @@ def test_a_worker_reads_rounds_until_the_server_leaves_and_sends_nothing_half() 
         assert next(rounds) == [CloseGroup(2)]
         ours.shutdown(socket.SHUT_WR)
         assert next(rounds, None) is None
+
+
+USUAL = [StepGroup(7, None, b"")], [Outcomes(b"", [], {}, [])]
+
+
+@pytest.mark.parametrize(("kinds", "messages"), [(COMMANDS, USUAL[0]), (RESULTS, USUAL[1])], ids=["command", "result"])
+def test_what_comes_again_and_again_is_decoded_once(kinds: Any, messages: Any) -> None:
+    decoder, frame = Decoder(kinds), encode(messages)
+    (first,) = decoder.feed(frame)
+    (again,) = decoder.feed(frame)
+    assert again is first == messages
+    assert list(decoder.feed(frame[:5])) == []
+    assert list(decoder.feed(frame[5:] + frame)) == [messages, messages]  # not at a frame's boundary
+
+
+@pytest.mark.parametrize(
+    ("kinds", "message"),
+    [
+        (COMMANDS, StepGroup(7, [1, 2], b"")),
+        (COMMANDS, CloseGroup(7)),
+        (COMMANDS, StepGroup(7, None, bytes(link.MAX_KNOWN_BYTES))),
+        (RESULTS, Outcomes(b"", [Failure(0, FailureKind.RAISED, "E", "m", "d")], {})),
+        (RESULTS, Outcomes(b"", [], {0: [b"x"]})),
+        (RESULTS, Outcomes(b"", [], {}, [([0], b"x")])),
+        (RESULTS, Done()),
+    ],
+)
+def test_what_might_be_changed_or_is_rare_is_decoded_each_time(kinds: Any, message: Any) -> None:
+    decoder, frame = Decoder(kinds), encode([message])
+    (first,), (again,) = decoder.feed(frame), decoder.feed(frame)
+    assert first is not again
+    assert type(again[0]) is type(message) and not decoder._known
+
+
+def test_few_are_remembered() -> None:
+    decoder = Decoder(COMMANDS)
+    for group in range(2 * link.MAX_KNOWN):
+        assert list(decoder.feed(encode([StepGroup(group, None, b"")]))) == [[StepGroup(group, None, b"")]]
+    assert len(decoder._known) == link.MAX_KNOWN

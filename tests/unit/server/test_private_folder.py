@@ -71,3 +71,11 @@ def test_nowhere_is_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Non
     monkeypatch.setattr(tempfile, "gettempdir", nowhere)
     with pytest.raises(OSError, match=r"yours: '/none': "):
         PrivateFolder()
+
+
+def test_who_ends_at_once_leaves_no_folder() -> None:
+    first, second, closed = (private_folder.PrivateFolder() for _ in range(3))
+    closed.close()
+    private_folder.remove_all()
+    assert not any(Path(one.path).exists() for one in (first, second, closed))
+    first.close()
