@@ -9,6 +9,9 @@ from remote_gym.errors import MisuseError
 WORKER_MODULE = "remote_gym.worker.main"
 """What a worker runs as its `__main__`."""
 
+LOCAL_READY, LOCAL_FAILED = "ready", "failed "
+"""How the one line of output of a trainer's own server begins: it listens, or why it does not."""
+
 
 def refuse_in_a_worker() -> None:
     """Refuse to start a server in a worker, which has imported a script that starts servers, and so on without end.

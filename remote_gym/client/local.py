@@ -16,7 +16,7 @@ from typing import Any, Protocol, TypeVar, Union
 
 from remote_gym.addresses import UNIX
 from remote_gym.errors import ConnectError, MisuseError
-from remote_gym.processes import refuse_in_a_worker
+from remote_gym.processes import LOCAL_FAILED, LOCAL_READY, refuse_in_a_worker
 
 
 class _Remote(Protocol):
@@ -30,9 +30,6 @@ Entrypoint = Union[str, "os.PathLike[str]", Callable[..., Any]]
 
 END_SECONDS = 10.0
 """How long a server may take to end, its workers with it, before it is killed."""
-
-READY, FAILED = "ready", "failed "
-"""How its first line of output begins; see `remote_gym.server.local`, which is in another process."""
 
 # The child finds what this process finds, and is not told by PYTHONPATH, which the environments would see.
 _CODE = """
@@ -122,9 +119,9 @@ class LocalServer:
         try:
             assert self._process.stdout is not None
             line = self._process.stdout.readline().rstrip("\n")
-            if line.startswith(FAILED):
-                raise MisuseError(line.removeprefix(FAILED))
-            if line != READY:
+            if line.startswith(LOCAL_FAILED):
+                raise MisuseError(line.removeprefix(LOCAL_FAILED))
+            if line != LOCAL_READY:
                 raise ConnectError(self.url, "the local server ended before it listened; it has said why on stderr")
         except BaseException:
             self.close()

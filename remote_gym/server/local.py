@@ -2,7 +2,7 @@
 
     python -c "..." JSON      what `client.local` runs: see there
 
-Standard input ends with the trainer, however that ends. Standard output carries one line: `READY`, or `FAILED` and why.
+Standard input ends with the trainer, however that ends. Standard output carries one line, as `processes` has it.
 """
 
 from __future__ import annotations
@@ -14,9 +14,8 @@ import sys
 from typing import Any
 
 from remote_gym.errors import RemoteGymError
+from remote_gym.processes import LOCAL_FAILED, LOCAL_READY
 from remote_gym.server.create import create_remote_environment_server
-
-READY, FAILED = "ready", "failed "
 
 
 def main(text: str) -> None:
@@ -26,10 +25,10 @@ def main(text: str) -> None:
     try:
         server = create_remote_environment_server(asked["args"], asked["url"], num_workers=asked["num_workers"])
     except (RemoteGymError, OSError, MemoryError) as error:
-        print(FAILED + " ".join(str(error).split()), flush=True)
+        print(LOCAL_FAILED + " ".join(str(error).split()), flush=True)
         return
     with server:
-        print(READY, flush=True)
+        print(LOCAL_READY, flush=True)
         while os.read(sys.stdin.fileno(), 4_096):
             pass
         server.stop(0.0)

@@ -28,6 +28,7 @@ from remote_gym.server.carriers import client_hello
 from remote_gym.server.carriers.connection import Frames
 from remote_gym.server.holdings import Holdings
 from remote_gym.server.refusals import RefusalError
+from remote_gym.server.statistics import Counters
 from remote_gym.values.scanning import Survey, survey
 from remote_gym.wire import codec, direct, frames, space_pb2
 from remote_gym.wire import session_pb2 as pb
@@ -228,7 +229,7 @@ def _unpack(data: bytes) -> Any:
 def _hear(data: bytes) -> list[bytes]:
     """The frames of a connection are the same, wherever it is cut; what is held of one is counted and given back."""
     holdings = Holdings(2**26)
-    whole, cut = Frames(holdings), Frames(holdings)
+    whole, cut = (Frames(holdings, Counters()) for _ in range(2))
     try:
         frames = [bytes(frame) for frame in whole.feed(memoryview(data))]
         size = max(1, len(data) // 7)

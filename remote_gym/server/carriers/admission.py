@@ -30,7 +30,7 @@ class Visitor:
         has_left: Whether it is gone.
     """
 
-    def __init__(self, admission: Admission, peer: str, close: Callable[[], None]) -> None:
+    def __init__(self, admission: Admission, peer: str, close: Callable[[], object]) -> None:
         """Come; `Admission.admit` lets in."""
         self.peer = peer
         self.close = close

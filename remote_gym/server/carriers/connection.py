@@ -16,10 +16,10 @@ from collections.abc import Callable, Iterator
 
 from remote_gym.errors import ProtocolError
 from remote_gym.server.carriers.admission import Visitor
-from remote_gym.server.carriers.edge import FRAGMENT_SECONDS, Dialogue, Edge
+from remote_gym.server.carriers.edge import FRAGMENT_SECONDS, Dialogue, Edge, Held, code_of
 from remote_gym.server.carriers.outlet import AGAIN, TURN_SLICES, UNREAD_BYTES, SocketOutlet
-from remote_gym.server.holdings import LIMIT, Holdings
-from remote_gym.server.refusals import RefusalError
+from remote_gym.server.holdings import Holdings
+from remote_gym.server.statistics import Counters
 from remote_gym.wire.direct import (
     HEADER,
     MAX_CONTROL_BYTES,
@@ -84,7 +84,7 @@ class Connection:
         self._loop = asyncio.get_running_loop()
         self.outlet = SocketOutlet(sock, edge.sessions.counters, self._say_goodbye, self._broken)
         self._dialogue = Dialogue(edge.sessions, self.outlet, visitor.peer)
-        self._frames = Frames(edge.sessions.holdings)
+        self._frames = Frames(edge.sessions.holdings, edge.sessions.counters)
         self._take: Callable[[bytes], None] = self._greeted  # what the next frame means
         self._opening: asyncio.Task[None] | None = None
         self._early: deque[bytes] = deque()  # what came while the session was being opened
@@ -224,7 +224,7 @@ class Connection:
         logger.debug("%s is told why its connection ends: %r", self._peer, error)
         self._deaf = True
         self._dialogue.end()
-        self.outlet.end(pack_ended(Ended(_code(error), str(error))))
+        self.outlet.end(pack_ended(Ended(code_of(error), str(error))))
 
     def _say_goodbye(self) -> None:
         """Say that nothing follows, and wait until the client has read it."""
@@ -273,11 +273,10 @@ class Connection:
 class Frames:
     """The frames of one connection, in order; the first is a greeting."""
 
-    def __init__(self, holdings: Holdings) -> None:
+    def __init__(self, holdings: Holdings, counters: Counters) -> None:
         """Begin with nothing."""
-        self._holdings = holdings
         self._partial = bytearray()  # of a frame that is not whole: its header and what has come of it
-        self._counted = 0
+        self._held = Held(holdings, counters)  # what is counted of it
         self._greeted = False
 
     def feed(self, data: memoryview) -> Iterator[bytes]:
@@ -302,10 +301,11 @@ class Frames:
             if len(partial) >= HEADER.size and not self._missing():
                 frame = bytes(memoryview(partial)[HEADER.size :])
                 self._partial = partial = bytearray()
-                self._count(0)
+                self._held.be(0)
                 self._greeted = True
                 yield frame
-        self._count(len(partial) if len(partial) > COUNTED_BYTES else 0)
+        if (held := len(partial) if len(partial) > COUNTED_BYTES else 0) != self._held.bytes:
+            self._held.be(held)
 
     def _length(self, data: memoryview | bytearray) -> int:
         (length,) = HEADER.unpack_from(data)
@@ -316,31 +316,12 @@ class Frames:
         have = len(self._partial)
         return HEADER.size - have if have < HEADER.size else HEADER.size + self._length(self._partial) - have
 
-    def _count(self, held: int) -> None:
-        more = held - self._counted
-        if more < 0:
-            self._holdings.give("fragments", -more)
-        elif more and not self._holdings.take("fragments", more, self._counted):
-            raise RefusalError(
-                LIMIT, f"the server holds {self._holdings.limit_bytes:,} bytes of unfinished messages: try later"
-            )
-        self._counted = held
-
     def close(self) -> None:
         """Give back what is held; may be called twice."""
         self._partial = bytearray()
-        self._count(0)
+        self._held.be(0)
 
 
 def _none() -> int:
     """Return how much a socket without TLS holds back."""
     return 0
-
-
-def _code(error: BaseException) -> int:
-    """Return the gRPC status code that says what `error`, which ends a connection, is."""
-    if isinstance(error, ProtocolError):
-        return 3  # INVALID_ARGUMENT
-    if isinstance(error, RefusalError):
-        return 8  # RESOURCE_EXHAUSTED
-    return 13  # INTERNAL

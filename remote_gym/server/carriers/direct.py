@@ -56,7 +56,7 @@ class Direct:
     def accept(self, sock: socket.socket, visitor: Visitor) -> None:
         """Take over `sock`, non-blocking, of which nothing was read."""
         task = asyncio.ensure_future(self._begin(sock, visitor))
-        visitor.close = partial(_cancel, task)
+        visitor.close = task.cancel
         self._beginnings.add(task)
         task.add_done_callback(partial(self._begun, sock, visitor))
 
@@ -115,7 +115,3 @@ class Direct:
             self._look.cancel()
         if self._handshakes is not None:
             self._handshakes.close()
-
-
-def _cancel(task: asyncio.Task[None]) -> None:
-    task.cancel()

@@ -43,20 +43,54 @@ class Carrier(Protocol):
         """Write one message or piece; waits while the client does not read. Raises whatever breaks it."""
 
 
+def code_of(error: BaseException) -> int:
+    """Return the code of a gRPC status that tells a client of `error`, which ended its carrier, whichever that was."""
+    if isinstance(error, ProtocolError):
+        return 3  # INVALID_ARGUMENT
+    if isinstance(error, RefusalError):
+        return 8  # RESOURCE_EXHAUSTED
+    return 13  # INTERNAL
+
+
+class Held:
+    """What is held of one message that has not come whole, accounted for among all such."""
+
+    def __init__(self, holdings: Holdings, counters: Counters) -> None:
+        """Hold nothing yet."""
+        self._holdings = holdings
+        self._counters = counters
+        self.bytes = 0
+
+    def be(self, size: int) -> None:
+        """Hold `size` bytes from now on.
+
+        Raises:
+            RefusalError: The server holds too many of unfinished messages.
+        """
+        more = size - self.bytes
+        if more < 0:
+            self._holdings.give("fragments", -more)
+        elif more and not self._holdings.take("fragments", more, self.bytes):
+            self._counters.refusals[LIMIT] += 1
+            raise RefusalError(
+                LIMIT, f"the server holds {self._holdings.limit_bytes:,} bytes of unfinished messages: try later"
+            )
+        self.bytes = size
+
+
 class Incoming:
     """Pieces as they come -> a client's messages. Accounts for what is held of one that has not come whole."""
 
     def __init__(self, holdings: Holdings, counters: Counters) -> None:
         """Hold nothing yet."""
         self._joiner = Joiner(read_client, MAX_REQUEST_BYTES)
-        self._holdings = holdings
         self._counters = counters
-        self._held = 0
+        self._held = Held(holdings, counters)
 
     @property
     def unfinished(self) -> bool:
         """Whether the rest of a message is still to come."""
-        return self._held > 0
+        return self._held.bytes > 0
 
     def feed(self, piece: bytes) -> Any:
         """Take in a piece; return the message that is whole with it, or None.
@@ -67,24 +101,13 @@ class Incoming:
         """
         self._counters.received_bytes += len(piece)
         message = self._joiner.feed(piece)
-        if self._joiner.held_bytes != self._held:
-            self._account(self._joiner.held_bytes - self._held)
+        if self._joiner.held_bytes != self._held.bytes:
+            self._held.be(self._joiner.held_bytes)
         return message
-
-    def _account(self, more: int) -> None:
-        if more < 0:
-            self._holdings.give("fragments", -more)
-        elif not self._holdings.take("fragments", more, self._held):
-            self._counters.refusals[LIMIT] += 1
-            raise RefusalError(
-                LIMIT, f"the server holds {self._holdings.limit_bytes:,} bytes of unfinished messages: try later"
-            )
-        self._held += more
 
     def close(self) -> None:
         """Give back what is held."""
-        self._holdings.give("fragments", self._held)
-        self._held = 0
+        self._held.be(0)
 
 
 class Dialogue:

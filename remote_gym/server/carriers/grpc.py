@@ -8,9 +8,7 @@ from urllib.parse import unquote
 
 import grpc
 
-from remote_gym.errors import ProtocolError
-from remote_gym.server.carriers.edge import Edge
-from remote_gym.server.refusals import RefusalError
+from remote_gym.server.carriers.edge import Edge, code_of
 from remote_gym.texts import shortened
 from remote_gym.wire.codec import DESCRIBE_METHOD, SESSION_METHOD, pack_description
 
@@ -75,8 +73,7 @@ class Servicer:
 
 def status_of(error: BaseException) -> grpc.StatusCode:
     """Return the status that tells a client of `error`, which ended its stream."""
-    if isinstance(error, ProtocolError):
-        return grpc.StatusCode.INVALID_ARGUMENT
-    if isinstance(error, RefusalError):
-        return grpc.StatusCode.RESOURCE_EXHAUSTED
-    return grpc.StatusCode.INTERNAL
+    return _STATUSES[code_of(error)]
+
+
+_STATUSES: dict[int, grpc.StatusCode] = {status.value[0]: status for status in grpc.StatusCode}

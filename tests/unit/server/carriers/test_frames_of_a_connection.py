@@ -10,6 +10,7 @@ from remote_gym.errors import ProtocolError
 from remote_gym.server.carriers.connection import COUNTED_BYTES, Frames
 from remote_gym.server.holdings import Holdings
 from remote_gym.server.refusals import RefusalError
+from remote_gym.server.statistics import Counters
 from remote_gym.wire.direct import HEADER, MAX_CONTROL_BYTES, framed
 from remote_gym.wire.limits import MAX_MESSAGE_BYTES
 
@@ -21,7 +22,7 @@ def fed(frames: Frames, data: bytes) -> list[bytes]:
 
 
 def greeted(holdings: Holdings | None = None) -> Frames:
-    frames = Frames(holdings or Holdings(1 << 30))
+    frames = Frames(holdings or Holdings(1 << 30), Counters())
     assert fed(frames, framed(b"hello")) == [b"hello"]
     return frames
 
@@ -30,7 +31,7 @@ def greeted(holdings: Holdings | None = None) -> Frames:
 def test_frames_are_the_same_wherever_they_are_cut(sent: list[bytes], data: st.DataObject) -> None:
     stream = b"".join(map(framed, sent))
     cuts = sorted(data.draw(st.lists(st.integers(0, len(stream)), max_size=10)))
-    frames, got = Frames(Holdings(1 << 30)), []
+    frames, got = Frames(Holdings(1 << 30), Counters()), []
     for begin, end in zip([0, *cuts], [*cuts, len(stream)], strict=True):
         got += fed(frames, stream[begin:end])
     assert got == sent
@@ -38,15 +39,15 @@ def test_frames_are_the_same_wherever_they_are_cut(sent: list[bytes], data: st.D
 
 def test_a_frame_does_not_share_memory_with_what_was_read() -> None:
     buffer = bytearray(framed(b"abc"))
-    (frame,) = Frames(Holdings(1 << 20)).feed(memoryview(buffer))
+    (frame,) = Frames(Holdings(1 << 20), Counters()).feed(memoryview(buffer))
     buffer[:] = bytes(len(buffer))
     assert frame == b"abc"
 
 
 def test_a_greeting_is_small() -> None:
-    assert fed(Frames(Holdings(1 << 20)), framed(bytes(MAX_CONTROL_BYTES))) == [bytes(MAX_CONTROL_BYTES)]
+    assert fed(Frames(Holdings(1 << 20), Counters()), framed(bytes(MAX_CONTROL_BYTES))) == [bytes(MAX_CONTROL_BYTES)]
     with pytest.raises(ProtocolError, match="4,097 bytes"):
-        fed(Frames(Holdings(1 << 20)), framed(bytes(MAX_CONTROL_BYTES + 1)))
+        fed(Frames(Holdings(1 << 20), Counters()), framed(bytes(MAX_CONTROL_BYTES + 1)))
 
 
 @pytest.mark.parametrize("cut", [4, 5])
