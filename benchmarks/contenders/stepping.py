@@ -35,8 +35,11 @@ def stepping(step: Callable[[Any], Any], batches: list[Any], num_envs: int) -> R
     return run
 
 
-def timing(step: Callable[[], Any], between: Callable[[], None] = lambda: None) -> Run:
-    """Return a `run` that also gives the microseconds of each step; `between` is called after each, off the clock."""
+def timing(step: Callable[[], Any], between: Callable[[], None] = lambda: None, counts: int = 1) -> Run:
+    """Return a `run` that also gives the microseconds of each step, which counts as `counts` of them.
+
+    `between` is called after each, off the clock.
+    """
 
     def run(seconds: float) -> dict[str, Any]:
         took, began = [], time.perf_counter()
@@ -45,7 +48,7 @@ def timing(step: Callable[[], Any], between: Callable[[], None] = lambda: None) 
             step()
             took.append((time.perf_counter_ns() - before) / 1_000)
             between()
-        return {"steps": len(took), "seconds": time.perf_counter() - began, "microseconds": took}
+        return {"steps": len(took) * counts, "seconds": time.perf_counter() - began, "microseconds": took}
 
     return run
 

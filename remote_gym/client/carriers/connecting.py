@@ -18,7 +18,7 @@ import ssl
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from remote_gym.addresses import unix_path
 from remote_gym.client.carriers.carrier import ENDS, CarrierEnded, End
@@ -41,6 +41,8 @@ from remote_gym.wire.direct import (
     read_ended,
     read_hello,
 )
+
+Result = TypeVar("Result")
 
 LOOK_SECONDS = 0.05
 """How often a wait looks whether it is still needed."""
@@ -207,14 +209,7 @@ def _encrypted(connection: socket.socket, host: str, pem: ClientPem, patience: P
             raise
         raise OSError(f"no certificate can be for {host!r}: {error}") from error
     try:
-        while True:
-            try:
-                tls.do_handshake()
-                break
-            except ssl.SSLWantReadError:
-                patience.wait(tls, writable=False)
-            except ssl.SSLWantWriteError:
-                patience.wait(tls, writable=True)
+        _when_ready(tls.do_handshake, tls, patience)
         agreed = tls.selected_alpn_protocol()
         if agreed != ALPN:
             raise NotDirect(
@@ -263,14 +258,27 @@ def _foreign(header: bytes, connection: socket.socket, patience: Patience) -> Ca
     return NotDirect(f"it answers {answer!r}", False)
 
 
-def _write(connection: socket.socket, data: bytes, patience: Patience) -> None:
-    while data:
+def _when_ready(
+    do: Callable[[], Result], connection: socket.socket, patience: Patience, writable: bool = False
+) -> Result:
+    """Return what `do` does with `connection`, tried again whenever that is ready for it.
+
+    What it must be ready for TLS says itself; without it, to be read, or to be `writable`.
+    """
+    while True:
         try:
-            data = data[connection.send(data) :]
+            return do()
         except ssl.SSLWantReadError:
             patience.wait(connection, writable=False)
-        except (ssl.SSLWantWriteError, BlockingIOError):
+        except ssl.SSLWantWriteError:
             patience.wait(connection, writable=True)
+        except BlockingIOError:
+            patience.wait(connection, writable)
+
+
+def _write(connection: socket.socket, data: bytes, patience: Patience) -> None:
+    while data:
+        data = data[_when_ready(lambda: connection.send(data), connection, patience, writable=True) :]  # noqa: B023
 
 
 def _read(connection: socket.socket, size: int, patience: Patience) -> bytes:
@@ -281,14 +289,7 @@ def _read(connection: socket.socket, size: int, patience: Patience) -> bytes:
     """
     data = b""
     while len(data) < size:
-        try:
-            more = connection.recv(size - len(data))
-        except ssl.SSLWantWriteError:
-            patience.wait(connection, writable=True)
-            continue
-        except (ssl.SSLWantReadError, BlockingIOError):
-            patience.wait(connection, writable=False)
-            continue
+        more = _when_ready(lambda: connection.recv(size - len(data)), connection, patience)  # noqa: B023
         if not more:
             raise ConnectionResetError("the server closed the connection without a word")
         data += more
