@@ -1,4 +1,4 @@
-"""No I/O: how the observation spaces of a batch's environments may differ, and who says so when they differ too much.
+"""No I/O: how the spaces of a batch's environments may differ, and who says so when they differ too much.
 
 Asked of two environments of a worker, of two workers and of two servers; each time another one is compared with the
 first. The errors are those of `gymnasium.vector.SyncVectorEnv`, in its words.
@@ -50,6 +50,19 @@ def compare(who: str, ours: Space[Any], first: Space[Any], mode: str) -> None:
         )
     if not _same_layout(ours, first):
         raise RuntimeError(f"{who} has the keys of its observation space in another order: {ours} is not {first}")
+
+
+def compare_actions(index: int, ours: Space[Any], first_index: int, first: Space[Any]) -> None:
+    """Check that environment `index` has the action space of the first one, which is that at `first_index`.
+
+    Raises:
+        RuntimeError: It has not, as with `SyncVectorEnv`.
+    """
+    if ours != first:  # however they are described: 0.0 is -0.0, and a Text of Gymnasium 1.1 is ordered by hash
+        raise RuntimeError(
+            f"the action space of environment {index} differs from that of environment {first_index}: {ours} is not "
+            f"{first}; all environments of a batch must have equal action spaces"
+        )
 
 
 def _same_layout(ours: Space[Any], first: Space[Any]) -> bool:

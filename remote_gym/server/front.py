@@ -14,7 +14,7 @@ from remote_gym.credentials import ServerPem
 from remote_gym.pool import connection_limit
 from remote_gym.server.carriers import client_hello
 from remote_gym.server.carriers.admission import Admission
-from remote_gym.server.carriers.door import Direct, Door, Entrance
+from remote_gym.server.carriers.door import Door, Entrance, HandOver
 from remote_gym.server.carriers.passage import Passages
 from remote_gym.server.listening import Endpoints, GrpcListener, Listener, SocketListener, bind_grpc
 
@@ -29,7 +29,7 @@ class Front:
         listeners: The address, and that of the unix socket beside it if there is one.
     """
 
-    def __init__(self, server: Any, endpoints: Endpoints, direct: Direct | None = None) -> None:
+    def __init__(self, server: Any, endpoints: Endpoints, direct: HandOver | None = None) -> None:
         """Bind everything, for `server` (a grpc.aio.Server, not started yet) and `direct`; on the server's loop.
 
         Raises:

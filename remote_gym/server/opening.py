@@ -274,13 +274,8 @@ def check_spaces(firsts: Sequence[int], described: Sequence[Built], mode: str) -
                 spaces = build(other.observation_space), build(first.observation_space)
                 observation_modes.compare(f"environment {index}", *spaces, mode)
             if other.action_space != first.action_space:
-                # Equal spaces may be described differently: a Text of Gymnasium 1.1 orders its characters by hash.
-                ours, theirs = build(other.action_space), build(first.action_space)
-                if ours != theirs:
-                    raise RuntimeError(
-                        f"the action space of environment {index} differs from that of environment 0: {ours} is not "
-                        f"{theirs}; all environments of a batch must have equal action spaces"
-                    )
+                actions = build(other.action_space), build(first.action_space)
+                observation_modes.compare_actions(index, actions[0], 0, actions[1])
         except MisuseError as error:
             raise RefusalError("space", str(error)) from error
         except (RuntimeError, ValueError, TypeError) as error:

@@ -122,11 +122,7 @@ class EnvironmentGroup:
             observation_modes.compare(f"environment {index}", ours, first, self._options.observation_mode)
         if action_space != first_action_space:
             theirs, ours = build(first_action_space), build(action_space)
-            if ours != theirs:  # equal spaces may be described differently: 0.0 is -0.0, and almost 0.0 is enough
-                raise RuntimeError(  # as `SyncVectorEnv` does
-                    f"the action space of environment {index} differs from that of environment {self.first}: {ours} is "
-                    f"not {theirs}; all environments of a batch must have equal action spaces"
-                )
+            observation_modes.compare_actions(index, ours, self.first, theirs)
         self._each_space.append(observation_space)
 
     def _set_spaces(self, env: Env[Any, Any], described: tuple[SpaceData, SpaceData]) -> None:

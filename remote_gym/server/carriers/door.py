@@ -42,7 +42,7 @@ COMPLAINT_SECONDS = 60.0
 
 _EXHAUSTED = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 
-Direct = Callable[[socket.socket, Visitor], None]
+HandOver = Callable[[socket.socket, Visitor], None]
 """Takes over a connection, non-blocking, of which nothing has been read. It sets the visitor's `close`, and calls its
 `spoke` once the client has said Hello and its `leave` when the connection is closed."""
 
@@ -66,7 +66,7 @@ class Door:
     """All entrances of one server. Closed in two steps: `shut`, nobody new comes in; `close`, who is undecided goes."""
 
     def __init__(
-        self, loop: asyncio.AbstractEventLoop, admission: Admission, passages: Passages, direct: Direct | None
+        self, loop: asyncio.AbstractEventLoop, admission: Admission, passages: Passages, direct: HandOver | None
     ) -> None:
         """Hand direct connections to `direct`; None: to gRPC, as all others."""
         self.loop = loop
