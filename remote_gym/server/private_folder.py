@@ -7,6 +7,7 @@ import fcntl
 import os
 import shutil
 import tempfile
+import threading
 import time
 
 MAX_PARENT_BYTES = 70
@@ -21,11 +22,17 @@ SHORT_PARENTS = ("/tmp", "/dev/shm")
 """Where the folder goes if the usual place does not do."""
 
 
+REMOVE_TRIES = 10
+"""How often a folder is emptied that fills meanwhile: gRPC makes a file for each address, in a thread of its own."""
+
 _open: set[PrivateFolder] = set()
+_changing = threading.RLock()
+"""Whoever has it is the only one to make or remove folders. A signal may strike its holder, hence reentrant."""
 
 
 def remove_all() -> None:
-    """Remove the folders of this process, which ends at once; its servers do not get to it."""
+    """Remove the folders of this process, which ends at once; its servers do not get to it, and can make no others."""
+    _changing.acquire()  # for good
     for folder in list(_open):
         folder.close()
 
@@ -43,19 +50,29 @@ class PrivateFolder:
         Raises:
             OSError: It can be made nowhere; says what to do.
         """
-        self.path = _make()
-        _open.add(self)
+        self._lock = -1
+        with _changing:
+            self.path = _make()
+            _open.add(self)
         self._lock = os.open(self.path, os.O_RDONLY)  # held as long as this process lives
         fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         _remove_stale(os.path.dirname(self.path))
 
     def close(self) -> None:
         """Remove it with all that is in it; may be called twice."""
-        _open.discard(self)
-        shutil.rmtree(self.path, ignore_errors=True)
-        if self._lock >= 0:
-            os.close(self._lock)
-        self._lock = -1
+        with _changing:
+            _remove(self.path)
+            _open.discard(self)
+            if self._lock >= 0:
+                os.close(self._lock)
+            self._lock = -1
+
+
+def _remove(path: str) -> None:
+    for _ in range(REMOVE_TRIES):
+        shutil.rmtree(path, ignore_errors=True)
+        if not os.path.lexists(path):
+            return
 
 
 def _remove_stale(parent: str) -> None:

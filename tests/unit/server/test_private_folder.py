@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import stat
+import subprocess
+import sys
 import tempfile
 from pathlib import Path
 
@@ -73,9 +75,35 @@ def test_nowhere_is_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Non
         PrivateFolder()
 
 
-def test_who_ends_at_once_leaves_no_folder() -> None:
-    first, second, closed = (private_folder.PrivateFolder() for _ in range(3))
-    closed.close()
-    private_folder.remove_all()
-    assert not any(Path(one.path).exists() for one in (first, second, closed))
-    first.close()
+ENDS_AT_ONCE = """
+import os, random, threading
+from pathlib import Path
+from remote_gym.server.private_folder import PrivateFolder, remove_all
+
+def serve():
+    while True:
+        folder = PrivateFolder()
+        for name in "12":
+            try:
+                Path(folder.path, name).touch()
+            except OSError:
+                pass
+        folder.close()
+
+servers = [threading.Thread(target=serve, daemon=True) for _ in range(4)]
+kept = [PrivateFolder() for _ in range(2)]
+for server in servers:
+    server.start()
+threading.Event().wait(random.uniform(0.0, 0.02))
+remove_all()
+remove_all()
+os._exit(0)
+"""
+
+
+def test_who_ends_at_once_leaves_no_folder_whatever_its_servers_are_at(tmp_path: Path) -> None:
+    with tempfile.TemporaryDirectory(prefix="rg-", dir="/tmp") as short:
+        for _ in range(10):
+            code = subprocess.run([sys.executable, "-c", ENDS_AT_ONCE], env={**os.environ, "TMPDIR": short}, timeout=30.0)
+            assert code.returncode == 0
+            assert os.listdir(short) == []
