@@ -104,6 +104,8 @@ os._exit(0)
 def test_who_ends_at_once_leaves_no_folder_whatever_its_servers_are_at(tmp_path: Path) -> None:
     with tempfile.TemporaryDirectory(prefix="rg-", dir="/tmp") as short:
         for _ in range(10):
-            code = subprocess.run([sys.executable, "-c", ENDS_AT_ONCE], env={**os.environ, "TMPDIR": short}, timeout=30.0)
+            code = subprocess.run(
+                [sys.executable, "-c", ENDS_AT_ONCE], env={**os.environ, "TMPDIR": short}, timeout=30.0
+            )
             assert code.returncode == 0
             assert os.listdir(short) == []
