@@ -236,7 +236,7 @@ class EnvironmentGroup:
             words[progress.ENV_ID] = env_id
             try:
                 observation, reward, terminated, truncated, info = env.step(action)
-                if type(observation) is ndarray and observation.dtype == dtype and observation.shape == shape:
+                if type(observation) is ndarray and observation.dtype is dtype and observation.shape == shape:
                     row[...] = observation
                 else:
                     observations.write(index, observation, collected)
