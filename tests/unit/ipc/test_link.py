@@ -12,7 +12,16 @@ from hypothesis import strategies as st
 
 from remote_gym.failures import Failure, FailureKind
 from remote_gym.ipc import link
-from remote_gym.ipc.commands import COMMANDS, RESULTS, CloseGroup, Done, Outcomes, Started, StepGroup
+from remote_gym.ipc.commands import (
+    COMMANDS,
+    NOTHING_TO_SAY,
+    RESULTS,
+    CloseGroup,
+    Done,
+    Outcomes,
+    Started,
+    StepGroup,
+)
 from remote_gym.ipc.link import HEADER_BYTES, ChildLink, Decoder, RoundEncoder, encode
 
 
@@ -79,6 +88,14 @@ def test_a_worker_reads_rounds_until_the_server_leaves_and_sends_nothing_half() 
         assert next(rounds, None) is None
 
 
+@pytest.mark.parametrize("results", [[NOTHING_TO_SAY], [NOTHING_TO_SAY, Done()], [Done()], []])
+def test_an_answer_is_what_it_is_encoded_as(results: Any) -> None:
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        ChildLink(theirs).answer(results)
+        assert ours.recv(1000) == encode(results)
+
+
 USUAL = [StepGroup(7, None, b"")], [Outcomes(b"", [], {}, [])]
 
 
@@ -111,11 +128,14 @@ def test_what_might_be_changed_or_is_rare_is_decoded_each_time(kinds: Any, messa
     assert type(again[0]) is type(message) and not decoder._known
 
 
-def test_few_are_remembered() -> None:
+def test_few_are_remembered_the_last_ones_among_them() -> None:
     decoder = Decoder(COMMANDS)
-    for group in range(2 * link.MAX_KNOWN):
-        assert list(decoder.feed(encode([StepGroup(group, None, b"")]))) == [[StepGroup(group, None, b"")]]
-    assert len(decoder._known) == link.MAX_KNOWN
+    for group in range(2 * link.MAX_KNOWN + 1):
+        frame = encode([StepGroup(group, None, b"")])
+        (first,) = decoder.feed(frame)
+        (again,) = decoder.feed(frame)
+        assert first is again == [StepGroup(group, None, b"")]
+        assert len(decoder._known) <= link.MAX_KNOWN
 
 
 SMALL = st.binary(max_size=2)
