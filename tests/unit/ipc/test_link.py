@@ -7,6 +7,8 @@ from typing import Any
 
 import msgpack
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from remote_gym.failures import Failure, FailureKind
 from remote_gym.ipc import link
@@ -20,7 +22,7 @@ from remote_gym.ipc.commands import (
     Started,
     StepGroup,
 )
-from remote_gym.ipc.link import HEADER_BYTES, ChildLink, Decoder, encode
+from remote_gym.ipc.link import HEADER_BYTES, ChildLink, Decoder, RoundEncoder, encode
 
 
 def frame(content: Any) -> bytes:
@@ -134,3 +136,23 @@ def test_few_are_remembered_the_last_ones_among_them() -> None:
         (again,) = decoder.feed(frame)
         assert first is again == [StepGroup(group, None, b"")]
         assert len(decoder._known) <= link.MAX_KNOWN
+
+
+SMALL = st.binary(max_size=2)
+STEP = st.builds(StepGroup, st.integers(0, 2), st.none() | st.just([0, 1]), SMALL, st.none() | SMALL)
+
+
+@given(st.lists(st.lists(STEP | st.builds(CloseGroup, st.integers(0, 2)), min_size=1, max_size=2), max_size=20))
+def test_a_kept_round_is_what_encoding_it_again_would_be(rounds: list[Any]) -> None:
+    encoder = RoundEncoder()
+    for commands in rounds:
+        assert encoder.encode(commands) == encode(commands)
+
+
+def test_few_rounds_are_kept_and_none_with_large_actions() -> None:
+    encoder = RoundEncoder()
+    for group in range(link.MAX_KNOWN + 1):
+        encoder.encode([StepGroup(group, None, b"")])
+    assert len(encoder._known) == 1
+    encoder.encode([StepGroup(0, None, bytes(link.MAX_KNOWN_BYTES + 1), None)])
+    assert len(encoder._known) == 1
