@@ -28,6 +28,7 @@ import sys
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -176,18 +177,15 @@ def main(command_line: Sequence[str] | None = None) -> None:
         "compare", arguments, workers=NUM_WORKERS, seed=arguments.seed,
         checkouts={name: version_of(path) for name, path in trees.items()},
     )  # fmt: skip
-    lines, calibrations = [], []
+    lines = []
     with serving.certificates({**os.environ, "PYTHONPATH": str(next(iter(trees.values())))}) as directory:
+        keeper = quiet.Keeper(written, directory, arguments.quick)
         for case in arguments.cases:
-            calibrations.append(quiet.calibrate(directory))
-            written.note(calibrations=calibrations)
-            watch = quiet.Watch()
-            result = measure(case, trees, directory, arguments)
-            if quiet.keep(written, watch, result, arguments.quick):
+            result = keeper.keep(partial(measure, case, trees, directory, arguments))
+            if result is not None:
                 lines += rows(result)
     header = ["one step", "microseconds", "× first", "95 % interval", *(f"CPU of {role}" for role in ROLES)]
     print(report.table(header, lines))
-    print("", *map(quiet.in_words, calibrations), sep="\n")
     written.done()
 
 

@@ -1,14 +1,17 @@
 """Benchmark's own process: is the machine quiet, and how fast is it just now? Printed with every figure.
 
-A figure taken beside other work is thrown away: nobody can tell afterwards what it would have been.
+A figure taken beside other work is thrown away: nobody can tell afterwards what it would have been. Every
+benchmark but `compressed.py` keeps its figures through `Keeper`.
 """
 
 from __future__ import annotations
 
+import ctypes
 import os
 import statistics
+import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -19,6 +22,9 @@ from slices import Contender, Slice
 
 MAX_OTHERS = 0.1
 """Of a core, that processes other than the benchmark's own, or the host, may take while a figure is taken."""
+
+PR_SET_CHILD_SUBREAPER = 36
+"""Of Linux's `prctl`."""
 
 LOOPS = 1_000_000
 REQUEST_BYTES, ANSWER_BYTES = 24, 62
@@ -82,14 +88,43 @@ def descendants(pid: int) -> list[int]:
     return found
 
 
-def keep(written: report.Report, watch: Watch, result: dict[str, Any], quick: bool) -> bool:
-    """Keep the result of a case unless others took too much meanwhile; say so, and return whether it was kept."""
-    others = watch.others
-    if others is not None and others > MAX_OTHERS and not quick:
-        print(f"\nothers took {others:.2f} cores meanwhile: these figures are thrown away", flush=True)
-        return False
-    written.add({**result, "others_cores": None if others is None else round(others, 3)})
-    return True
+def adopt_orphans() -> None:
+    """Make this process the parent of what its descendants leave behind, so that `Watch` still sees it. Linux only.
+
+    Ray's processes lose their parent before they end; what they have taken would look like somebody else's work.
+    """
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+
+
+class Keeper:
+    """Keeps what is measured while nobody else works, each case with a calibration taken just before it."""
+
+    def __init__(self, written: report.Report, directory: Path, quick: bool) -> None:
+        """Begin.
+
+        Args:
+            written: Where results are kept.
+            directory: Of the certificates, for the calibration.
+            quick: Keep all: only to see that it runs.
+        """
+        self._written, self._directory, self._quick = written, directory, quick
+        self._calibrations: list[dict[str, Any]] = []
+        adopt_orphans()
+
+    def keep(self, measure: Callable[[], dict[str, Any]]) -> dict[str, Any] | None:
+        """Return what `measure` has found, and keep it; None if others took too much meanwhile, which is said."""
+        self._calibrations.append(calibrate(self._directory))
+        print(f"\n{in_words(self._calibrations[-1])}", flush=True)
+        self._written.note(calibrations=self._calibrations)
+        watch = Watch()
+        result = measure()
+        others = watch.others
+        if others is not None and others > MAX_OTHERS and not self._quick:
+            print(f"others took {others:.2f} cores meanwhile: these figures are thrown away", flush=True)
+            return None
+        self._written.add({**result, "others_cores": None if others is None else round(others, 3)})
+        return result
 
 
 def echoes(directory: Path, stack: ExitStack, request_bytes: int, answer_bytes: int) -> Iterator[tuple[str, Slice]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -15,6 +16,7 @@ import numpy as np
 from contenders.stepping import Run, action_batches, stepping
 from environments import create_environment
 
+SB3_MODULE = "stable_baselines3.common.vec_env.subproc_vec_env"
 HERE = str(Path(__file__).resolve().parents[1])
 
 
@@ -35,6 +37,8 @@ def _batched_actions(config: dict[str, Any]) -> list[Any]:
 @contextmanager
 def sb3(config: dict[str, Any]) -> Iterator[Run]:
     """Stable-Baselines3's `SubprocVecEnv`: a process for each environment, pickles through pipes."""
+    # PyTorch is loaded once, not by each of 256 processes; that changes how they start, not how they step.
+    multiprocessing.get_context("forkserver").set_forkserver_preload([SB3_MODULE, "environments"])
     from stable_baselines3.common.vec_env import SubprocVecEnv
 
     envs = SubprocVecEnv(_makers(config))

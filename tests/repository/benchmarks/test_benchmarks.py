@@ -48,6 +48,39 @@ def test_throughput_has_every_way_in_one_run(tmp_path: Path) -> None:
     assert all(rate > 0 for rate in result["median"].values())
 
 
+def test_local_stands_in_one_run_with_what_else_there_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("REMOTE_GYM_BENCHMARK_CACHE", str(tmp_path / "cache"))
+    written = run("local.py", tmp_path, "--work", "cartpole-8")
+    (result,) = written["results"]
+    assert (result["case"], result["num_envs"], result["failed"]) == ("cartpole", 8, {})
+    assert set(result["median"]) == {"local", "remote", "sync", "async"}
+    left_out = written["settings"]["peers_left_out"]
+    assert left_out == {name: f"not installed: python benchmarks/venvs.py {name}" for name in ("sb3", "puffer", "ray")}
+
+
+def test_local_is_compared_with_its_best_peer() -> None:
+    import local
+
+    median = {"local": 90.0, "async": 30.0, "ray": 60.0, "sync": 500.0, "remote": 80.0}
+    table = local.as_table([result("cartpole", 8, **median), result("images", 64, local=1.0, sync=2.0)])
+    _, _, cartpole, images = table.splitlines()
+    assert cartpole == "| CartPole, 8 envs | 90 | 30 |  |  | 60 | 500 | 80 | 1.50 (ray) |"
+    assert images == "| (84, 84, 4) uint8 images, 64 envs | 1 |  |  |  |  | 2 |  |  |"
+
+
+def test_the_readme_has_the_tables_of_the_results_it_names() -> None:
+    import local
+    import summary
+
+    readme = (FOLDER.parent / "README.md").read_text()
+    makers = {"throughput": summary.headline, "local": lambda results: local.as_table(results["local"])}
+    named = {Path(name) for name in re.findall(r"benchmarks/results/[\w-]+\.json", readme)}
+    tables = {path: makers[path.name.split("-")[0]] for path in named if path.name.split("-")[0] in makers}
+    assert tables
+    for path, make in tables.items():
+        assert make(summary.load([FOLDER.parent / path])) in readme, path
+
+
 def test_latency_has_the_echo_in_the_same_run(tmp_path: Path) -> None:
     (result,) = run("latency.py", tmp_path, "--no-original")["results"]
     single = result["microseconds"]["single"]
@@ -71,14 +104,45 @@ def test_what_others_take_is_seen_and_what_we_take_is_not(monkeypatch: pytest.Mo
 @pytest.mark.parametrize(
     ("others", "quick", "kept"), [(0.05, False, 1), (0.5, False, 0), (0.5, True, 1), (None, False, 1)]
 )
-def test_what_is_taken_beside_other_work_is_thrown_away(others: float | None, quick: bool, kept: int) -> None:
+def test_what_is_taken_beside_other_work_is_thrown_away(
+    others: float | None, quick: bool, kept: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     import quiet
 
+    speed = {"python_loops_per_second": 2e7, "grpc_echo_microseconds": 300.0, "tls_echo_microseconds": 100.0}
+    monkeypatch.setattr(quiet, "calibrate", lambda directory: {**speed, "others_cores": 0.0})
+    monkeypatch.setattr(quiet, "Watch", lambda: SimpleNamespace(others=others))
+    monkeypatch.setattr(quiet, "adopt_orphans", lambda: None)  # this process has other tests' orphans
     results: list[Any] = []
-    report: Any = SimpleNamespace(add=results.append)
-    watch: Any = SimpleNamespace(others=others)
-    assert quiet.keep(report, watch, {"case": "x"}, quick) is bool(kept)
+    notes: dict[str, Any] = {}
+    report: Any = SimpleNamespace(add=results.append, note=notes.update)
+    keeper = quiet.Keeper(report, Path(), quick)
+    assert keeper.keep(lambda: {"case": "x"}) == ({"case": "x"} if kept else None)
     assert [one["others_cores"] for one in results] == [others] * kept
+    assert len(notes["calibrations"]) == 1
+    printed = capsys.readouterr().out
+    assert "calibration: 20.0 million loops" in printed
+    assert ("thrown away" in printed) is not bool(kept)
+
+
+LEAVES_AN_ORPHAN = """
+import subprocess, sys, time
+import quiet
+
+quiet.adopt_orphans()
+_, before, _ = quiet._now()
+spin = "import os, time; os.close(1); began = time.process_time()\\nwhile time.process_time() - began < 1.0: pass"
+parent = f"import subprocess, sys; print(subprocess.Popen([sys.executable, '-c', {spin!r}]).pid)"
+done = subprocess.run([sys.executable, "-c", parent], stdout=subprocess.PIPE, text=True, check=True)
+while quiet._now()[1] - before < 1.0:
+    assert int(done.stdout) in quiet.descendants(quiet.os.getpid())
+    time.sleep(0.05)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the kernel tells")
+def test_what_our_orphans_take_is_ours() -> None:
+    subprocess.run([sys.executable, "-c", LEAVES_AN_ORPHAN], check=True, timeout=30, cwd=FOLDER)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the kernel tells")
@@ -105,6 +169,14 @@ def test_scale_measures_memory_and_opening(tmp_path: Path) -> None:
     assert list(result["open_seconds"]) == ["64", "256"]
     assert all(len(one["worker_bytes"]) == 2 for one in result["memory"].values())
     assert min(result["memory"]["256"]["worker_bytes"]) > 10_000_000
+
+
+def test_scale_has_one_vector_env_over_as_many_servers_as_asked_for(tmp_path: Path) -> None:
+    written = run("scale.py", tmp_path, "--parts", "servers", "--servers", "1", "2")
+    (result,) = written["results"]
+    assert (result["workers_of_a_server"], result["envs_of_a_server"], result["failed"]) == (8, 16, {})
+    assert list(result["median"]) == ["1", "2"]
+    assert len(written["calibrations"]) == 1
 
 
 def test_compare_runs_checkouts_in_turns(tmp_path: Path) -> None:
@@ -159,6 +231,18 @@ def test_plots_are_made_of_results(tmp_path: Path) -> None:
     pictures = list(tmp_path.glob("*.png"))
     assert pictures
     assert all(path.read_bytes().startswith(b"\x89PNG") for path in pictures)
+
+
+def test_bars_of_local_leave_room_for_who_is_not_there(tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    import plot
+
+    results = [result("cartpole", 8, local=9.0, ray=6.0, **{"async": 3.0}), result("images", 64, local=2.0)]
+    (figure,) = plot.plot_local({"results": results}).values()
+    (axes,) = figure.axes
+    assert [bar.get_width() for bar in axes.patches] == [3.0, 1.0, 2.0]
+    assert set(plot.local.HEADER) <= set(plot.CURVES)
+    plot.pyplot.close(figure)
 
 
 SPIN = "import sys, time; print('child', flush=True); time.sleep(600)"
@@ -263,8 +347,10 @@ def test_targets_and_losses_are_ratios_within_a_case() -> None:
     assert summary.Target("too slow", 1.7, 1.6, 1.3, at_most=True).verdict == "NO"
     assert list(summary.losses(results)) == []
     results["throughput"][1]["median"]["sync"] = 200.0
-    ((case, _, times, _),) = summary.losses(results)
-    assert (case, times) == ("cartpole, 256 envs", 2.0)
+    results["local"] = [result("cartpole", 8, local=10.0, remote=20.0, sync=30.0, ray=9.0)]
+    remote, local = summary.losses(results)
+    assert (remote[0], remote[2]) == ("cartpole, 256 envs", 2.0)
+    assert local[:3] == ("local, cartpole, 8 envs", "SyncVectorEnv, in-process", 3.0)
 
 
 def test_every_contender_has_a_title_and_every_peer_its_requirements() -> None:
