@@ -36,6 +36,7 @@ import quiet
 import report
 import serving
 from slices import Contender, Slice
+from watch import Watch, descendants
 
 CASES = {
     "one": ("single", "CartPole-v1", 1),
@@ -93,7 +94,7 @@ def start(path: Path, case: str, directory: Path, stack: ExitStack) -> Checkout:
     stack.callback(client.close)
     client.wait_until_ready()
     client.run(WARM_UP_SECONDS)
-    processes = {"client": [client.pid], "server": [server.pid], "workers": quiet.descendants(server.pid)}
+    processes = {"client": [client.pid], "server": [server.pid], "workers": descendants(server.pid)}
     return Checkout(client, processes)
 
 
@@ -113,11 +114,13 @@ def measure(case: str, trees: dict[str, Path], directory: Path, arguments: argpa
     chance = random.Random(arguments.seed)
     with ExitStack() as stack:
         running = {name: start(path, case, directory, stack) for name, path in trees.items()}
+        watch = Watch()
         for _ in range(arguments.repeats):
             for checkout in chance.sample(list(running.values()), len(running)):
                 checkout.run(arguments.seconds)
+        others = watch.others
     first = next(iter(running.values()))
-    return {"case": case, "num_envs": CASES[case][2], "checkouts": {
+    return {"case": case, "others_cores": others, "num_envs": CASES[case][2], "checkouts": {
         name: {
             "microseconds": statistics.median(one.microseconds),
             **dict(zip(("ratio", "low", "high"), interval(one.microseconds, first.microseconds, chance), strict=True)),

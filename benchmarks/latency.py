@@ -20,7 +20,7 @@ import quiet
 import report
 import serving
 import venvs
-from slices import Account, Contender, interleave
+from slices import Account, Contender, interleave, others_cores
 
 ENV = "CartPole-v1"
 REQUEST_BYTES, ANSWER_BYTES = 24, 62
@@ -76,7 +76,7 @@ def figures(accounts: dict[str, Account], error: str | None) -> dict[str, Any]:
     if error is not None:
         failed[ORIGINAL] = error
     results = with_ratios({name: summary(one) for name, one in accounts.items() if one.answers})
-    return {"env": ENV, "microseconds": results, "failed": failed}
+    return {"env": ENV, "microseconds": results, "failed": failed, "others_cores": others_cores(accounts)}
 
 
 def as_table(results: dict[str, dict[str, Any]]) -> str:

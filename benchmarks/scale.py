@@ -22,6 +22,7 @@ import report
 import serving
 from slices import Account, Contender, Slice, interleave
 from throughput import figures
+from watch import Watch
 
 SERVERS, WORKERS_OF_A_SERVER, ENVS_OF_A_SERVER = (1, 2, 4, 8), 8, 16
 SESSIONS = (1, 16, 64, 256)
@@ -92,18 +93,20 @@ def environments(directory: Path, arguments: argparse.Namespace) -> dict[str, An
     with contextlib.ExitStack() as stack:
         running = {count: _Running(count, directory, stack) for count in counts}
         accounts = {str(count): Account() for count in counts}
+        watch = Watch()
         for round_number in range(arguments.repeats + 1):
             for count, one in running.items():
                 answer = one.slice.run(arguments.seconds)
                 if round_number:
                     accounts[str(count)].answers.append(answer)
+        others = watch.others
         memory = {str(count): one.memory() for count, one in running.items()}
     for count in counts:
         memory[str(count)]["bare_growth_bytes"] = _bare_growth(counts[0] // NUM_WORKERS, count // NUM_WORKERS)
     opened = {name: round(account.answers[0]["open_seconds"], 3) for name, account in accounts.items()}
     return {
         "part": "environments", "env": "CartPole-v1", "num_workers": NUM_WORKERS, "open_seconds": opened,
-        "memory": memory, **figures(accounts),
+        "memory": memory, **figures(accounts), "others_cores": others,
     }  # fmt: skip
 
 

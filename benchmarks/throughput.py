@@ -21,7 +21,7 @@ import quiet
 import report
 import serving
 import venvs
-from slices import Account, Contender, interleave
+from slices import Account, Contender, interleave, others_cores
 
 IMAGE_BYTES = 84 * 84 * 4
 PEER_KINDS = {
@@ -169,6 +169,7 @@ def figures(accounts: dict[str, Account]) -> dict[str, Any]:
         "steps_per_second": {name: [round(rate, 1) for rate in one.rates] for name, one in accounts.items()},
         "median": {name: one.median for name, one in accounts.items() if one.median is not None},
         "failed": {name: one.error for name, one in accounts.items() if one.error is not None},
+        "others_cores": others_cores(accounts),
     }
 
 

@@ -23,6 +23,7 @@ from typing import Any
 import quiet
 import report
 import serving
+from watch import Watch
 
 SCRIPT = Path(__file__).resolve().parents[1] / "exploration" / "train_ppo.py"
 RUN_SECONDS = 1_800.0
@@ -71,13 +72,17 @@ def main(command_line: Sequence[str] | None = None) -> None:
 def measure(num_envs: int, arguments: argparse.Namespace) -> dict[str, Any]:
     """Train locally and remotely in turn; return the times, and whether the returns were the same."""
     runs: dict[str, list[dict[str, Any]]] = {"local": [], "remote": []}
+    watch = Watch()
     max_steps = QUICK_STEPS if arguments.quick else 300_000
     for _ in range(arguments.repeats):
         for name, ones in runs.items():
             ones.append(train(name == "local", arguments.seed, num_envs, max_steps))
     medians = {name: statistics.median(one["seconds"] for one in ones) for name, ones in runs.items()}
     equal = len({one["hash"] for ones in runs.values() for one in ones}) == 1
-    return {"num_envs": num_envs, "runs": runs, "median_seconds": medians, "equal_returns": equal}
+    return {
+        "num_envs": num_envs, "runs": runs, "median_seconds": medians, "equal_returns": equal,
+        "others_cores": watch.others,
+    }  # fmt: skip
 
 
 def print_table(result: dict[str, Any]) -> None:
