@@ -124,6 +124,17 @@ def test_what_is_taken_beside_other_work_is_thrown_away(
     assert ("thrown away" in printed) is not bool(kept)
 
 
+def test_a_run_of_which_nothing_was_kept_fails(tmp_path: Path) -> None:
+    import report
+
+    arguments: Any = SimpleNamespace(quick=False, seconds=1.0, repeats=1, output=tmp_path / "x.json")
+    written = report.Report("x", arguments)
+    with pytest.raises(SystemExit, match="nothing was kept"):
+        written.done()
+    written.add({"case": "x"})
+    written.done()
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="the kernel tells")
 def test_what_this_machine_does_is_seen() -> None:
     import quiet
