@@ -110,11 +110,12 @@ def main(command_line: Sequence[str] | None = None) -> None:
     arguments = report.parse(parser, command_line)
     error = "not asked for" if arguments.no_original else venvs.install("original").error
     written = report.Report("latency", arguments, request_bytes=REQUEST_BYTES, answer_bytes=ANSWER_BYTES)
-    with serving.certificates() as directory, contextlib.ExitStack() as stack:
+    with serving.certificates() as directory:
 
         def measure() -> dict[str, Any]:
-            made = contenders(directory, stack, error is None)
-            return figures(interleave(made, arguments.repeats, arguments.seconds), error)
+            with contextlib.ExitStack() as stack:
+                made = contenders(directory, stack, error is None)
+                return figures(interleave(made, arguments.repeats, arguments.seconds), error)
 
         kept = quiet.Keeper(written, directory, arguments.quick).keep(measure)
     if kept is not None:

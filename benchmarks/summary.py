@@ -210,7 +210,7 @@ def headline(results: Results) -> str:
 
 
 def _times(ratio: float) -> str:
-    return f"{ratio:.1f}" if ratio < 10 else f"{ratio:.0f}"
+    return f"{ratio:.2f}" if ratio < 1 else f"{ratio:.1f}" if ratio < 10 else f"{ratio:.0f}"
 
 
 def main(command_line: Sequence[str] | None = None) -> None:
