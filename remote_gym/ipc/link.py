@@ -70,27 +70,6 @@ def unextended(code: int, data: bytes) -> Failure:
     return Failure(index, FailureKind(kind), name, message, detail, base)
 
 
-class RoundEncoder:
-    """Parent side: rounds -> frames. Those of one step of a whole group, which come again and again, are kept."""
-
-    def __init__(self) -> None:
-        """Begin with none."""
-        self._known: dict[StepGroup, bytes] = {}
-
-    def encode(self, commands: Sequence[Command]) -> bytes:
-        """Return what the function `encode` does, and raise what it raises."""
-        command: Any = commands[0]
-        if len(commands) > 1 or not _is_usual(command) or len(command.actions) > MAX_KNOWN_BYTES:
-            return encode(commands)
-        frame = self._known.get(command)
-        if frame is None:
-            frame = encode(commands)
-            if len(self._known) >= MAX_KNOWN:
-                self._known.clear()  # actions that never come again must not take the place of others for good
-            self._known[command] = frame
-        return frame
-
-
 class Decoder:
     """Bytes as they come -> lists of commands, or of results."""
 
@@ -158,6 +137,27 @@ def _is_usual(message: Any) -> bool:
 
 
 _NOTHING_TO_SAY = encode([NOTHING_TO_SAY])
+
+
+class RoundEncoder:
+    """Parent side: rounds -> frames. Those of one step of a whole group, which come again and again, are kept."""
+
+    def __init__(self) -> None:
+        """Begin with none."""
+        self._known: dict[StepGroup, bytes] = {}
+
+    def encode(self, commands: Sequence[Command]) -> bytes:
+        """Return what the function `encode` does, and raise what it raises."""
+        command: Any = commands[0]
+        if len(commands) > 1 or not _is_usual(command) or len(command.actions) > MAX_KNOWN_BYTES:
+            return encode(commands)
+        frame = self._known.get(command)
+        if frame is None:
+            frame = encode(commands)
+            if len(self._known) >= MAX_KNOWN:
+                self._known.clear()  # actions that never come again must not take the place of others for good
+            self._known[command] = frame
+        return frame
 
 
 class ChildLink:
