@@ -132,10 +132,18 @@ class OutletQueue:
 def written(frame: bytes, counters: Counters) -> Iterator[bytes]:
     """Yield the messages that `frame` travels as, several if it is large, each to be written before the next."""
     for message in (frame,) if len(frame) <= FRAGMENT_BYTES else split(frame, pack_server):
-        failpoints.hit("server.frame.write")
-        counters.sent_bytes += len(message)
+        _begin_message(message, counters)
         yield message
-        failpoints.hit("server.frame.written")
+        _end_message()
+
+
+def _begin_message(message: bytes, counters: Counters) -> None:
+    failpoints.hit("server.frame.write")
+    counters.sent_bytes += len(message)
+
+
+def _end_message() -> None:
+    failpoints.hit("server.frame.written")
 
 
 class SocketOutlet:
@@ -204,11 +212,10 @@ class SocketOutlet:
         """
         message, taken = HEADER.pack(len(frame)) + frame, 0
         try:
-            failpoints.hit("server.frame.write")
-            self._counters.sent_bytes += len(frame)
+            _begin_message(frame, self._counters)
             taken = self._socket.send(message)
             if taken == len(message):
-                failpoints.hit("server.frame.written")
+                _end_message()
                 if sent is not None:
                     sent()
                 return
@@ -320,4 +327,4 @@ class SocketOutlet:
 def _rest(message: bytes) -> Iterator[bytes]:
     """Yield what is left of a message of which `written` would have yielded all."""
     yield message
-    failpoints.hit("server.frame.written")
+    _end_message()
