@@ -27,7 +27,7 @@ ALWAYS_HOSTS = ("localhost", "127.0.0.1", "::1")
 """Names and IPs that every server certificate holds, so that it also works on its own machine."""
 
 _BACKDATE = datetime.timedelta(hours=1)  # so that a client whose clock is late finds the certificate valid already
-_MAX_DAYS = 36_500  # one century, well before the year 9999 at which X.509 dates end
+MAX_DAYS = 36_500  # one century, well before the year 9999 at which X.509 dates end
 _LABEL = re.compile(r"(?!-)[a-z0-9_-]{1,63}(?<!-)", re.IGNORECASE)  # RFC 1123, and the underscore of container names
 
 
@@ -55,8 +55,8 @@ def write_certificates(
         MisuseError: The package `cryptography` is not installed.
     """
     names = _server_names(hosts)
-    if isinstance(days, bool) or not isinstance(days, int) or not 1 <= days <= _MAX_DAYS:
-        raise MisuseError(f"days={days!r}: give an integer within 1..{_MAX_DAYS}")
+    if isinstance(days, bool) or not isinstance(days, int) or not 1 <= days <= MAX_DAYS:
+        raise MisuseError(f"days={days!r}: give an integer within 1..{MAX_DAYS}")
     folder = Path(directory)
     if not overwrite:
         _refuse_existing([folder / name for name in _file_names()])

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import sys
 
 from remote_gym.addresses import join_address, split_address, unix_path
+from remote_gym.cli.kinds import SECONDS
+from remote_gym.cli.terminal import GREEN, RED, UsageError, paint
+from remote_gym.cli.wording import Word, translated, words_of_a_client
 from remote_gym.client.carriers.carrier import CarrierEnded
 from remote_gym.client.carriers.channel import Address
 from remote_gym.client.carriers.connecting import NotDirect
@@ -12,7 +16,7 @@ from remote_gym.client.carriers.describe import describe
 from remote_gym.client.carriers.dialing import DirectDialer
 from remote_gym.client.diagnosis.steps import Diagnosis, Step, diagnose
 from remote_gym.credentials import load_client_pem
-from remote_gym.errors import ConnectError, MisuseError, ProtocolError
+from remote_gym.errors import ConnectError, ProtocolError
 from remote_gym.messages import Description
 from remote_gym.wire.codec import common_protocol
 
@@ -25,18 +29,24 @@ DESCRIPTION = (
 VERSION_STEP = "server version"
 CARRIER_STEP = "direct carrier"
 
-_MARKS = {True: "ok", False: "FAILED", None: "-"}
+_MARKS = {True: ("ok", GREEN), False: ("FAILED", RED), None: ("-", "")}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
     parser.add_argument("address", metavar="ADDRESS", help="HOST, HOST:PORT (default port: 56765) or unix:/PATH")
-    parser.add_argument("--root_certificate", metavar="PEM", help="CA that signed the server's certificate")
-    parser.add_argument("--client_certificate", metavar="PEM", help="certificate of this client, for mutual TLS")
-    parser.add_argument("--client_private_key", metavar="PEM", help="its private key")
+    parser.add_argument("--root-certificate", metavar="PEM", help="CA that signed the server's certificate")
+    parser.add_argument("--client-certificate", metavar="PEM", help="certificate of this client, for mutual TLS")
+    parser.add_argument("--client-private-key", metavar="PEM", help="its private key")
     parser.add_argument(
-        "--timeout", type=float, default=10.0, metavar="SECONDS", help="how long it may take (default: %(default)g)"
-    )
+        "--timeout", type=SECONDS.argument, default=10.0, metavar=SECONDS.metavar,
+        help="how long it may take (default: %(default)g)",
+    )  # fmt: skip
+
+
+def words(_arguments: argparse.Namespace) -> list[Word]:
+    """Return what this command calls the arguments of a client."""
+    return words_of_a_client()
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -69,20 +79,20 @@ def run(arguments: argparse.Namespace) -> int:
 def _manner(host: str, tls: bool) -> str:
     if unix_path(host) is not None:
         return "on this machine"
-    return "over TLS" if tls else "in plaintext (no --root_certificate)"
+    return "over TLS" if tls else "in plaintext (no --root-certificate)"
 
 
 def _credentials_paths(arguments: argparse.Namespace) -> tuple[str | None, ...] | None:
     """Return the paths that the flags name, None without any.
 
     Raises:
-        MisuseError: Only some of the flags that belong together are there.
+        UsageError: Only some of the flags that belong together are there.
     """
     root, certificate, key = arguments.root_certificate, arguments.client_certificate, arguments.client_private_key
     if root is None and certificate is None and key is None:
         return None
     if root is None or (certificate is None) is not (key is None):
-        raise MisuseError("--client_certificate and --client_private_key belong together, and with --root_certificate")
+        raise UsageError("--client-certificate and --client-private-key belong together, and with --root-certificate")
     return (root, certificate, key)
 
 
@@ -123,11 +133,13 @@ def _summary(described: Description, protocol: int) -> str:
 
 
 def _print_step(step: Step) -> None:
-    print(f"  {step.name + ' ':.<20} {_MARKS[step.ok]:<6} {step.detail}")
+    mark, colour = _MARKS[step.ok]
+    padded = f"{mark:<6}"
+    print(f"  {step.name + ' ':.<20} {paint(padded, colour, sys.stdout) if colour else padded} {step.detail}")
 
 
 def _print_causes(causes: tuple[str, ...]) -> None:
     if causes:
         print("\nLikely causes:")
     for cause in causes:
-        print(f"  - {cause}")
+        print(f"  - {translated(cause, words_of_a_client())}")

@@ -165,9 +165,10 @@ def test_a_server_that_keeps_silent_costs_the_timeout_only(capsys: pytest.Captur
     "given", [["--client_certificate", "a"], ["--root_certificate", "a", "--client_private_key", "b"]]
 )
 def test_flags_that_belong_together(given: list[str], capsys: pytest.CaptureFixture[str]) -> None:
-    checked = Checked(capsys, "127.0.0.1:1", *given)
-    assert checked.code == 1
-    assert "belong together" in checked.text
+    with pytest.raises(SystemExit) as caught:
+        Checked(capsys, "127.0.0.1:1", *given)
+    assert caught.value.code == 2
+    assert "belong together" in capsys.readouterr().err
 
 
 def test_missing_file_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
