@@ -13,8 +13,8 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
+from remote_gym.cli.entrypoints import add_entrypoint, check_file
 from remote_gym.cli.kinds import COUNT, SECONDS, integer
-from remote_gym.cli.options import add_entrypoint
 from remote_gym.cli.sizing import Choices, Profile, Trial, best, choices, reasons, search, seconds
 from remote_gym.errors import RemoteGymError
 
@@ -48,6 +48,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Measure, print, and return the exit code."""
+    check_file(arguments.entrypoint, "ENTRYPOINT")
     from remote_gym.cli import trials
     from remote_gym.worker.entrypoint import Recipe
 

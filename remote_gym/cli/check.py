@@ -15,8 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from remote_gym.cli.entrypoints import add_entrypoint, check_file
 from remote_gym.cli.kinds import COUNT, integer
-from remote_gym.cli.options import add_entrypoint
 from remote_gym.cli.terminal import GREEN, RED, YELLOW, paint
 from remote_gym.errors import MisuseError, RemoteGymError
 
@@ -53,6 +53,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Compare, print the report, and return the exit code."""
+    check_file(arguments.entrypoint, "ENTRYPOINT")
     from remote_gym.worker.entrypoint import Recipe
 
     began = time.perf_counter()

@@ -140,21 +140,15 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
         if setting.group not in groups:
             groups[setting.group] = parser.add_argument_group(setting.group)
         if setting.name == "entrypoint":
-            _add(groups[setting.group], setting, setting.name, nargs="?")
+            add_flag(groups[setting.group], setting, setting.name, nargs="?")
             continue
-        _add(groups[setting.group], setting, *setting.others, setting.flag, dest=setting.name)
+        add_flag(groups[setting.group], setting, *setting.others, setting.flag, dest=setting.name)
         if setting.old:
-            _add(groups[setting.group], setting, *setting.old, dest=setting.name, help=argparse.SUPPRESS)
+            add_flag(groups[setting.group], setting, *setting.old, dest=setting.name, help=argparse.SUPPRESS)
 
 
-def add_entrypoint(parser: argparse.ArgumentParser) -> None:
-    """Declare what a command that tries an environment takes: which, and its keyword arguments."""
-    _add(parser, BY_NAME["entrypoint"], "entrypoint")
-    kwargs = BY_NAME["entrypoint_kwargs"]
-    _add(parser, kwargs, *kwargs.others, kwargs.flag, dest=kwargs.name, default={})
-
-
-def _add(parser: Any, setting: Setting, *names: str, **options: Any) -> None:
+def add_flag(parser: Any, setting: Setting, *names: str, **options: Any) -> None:
+    """Declare a setting as an argument of `parser`, under `names`."""
     options = {"help": described(setting), **options}
     if setting.kind is BOOLEAN:
         options["action"] = argparse.BooleanOptionalAction

@@ -11,13 +11,13 @@ import sys
 import threading
 import warnings
 from collections.abc import Callable
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from remote_gym.cli.announcing import READY_LINE, announcement
 from remote_gym.cli.configuration import DEFAULT_FILE, Configuration, configure
+from remote_gym.cli.entrypoints import check_file
 from remote_gym.cli.options import BY_NAME, PEM_NAMES, add_flags, server_arguments
-from remote_gym.cli.terminal import UsageError, did_you_mean, say
+from remote_gym.cli.terminal import UsageError, say
 from remote_gym.cli.unread import LAST_WORDS_SECONDS, UnreadHandler, Writer
 from remote_gym.cli.wording import Word, translated, words_of_a_server
 
@@ -117,13 +117,7 @@ def _checked_entrypoint(configuration: Configuration) -> str:
             f"nothing to host: give an ENTRYPOINT, as in `remote-gym serve CartPole-v1`, or set {setting.variable}, or "
             f"entrypoint in {configuration.file or DEFAULT_FILE}"
         )
-    if entrypoint.endswith(".py") and not os.path.isfile(entrypoint):
-        folder = os.path.dirname(entrypoint)
-        scripts = [os.path.join(folder, path.name) for path in Path(folder).glob("*.py")]
-        raise UsageError(
-            f"{configuration.origin(setting).name}: {entrypoint!r} does not exist (looked for "
-            f"{os.path.abspath(entrypoint)}){did_you_mean(entrypoint, scripts)}"
-        )
+    check_file(entrypoint, configuration.origin(setting).name)
     return str(entrypoint)
 
 

@@ -68,6 +68,15 @@ def of_flag(name: str) -> Origin:
     return Origin(name, f"{name} {{}}")
 
 
+def of_variable(name: str) -> Origin:
+    """Return how a variable is called."""
+    return Origin(name, f"{name}={{}}")
+
+
+ADDRESS = of_flag("ADDRESS")
+CREDENTIALS = tuple(map(of_flag, ("--root-certificate", "--client-certificate", "--client-private-key")))
+
+
 def words_of_a_server(configuration: Configuration) -> list[Word]:
     """Return the words of ``serve``: each setting is called what it is called where it was said."""
     said = {setting.name: configuration.origin(setting) for setting in SETTINGS}
@@ -83,11 +92,9 @@ def words_of_a_server(configuration: Configuration) -> list[Word]:
     ]
 
 
-def words_of_a_client() -> list[Word]:
-    """Return the words of a command that dials."""
-    root, certificate, key = (
-        of_flag(f"--{name}") for name in ("root-certificate", "client-certificate", "client-private-key")
-    )
+def words_of_a_client(address: Origin = ADDRESS, credentials: Sequence[Origin] = CREDENTIALS) -> list[Word]:
+    """Return the words of a command that dials: what the address, and the three paths, are called."""
+    root, certificate, key = credentials
     pair = f"{certificate.name} and {key.name}"
     return [
         phrase("client_credentials_paths=(ca.pem,)", f"{root.name} ca.pem"),
@@ -102,5 +109,5 @@ def words_of_a_client() -> list[Word]:
         phrase("the order is (ca.pem[, client.pem, client-key.pem])", f"{certificate.name} is the certificate's"),
         items("client_credentials_paths", (root, certificate, key)),
         argument("client_credentials_paths", Origin(pair, "{}")),
-        argument("url", of_flag("ADDRESS")),
+        argument("url", address),
     ]

@@ -97,7 +97,7 @@ def test_a_hosted_vector_environment(entrypoint: Path, capsys: pytest.CaptureFix
 
 @pytest.mark.parametrize(
     ("entrypoint_name", "words"),
-    [("NoSuch-v0", "NameNotFound"), ("nomodule:make", "no module 'nomodule'"), ("absent.py", "does not exist")],
+    [("NoSuch-v0", "NameNotFound"), ("nomodule:make", "no module 'nomodule'")],
 )
 def test_a_bad_entrypoint_is_told(entrypoint_name: str, words: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["bench", entrypoint_name]) == 1

@@ -279,6 +279,14 @@ def test_a_file_that_cannot_be_read(tmp_path: Path) -> None:
         configure({}, {}, str(tmp_path))
 
 
+@pytest.mark.skipif(sys.version_info >= (3, 11), reason="Python reads TOML itself")
+def test_where_nothing_reads_toml_it_says_what_does(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "tomli", None)  # type: ignore[arg-type]
+    (tmp_path / "a.toml").touch()
+    with pytest.raises(UsageError, match=r"Python 3\.10 needs tomli to read it: pip install tomli"):
+        configure({}, {}, str(tmp_path / "a.toml"))
+
+
 def test_a_misspelt_variable_is_told(tmp_path: Path) -> None:
     done = serve(tmp_path, "--show-settings", REMOTE_GYM_SERVE_PRT="1", REMOTE_GYM_URL="localhost:1")
     assert done.returncode == 0
