@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from remote_gym.cli.announcing import READY_LINE, announcement
 from remote_gym.cli.configuration import DEFAULT_FILE, Configuration, configure
 from remote_gym.cli.entrypoints import check_file
-from remote_gym.cli.options import BY_NAME, PEM_NAMES, add_flags, server_arguments
+from remote_gym.cli.options import BY_NAME, PEM_NAMES, VARIABLE_PREFIX, add_flags, server_arguments
 from remote_gym.cli.terminal import UsageError, say
 from remote_gym.cli.unread import LAST_WORDS_SECONDS, UnreadHandler, Writer
 from remote_gym.cli.wording import Word, translated, words_of_a_server
@@ -24,7 +24,10 @@ from remote_gym.cli.wording import Word, translated, words_of_a_server
 if TYPE_CHECKING:
     from remote_gym import RemoteEnvironmentServer
 
-DESCRIPTION = "Host environments until stopped. SIGTERM or Ctrl-C drains; a second one stops at once."
+DESCRIPTION = (
+    "Host environments until stopped. SIGTERM or Ctrl-C drains; a second one stops at once. Settings are flags, else "
+    f"environment variables, {VARIABLE_PREFIX}NUM_WORKERS say, else keys of {DEFAULT_FILE}, num_workers under [serve]."
+)
 
 WAKE_SECONDS = 0.2
 """How often the main thread looks up: the kernel may give a signal to another thread, which does not wake it."""
@@ -91,6 +94,7 @@ def _host(arguments: argparse.Namespace) -> None:
 
     def announce(address: str) -> None:
         out.put(READY_LINE.format(address=address) + "\n")
+        out.flush(LAST_WORDS_SECONDS)  # in a terminal it comes first
         log.put(announcement(address, arguments.configuration.values, sys.stderr))
 
     try:
