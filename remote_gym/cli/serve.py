@@ -73,7 +73,8 @@ def _host(arguments: argparse.Namespace) -> None:
     hold_standard_descriptors()
     out, log = Writer(1), Writer(2)
     handler = UnreadHandler(log)
-    handler.addFilter(_in_own_words(words(arguments)))
+    own_words = OwnWords(words(arguments))
+    handler.addFilter(own_words)
     logging.basicConfig(
         level=logging.DEBUG if arguments.verbose else logging.INFO,
         handlers=[handler],
@@ -93,6 +94,7 @@ def _host(arguments: argparse.Namespace) -> None:
         os._exit(code)
 
     def announce(address: str) -> None:
+        own_words.ready = True
         out.put(READY_LINE.format(address=address) + "\n")
         out.flush(LAST_WORDS_SECONDS)  # in a terminal it comes first
         log.put(announcement(address, arguments.configuration.values, sys.stderr))
@@ -141,15 +143,26 @@ def _check_credentials(configuration: Configuration) -> None:
         )
 
 
-def _in_own_words(own: list[Word]) -> Callable[[logging.LogRecord], bool]:
-    """Return a filter that lets warnings say what the command calls its settings."""
+class OwnWords(logging.Filter):
+    """Lets the log say what this command says.
 
-    def rename(record: logging.LogRecord) -> bool:
+    Warnings call settings what the command calls them; a server that does not come up is no server that drains.
+
+    Attributes:
+        ready: Whether the server is up.
+    """
+
+    def __init__(self, own: list[Word]) -> None:
+        """Translate by `own`."""
+        super().__init__()
+        self._own = own
+        self.ready = False
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Tell whether the record is to be written."""
         if record.name == "py.warnings":
-            record.msg, record.args = translated(record.getMessage(), own), ()
-        return True
-
-    return rename
+            record.msg, record.args = translated(record.getMessage(), self._own), ()
+        return self.ready or record.levelno != logging.INFO or not str(record.msg).startswith("draining")
 
 
 def _serve(configuration: Configuration, announce: Callable[[str], None], exit_at_once: Callable[[int], None]) -> None:

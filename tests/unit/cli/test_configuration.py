@@ -231,7 +231,7 @@ def check(tmp_path: Path, file: str, variables: dict[str, str], flags: tuple[str
     if file:
         (tmp_path / "remote-gym.toml").write_text(f"[serve]\n{file.format()}\n")
     done = serve(tmp_path, *flags, **{f"REMOTE_GYM_SERVE_{name}": value for name, value in variables.items()})
-    lines = [line for line in done.stderr.splitlines() if "settings from" not in line and " INFO " not in line]
+    lines = [line for line in done.stderr.splitlines() if "settings from" not in line]
     assert not done.stdout
     return done.returncode, lines
 

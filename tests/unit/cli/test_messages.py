@@ -273,7 +273,7 @@ def folder(tmp_path: Path, certificates: Certificates) -> Path:
 
 
 def run(folder: Path, line: str, without: tuple[str, ...] = ()) -> tuple[int, list[str]]:
-    """Run the command and return its exit code and what it wrote to stderr, but for the log."""
+    """Run the command and return its exit code and what it wrote to stderr."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith("REMOTE_GYM_")}
     if without:
         packages = folder / "packages"
@@ -282,7 +282,7 @@ def run(folder: Path, line: str, without: tuple[str, ...] = ()) -> tuple[int, li
         environment["PYTHONPATH"] = os.pathsep.join([str(packages), environment.get("PYTHONPATH", "")])
     command = [sys.executable, "-m", "remote_gym", *line.split()]
     done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=60)
-    lines = [line for line in done.stderr.splitlines() if not re.match(r"\d{4}-\d\d-\d\d ", line)]
+    lines = done.stderr.splitlines()
     assert not PYTHON_WORDS.search("\n".join(lines)), lines
     assert not done.stdout or line.startswith("check ")
     return done.returncode, lines
