@@ -11,7 +11,7 @@ that an array over the received bytes is aligned.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import repeat
 from struct import Struct
 from typing import Any
@@ -73,15 +73,8 @@ def _number(number: int) -> bytes:
     return (spread | 0x80808080).to_bytes(5, "little")
 
 
-def _read_number(five: Buffer) -> int:
-    spread = int.from_bytes(five, "little")
-    return (
-        spread & 0x7F
-        | spread >> 1 & 0x3F80
-        | spread >> 2 & 0x1FC000
-        | spread >> 3 & 0xFE00000
-        | spread >> 4 & 0x7F0000000
-    )
+_unpack_number = Struct("<IB").unpack_from  # the first four bytes of five, and the last
+_MORE = 0x80808080  # set in the first four
 
 
 class _Writer:
@@ -124,11 +117,11 @@ class _Writer:
 _KEYS = [bytes((number << 3 | _BYTES_TYPE,)) for number in range(16)]
 _PADDINGS = [b"" if n < 2 else _KEYS[_PADDING] + bytes((n - 2,)) + _ZEROS[: n - 2] for n in range(2 * ALIGNMENT_BYTES)]
 
-# Steps of a session are alike but for their number and content, so what is constant is remembered by the sizes. Reading
-# remembers by the length of the message, and compares every constant byte.
+# Steps of a session are alike but for their number and content, so what is constant is remembered by fields and sizes.
+# Reading remembers by the length of the message, and compares every constant byte.
 _MAX_REMEMBERED = 64
 _MAX_CONSTANT_BYTES = 65_536  # of a message that is remembered; our own have up to 32 for each leaf
-_templates: dict[tuple[int, ...], list[bytes]] = {}
+_templates: dict[tuple[Any, ...], list[bytes]] = {}
 _layouts: dict[tuple[int, int], _Layout] = {}
 
 
@@ -136,13 +129,20 @@ def _sizes(parts: Sequence[Any]) -> list[int]:
     return [part.nbytes if type(part) is not bytes else len(part) for part in parts]
 
 
-def _join_like_before(tag: int, number: int, parts: Sequence[Any], fields: Sequence[tuple[int, bool]]) -> bytes:
-    """Return the message of `parts`, one per entry (field, aligned) of `fields`, by the template of their sizes."""
-    key = (tag, *_sizes(parts))
+_Fields = tuple[tuple[int, bool], ...]
+"""The number of each field, and whether it is aligned."""
+
+
+def _join_like_before(tag: int, number: int, leaves: Sequence[Any], fields: _Fields, others: Sequence[Any]) -> bytes:
+    """Return the message of `leaves` and then `others`, which are `fields`, by the template of all sizes."""
+    parts = [*leaves, *others]
+    key: tuple[Any, ...] = (tag, len(leaves), fields, *_sizes(parts))
     template = _templates.get(key)
     if template is None or number >> 35:
-        template = _make_template(tag, number, key[1:], fields)
-        if len(_templates) < _MAX_REMEMBERED and not number >> 35:
+        template = _make_template(tag, number, key[3:], (*repeat((_LEAVES, True), len(leaves)), *fields))
+        if not number >> 35:
+            if len(_templates) >= _MAX_REMEMBERED:
+                _templates.clear()  # whoever packs many kinds must not take the place of others for good
             _templates[key] = template
     pieces: list[Any] = [template[0], _number(number)]
     for constant, part in zip(template[1:], parts, strict=True):
@@ -150,7 +150,7 @@ def _join_like_before(tag: int, number: int, parts: Sequence[Any], fields: Seque
     return b"".join(pieces)
 
 
-def _make_template(tag: int, number: int, sizes: Sequence[int], fields: Sequence[tuple[int, bool]]) -> list[bytes]:
+def _make_template(tag: int, number: int, sizes: Sequence[int], fields: _Fields) -> list[bytes]:
     """Return what stands before the number, and before each part."""
     writer = _Writer(number)
     for size, (field, aligned) in zip(sizes, fields, strict=True):
@@ -165,10 +165,14 @@ def _make_template(tag: int, number: int, sizes: Sequence[int], fields: Sequence
     return [writer.pieces[0], *template]
 
 
+_JUST_GIVEN: _Fields = ((_GIVEN, False),)
+
+
 def pack_step(step: Step) -> bytes:
     """Return `step` as a serialised ClientMessage."""
-    if step.indices is None and not (step.variable or step.dtypes or step.given):  # the usual case
-        return _join_like_before(_STEP_TAG, step.number, step.actions, [(_LEAVES, True)] * len(step.actions))
+    if step.indices is None and not (step.variable or step.dtypes):  # the usual cases
+        fields, others = (_JUST_GIVEN, (step.given,)) if step.given else ((), ())
+        return _join_like_before(_STEP_TAG, step.number, step.actions, fields, others)
     writer = _Writer(step.number)
     writer.indices(step.indices)
     for leaf, size in zip(step.actions, _sizes(step.actions), strict=True):
@@ -179,27 +183,51 @@ def pack_step(step: Step) -> bytes:
     return b"".join(writer.finish(_STEP_TAG))
 
 
-_SCALARS = [(_REWARDS, True), (_TERMINATIONS, False), (_TRUNCATIONS, False)]
+_SCALARS: _Fields = ((_REWARDS, True), (_TERMINATIONS, False), (_TRUNCATIONS, False))
 
 
 def pack_transition(transition: Transition) -> bytes:
     """Return `transition` as a serialised ServerMessage."""
-    parts, fields = list(transition.observations), [(_LEAVES, True)] * len(transition.observations)
+    leaves = transition.observations
+    fields: _Fields = ()
+    scalars: tuple[Any, ...] = ()
     if len(transition.rewards):
-        parts += (transition.rewards, transition.terminations, transition.truncations)
-        fields = fields + _SCALARS
+        fields = _SCALARS
+        scalars = (transition.rewards, transition.terminations, transition.truncations)
     if transition.indices is None and not transition.infos and not transition.failures:
-        return _join_like_before(_TRANSITION_TAG, transition.number, parts, fields)
+        return _join_like_before(_TRANSITION_TAG, transition.number, leaves, fields, scalars)
     writer = _Writer(transition.number)
     writer.indices(transition.indices)
-    for part, size, (field, aligned) in zip(parts, _sizes(parts), fields, strict=True):
-        writer.field(field, part, size, aligned)
+    for leaf, size in zip(leaves, _sizes(leaves), strict=True):
+        writer.field(_LEAVES, leaf, size, aligned=True)
+    for scalar, size, (field, aligned) in zip(scalars, _sizes(scalars), fields, strict=True):
+        writer.field(field, scalar, size, aligned)
     for info in transition.infos:
         writer.field(_INFOS, info, len(info))
     for failure in transition.failures:
         message = pack_failure(failure).SerializeToString()
         writer.field(_FAILURES, message, len(message))
     return b"".join(writer.finish(_TRANSITION_TAG))
+
+
+def transition_packer(observations: Sequence[Any], scalars: Sequence[Any]) -> Callable[[int], bytes]:
+    """Return a function of the request's number: `pack_transition` for a step of everybody with nothing said besides.
+
+    Args:
+        observations: One buffer per leaf. Each holds, whenever the function is called, what is to be packed.
+        scalars: Such buffers of the rewards, terminations and truncations.
+    """
+    parts = [*observations, *scalars]
+    fields = (*repeat((_LEAVES, True), len(observations)), *_SCALARS)
+    first, *constants = _make_template(_TRANSITION_TAG, 0, _sizes(parts), fields)
+    pieces = [piece for pair in zip(constants, parts, strict=True) for piece in pair]
+
+    def pack(number: int) -> bytes:
+        if number >> 35:
+            return pack_transition(Transition(number, None, observations, *scalars))
+        return b"".join([first, _number(number), *pieces])
+
+    return pack
 
 
 def pack_failure(failure: Failure) -> pb.Failure:
@@ -317,13 +345,16 @@ def _read_indices(view: memoryview, found: dict[int, list[Any]]) -> list[int] | 
 
 
 class _Layout:
-    """Where the parts of a message lie that is as long as this one was, if all bytes between them are the same."""
+    """Where the parts of a message lie that is as long as this one was, if all bytes between them are the same.
 
-    __slots__ = ("constants", "leaves", "scalars", "take")
+    `others` are the parts that are no leaves, in an order of the caller's; an empty one is not there at all.
+    """
 
-    def __init__(self, data: Buffer, leaves: list[tuple[int, int]], scalars: list[tuple[int, int]]) -> None:
-        self.leaves, self.scalars = leaves, scalars
-        holes = [(_NUMBER_AT, _NUMBER_AT + 5), *sorted([*leaves, *scalars])]
+    __slots__ = ("constants", "leaves", "others", "take")
+
+    def __init__(self, data: Buffer, leaves: list[tuple[int, int]], others: list[tuple[int, int]]) -> None:
+        self.leaves, self.others = ([slice(*part) for part in parts] for parts in (leaves, others))
+        holes = [(_NUMBER_AT, _NUMBER_AT + 5), *sorted(part for part in (*leaves, *others) if part[0] < part[1])]
         starts = [0, *(end for _, end in holes)]
         ends = [*(start for start, _ in holes), len(data)]
         gaps = [*(end - start for start, end in holes), 0]
@@ -332,24 +363,26 @@ class _Layout:
         self.take = Struct("".join(f"{size}s{gap}x" for size, gap in zip(lengths, gaps, strict=True))).unpack
         self.constants = self.take(data)
 
-    def fits(self, data: Buffer) -> bool:
+    def number(self, data: Buffer) -> int | None:
+        """Return the request number of `data`, which is as long as this message was; None: they are not alike."""
+        low: int
+        high: int
+        low, high = _unpack_number(data, _NUMBER_AT)
         # The last byte of the number ends its varint, the others do not: else the number is of another width.
-        a, b, c, d, e = data[_NUMBER_AT : _NUMBER_AT + 5]
-        if e > 0x7F or not a & b & c & d & 0x80:
-            return False
-        return self.take(data) == self.constants
+        if low & _MORE != _MORE or high > 0x7F or self.take(data) != self.constants:
+            return None
+        return low & 0x7F | low >> 1 & 0x3F80 | low >> 2 & 0x1FC000 | low >> 3 & 0xFE00000 | high << 28
 
 
 def _remember(
-    data: Buffer, tag: int, numbers: list[Any], leaves: list[tuple[int, int]], scalars: list[tuple[int, int]]
+    data: Buffer, tag: int, numbers: list[Any], leaves: list[tuple[int, int]], others: list[tuple[int, int]]
 ) -> None:
-    parts = leaves + scalars
-    constant_bytes = len(data) - sum(end - start for start, end in parts)
+    constant_bytes = len(data) - sum(end - start for start, end in (*leaves, *others))
     if len(numbers) != 1 or not _begins_padded(data) or constant_bytes > _MAX_CONSTANT_BYTES:
         return
     if len(_layouts) >= _MAX_REMEMBERED:
         _layouts.clear()  # whoever sends many kinds must not take the place of others for good
-    _layouts[tag, len(data)] = _Layout(data, leaves, scalars)
+    _layouts[tag, len(data)] = _Layout(data, leaves, others)
 
 
 def _begins_padded(data: Buffer) -> bool:
@@ -360,11 +393,6 @@ def _begins_padded(data: Buffer) -> bool:
     return all(min(five[:4]) > 0x7F and five[4] < 0x80 for five in (length, number))
 
 
-def _known(data: Buffer, tag: int) -> _Layout | None:
-    layout = _layouts.get((tag, len(data)))
-    return layout if layout is not None and layout.fits(data) else None
-
-
 def read_step(data: bytes) -> Step:
     """Return the Step in a serialised ClientMessage; its leaves look into `data`.
 
@@ -373,17 +401,19 @@ def read_step(data: bytes) -> Step:
         ProtocolError: This is no message.
     """
     view = memoryview(data)
-    if (layout := _known(data, _STEP_TAG)) is not None:
-        number = _read_number(data[_NUMBER_AT : _NUMBER_AT + 5])
-        return Step(number, None, [view[start:end] for start, end in layout.leaves])
+    layout = _layouts.get((_STEP_TAG, len(data)))
+    if layout is not None and (number := layout.number(data)) is not None:
+        return Step(number, None, [*map(view.__getitem__, layout.leaves)], *map(data.__getitem__, layout.others))
     found = _fields(data, _STEP_TAG)
     number = _number_of(found)
     indices = _read_indices(view, found)
     leaves = _spans(found, _LEAVES)
-    more = [bytes(_packed(view, found, field)) for field in (_VARIABLE, _DTYPES, _GIVEN)]
-    if indices is None and not any(more) and found.keys() <= {_NUMBER, _PADDING}:
-        _remember(data, _STEP_TAG, found.get(_NUMBER, []), leaves, [])
-    return Step(number, indices, [view[start:end] for start, end in leaves], *more)
+    others = [_packed_span(found, field) for field in (_VARIABLE, _DTYPES, _GIVEN)]
+    if indices is None and found.keys() <= {_NUMBER, _PADDING}:
+        some = any(start < end for start, end in others)
+        _remember(data, _STEP_TAG, found.get(_NUMBER, []), leaves, others if some else [])
+    actions = [view[start:end] for start, end in leaves]
+    return Step(number, indices, actions, *[data[start:end] for start, end in others])
 
 
 def read_transition(data: Buffer) -> Transition:
@@ -394,14 +424,12 @@ def read_transition(data: Buffer) -> Transition:
         ProtocolError: This is no message.
     """
     view = memoryview(data)
-    if (layout := _known(data, _TRANSITION_TAG)) is not None:
-        number = _read_number(data[_NUMBER_AT : _NUMBER_AT + 5])
-        _, (start, end), (start2, end2) = layout.scalars
-        if bytes(data[start:end]).translate(None, _FLAGS) or bytes(data[start2:end2]).translate(None, _FLAGS):
+    layout = _layouts.get((_TRANSITION_TAG, len(data)))
+    if layout is not None and (number := layout.number(data)) is not None:
+        rewards, terminations, truncations = map(view.__getitem__, layout.others)
+        if bytes(terminations).translate(None, _FLAGS) or bytes(truncations).translate(None, _FLAGS):
             raise UnusualEncoding
-        rewards, terminations, truncations = [view[start:end] for start, end in layout.scalars]
-        leaves = [view[start:end] for start, end in layout.leaves]
-        return Transition(number, None, leaves, rewards, terminations, truncations)
+        return Transition(number, None, [*map(view.__getitem__, layout.leaves)], rewards, terminations, truncations)
     found = _fields(data, _TRANSITION_TAG)
     if _FAILURES in found:
         raise UnusualEncoding  # rare, and nested

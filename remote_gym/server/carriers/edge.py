@@ -6,14 +6,12 @@ Bytes come from a `Carrier` and go to it; how it is listened for, and how it tel
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
-from collections.abc import Iterator
 from typing import Any, Protocol
 
 from remote_gym import failpoints
 from remote_gym.errors import ProtocolError
-from remote_gym.messages import Attach, Lost, Open, Refused
+from remote_gym.messages import Attach, Fragment, Lost, Open, Refused
 from remote_gym.server.carriers.outlet import UNREAD_BYTES, OutletQueue
 from remote_gym.server.holdings import LIMIT, Holdings
 from remote_gym.server.refusals import RefusalError
@@ -100,8 +98,9 @@ class Incoming:
             RefusalError: The server holds too many unfinished messages.
         """
         self._counters.received_bytes += len(piece)
-        message = self._joiner.feed(piece)
-        if self._joiner.held_bytes != self._held.bytes:
+        message = read_client(piece)
+        if type(message) is Fragment or self._held.bytes:  # else, nearly always, it is whole, and so was the last one
+            message = self._joiner.join(message)
             self._held.be(self._joiner.held_bytes)
         return message
 
@@ -134,7 +133,7 @@ class Dialogue:
             Exception: A bug of ours; logged.
         """
         self._sessions.counters.received_bytes += len(data)
-        with _logging_bugs():
+        try:
             try:
                 first = read_first(data)
             except OversizeError as error:
@@ -144,6 +143,9 @@ class Dialogue:
                 await self._open(first)
             else:
                 self._attach(first)
+        except Exception as error:
+            _log_bug(error)
+            raise
 
     async def _open(self, message: Open) -> None:
         failpoints.hit("server.open.received")
@@ -172,10 +174,13 @@ class Dialogue:
             Exception: A bug of ours; logged.
         """
         assert self.session is not None
-        with _logging_bugs():
+        try:
             message = self._incoming.feed(piece)
             if message is not None:
                 self.session.receive(message, self._outlet)
+        except Exception as error:
+            _log_bug(error)
+            raise
 
     @property
     def unfinished(self) -> bool:
@@ -195,15 +200,10 @@ class Dialogue:
             session.detach(self._outlet)
 
 
-@contextlib.contextmanager
-def _logging_bugs() -> Iterator[None]:
-    try:
-        yield
-    except (ProtocolError, RefusalError, asyncio.CancelledError):
-        raise
-    except Exception:
+def _log_bug(error: Exception) -> None:
+    """Log `error`, while it is handled, unless it is the client's doing."""
+    if not isinstance(error, (ProtocolError, RefusalError)):
         logger.exception("a carrier failed")
-        raise
 
 
 class Edge:
