@@ -6,7 +6,6 @@ import argparse
 import contextlib
 import importlib.util
 import json
-import os
 import shlex
 import sys
 import time
@@ -17,6 +16,7 @@ from remote_gym.cli.entrypoints import add_entrypoint, check_file
 from remote_gym.cli.kinds import COUNT, SECONDS, integer
 from remote_gym.cli.sizing import Choices, Profile, Trial, best, choices, reasons, search, seconds
 from remote_gym.errors import RemoteGymError
+from remote_gym.processes import usable_cores
 
 DESCRIPTION = (
     "Serve an environment here, over loopback, with different numbers of workers and environments and batch sizes; "
@@ -56,7 +56,7 @@ def run(arguments: argparse.Namespace) -> int:
     recipe = Recipe(arguments.entrypoint, arguments.entrypoint_kwargs, None)
     profile = trials.profile(recipe, LOCAL_SHARE * arguments.seconds)
     local = _local_rate(recipe, LOCAL_SHARE * arguments.seconds)
-    cores = _cores()
+    cores = usable_cores()
     print(
         f"{arguments.entrypoint}: a step takes {seconds(profile.step_seconds)} (one in a hundred "
         f"{seconds(profile.slow_step_seconds)}), {profile.busy_share:.0%} of it work; {cores} cores"
@@ -65,10 +65,6 @@ def run(arguments: argparse.Namespace) -> int:
     _print_table(rates, local)
     _print_best(arguments, rates, reasons(profile, rates, cores, local))
     return 0
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _local_rate(recipe: Any, time_seconds: float) -> float | None:

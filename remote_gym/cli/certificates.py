@@ -17,6 +17,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from remote_gym.distribution import install
 from remote_gym.errors import MisuseError
 
 if TYPE_CHECKING:
@@ -145,9 +146,7 @@ def _make_certificates(names: Sequence[str], days: int) -> dict[str, bytes]:
         from cryptography.hazmat.primitives.asymmetric import ec
         from cryptography.x509.oid import ExtendedKeyUsageOID
     except ImportError as error:
-        raise MisuseError(
-            "making certificates needs the package cryptography: in the checkout, pip install '.[server]'"
-        ) from error
+        raise MisuseError(f"making certificates needs the package cryptography: {install('server')}") from error
 
     ca_key, server_key, client_key = (ec.generate_private_key(ec.SECP256R1()) for _ in range(3))
     # The random part tells two CAs apart when a certificate turns out to be signed by the wrong one.

@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 
 from remote_gym.cli.kinds import choice
+from remote_gym.distribution import install
 from remote_gym.errors import MisuseError
 
 DESCRIPTION = "Print a script that lets a shell complete commands, flags and files."
@@ -27,7 +28,7 @@ def run(arguments: argparse.Namespace) -> int:
     try:
         import shtab
     except ImportError:
-        raise MisuseError("completion needs shtab: in the checkout, pip install '.[completion]'") from None
+        raise MisuseError(f"completion needs shtab: {install('completion')}") from None
     from remote_gym.cli import build_parser
 
     print(shtab.complete(_with_files(build_parser(), shtab.FILE), arguments.shell))

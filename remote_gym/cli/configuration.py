@@ -12,6 +12,7 @@ from typing import Any
 
 from remote_gym.cli.options import BY_NAME, CONFIG_VARIABLE, SETTINGS, VARIABLE_PREFIX, Setting, described
 from remote_gym.cli.terminal import UsageError, did_you_mean
+from remote_gym.distribution import install
 
 DEFAULT_FILE = "remote-gym.toml"
 """Read where it lies in the working directory, unless another file is named."""
@@ -162,7 +163,7 @@ def _parse(file: str) -> dict[str, Any]:
         try:
             import tomli as tomllib
         except ImportError:
-            raise UsageError(f"{file}: Python 3.10 needs tomli to read it: pip install tomli") from None
+            raise UsageError(f"{file}: Python 3.10 needs tomli to read it: {install('server')}") from None
     try:
         with open(file, encoding="utf-8") as opened:
             return tomllib.loads(opened.read())

@@ -12,6 +12,7 @@ from pathlib import Path
 from remote_gym.cli.certificates import write_certificates
 from remote_gym.cli.kinds import COUNT
 from remote_gym.cli.own_server import own_server
+from remote_gym.distribution import install
 from remote_gym.errors import MisuseError
 
 DESCRIPTION = "Make throw-away certificates, serve CartPole over mutual TLS, run 100 episodes with random actions."
@@ -32,7 +33,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Run the demo and print what it measured."""
     for package in ("cryptography", "tqdm"):
         if importlib.util.find_spec(package) is None:
-            raise MisuseError(f'the demo needs {package}: in the checkout, pip install ".[demo]"')
+            raise MisuseError(f"the demo needs {package}: {install('demo')}")
     with tempfile.TemporaryDirectory(prefix="remote_gym-demo-") as folder:
         directory = Path(folder)
         write_certificates(directory, [])

@@ -283,7 +283,7 @@ def test_a_file_that_cannot_be_read(tmp_path: Path) -> None:
 def test_where_nothing_reads_toml_it_says_what_does(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "tomli", None)  # type: ignore[arg-type]
     (tmp_path / "a.toml").touch()
-    with pytest.raises(UsageError, match=r"Python 3\.10 needs tomli to read it: pip install tomli"):
+    with pytest.raises(UsageError, match=r"Python 3\.10 needs tomli to read it: pip install"):
         configure({}, {}, str(tmp_path / "a.toml"))
 
 

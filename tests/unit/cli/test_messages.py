@@ -249,16 +249,16 @@ MISSING = [
     (
         ("prometheus_client",),
         "serve CartPole-v1 --port 0 --metrics-port 0",
-        "--metrics-port needs prometheus-client: pip install 'remote-gym[server]'",
+        '--metrics-port needs prometheus-client: pip install "remote-gym-pool[server]"',
     ),
     (
         ("cryptography",),
         "certs new",
-        "making certificates needs the package cryptography: in the checkout, pip install '.[server]'",
+        'making certificates needs the package cryptography: pip install "remote-gym-pool[server]"',
     ),
-    (("cryptography",), "demo", 'the demo needs cryptography: in the checkout, pip install ".[demo]"'),
-    (("tqdm",), "demo", 'the demo needs tqdm: in the checkout, pip install ".[demo]"'),
-    (("shtab",), "completion bash", "completion needs shtab: in the checkout, pip install '.[completion]'"),
+    (("cryptography",), "demo", 'the demo needs cryptography: pip install "remote-gym-pool[demo]"'),
+    (("tqdm",), "demo", 'the demo needs tqdm: pip install "remote-gym-pool[demo]"'),
+    (("shtab",), "completion bash", 'completion needs shtab: pip install "remote-gym-pool[completion]"'),
 ]
 
 
