@@ -6,16 +6,17 @@ import argparse
 import contextlib
 import importlib.util
 import json
-import os
 import shlex
 import sys
 import time
 from collections.abc import Iterator
 from typing import Any
 
-from remote_gym.cli.serve import json_object
+from remote_gym.cli.entrypoints import add_entrypoint, check_file
+from remote_gym.cli.kinds import COUNT, SECONDS, integer
 from remote_gym.cli.sizing import Choices, Profile, Trial, best, choices, reasons, search, seconds
-from remote_gym.errors import MisuseError, RemoteGymError
+from remote_gym.errors import RemoteGymError
+from remote_gym.processes import usable_cores
 
 DESCRIPTION = (
     "Serve an environment here, over loopback, with different numbers of workers and environments and batch sizes; "
@@ -32,26 +33,22 @@ SHORTEST_TRIAL_SECONDS, LONGEST_TRIAL_SECONDS = 0.1, 1.5
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
+    add_entrypoint(parser)
     parser.add_argument(
-        "entrypoint", help="a Gymnasium id, module:Id-v0, module:function, or file.py with create_environment"
-    )
-    parser.add_argument(
-        "--kwargs", "--entrypoint-kwargs", dest="entrypoint_kwargs", type=json_object, default={}, metavar="JSON",
-        help="e.g. '{\"g\": 9.8}'",
+        "--seconds", type=SECONDS.argument, default=DEFAULT_SECONDS, metavar=SECONDS.metavar,
+        help="how long it may take, about (default: %(default)g)",
     )  # fmt: skip
-    parser.add_argument(
-        "--seconds", type=float, default=DEFAULT_SECONDS, help="how long it may take, about (default: %(default)g)"
-    )
-    parser.add_argument("--num-workers", type=int, nargs="+", metavar="N", help="try these only")
-    parser.add_argument("--num-envs", type=int, nargs="+", metavar="N", help="try these only")
-    parser.add_argument(
-        "--batch-size", type=int, nargs="+", metavar="N", help="of send/recv; try these only (0: step() alone)"
-    )
+    for flag, kind, told in (
+        ("--num-workers", COUNT, "try these only"),
+        ("--num-envs", COUNT, "try these only"),
+        ("--batch-size", integer(0), "of send/recv; try these only (0: step() alone)"),
+    ):
+        parser.add_argument(flag, type=kind.argument, nargs="+", metavar=kind.metavar, help=told)
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Measure, print, and return the exit code."""
-    _check(arguments)
+    check_file(arguments.entrypoint, "ENTRYPOINT")
     from remote_gym.cli import trials
     from remote_gym.worker.entrypoint import Recipe
 
@@ -59,7 +56,7 @@ def run(arguments: argparse.Namespace) -> int:
     recipe = Recipe(arguments.entrypoint, arguments.entrypoint_kwargs, None)
     profile = trials.profile(recipe, LOCAL_SHARE * arguments.seconds)
     local = _local_rate(recipe, LOCAL_SHARE * arguments.seconds)
-    cores = _cores()
+    cores = usable_cores()
     print(
         f"{arguments.entrypoint}: a step takes {seconds(profile.step_seconds)} (one in a hundred "
         f"{seconds(profile.slow_step_seconds)}), {profile.busy_share:.0%} of it work; {cores} cores"
@@ -68,20 +65,6 @@ def run(arguments: argparse.Namespace) -> int:
     _print_table(rates, local)
     _print_best(arguments, rates, reasons(profile, rates, cores, local))
     return 0
-
-
-def _check(arguments: argparse.Namespace) -> None:
-    if not arguments.seconds > 0:
-        raise MisuseError("--seconds must be positive")
-    for name in ("num_workers", "num_envs"):
-        if any(value < 1 for value in getattr(arguments, name) or ()):
-            raise MisuseError(f"--{name.replace('_', '-')} must be at least 1")
-    if any(value < 0 for value in arguments.batch_size or ()):
-        raise MisuseError("--batch-size must be at least 1, or 0 for step() alone")
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _local_rate(recipe: Any, time_seconds: float) -> float | None:

@@ -17,6 +17,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from remote_gym.distribution import install
 from remote_gym.errors import MisuseError
 
 if TYPE_CHECKING:
@@ -27,7 +28,7 @@ ALWAYS_HOSTS = ("localhost", "127.0.0.1", "::1")
 """Names and IPs that every server certificate holds, so that it also works on its own machine."""
 
 _BACKDATE = datetime.timedelta(hours=1)  # so that a client whose clock is late finds the certificate valid already
-_MAX_DAYS = 36_500  # one century, well before the year 9999 at which X.509 dates end
+MAX_DAYS = 36_500  # one century, well before the year 9999 at which X.509 dates end
 _LABEL = re.compile(r"(?!-)[a-z0-9_-]{1,63}(?<!-)", re.IGNORECASE)  # RFC 1123, and the underscore of container names
 
 
@@ -55,8 +56,8 @@ def write_certificates(
         MisuseError: The package `cryptography` is not installed.
     """
     names = _server_names(hosts)
-    if isinstance(days, bool) or not isinstance(days, int) or not 1 <= days <= _MAX_DAYS:
-        raise MisuseError(f"days={days!r}: give an integer within 1..{_MAX_DAYS}")
+    if isinstance(days, bool) or not isinstance(days, int) or not 1 <= days <= MAX_DAYS:
+        raise MisuseError(f"days={days!r}: give an integer within 1..{MAX_DAYS}")
     folder = Path(directory)
     if not overwrite:
         _refuse_existing([folder / name for name in _file_names()])
@@ -145,9 +146,7 @@ def _make_certificates(names: Sequence[str], days: int) -> dict[str, bytes]:
         from cryptography.hazmat.primitives.asymmetric import ec
         from cryptography.x509.oid import ExtendedKeyUsageOID
     except ImportError as error:
-        raise MisuseError(
-            "making certificates needs the package cryptography: in the checkout, pip install '.[server]'"
-        ) from error
+        raise MisuseError(f"making certificates needs the package cryptography: {install('server')}") from error
 
     ca_key, server_key, client_key = (ec.generate_private_key(ec.SECP256R1()) for _ in range(3))
     # The random part tells two CAs apart when a certificate turns out to be signed by the wrong one.

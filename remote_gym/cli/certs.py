@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import argparse
 
-from remote_gym.cli.certificates import write_certificates
+from remote_gym.cli.certificates import MAX_DAYS, write_certificates
+from remote_gym.cli.kinds import integer
+from remote_gym.cli.wording import Word, phrase
 
 DESCRIPTION = (
     "Write ca.pem, server.pem, server-key.pem, client.pem and client-key.pem to DIR. The server's certificate is good "
@@ -18,8 +20,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--host", action="append", default=[], metavar="NAME_OR_IP", help="how clients reach the server; may repeat"
     )
-    parser.add_argument("--days", type=int, default=365, help="how long they are valid (default: %(default)s)")
+    parser.add_argument(
+        "--days", type=integer(1, MAX_DAYS).argument, default=365, metavar="N",
+        help="how long they are valid (default: %(default)s)",
+    )  # fmt: skip
     parser.add_argument("--overwrite", action="store_true", help="replace files that exist")
+
+
+def words(_arguments: argparse.Namespace) -> list[Word]:
+    """Return what this command calls the arguments of `write_certificates`."""
+    return [
+        phrase("overwrite it on purpose (overwrite=True)", "replace it with --overwrite"),
+        phrase("host '", "--host '"),
+    ]
 
 
 def run(arguments: argparse.Namespace) -> int:

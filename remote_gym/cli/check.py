@@ -6,6 +6,7 @@ import argparse
 import contextlib
 import importlib.util
 import itertools
+import sys
 import tempfile
 import textwrap
 import time
@@ -14,7 +15,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from remote_gym.cli.serve import json_object
+from remote_gym.cli.entrypoints import add_entrypoint, check_file
+from remote_gym.cli.kinds import COUNT, integer
+from remote_gym.cli.terminal import GREEN, RED, YELLOW, paint
 from remote_gym.errors import MisuseError, RemoteGymError
 
 if TYPE_CHECKING:
@@ -33,21 +36,24 @@ LOCAL_ENV_IDS = 1_000_000
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
+    add_entrypoint(parser)
+    for flag, default, told in (
+        ("--num-envs", 3, "environments in the vector"),
+        ("--steps", 100, "steps in each run"),
+        ("--num-workers", 2, "worker processes"),
+    ):
+        parser.add_argument(
+            flag, type=COUNT.argument, default=default, metavar=COUNT.metavar, help=f"{told} (default: %(default)s)"
+        )
     parser.add_argument(
-        "entrypoint", help="a Gymnasium id, module:Id-v0, module:function, or file.py with create_environment"
+        "--seed", type=integer(0).argument, default=42, metavar="N", help="of resets and actions (default: %(default)s)"
     )
-    parser.add_argument("--entrypoint-kwargs", type=json_object, default={}, metavar="JSON", help="e.g. '{\"g\": 9.8}'")
-    parser.add_argument("--num-envs", type=int, default=3, help="environments in the vector (default: %(default)s)")
-    parser.add_argument("--steps", type=int, default=100, help="steps in each run (default: %(default)s)")
-    parser.add_argument("--seed", type=int, default=42, help="of resets and actions (default: %(default)s)")
-    parser.add_argument("--num-workers", type=int, default=2, help="worker processes (default: %(default)s)")
     parser.add_argument("--render-mode", default=None, metavar="MODE", help="compare frames too, e.g. rgb_array")
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Compare, print the report, and return the exit code."""
-    if arguments.num_envs < 1 or arguments.steps < 1:
-        raise MisuseError("--num-envs and --steps must be at least 1")
+    check_file(arguments.entrypoint, "ENTRYPOINT")
     from remote_gym.worker.entrypoint import Recipe
 
     began = time.perf_counter()
@@ -178,13 +184,13 @@ def _print_record(title: str, record: Record) -> None:
     print(f"\n{title}")
     for rule in Rule:
         if breach := record.broken.get(rule):
-            print(f"  BROKEN  {rule.value}")
+            print(f"  {paint('BROKEN', RED, sys.stdout)}  {rule.value}")
             print(textwrap.indent(str(breach).partition("\n")[2], "        "))
         elif known := record.known.get(rule):
-            print(f"  known   {rule.value} ({record.counts[rule]:,}); documented:")
+            print(f"  {paint('known', YELLOW, sys.stdout)}   {rule.value} ({record.counts[rule]:,}); documented:")
             print(textwrap.indent(str(known).partition("\n")[2], "        "))
         elif count := record.counts.get(rule, 0):
-            print(f"  ok      {rule.value} ({count:,})")
+            print(f"  {paint('ok', GREEN, sys.stdout)}      {rule.value} ({count:,})")
         else:
             print(f"  -       {rule.value} (nothing to compare)")
 

@@ -3,46 +3,76 @@
 from __future__ import annotations
 
 import argparse
+import os
+import sys
 
 from remote_gym.addresses import join_address, split_address, unix_path
+from remote_gym.cli.kinds import SECONDS
+from remote_gym.cli.terminal import GREEN, RED, UsageError, paint
+from remote_gym.cli.wording import Word, of_flag, of_variable, translated, words_of_a_client
 from remote_gym.client.carriers.carrier import CarrierEnded
 from remote_gym.client.carriers.channel import Address
 from remote_gym.client.carriers.connecting import NotDirect
 from remote_gym.client.carriers.describe import describe
 from remote_gym.client.carriers.dialing import DirectDialer
 from remote_gym.client.diagnosis.steps import Diagnosis, Step, diagnose
+from remote_gym.client.settings import CredentialsPaths, paths_from_variables
 from remote_gym.credentials import load_client_pem
-from remote_gym.errors import ConnectError, MisuseError, ProtocolError
+from remote_gym.errors import ConnectError, ProtocolError
 from remote_gym.messages import Description
 from remote_gym.wire.codec import common_protocol
 
 DESCRIPTION = (
     "Dial a server step by step: address, tcp, tls, certificate name, client certificate, server version, and whether "
     "steps get a connection of their own (the direct carrier) or travel over gRPC. "
+    "Without an ADDRESS, or without certificates, it takes those of a client's variables, as a trainer does. "
     "Tells what each step has shown and, at the first one that fails, what to do. Exit code 0 if none fails, else 1."
 )
+
+URL_VARIABLE = "REMOTE_GYM_URL"
+CREDENTIALS = ("root_certificate", "client_certificate", "client_private_key")
+"""Names of flags, and of the variables that clients read who are given no paths."""
 
 VERSION_STEP = "server version"
 CARRIER_STEP = "direct carrier"
 
-_MARKS = {True: "ok", False: "FAILED", None: "-"}
+_MARKS = {True: ("ok", GREEN), False: ("FAILED", RED), None: ("-", "")}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
-    parser.add_argument("address", metavar="ADDRESS", help="HOST, HOST:PORT (default port: 56765) or unix:/PATH")
-    parser.add_argument("--root_certificate", metavar="PEM", help="CA that signed the server's certificate")
-    parser.add_argument("--client_certificate", metavar="PEM", help="certificate of this client, for mutual TLS")
-    parser.add_argument("--client_private_key", metavar="PEM", help="its private key")
     parser.add_argument(
-        "--timeout", type=float, default=10.0, metavar="SECONDS", help="how long it may take (default: %(default)g)"
+        "address", nargs="?", metavar="ADDRESS",
+        help=f"HOST, HOST:PORT (default port: 56765) or unix:/PATH (default: ${URL_VARIABLE})",
+    )  # fmt: skip
+    parser.add_argument("--root-certificate", metavar="PEM", help="CA that signed the server's certificate")
+    parser.add_argument("--client-certificate", metavar="PEM", help="certificate of this client, for mutual TLS")
+    parser.add_argument("--client-private-key", metavar="PEM", help="its private key")
+    parser.add_argument(
+        "--timeout", type=SECONDS.argument, default=10.0, metavar=SECONDS.metavar,
+        help="how long it may take (default: %(default)g)",
+    )  # fmt: skip
+
+
+def words(arguments: argparse.Namespace) -> list[Word]:
+    """Return what this command calls the arguments of a client: the flags, or the variables where it read those."""
+    flags = [getattr(arguments, name) for name in CREDENTIALS]
+    return words_of_a_client(
+        of_flag("ADDRESS") if arguments.address is not None else of_variable(URL_VARIABLE),
+        [
+            of_flag(f"--{name.replace('_', '-')}") if any(flags) else of_variable(f"REMOTE_GYM_{name.upper()}")
+            for name in CREDENTIALS
+        ],
     )
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Take every step and print it; return 0 if none failed."""
-    host, port = split_address(arguments.address)
-    pem = load_client_pem(_credentials_paths(arguments))
+    host, port = split_address(_address(arguments))
+    paths = _credentials_paths(arguments)
+    if paths is None and unix_path(host) is None:
+        paths = paths_from_variables()
+    pem = load_client_pem(paths)
     address = Address(host, port, pem)
     print(f"{join_address(host, port)} {_manner(host, pem is not None)}")
 
@@ -66,23 +96,30 @@ def run(arguments: argparse.Namespace) -> int:
     return 0 if step.ok is not False else 1
 
 
+def _address(arguments: argparse.Namespace) -> str:
+    address = arguments.address or os.environ.get(URL_VARIABLE)
+    if not address:
+        raise UsageError(f"no server was named: give an ADDRESS, or set {URL_VARIABLE}")
+    return str(address)
+
+
 def _manner(host: str, tls: bool) -> str:
     if unix_path(host) is not None:
         return "on this machine"
-    return "over TLS" if tls else "in plaintext (no --root_certificate)"
+    return "over TLS" if tls else "in plaintext (no --root-certificate)"
 
 
-def _credentials_paths(arguments: argparse.Namespace) -> tuple[str | None, ...] | None:
+def _credentials_paths(arguments: argparse.Namespace) -> CredentialsPaths | None:
     """Return the paths that the flags name, None without any.
 
     Raises:
-        MisuseError: Only some of the flags that belong together are there.
+        UsageError: Only some of the flags that belong together are there.
     """
     root, certificate, key = arguments.root_certificate, arguments.client_certificate, arguments.client_private_key
     if root is None and certificate is None and key is None:
         return None
     if root is None or (certificate is None) is not (key is None):
-        raise MisuseError("--client_certificate and --client_private_key belong together, and with --root_certificate")
+        raise UsageError("--client-certificate and --client-private-key belong together, and with --root-certificate")
     return (root, certificate, key)
 
 
@@ -123,11 +160,13 @@ def _summary(described: Description, protocol: int) -> str:
 
 
 def _print_step(step: Step) -> None:
-    print(f"  {step.name + ' ':.<20} {_MARKS[step.ok]:<6} {step.detail}")
+    mark, colour = _MARKS[step.ok]
+    padded = f"{mark:<6}"
+    print(f"  {step.name + ' ':.<20} {paint(padded, colour, sys.stdout) if colour else padded} {step.detail}")
 
 
 def _print_causes(causes: tuple[str, ...]) -> None:
     if causes:
         print("\nLikely causes:")
     for cause in causes:
-        print(f"  - {cause}")
+        print(f"  - {translated(cause, words_of_a_client())}")

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import argparse
 import importlib.util
-import subprocess
 import sys
 import tempfile
 import time
 from pathlib import Path
 
 from remote_gym.cli.certificates import write_certificates
-from remote_gym.cli.serve import READY_LINE
-from remote_gym.errors import MisuseError, RemoteGymError
+from remote_gym.cli.kinds import COUNT
+from remote_gym.cli.own_server import own_server
+from remote_gym.distribution import install
+from remote_gym.errors import MisuseError
 
 DESCRIPTION = "Make throw-away certificates, serve CartPole over mutual TLS, run 100 episodes with random actions."
 
@@ -22,42 +23,30 @@ EPISODES = 100
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
-    parser.add_argument("--episodes", type=int, default=EPISODES, help="how many to run (default: %(default)s)")
+    parser.add_argument(
+        "--episodes", type=COUNT.argument, default=EPISODES, metavar=COUNT.metavar,
+        help="how many to run (default: %(default)s)",
+    )  # fmt: skip
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Run the demo and print what it measured."""
     for package in ("cryptography", "tqdm"):
         if importlib.util.find_spec(package) is None:
-            raise MisuseError(f'the demo needs {package}: in the checkout, pip install ".[demo]"')
+            raise MisuseError(f"the demo needs {package}: {install('demo')}")
     with tempfile.TemporaryDirectory(prefix="remote_gym-demo-") as folder:
         directory = Path(folder)
         write_certificates(directory, [])
-        command = [
-            sys.executable, "-m", "remote_gym", "serve", "CartPole-v1", "--port", "0",
-            "--server_certificate", str(directory / "server.pem"),
-            "--server_private_key", str(directory / "server-key.pem"),
-            "--root_certificate", str(directory / "ca.pem"),
+        flags = [
+            "--server-certificate", str(directory / "server.pem"),
+            "--server-private-key", str(directory / "server-key.pem"),
+            "--root-certificate", str(directory / "ca.pem"),
         ]  # fmt: skip
-        log = directory / "server.log"
-        with log.open("wb") as stderr, subprocess.Popen(command, stdout=subprocess.PIPE, stderr=stderr) as server:
-            try:
-                address = _wait_until_ready(server, log)
-                print(f"server ready on {address} (mutual TLS, certificates in {directory})")
-                returns, steps, seconds = _run_episodes(address, directory, arguments.episodes)
-            finally:
-                server.terminate()
+        with own_server("CartPole-v1", *flags) as address:
+            print(f"server ready on {address} (mutual TLS, certificates in {directory})")
+            returns, steps, seconds = _run_episodes(address, directory, arguments.episodes)
     _report(returns, steps, seconds)
     return 0
-
-
-def _wait_until_ready(server: subprocess.Popen[bytes], log: Path) -> str:
-    assert server.stdout is not None
-    line = server.stdout.readline().decode().strip()
-    prefix = READY_LINE.format(address="")
-    if not line.startswith(prefix):
-        raise RemoteGymError(f"the server did not start:\n{log.read_text()}")
-    return line[len(prefix) :]
 
 
 def _run_episodes(address: str, directory: Path, episodes: int) -> tuple[list[float], int, float]:

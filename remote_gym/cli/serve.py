@@ -3,102 +3,86 @@
 from __future__ import annotations
 
 import argparse
-import json
 import logging
 import os
 import queue
 import signal
+import sys
 import threading
 import warnings
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from remote_gym.cli.announcing import READY_LINE, announcement
+from remote_gym.cli.configuration import DEFAULT_FILE, Configuration, configure
+from remote_gym.cli.entrypoints import check_file
+from remote_gym.cli.options import BY_NAME, PEM_NAMES, VARIABLE_PREFIX, add_flags, server_arguments
+from remote_gym.cli.terminal import UsageError, say
 from remote_gym.cli.unread import LAST_WORDS_SECONDS, UnreadHandler, Writer
-from remote_gym.errors import MisuseError
+from remote_gym.cli.wording import Word, translated, words_of_a_server
 
 if TYPE_CHECKING:
     from remote_gym import RemoteEnvironmentServer
 
-DESCRIPTION = "Host environments until stopped. SIGTERM or Ctrl-C drains; a second one stops at once."
+DESCRIPTION = (
+    "Host environments until stopped. SIGTERM or Ctrl-C drains; a second one stops at once. Settings are flags, else "
+    f"environment variables, {VARIABLE_PREFIX}NUM_WORKERS say, else keys of {DEFAULT_FILE}, num_workers under [serve]."
+)
 
 WAKE_SECONDS = 0.2
 """How often the main thread looks up: the kernel may give a signal to another thread, which does not wake it."""
 
-READY_LINE = "remote-gym ready on {address}"
-
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
+    parser.usage = "remote-gym serve [-h] [ENTRYPOINT] [FLAG ...]"
+    add_flags(parser)
     parser.add_argument(
-        "entrypoint", help="a Gymnasium id, module:Id-v0, module:function, or file.py with create_environment"
-    )
-    parser.add_argument("-u", "--url", default="127.0.0.1", help="host or unix:/path (default: %(default)s)")
-    parser.add_argument("-p", "--port", type=int, default=None, help="port; 0: any free one (default: 56765)")
-    parser.add_argument("--unix-socket", metavar="PATH", help="listen there as well, for this user on this machine")
-    parser.add_argument("--num-workers", type=int, default=None, help="worker processes (default: one per core)")
-    parser.add_argument("--max-envs-per-worker", type=int, default=None, help="environments that may share a worker")
-    parser.add_argument("--entrypoint-kwargs", type=json_object, default={}, metavar="JSON", help="e.g. '{\"g\": 9.8}'")
-    parser.add_argument(
-        "--vectorization-mode", choices=["vector_entry_point"], help="host the id's own vector environment"
+        "--config", metavar="FILE", help=f"read settings from it (default: {DEFAULT_FILE}, if there is one)"
     )
     parser.add_argument(
-        "--hash-seed", type=int, metavar="N", help="of strings in all workers (default: $PYTHONHASHSEED, else random)"
+        "--show-settings",
+        action="store_true",
+        help="print what holds and who said it, as such a file, and serve nothing",
     )
-    parser.add_argument("--grace", type=float, default=None, metavar="SECONDS", help="how long draining may take (10)")
-    parser.add_argument("--step-timeout", type=float, default=60.0, metavar="SECONDS", help="of one environment's step")
-    parser.add_argument("--allow-insecure", action="store_true", help="permit plaintext that other machines can reach")
-    parser.add_argument("--server_certificate", metavar="PEM", help="certificate of this server")
-    parser.add_argument("--server_private_key", metavar="PEM", help="its private key")
-    parser.add_argument("--root_certificate", metavar="PEM", help="CA that client certificates must be signed by")
-    parser.add_argument("--metrics-port", type=int, metavar="PORT", help="serve Prometheus metrics; 0: any free port")
-    parser.add_argument("--metrics-url", default="127.0.0.1", help="address of the metrics (default: %(default)s)")
-    parser.add_argument("--grpc-only", action="store_true", help="leave the port to gRPC: no direct connections")
-    parser.add_argument("--verbose", action="store_true", help="log more")
 
 
-def json_object(text: str) -> dict[str, Any]:
-    """Return the JSON object that an argument holds; raises what `argparse` turns into a message."""
-    try:
-        value = json.loads(text)
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(f"not JSON: {error}") from error
-    if not isinstance(value, dict):
-        raise argparse.ArgumentTypeError("must be a JSON object")
-    return value
-
-
-def credentials_paths(arguments: argparse.Namespace) -> tuple[str, ...] | None:
-    """Return the paths that the flags name, None without any.
-
-    Raises:
-        MisuseError: Only some of the flags that belong together are there.
-    """
-    certificate, key, root = (
-        arguments.server_certificate,
-        arguments.server_private_key,
-        arguments.root_certificate,
-    )
-    if certificate is None and key is None and root is None:
-        return None
-    if certificate is None or key is None:
-        raise MisuseError("--server_certificate and --server_private_key belong together (and with --root_certificate)")
-    return (certificate, key) if root is None else (certificate, key, root)
+def words(arguments: argparse.Namespace) -> list[Word]:
+    """Return what this command calls the arguments of a server."""
+    return words_of_a_server(arguments.configuration)
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Serve until a signal."""
+    configuration = arguments.configuration = configure(vars(arguments), os.environ, arguments.config)
+    for note in _notes(configuration):
+        say(f"remote-gym serve: {note}")
+    if arguments.show_settings:
+        print("\n".join(configuration.lines()))
+        return 0
+    arguments.entrypoint = _checked_entrypoint(configuration)
+    _check_credentials(configuration)
+    _host(arguments)
+    return 0
+
+
+def _host(arguments: argparse.Namespace) -> None:
     from remote_gym.pool import hold_standard_descriptors
     from remote_gym.server.private_folder import remove_all
 
     hold_standard_descriptors()
     out, log = Writer(1), Writer(2)
+    handler = UnreadHandler(log)
+    own_words = OwnWords(words(arguments))
+    handler.addFilter(own_words)
     logging.basicConfig(
         level=logging.DEBUG if arguments.verbose else logging.INFO,
-        handlers=[UnreadHandler(log)],
+        handlers=[handler],
         format="%(asctime)s %(levelname)s %(name)s: %(message)s",
     )
     logging.captureWarnings(True)
     warnings.simplefilter("always", UserWarning)
+    warnings.formatwarning = lambda message, *_args, **_options: str(message)
 
     def last_words() -> None:
         for writer in (out, log):
@@ -109,20 +93,85 @@ def run(arguments: argparse.Namespace) -> int:
         remove_all()
         os._exit(code)
 
+    def announce(address: str) -> None:
+        own_words.ready = True
+        out.put(READY_LINE.format(address=address) + "\n")
+        out.flush(LAST_WORDS_SECONDS)  # in a terminal it comes first
+        log.put(announcement(address, arguments.configuration.values, sys.stderr))
+
     try:
-        _serve(arguments, out, exit_at_once)
+        _serve(arguments.configuration, announce, exit_at_once)
     finally:
         last_words()
-    return 0
 
 
-def _serve(arguments: argparse.Namespace, out: Writer, exit_at_once: Callable[[int], None]) -> None:
+def _notes(configuration: Configuration) -> list[str]:
+    """Return what there is to say of where the settings are from."""
+    return [*([] if configuration.file is None else [f"settings from {configuration.file}"]), *configuration.notes]
+
+
+def _checked_entrypoint(configuration: Configuration) -> str:
+    """Return what to host.
+
+    Raises:
+        UsageError: Nobody has named it, or there is no such file.
+    """
+    entrypoint = configuration.values.get("entrypoint")
+    setting = BY_NAME["entrypoint"]
+    if entrypoint is None:
+        raise UsageError(
+            f"nothing to host: give an ENTRYPOINT, as in `remote-gym serve CartPole-v1`, or set {setting.variable}, or "
+            f"entrypoint in {configuration.file or DEFAULT_FILE}"
+        )
+    check_file(entrypoint, configuration.origin(setting).name)
+    return str(entrypoint)
+
+
+def _check_credentials(configuration: Configuration) -> None:
+    """Look whether what belongs together is there.
+
+    Raises:
+        UsageError: It is not.
+    """
+    certificate, key, root = (BY_NAME[name] for name in PEM_NAMES)
+    there = [setting for setting in (certificate, key, root) if setting.name in configuration.values]
+    missing = [setting.flag for setting in (certificate, key) if setting not in there]
+    if there and missing:
+        raise UsageError(
+            f"{configuration.origin(there[0]).name} needs {' and '.join(missing)}: certificate and key of the server "
+            f"belong together"
+        )
+
+
+class OwnWords(logging.Filter):
+    """Lets the log say what this command says.
+
+    Warnings call settings what the command calls them; a server that does not come up is no server that drains.
+
+    Attributes:
+        ready: Whether the server is up.
+    """
+
+    def __init__(self, own: list[Word]) -> None:
+        """Translate by `own`."""
+        super().__init__()
+        self._own = own
+        self.ready = False
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Tell whether the record is to be written."""
+        if record.name == "py.warnings":
+            record.msg, record.args = translated(record.getMessage(), self._own), ()
+        return self.ready or record.levelno != logging.INFO or not str(record.msg).startswith("draining")
+
+
+def _serve(configuration: Configuration, announce: Callable[[str], None], exit_at_once: Callable[[int], None]) -> None:
     # While nothing is served yet there is nothing to drain, and a build may take for ever.
     _on_signals(lambda number: exit_at_once(128 + number))
-    server = _create_server(arguments)
+    server = _create_server(configuration)
     signals: queue.SimpleQueue[int] = queue.SimpleQueue()
     _on_signals(signals.put)
-    out.put(READY_LINE.format(address=server.address) + "\n")
+    announce(server.address)
     while signals.empty():
         server.wait_for_termination(WAKE_SECONDS)
     signals.get()
@@ -141,28 +190,8 @@ def _on_signals(handle: Callable[[int], object]) -> None:
         signal.signal(number, lambda received, _frame: handle(received))
 
 
-def _create_server(arguments: argparse.Namespace) -> RemoteEnvironmentServer:
+def _create_server(configuration: Configuration) -> RemoteEnvironmentServer:
     from remote_gym import create_remote_environment_server
 
-    grace = {} if arguments.grace is None else {"grace_seconds": arguments.grace}
-    return create_remote_environment_server(
-        {
-            "entrypoint": arguments.entrypoint,
-            "entrypoint_kwargs": arguments.entrypoint_kwargs,
-            "vectorization_mode": arguments.vectorization_mode,
-        },
-        arguments.url,
-        arguments.port,
-        credentials_paths(arguments),
-        num_workers=arguments.num_workers,
-        max_envs_per_worker=arguments.max_envs_per_worker,
-        step_timeout_seconds=arguments.step_timeout,
-        allow_insecure=arguments.allow_insecure,
-        probe=True,
-        unix_socket=arguments.unix_socket,
-        metrics_port=arguments.metrics_port,
-        metrics_url=arguments.metrics_url,
-        hash_seed=arguments.hash_seed,
-        grpc_only=arguments.grpc_only,
-        **grace,
-    )
+    args, options = server_arguments(configuration.values)
+    return create_remote_environment_server(args, **options)

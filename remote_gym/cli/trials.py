@@ -5,14 +5,11 @@ from __future__ import annotations
 import contextlib
 import json
 import statistics
-import subprocess
-import sys
-import tempfile
 import time
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
-from remote_gym.cli.serve import READY_LINE
+from remote_gym.cli.own_server import own_server
 from remote_gym.cli.sizing import Profile, Trial
 from remote_gym.errors import RemoteGymError
 
@@ -27,8 +24,6 @@ MIN_PROFILE_STEPS = 3
 SLICES = 3
 """The rate of a trial is the median of so many slices."""
 NUM_ACTIONS = 4
-STOP_SECONDS = 15.0
-LOG_CHARACTERS = 4_000
 
 
 def profile(recipe: Recipe, time_seconds: float) -> Profile:
@@ -134,7 +129,7 @@ class Servers:
         """
         if num_workers != self._num_workers:
             self.close()
-            self._address = self._stack.enter_context(self._served(num_workers))
+            self._address = self._stack.enter_context(own_server(*self._what, "--num-workers", str(num_workers)))
             self._num_workers = num_workers
         return self._address
 
@@ -142,35 +137,6 @@ class Servers:
         """End the server."""
         self._num_workers = 0
         self._stack.close()
-
-    @contextlib.contextmanager
-    def _served(self, num_workers: int) -> Iterator[str]:
-        command = [
-            sys.executable, "-m", "remote_gym", "serve", *self._what, "--port", "0", "--num-workers", str(num_workers),
-        ]  # fmt: skip
-        with tempfile.TemporaryFile() as log:
-            server = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log)
-            assert server.stdout is not None
-            try:
-                line = server.stdout.readline().decode().strip()
-                prefix = READY_LINE.format(address="")
-                if not line.startswith(prefix):
-                    log.seek(0)
-                    tail = log.read().decode(errors="replace")[-LOG_CHARACTERS:]
-                    raise RemoteGymError(f"the server did not start:\n{tail}")
-                yield line[len(prefix) :]
-            finally:
-                _end(server)
-                server.stdout.close()
-
-
-def _end(server: subprocess.Popen[bytes]) -> None:
-    server.terminate()
-    try:
-        server.wait(STOP_SECONDS)
-    except subprocess.TimeoutExpired:
-        server.kill()  # its workers end with it
-        server.wait()
 
 
 def measure(address: str, trial: Trial, time_seconds: float) -> float:

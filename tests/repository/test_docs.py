@@ -1,8 +1,8 @@
 """Every snippet of the pages in `docs` runs, page by page, in order, against real servers.
 
 A `python` block is executed in the page's own namespace; one that begins with a comment ``# name.py`` is also written
-to that file. A `console` block is run line by line; ``remote-gym serve`` stays until the end of the page. `text` blocks
-are for people.
+to that file, and so is a `toml` block. A `console` block is run line by line; ``remote-gym serve`` stays until the end
+of the page. `text` blocks are for people.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ DOCS = ROOT / "docs"
 PAGES = sorted(path for path in DOCS.rglob("*.md") if "_build" not in path.parts)
 BLOCK = re.compile(r"^```(\S*)[^\n]*\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 PROSE = {"text", "{toctree}", "{include}", "{literalinclude}", "{eval-rst}"}
-RUN = {"python", "console"}
+RUN = {"python", "console", "toml"}
 
 
 def name_of(page: Path) -> str:
@@ -59,12 +59,17 @@ class Page:
             (self._folder / name[1]).write_text(source)
         exec(compile(source, "<docs>", "exec"), self._namespace)
 
+    def toml(self, source: str) -> None:
+        name = re.match(r"# ([\w-]+\.toml)\n", source)
+        assert name, "which file is it?"
+        (self._folder / name[1]).write_text(source)
+
     def console(self, source: str) -> None:
         for line in source.splitlines():
             program, *arguments = shlex.split(line)
             assert program == "remote-gym", f"no idea how to run {line!r}"
             command = [sys.executable, "-m", "remote_gym", *arguments]
-            if arguments[0] == "serve":
+            if arguments[0] == "serve" and "--show-settings" not in arguments:
                 self._serve(command)
             else:
                 done = subprocess.run(command, cwd=self._folder, capture_output=True, text=True, timeout=100)

@@ -59,7 +59,7 @@ TABLE: dict[str, tuple[set[str], set[str]]] = {
     ),
     "cli": (
         BASE | {"wire", "client", "server", "pool", "ipc", "worker", "credentials", "testing"},
-        DATA | {"grpc", "cryptography", "tqdm"},
+        DATA | {"grpc", "cryptography", "tqdm", "shtab", "tomli"},
     ),
     "registration": (set(), {"gymnasium"}),
     "testing": (set(), DATA),

@@ -49,7 +49,10 @@ def test_its_commands_and_chores_exist() -> None:
     named = set(re.findall(r"tox run -e ([\w-]+)", README))
     assert named <= {section.removeprefix("testenv:") for section in tox.sections()} | {"py"}
     described = [section for section in tox.sections() if section.startswith("testenv:")]
-    assert all("description" in tox[section] for section in described)
+    descriptions = [tox[section]["description"] for section in described]
+    # tox takes a first word with a colon for the name of an environment, and the rest as said of that one only.
+    assert not [text for text in descriptions if re.match(r"[\w{}.!,-]+:", text)]
+    assert len({*descriptions, tox["testenv"]["description"]}) == len(descriptions) + 1
     assert "pip install tox && tox run -e demo" in README
     assert "pip install tox && tox run " in README
 

@@ -35,7 +35,7 @@ def test_its_files_serve_and_connect(serve: ServerFactory, tmp_path: Path) -> No
 
 @pytest.mark.parametrize(
     ("arguments", "reason"),
-    [(["--host", "0.0.0.0"], "where a server listens"), (["--days", "0"], "days=0"), (["--host", "a b"], "'a b'")],
+    [(["--host", "0.0.0.0"], "where a server listens"), (["--host", "a b"], "'a b'")],
 )
 def test_a_wrong_argument_is_named(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], reason: str

@@ -137,8 +137,3 @@ def test_an_environment_that_fails(entrypoint: Path, capsys: pytest.CaptureFixtu
     entrypoint.write_text(FAILS)
     assert main(["check", str(entrypoint)]) == 1
     assert "remote-gym check: the local environment itself fails: RuntimeError: no licence" in capsys.readouterr().err
-
-
-def test_wrong_arguments(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["check", "CartPole-v1", "--num-envs", "0"]) == 1
-    assert "--num-envs and --steps must be at least 1" in capsys.readouterr().err

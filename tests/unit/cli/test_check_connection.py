@@ -165,12 +165,61 @@ def test_a_server_that_keeps_silent_costs_the_timeout_only(capsys: pytest.Captur
     "given", [["--client_certificate", "a"], ["--root_certificate", "a", "--client_private_key", "b"]]
 )
 def test_flags_that_belong_together(given: list[str], capsys: pytest.CaptureFixture[str]) -> None:
-    checked = Checked(capsys, "127.0.0.1:1", *given)
-    assert checked.code == 1
-    assert "belong together" in checked.text
+    with pytest.raises(SystemExit) as caught:
+        Checked(capsys, "127.0.0.1:1", *given)
+    assert caught.value.code == 2
+    assert "belong together" in capsys.readouterr().err
 
 
 def test_missing_file_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     checked = Checked(capsys, "127.0.0.1:1", "--root_certificate", tmp_path / "nowhere.pem")
     assert checked.code == 1
     assert "nowhere.pem" in checked.text
+
+
+VARIABLES = (
+    "REMOTE_GYM_URL",
+    "REMOTE_GYM_ROOT_CERTIFICATE",
+    "REMOTE_GYM_CLIENT_CERTIFICATE",
+    "REMOTE_GYM_CLIENT_PRIVATE_KEY",
+)
+
+
+def test_without_flags_it_dials_as_a_trainer_does(
+    serve: ServerFactory,
+    certificates: Certificates,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    server = serve(server_credentials_paths=certificates.server_mutual)
+    for name, value in zip(VARIABLES, (server.address, *certificates.client_mutual), strict=True):
+        monkeypatch.setenv(name, str(value))
+    assert main(["check-connection"]) == 0
+    assert f"{server.address} over TLS" in capsys.readouterr().out
+    monkeypatch.setenv("REMOTE_GYM_ROOT_CERTIFICATE", "no.pem")
+    assert main(["check-connection"]) == 1
+    assert "remote-gym check-connection: REMOTE_GYM_ROOT_CERTIFICATE='no.pem' does not" in capsys.readouterr().err
+    monkeypatch.setenv("REMOTE_GYM_URL", "http://x")
+    assert main(["check-connection"]) == 1
+    assert "remote-gym check-connection: REMOTE_GYM_URL='http://x': give only" in capsys.readouterr().err
+
+
+def test_what_is_given_comes_before_variables(
+    serve: ServerFactory,
+    certificates: Certificates,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    server = serve(server_credentials_paths=certificates.server)
+    for name in VARIABLES:
+        monkeypatch.setenv(name, "localhost:1" if name == "REMOTE_GYM_URL" else "no.pem")
+    checked = Checked(capsys, server.address, *flags(certificates))
+    assert checked.code == 0
+
+
+def test_a_socket_needs_no_certificates_of_variables(
+    serve: ServerFactory, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server = serve(url=f"unix:{tmp_path}/s.sock", port=None)
+    monkeypatch.setenv("REMOTE_GYM_ROOT_CERTIFICATE", "no.pem")
+    assert Checked(capsys, server.address).code == 0

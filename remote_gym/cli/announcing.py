@@ -1,0 +1,67 @@
+"""The user's terminal: what ``remote-gym serve`` says once it is ready, the line for scripts and those for people."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Mapping
+from typing import IO, Any
+
+from remote_gym.addresses import is_loopback, join_address, split_address, unix_path
+from remote_gym.cli.terminal import BOLD, GREEN, YELLOW, paint
+
+READY_LINE = "remote-gym ready on {address}"
+"""All of stdout."""
+
+EVERYWHERE = ("0.0.0.0", "::")
+
+
+def announcement(address: str, values: Mapping[str, Any], stream: IO[str] | None) -> str:
+    """Return how the server is reached, as lines for `stream`: how safe that is, and the client's line.
+
+    Args:
+        address: The server's own.
+        values: Its settings.
+        stream: Where the lines are to be shown.
+    """
+    safety, colour = _safety(address, values)
+    line = paint(client_line(address, values), BOLD, stream)
+    return f"remote-gym serve: {paint(safety, colour, stream)}; in Python, on the client:\n    {line}\n"
+
+
+def _safety(address: str, values: Mapping[str, Any]) -> tuple[str, str]:
+    host, _ = split_address(address)
+    if "root_certificate" in values:
+        return "mutual TLS: clients need a certificate of their own", GREEN
+    if "server_certificate" in values:
+        return "TLS: whoever reaches the port can use it", GREEN if is_loopback(host) else YELLOW
+    if unix_path(host) is not None:
+        return "plaintext, on a socket for this user alone", GREEN
+    if is_loopback(host):
+        return "plaintext, for this machine alone", GREEN
+    return "plaintext: whoever reaches the port can use it and read along", YELLOW
+
+
+def client_line(address: str, values: Mapping[str, Any]) -> str:
+    """Return the line of Python that makes a client of the server; it works as it is where its files are."""
+    host, port = split_address(address)
+    if host in EVERYWHERE:
+        host = socket.gethostname()
+    arguments = [f'"{join_address(host, port)}"', "num_envs=8"]
+    if "server_certificate" in values:
+        names = ["ca.pem"] + (["client.pem", "client-key.pem"] if "root_certificate" in values else [])
+        paths = ", ".join(_text(_beside(values["server_certificate"], name)) for name in names)
+        arguments.append(f"client_credentials_paths=({paths}{',' if len(names) == 1 else ''})")
+    elif not is_loopback(host):
+        arguments.append("allow_insecure=True")
+    return f"from remote_gym import RemoteVectorEnv; envs = RemoteVectorEnv({', '.join(arguments)})"
+
+
+def _beside(certificate: str, name: str) -> str:
+    """Return the path of a file of the client's: `remote-gym certs` writes it beside the server's, to be copied."""
+    path = os.path.join(os.path.dirname(certificate), name)
+    return path if os.path.exists(path) else name
+
+
+def _text(path: str) -> str:
+    return '"' + path.replace("\\", "\\\\").replace('"', '\\"') + '"'
