@@ -136,12 +136,17 @@ def _sizes(parts: Sequence[Any]) -> list[int]:
     return [part.nbytes if type(part) is not bytes else len(part) for part in parts]
 
 
-def _join_like_before(tag: int, number: int, parts: Sequence[Any], fields: Sequence[tuple[int, bool]]) -> bytes:
-    """Return the message of `parts`, one per entry (field, aligned) of `fields`, by the template of their sizes."""
-    key = (tag, *_sizes(parts))
+def _join_like_before(
+    tag: int, number: int, parts: Sequence[Any], fields: Sequence[tuple[int, bool]], kind: int = _LEAVES
+) -> bytes:
+    """Return the message of `parts`, one per entry (field, aligned) of `fields`, by the template of their sizes.
+
+    Of messages with one tag, those of different fields must be of different kinds.
+    """
+    key = (tag, kind, *_sizes(parts))
     template = _templates.get(key)
     if template is None or number >> 35:
-        template = _make_template(tag, number, key[1:], fields)
+        template = _make_template(tag, number, key[2:], fields)
         if len(_templates) < _MAX_REMEMBERED and not number >> 35:
             _templates[key] = template
     pieces: list[Any] = [template[0], _number(number)]
@@ -165,10 +170,15 @@ def _make_template(tag: int, number: int, sizes: Sequence[int], fields: Sequence
     return [writer.pieces[0], *template]
 
 
+_AS_GIVEN = [(_GIVEN, False)]
+
+
 def pack_step(step: Step) -> bytes:
     """Return `step` as a serialised ClientMessage."""
     if step.indices is None and not (step.variable or step.dtypes or step.given):  # the usual case
         return _join_like_before(_STEP_TAG, step.number, step.actions, [(_LEAVES, True)] * len(step.actions))
+    if step.indices is None and not (step.variable or step.dtypes or step.actions):  # as usual, of one environment
+        return _join_like_before(_STEP_TAG, step.number, (step.given,), _AS_GIVEN, _GIVEN)
     writer = _Writer(step.number)
     writer.indices(step.indices)
     for leaf, size in zip(step.actions, _sizes(step.actions), strict=True):
