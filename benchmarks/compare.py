@@ -28,6 +28,7 @@ import sys
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +36,7 @@ import quiet
 import report
 import serving
 from slices import Contender, Slice
+from watch import Watch, descendants
 
 CASES = {
     "one": ("single", "CartPole-v1", 1),
@@ -92,7 +94,7 @@ def start(path: Path, case: str, directory: Path, stack: ExitStack) -> Checkout:
     stack.callback(client.close)
     client.wait_until_ready()
     client.run(WARM_UP_SECONDS)
-    processes = {"client": [client.pid], "server": [server.pid], "workers": quiet.descendants(server.pid)}
+    processes = {"client": [client.pid], "server": [server.pid], "workers": descendants(server.pid)}
     return Checkout(client, processes)
 
 
@@ -112,11 +114,13 @@ def measure(case: str, trees: dict[str, Path], directory: Path, arguments: argpa
     chance = random.Random(arguments.seed)
     with ExitStack() as stack:
         running = {name: start(path, case, directory, stack) for name, path in trees.items()}
+        watch = Watch()
         for _ in range(arguments.repeats):
             for checkout in chance.sample(list(running.values()), len(running)):
                 checkout.run(arguments.seconds)
+        others = watch.others
     first = next(iter(running.values()))
-    return {"case": case, "num_envs": CASES[case][2], "checkouts": {
+    return {"case": case, "others_cores": others, "num_envs": CASES[case][2], "checkouts": {
         name: {
             "microseconds": statistics.median(one.microseconds),
             **dict(zip(("ratio", "low", "high"), interval(one.microseconds, first.microseconds, chance), strict=True)),
@@ -176,18 +180,15 @@ def main(command_line: Sequence[str] | None = None) -> None:
         "compare", arguments, workers=NUM_WORKERS, seed=arguments.seed,
         checkouts={name: version_of(path) for name, path in trees.items()},
     )  # fmt: skip
-    lines, calibrations = [], []
+    lines = []
     with serving.certificates({**os.environ, "PYTHONPATH": str(next(iter(trees.values())))}) as directory:
+        keeper = quiet.Keeper(written, directory, arguments.quick)
         for case in arguments.cases:
-            calibrations.append(quiet.calibrate(directory))
-            written.note(calibrations=calibrations)
-            watch = quiet.Watch()
-            result = measure(case, trees, directory, arguments)
-            if quiet.keep(written, watch, result, arguments.quick):
+            result = keeper.keep(partial(measure, case, trees, directory, arguments))
+            if result is not None:
                 lines += rows(result)
     header = ["one step", "microseconds", "× first", "95 % interval", *(f"CPU of {role}" for role in ROLES)]
     print(report.table(header, lines))
-    print("", *map(quiet.in_words, calibrations), sep="\n")
     written.done()
 
 

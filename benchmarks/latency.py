@@ -20,7 +20,7 @@ import quiet
 import report
 import serving
 import venvs
-from slices import Account, Contender, interleave
+from slices import Account, Contender, interleave, others_cores
 
 ENV = "CartPole-v1"
 REQUEST_BYTES, ANSWER_BYTES = 24, 62
@@ -70,6 +70,15 @@ def summary(account: Account) -> dict[str, Any]:
     }
 
 
+def figures(accounts: dict[str, Account], error: str | None) -> dict[str, Any]:
+    """Return the percentiles and what failed, for the JSON; `error`: why the original was left out."""
+    failed = {name: one.error for name, one in accounts.items() if one.error is not None}
+    if error is not None:
+        failed[ORIGINAL] = error
+    results = with_ratios({name: summary(one) for name, one in accounts.items() if one.answers})
+    return {"env": ENV, "microseconds": results, "failed": failed, "others_cores": others_cores(accounts)}
+
+
 def as_table(results: dict[str, dict[str, Any]]) -> str:
     """Return the percentiles; the ratio is the median over the rounds of the ratio of that round's medians."""
     rows = [
@@ -101,20 +110,18 @@ def main(command_line: Sequence[str] | None = None) -> None:
     arguments = report.parse(parser, command_line)
     error = "not asked for" if arguments.no_original else venvs.install("original").error
     written = report.Report("latency", arguments, request_bytes=REQUEST_BYTES, answer_bytes=ANSWER_BYTES)
-    with serving.certificates() as directory, contextlib.ExitStack() as stack:
-        calibration = quiet.calibrate(directory)
-        print(quiet.in_words(calibration), flush=True)
-        written.note(calibrations=[calibration])
-        watch = quiet.Watch()
-        accounts = interleave(contenders(directory, stack, error is None), arguments.repeats, arguments.seconds)
-    failed = {name: one.error for name, one in accounts.items() if one.error is not None}
-    if error is not None:
-        failed[ORIGINAL] = error
-    results = with_ratios({name: summary(one) for name, one in accounts.items() if one.answers})
-    quiet.keep(written, watch, {"env": ENV, "microseconds": results, "failed": failed}, arguments.quick)
-    print(as_table(results))
-    for name, reason in failed.items():
-        print(f"left out: {TITLES[name]}: {reason}")
+    with serving.certificates() as directory:
+
+        def measure() -> dict[str, Any]:
+            with contextlib.ExitStack() as stack:
+                made = contenders(directory, stack, error is None)
+                return figures(interleave(made, arguments.repeats, arguments.seconds), error)
+
+        kept = quiet.Keeper(written, directory, arguments.quick).keep(measure)
+    if kept is not None:
+        print(as_table(kept["microseconds"]))
+        for name, reason in kept["failed"].items():
+            print(f"left out: {TITLES[name]}: {reason}")
     written.done()
 
 

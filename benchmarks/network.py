@@ -13,10 +13,12 @@ import argparse
 import contextlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import link
+import quiet
 import report
 import serving
 from link import Link
@@ -103,10 +105,11 @@ def main(command_line: Sequence[str] | None = None) -> None:
     print(f"through a {through}" + (f", because: {reason}" if reason else ""))
     written = report.Report("network", arguments, through=through, why_no_namespace=reason)
     with serving.certificates() as directory:
+        keeper = quiet.Keeper(written, directory, arguments.quick)
         for name in arguments.cases:
-            result = measure(name, CASES[name], directory, through, arguments)
-            written.add(result)
-            print(as_table(result), flush=True)
+            result = keeper.keep(partial(measure, name, CASES[name], directory, through, arguments))
+            if result is not None:
+                print(as_table(result), flush=True)
     written.done()
 
 

@@ -2,7 +2,7 @@
 
     python benchmarks/plot.py [RESULTS.json ...]        needs matplotlib; default: the newest of each benchmark
 
-Writes ``benchmarks/plots/*.png``.
+Writes ``benchmarks/plots/*.png``; each has the name of its results in its lower right corner.
 """
 
 from __future__ import annotations
@@ -17,15 +17,17 @@ import matplotlib
 
 matplotlib.use("Agg")
 import latency
+import local
 import throughput
 from matplotlib import pyplot
 from matplotlib.axes import Axes
 from summary import newest
 
 PLOTS = Path(__file__).resolve().parent / "plots"
-OURS, THEIRS, REFERENCE = "#1f77b4", "#b0b0b0", "#ff7f0e"
+OURS, LOCAL, THEIRS, REFERENCE = "#1f77b4", "#08306b", "#b0b0b0", "#ff7f0e"
 CURVES = {
-    "remote": (OURS, "o-"), "halves": (OURS, "^--"), "two": (OURS, "s:"), "sync": ("#2ca02c", "o-"),
+    "local": (LOCAL, "D-"), "remote": (OURS, "o-"), "halves": (OURS, "^--"), "two": (OURS, "s:"),
+    "remote-grpc": ("#17becf", "o-"), "sync": ("#2ca02c", "o-"),
     "async": ("#d62728", "o-"), "sb3": ("#9467bd", "o-"), "puffer": ("#8c564b", "o-"), "ray": ("#e377c2", "o-"),
     "rlmesh": ("#7f7f7f", "o-"), "envpool": ("#bcbd22", "o-"),
 }  # fmt: skip
@@ -61,10 +63,7 @@ def _draw_curves(axes: Axes, results: list[dict[str, Any]]) -> None:
 
 def _bars(result: dict[str, Any]) -> Any:
     ordered = sorted(result["median"].items(), key=lambda item: item[1])
-    colors = [
-        REFERENCE if name == "echo" else OURS if name in throughput.REMOTE or "remote" in name else THEIRS
-        for name, _ in ordered
-    ]
+    colors = [_color(name) for name, _ in ordered]
 
     def draw(axes: Axes) -> None:
         bars = axes.barh([throughput.TITLES[name] for name, _ in ordered], [rate for _, rate in ordered], color=colors)
@@ -73,6 +72,37 @@ def _bars(result: dict[str, Any]) -> Any:
         axes.set(title=f"{result['env']}, {result['num_envs']} environments", xlabel="environment steps per second")
 
     return _figure(draw, height=1.2 + 0.35 * len(ordered))
+
+
+def _color(name: str) -> str:
+    if name in ("echo", "tls"):
+        return REFERENCE
+    if name == "local":
+        return LOCAL
+    return OURS if "remote" in throughput.TITLES[name] else THEIRS
+
+
+def plot_local(written: dict[str, Any]) -> dict[str, Any]:
+    """Return bars of each work, as times the rate of `AsyncVectorEnv`: absolute rates differ too much for one axis."""
+    results = [one for one in written["results"] if "async" in one["median"]]
+    names = [name for name in local.HEADER if any(name in one["median"] for one in results)]
+    height = 0.8 / len(names)
+
+    def draw(axes: Axes) -> None:
+        for offset, name in enumerate(names):
+            ratios = [one["median"].get(name, 0.0) / one["median"]["async"] for one in results]
+            places = [index + (offset + 0.5) * height - 0.4 for index in range(len(results))]
+            color, _ = CURVES[name]
+            bars = axes.barh(places, ratios, height=height, label=throughput.TITLES[name], color=color)
+            axes.bar_label(bars, [f" {ratio:.1f}" if ratio else "" for ratio in ratios], fontsize=7)
+        words = [f"{throughput.CASES[one['case']].words}, {one['num_envs']}" for one in results]
+        axes.set_yticks(range(len(results)), words)
+        axes.invert_yaxis()
+        axes.margins(x=0.1)
+        axes.set(xscale="log", xlabel="environment steps per second, as times AsyncVectorEnv's")
+        axes.legend(fontsize=7, loc="upper left", bbox_to_anchor=(0.0, -0.12), ncols=2)
+
+    return {"local": _figure(draw, height=1.5 + 1.2 * len(results))} if results else {}
 
 
 def plot_latency(written: dict[str, Any]) -> dict[str, Any]:
@@ -161,8 +191,8 @@ def _figure(draw: Callable[[Axes], None], height: float = 4.2) -> Any:
 
 
 PLOTTERS: dict[str, Callable[[dict[str, Any]], dict[str, Any]]] = {
-    "throughput": plot_throughput, "latency": plot_latency, "network": plot_network, "scale": plot_scale,
-    "train": plot_train,
+    "throughput": plot_throughput, "local": plot_local, "latency": plot_latency, "network": plot_network,
+    "scale": plot_scale, "train": plot_train,
 }  # fmt: skip
 
 
@@ -176,6 +206,7 @@ def main(command_line: Sequence[str] | None = None) -> None:
     for path in arguments.results or newest():
         written = json.loads(path.read_text())
         for name, figure in PLOTTERS[written["benchmark"]](written).items():
+            figure.text(0.995, 0.005, path.name, ha="right", va="bottom", fontsize=6, color="#808080")
             figure.savefig(arguments.output / f"{name}.png", dpi=110)
             pyplot.close(figure)
             print(arguments.output / f"{name}.png")

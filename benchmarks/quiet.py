@@ -1,14 +1,14 @@
 """Benchmark's own process: is the machine quiet, and how fast is it just now? Printed with every figure.
 
-A figure taken beside other work is thrown away: nobody can tell afterwards what it would have been.
+A figure taken beside other work is thrown away: nobody can tell afterwards what it would have been. Every
+benchmark but `compressed.py` keeps its figures through `Keeper`.
 """
 
 from __future__ import annotations
 
-import os
 import statistics
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -16,9 +16,13 @@ from typing import Any
 import report
 import serving
 from slices import Contender, Slice
+from watch import Watch
 
 MAX_OTHERS = 0.1
 """Of a core, that processes other than the benchmark's own, or the host, may take while a figure is taken."""
+
+ATTEMPTS = 2
+"""How often a case is measured until others are quiet; a moment's work should not cost a long run its table."""
 
 LOOPS = 1_000_000
 REQUEST_BYTES, ANSWER_BYTES = 24, 62
@@ -36,60 +40,40 @@ def loops_per_second() -> float:
     return LOOPS / (time.perf_counter() - began)
 
 
-class Watch:
-    """How much of the machine others take while this one watches. Linux tells; elsewhere nobody knows."""
+class Keeper:
+    """Keeps what is measured while nobody else works, each case with a calibration taken just before it."""
 
-    def __init__(self) -> None:
-        """Begin."""
-        self._before = _now()
+    def __init__(self, written: report.Report, directory: Path, quick: bool) -> None:
+        """Begin.
 
-    @property
-    def others(self) -> float | None:
-        """Cores that processes other than ours and our descendants, and the host, have taken; None: unknown."""
-        now = _now()
-        if now is None or self._before is None:
-            return None
-        machine, ours, when = (after - before for after, before in zip(now, self._before, strict=True))
-        return max(0.0, (machine - ours) / when) if when > 0 else 0.0
+        Args:
+            written: Where results are kept.
+            directory: Of the certificates, for the calibration.
+            quick: Keep all: only to see that it runs.
+        """
+        self._written, self._directory, self._quick = written, directory, quick
+        self._calibrations: list[dict[str, Any]] = []
 
+    def keep(self, measure: Callable[[], dict[str, Any]]) -> dict[str, Any] | None:
+        """Return what `measure` has found, and keep it; None if others took too much each time, which is said.
 
-def _now() -> tuple[float, float, float] | None:
-    """Return seconds: of all processes and the host, of ours, and the time."""
-    try:
-        user, nice, system, _, _, _, _, steal = map(int, Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:9])
-        ours = sum(_ticks(pid) for pid in [os.getpid(), *descendants(os.getpid())])
-    except (OSError, ValueError):
+        Args:
+            measure: Its result has `others_cores`: what a `Watch` has seen while the figures were taken.
+        """
+        for _ in range(ATTEMPTS):
+            self._calibrate()
+            result = measure()
+            others = result["others_cores"]
+            if others is None or others <= MAX_OTHERS or self._quick:
+                self._written.add(result)
+                return result
+            print(f"others took {others:.2f} cores meanwhile: these figures are thrown away", flush=True)
         return None
-    second = os.sysconf("SC_CLK_TCK")
-    return (user + nice + system + steal) / second, ours / second, time.monotonic()
 
-
-def _ticks(pid: int) -> int:
-    """Return what a process has taken, with those of its children that have ended."""
-    try:
-        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    except OSError:  # it has just ended
-        return 0
-    return sum(map(int, fields[11:15]))
-
-
-def descendants(pid: int) -> list[int]:
-    """Return the processes that `pid` has started, and theirs; none where the kernel does not tell."""
-    found: list[int] = []
-    for children in Path(f"/proc/{pid}/task").glob("*/children"):
-        for child in map(int, children.read_text().split()):
-            found += [child, *descendants(child)]
-    return found
-
-
-def keep(written: report.Report, watch: Watch, result: dict[str, Any], quick: bool) -> bool:
-    """Keep the result of a case unless others took too much meanwhile; say so, and return whether it was kept."""
-    others = watch.others
-    if others is not None and others > MAX_OTHERS and not quick:
-        print(f"\nothers took {others:.2f} cores meanwhile: these figures are thrown away", flush=True)
-        return False
-    written.add({**result, "others_cores": None if others is None else round(others, 3)})
-    return True
+    def _calibrate(self) -> None:
+        self._calibrations.append(calibrate(self._directory))
+        print(f"\n{in_words(self._calibrations[-1])}", flush=True)
+        self._written.note(calibrations=self._calibrations)
 
 
 def echoes(directory: Path, stack: ExitStack, request_bytes: int, answer_bytes: int) -> Iterator[tuple[str, Slice]]:
@@ -114,8 +98,7 @@ def calibrate(directory: Path, seconds: float = 0.5) -> dict[str, Any]:
         for kind, running in echoes(directory, stack, REQUEST_BYTES, ANSWER_BYTES):
             running.run(seconds)
             found[f"{kind}_echo_microseconds"] = round(statistics.median(running.run(seconds)["microseconds"]), 1)
-    others = watch.others
-    return {**found, "others_cores": None if others is None else round(others, 3)}
+    return {**found, "others_cores": watch.others}
 
 
 def in_words(found: dict[str, Any]) -> str:

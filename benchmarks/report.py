@@ -106,7 +106,13 @@ class Report:
         self._report.update(facts)
 
     def done(self) -> None:
-        """Tell where everything is."""
+        """Tell where everything is; the exit code tells if there is nothing.
+
+        Raises:
+            SystemExit: All was thrown away.
+        """
+        if not self._report["results"]:
+            raise SystemExit("nothing was kept: measure again when nobody else uses this machine")
         print(f"\nraw results: {self.path}")
 
 

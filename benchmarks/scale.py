@@ -1,6 +1,7 @@
 """How far does it go? Servers behind one vector env, sessions on one server, environments in one session.
 
     python benchmarks/scale.py                         servers 1 to 8, sessions 1 to 256, environments to 4,096
+    python benchmarks/scale.py --parts servers --servers 1 8
     python benchmarks/scale.py --parts environments
 
 Memory is resident memory as Linux tells it (`/proc`); what the bare environment objects take by themselves is measured
@@ -11,15 +12,17 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import statistics
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import quiet
 import report
 import serving
 from slices import Account, Contender, Slice, interleave
 from throughput import figures
+from watch import Watch
 
 SERVERS, WORKERS_OF_A_SERVER, ENVS_OF_A_SERVER = (1, 2, 4, 8), 8, 16
 SESSIONS = (1, 16, 64, 256)
@@ -29,8 +32,11 @@ MEGABYTE = 1_000_000
 
 
 def servers(directory: Path, arguments: argparse.Namespace) -> dict[str, Any]:
-    """Measure one vector env over 1 to 8 servers of sleeping environments; more servers, more environments."""
-    counts = SERVERS[:2] if arguments.quick else SERVERS
+    """Measure one vector env over 1 to 8 servers of sleeping environments; more servers, more environments.
+
+    All servers run all the time. The first is also the one server; who has their turn steps, the others wait.
+    """
+    counts = sorted(arguments.servers or (SERVERS[:2] if arguments.quick else SERVERS))
     contenders = {}
     with contextlib.ExitStack() as stack:
         addresses = [
@@ -44,15 +50,22 @@ def servers(directory: Path, arguments: argparse.Namespace) -> dict[str, Any]:
             }  # fmt: skip
             contenders[str(count)] = Contender("remote:step", config)
         accounts = interleave(contenders, arguments.repeats, arguments.seconds)
-    rows = []
-    first = accounts["1"].median
-    for name, account in accounts.items():
-        if account.median is not None:
-            ratio = f"{account.median / first:.2f}" if first else ""
-            rows.append([f"{name} × {WORKERS_OF_A_SERVER}", f"{account.median:,.0f}", ratio])
-    print(f"\n{ENVS_OF_A_SERVER} environments of 5 ms a server, one vector env over all, step()\n")
-    print(report.table(["servers × workers", "env steps/s", "× one server"], rows))
-    return {"env": "sleep-5", "envs_of_a_server": ENVS_OF_A_SERVER, **figures(accounts)}
+    return {
+        "part": "servers", "env": "sleep-5", "workers_of_a_server": WORKERS_OF_A_SERVER,
+        "envs_of_a_server": ENVS_OF_A_SERVER, **figures(accounts),
+    }  # fmt: skip
+
+
+def servers_table(result: dict[str, Any]) -> str:
+    """Return the rates by number of servers, and how many times that of the fewest each is."""
+    median, fewest = result["median"], min(result["median"], key=int)
+    rows = [
+        [f"{name} × {result['workers_of_a_server']} × {result['envs_of_a_server']}", f"{rate:,.0f}",
+         f"{rate / median[fewest]:.2f}"]
+        for name, rate in median.items()
+    ]  # fmt: skip
+    header = ["servers × workers × environments of 5 ms, one vector env, step()", "env steps/s", "× the fewest"]
+    return report.table(header, rows)
 
 
 def sessions(directory: Path, arguments: argparse.Namespace) -> dict[str, Any]:
@@ -63,14 +76,14 @@ def sessions(directory: Path, arguments: argparse.Namespace) -> dict[str, Any]:
         contenders = {str(count): Contender("remote:sessions", {**config, "clients": count}) for count in counts}
         accounts = interleave(contenders, arguments.repeats, arguments.seconds)
     opened = {name: one.answers[0]["open_seconds"] for name, one in accounts.items() if one.answers}
-    rows = [
-        [name, f"{account.median:,.0f}", f"{opened[name]:.2f}"]
-        for name, account in accounts.items()
-        if account.median is not None
-    ]
-    print("\nsessions of one CartPole each, one client process, one channel\n")
-    print(report.table(["sessions", "env steps/s", "all open after s"], rows))
-    return {"env": "CartPole-v1", "open_seconds": opened, **figures(accounts)}
+    return {"part": "sessions", "env": "CartPole-v1", "open_seconds": opened, **figures(accounts)}
+
+
+def sessions_table(result: dict[str, Any]) -> str:
+    """Return the rates by number of sessions, and how long it took to open them all."""
+    rows = [[name, f"{rate:,.0f}", f"{result['open_seconds'][name]:.2f}"] for name, rate in result["median"].items()]
+    header = ["sessions of one CartPole, one client process, one channel", "env steps/s", "all open after s"]
+    return report.table(header, rows)
 
 
 def environments(directory: Path, arguments: argparse.Namespace) -> dict[str, Any]:
@@ -80,18 +93,20 @@ def environments(directory: Path, arguments: argparse.Namespace) -> dict[str, An
     with contextlib.ExitStack() as stack:
         running = {count: _Running(count, directory, stack) for count in counts}
         accounts = {str(count): Account() for count in counts}
+        watch = Watch()
         for round_number in range(arguments.repeats + 1):
             for count, one in running.items():
                 answer = one.slice.run(arguments.seconds)
                 if round_number:
                     accounts[str(count)].answers.append(answer)
+        others = watch.others
         memory = {str(count): one.memory() for count, one in running.items()}
     for count in counts:
         memory[str(count)]["bare_growth_bytes"] = _bare_growth(counts[0] // NUM_WORKERS, count // NUM_WORKERS)
     opened = {name: round(account.answers[0]["open_seconds"], 3) for name, account in accounts.items()}
-    _print_environments(accounts, memory, opened)
     return {
-        "env": "CartPole-v1", "num_workers": NUM_WORKERS, "open_seconds": opened, "memory": memory, **figures(accounts)
+        "part": "environments", "env": "CartPole-v1", "num_workers": NUM_WORKERS, "open_seconds": opened,
+        "memory": memory, **figures(accounts), "others_cores": others,
     }  # fmt: skip
 
 
@@ -138,35 +153,45 @@ def _bare_growth(few: int, many: int) -> int:
     return growth
 
 
-def _print_environments(accounts: dict[str, Account], memory: dict[str, Any], opened: dict[str, float]) -> None:
-    least = next(iter(memory.values()))
-    rows = []
-    for name, account in accounts.items():
-        growth = max(memory[name]["worker_bytes"]) - max(least["worker_bytes"])
+def environments_table(result: dict[str, Any]) -> str:
+    """Return the rates by number of environments, how long they took to open, and what a worker holds for them."""
+    memory, rows = result["memory"], []
+    least = next(iter(memory))
+    for name, rate in result["median"].items():
+        growth = max(memory[name]["worker_bytes"]) - max(memory[least]["worker_bytes"])
         overhead = growth - memory[name]["bare_growth_bytes"]
-        rates = statistics.median(account.rates)
-        rows.append(
-            [name, f"{opened[name]:.2f}", f"{rates:,.0f}", *(f"{one / MEGABYTE:.1f}" for one in (growth, overhead))]
-        )
-    print(
-        f"\none session of CartPoles, {NUM_WORKERS} workers; a worker's memory beyond that with {next(iter(memory))}\n"
-    )
-    header = ["environments", "open after s", "env steps/s", "a worker's growth, MB", "of it not the envs', MB"]
-    print(report.table(header, rows), flush=True)
+        sizes = (f"{one / MEGABYTE:.1f}" for one in (growth, overhead))
+        rows.append([name, f"{result['open_seconds'][name]:.2f}", f"{rate:,.0f}", *sizes])
+    header = [
+        f"CartPoles in one session, {result['num_workers']} workers", "open after s", "env steps/s",
+        f"a worker's growth from {least}, MB", "of it not the envs', MB",
+    ]  # fmt: skip
+    return report.table(header, rows)
 
 
-PARTS = {"servers": servers, "sessions": sessions, "environments": environments}
+PARTS = {
+    "servers": (servers, servers_table), "sessions": (sessions, sessions_table),
+    "environments": (environments, environments_table),
+}  # fmt: skip
+"""What measures, and what makes a table of it."""
 
 
 def main(command_line: Sequence[str] | None = None) -> None:
     """Measure and report."""
     parser = report.parser(__doc__, "scale", seconds=2.0)
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS))
+    parser.add_argument("--servers", nargs="+", type=int, help=f"of the part of that name (default: {SERVERS})")
     arguments = report.parse(parser, command_line)
     written = report.Report("scale", arguments)
     with serving.certificates() as directory:
+        keeper = quiet.Keeper(written, directory, arguments.quick)
         for part in arguments.parts:
-            written.add({"part": part, **PARTS[part](directory, arguments)})
+            measure, as_table = PARTS[part]
+            result = keeper.keep(partial(measure, directory, arguments))
+            if result is not None:
+                print(as_table(result), flush=True)
+                for name, reason in result["failed"].items():
+                    print(f"left out: {name}: {reason}")
     written.done()
 
 

@@ -21,6 +21,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from watch import Watch
+
 CHILD = Path(__file__).resolve().parent / "contenders" / "slice.py"
 START_SECONDS = 180.0
 """How long a contender may take to be ready: 256 processes of `AsyncVectorEnv` start on two cores."""
@@ -125,10 +127,14 @@ class Slice:
 
 @dataclass
 class Account:
-    """What the rounds gave for one contender: `answers` of each, or why there are none."""
+    """What the rounds gave for one contender: `answers` of each, or why there are none.
+
+    `others_cores`: what others took of the machine during all rounds of all contenders; None: unknown.
+    """
 
     answers: list[dict[str, Any]] = field(default_factory=list)
     error: str | None = None
+    others_cores: float | None = None
 
     @property
     def rates(self) -> list[float]:
@@ -152,6 +158,7 @@ def interleave(contenders: dict[str, Contender], repeats: int, seconds: float) -
         for name, contender in contenders.items():
             with _noting_failure(accounts[name], f"{name} does not start"):
                 running[name] = _start(contender, stack)
+        watch = Watch()
         for round_number in range(repeats + 1):
             for name in list(running):
                 with _noting_failure(accounts[name], f"{name} stopped"):
@@ -160,7 +167,15 @@ def interleave(contenders: dict[str, Contender], repeats: int, seconds: float) -
                         accounts[name].answers.append(answer)
                 if accounts[name].error is not None:
                     running.pop(name)
+        others = watch.others
+        for account in accounts.values():
+            account.others_cores = others
     return accounts
+
+
+def others_cores(accounts: dict[str, Account]) -> float | None:
+    """Return what others took while these were made; None: unknown."""
+    return max((one.others_cores for one in accounts.values() if one.others_cores is not None), default=None)
 
 
 def _start(contender: Contender, stack: contextlib.ExitStack) -> Slice:

@@ -15,10 +15,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import local
 import report
-from throughput import PEER_KINDS, REMOTE, TITLES
+from throughput import CASES, REMOTE, TITLES
 
-NAMES = ("throughput", "latency", "network", "scale", "train")
+NAMES = ("throughput", "local", "latency", "network", "scale", "train")
 
 Results = dict[str, list[dict[str, Any]]]
 """Name of the benchmark -> its cases."""
@@ -165,12 +166,22 @@ def target_table(results: Results) -> str:
 
 
 def losses(results: Results) -> Iterator[tuple[str, str, float, str]]:
-    """Yield every case in which somebody is faster than the best of ours: case, who, how many times, why."""
-    for one in results.get("throughput", []):
-        ours = [one["median"][name] for name in (*REMOTE, "remote-own-vector") if name in one["median"]]
-        for name, rate in sorted(one["median"].items(), key=lambda item: -item[1]):
-            if ours and name in WHY and name != "remote-own-vector" and rate > max(ours):
-                yield f"{one['case']}, {one['num_envs']:,} envs", TITLES[name], rate / max(ours), WHY[name]
+    """Yield every case in which somebody is faster than the best of ours: case, who, how many times, why.
+
+    Ours is what is remote; in the runs of `local.py`, it is `local`.
+    """
+    for benchmark, names in (("throughput", (*REMOTE, "remote-own-vector")), ("local", ("local",))):
+        for one in results.get(benchmark, []):
+            ours = [one["median"][name] for name in names if name in one["median"]]
+            for name, rate in sorted(one["median"].items(), key=lambda item: -item[1]):
+                if ours and name in WHY and name not in names and rate > max(ours):
+                    work = f"{one['case']}, {one['num_envs']:,} envs"
+                    yield (
+                        work if benchmark == "throughput" else f"local, {work}",
+                        TITLES[name],
+                        rate / max(ours),
+                        WHY[name],
+                    )
 
 
 def loss_table(results: Results) -> str:
@@ -180,33 +191,37 @@ def loss_table(results: Results) -> str:
 
 
 def headline(results: Results) -> str:
-    """Return the README's table: the best of ours, beside the local vector envs and the best of the peers."""
+    """Return the README's table: `step()` of each work and, where measured, what keeps two batches in flight."""
     rows = []
     for one in results.get("throughput", []):
-        median = one["median"]
-        ours = {name: median[name] for name in REMOTE if name in median}
-        if not ours:
-            continue
-        step, fastest = median.get("remote"), max(ours, key=lambda name: ours[name])
-        peers = {name: median[name] for name in PEER_KINDS if name in median and name != "envpool"}
-        peer = max(peers, key=lambda name: peers[name], default=None)
-        rows.append([
-            f"{one['env']}, {one['num_envs']:,} envs",
-            f"{step:,.0f}" if step else "",
-            f"{ours[fastest]:,.0f} ({TITLES[fastest].removeprefix('remote, ')})",
-            *(f"{ours[fastest] / median[name]:.1f}" if name in median else "" for name in ("async", "sync")),
-            f"{ours[fastest] / peers[peer]:.1f} ({peer})" if peer else "",
-        ])  # fmt: skip
-    header = ["work", "step()", "the best way", "× AsyncVectorEnv", "× SyncVectorEnv", "× the best Python peer"]
+        median, num_envs = one["median"], one["num_envs"]
+        ways = {
+            "remote": f"{CASES[one['case']].words}, {num_envs} envs",
+            "two": f"… two vector envs of {num_envs} in flight",
+            "batch": f"… `batch_size={one.get('batch_size')}`, {one.get('num_workers')} workers",
+        }
+        for name, work in ways.items():
+            if name in median:
+                times = [_times(median[name] / median[peer]) if peer in median else "" for peer in ("async", "sync")]
+                beside = f"{median['local']:,.0f}" if name == "remote" and "local" in median else ""
+                rows.append([work, f"{median[name]:,.0f}", *times, beside])
+    header = ["work", "remote", "× `AsyncVectorEnv`", "× `SyncVectorEnv`", "`RemoteVectorEnv.local`"]
     return report.table(header, rows)
+
+
+def _times(ratio: float) -> str:
+    return f"{ratio:.2f}" if ratio < 1 else f"{ratio:.1f}" if ratio < 10 else f"{ratio:.0f}"
 
 
 def main(command_line: Sequence[str] | None = None) -> None:
     """Read results, print tables."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])  # type: ignore[union-attr]
     parser.add_argument("results", nargs="*", type=Path)
-    results = load(parser.parse_args(command_line).results or newest())
-    print(f"## Environment steps per second\n\n{headline(results)}\n")
+    paths = parser.parse_args(command_line).results or newest()
+    results = load(paths)
+    print("From:", *(f"- {path.name}" for path in paths), sep="\n")
+    print(f"\n## Environment steps per second\n\n{headline(results)}\n")
+    print(f"## `local` beside its peers\n\n{local.as_table(results.get('local', []))}\n")
     print(f"## What was aimed at\n\n{target_table(results)}\n")
     print(f"## Where others are faster\n\n{loss_table(results)}")
 

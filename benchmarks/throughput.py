@@ -13,6 +13,7 @@ import argparse
 import contextlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ import quiet
 import report
 import serving
 import venvs
-from slices import Account, Contender, interleave
+from slices import Account, Contender, interleave, others_cores
 
 IMAGE_BYTES = 84 * 84 * 4
 PEER_KINDS = {
@@ -36,7 +37,7 @@ TITLES = {
     "local": "RemoteVectorEnv.local, step()",
     "views": "remote, step(), copy=False",
     "halves": "remote, send/recv in halves",
-    "two": "remote, two vector envs in flight",
+    "two": "remote, two vector envs of as many in flight",
     "batch": "remote, send/recv, batch_size",
     "remote-own-vector": "remote, the id's own vector env hosted",
     "echo": "bare gRPC stream of the same bytes",
@@ -52,8 +53,9 @@ REMOTE = ("remote", "remote-grpc", "views", "halves", "two", "batch")
 
 @dataclass(frozen=True)
 class Case:
-    """A kind of work."""
+    """A kind of work; `words`: what the tables call it."""
 
+    words: str
     env: str
     num_envs: tuple[int, ...]
     contenders: tuple[str, ...]
@@ -65,22 +67,32 @@ class Case:
 LOCAL_AND_REMOTE = ("sync", "async", "local", "remote", "remote-grpc", "views", "halves")
 CASES = {
     "cartpole": Case(
-        "CartPole-v1", (1, 8, 64, 256, 1_024, 4_096), (*LOCAL_AND_REMOTE, "two"), peers=tuple(PEER_KINDS)
+        "CartPole", "CartPole-v1", (1, 8, 64, 256, 1_024, 4_096), (*LOCAL_AND_REMOTE, "two"), peers=tuple(PEER_KINDS)
     ),
     "images": Case(
+        "(84, 84, 4) uint8 images",
         "image",
         (1, 8, 64),
         ("sync", "async", "local", "remote", "remote-grpc", "views", "echo", "tls", "two"),
-        peers=("sb3", "ray", "rlmesh"),
+        peers=("sb3", "puffer", "ray", "rlmesh"),
     ),
-    "halfcheetah": Case("HalfCheetah-v5", (1, 8, 64, 256), LOCAL_AND_REMOTE),
-    "sleeping": Case("sleep-5", (1, 16, 64, 256), LOCAL_AND_REMOTE, num_workers=32),
-    "heavy-tail": Case("heavy-tail", (64,), ("sync", "async", "remote", "batch"), num_workers=32, batch_size=32),
-    "own-vector": Case("CartPole-v1", (256,), ("sync", "own-vector", "remote", "remote-own-vector")),
+    "halfcheetah": Case(
+        "HalfCheetah", "HalfCheetah-v5", (1, 8, 64, 256), LOCAL_AND_REMOTE, peers=("sb3", "puffer", "ray")
+    ),
+    "sleeping": Case("5 ms of sleep", "sleep-5", (1, 16, 64, 256), LOCAL_AND_REMOTE, num_workers=32),
+    "heavy-tail": Case(
+        "a heavy tail", "heavy-tail", (64,), ("sync", "async", "remote", "batch"), num_workers=32, batch_size=32
+    ),
+    "own-vector": Case(
+        "CartPole's own vector env", "CartPole-v1", (256,), ("sync", "own-vector", "remote", "remote-own-vector")
+    ),
 }  # fmt: skip
 
 MAX_ENVS = {"async": 256, "sb3": 256, "puffer": 1_024, "ray": 1_024, "rlmesh": 1_024}
 """A process for each of a thousand environments is not what anybody would do; the others only save time."""
+
+PEER_START_SECONDS = 90.0
+"""How long a peer may take to be ready, twice: Ray and PufferLib hang every now and then."""
 
 
 def fits(name: str, num_envs: int) -> bool:
@@ -101,7 +113,8 @@ def contenders_of(
         if not fits(name, num_envs):
             continue
         if name in PEER_KINDS:
-            made[name] = Contender(PEER_KINDS[name], config, python=venvs.find(name).python or "", attempts=2)
+            python = venvs.find(name).python or ""
+            made[name] = Contender(PEER_KINDS[name], config, python, start_seconds=PEER_START_SECONDS, attempts=2)
         else:
             made[name] = _ours(name, case, config, directory, stack)
     return made
@@ -156,6 +169,7 @@ def figures(accounts: dict[str, Account]) -> dict[str, Any]:
         "steps_per_second": {name: [round(rate, 1) for rate in one.rates] for name, one in accounts.items()},
         "median": {name: one.median for name, one in accounts.items() if one.median is not None},
         "failed": {name: one.error for name, one in accounts.items() if one.error is not None},
+        "others_cores": others_cores(accounts),
     }
 
 
@@ -166,7 +180,7 @@ def as_table(result: dict[str, Any]) -> str:
     for name, rate in sorted(median.items(), key=lambda item: -item[1]):
         ratios = [f"{rate / median[peer]:.2f}" if peer in median else "" for peer in ("async", "sync")]
         rows.append([TITLES[name], f"{rate:,.0f}", *ratios])
-    notes: list[str] = []
+    notes = [f"left out: {TITLES[name]}: {reason}" for name, reason in result["failed"].items()]
     for bare, words in (("echo", "bare gRPC"), ("tls", "a bare TLS socket")):
         if bare in median:
             notes += [f"{name}: {median[name] / median[bare]:.0%} of {words}" for name in REMOTE if name in median]
@@ -204,18 +218,15 @@ def main(command_line: Sequence[str] | None = None) -> None:
     peers = wanted_peers(arguments.peers)
     written = report.Report("throughput", arguments, peers_left_out={k: v for k, v in peers.items() if v is not None})
     with serving.certificates() as directory:
-        calibration = quiet.calibrate(directory)
-        print(quiet.in_words(calibration), flush=True)
-        written.note(calibrations=[calibration])
+        keeper = quiet.Keeper(written, directory, arguments.quick)
         for name in arguments.cases:
             case = CASES[name]
             names = [*case.contenders, *(peer for peer in case.peers if peer in peers and peers[peer] is None)]
             names = [one for one in names if arguments.contenders is None or one in arguments.contenders]
             for num_envs in case.num_envs[:2] if arguments.quick else case.num_envs:
                 if arguments.num_envs is None or num_envs in arguments.num_envs:
-                    watch = quiet.Watch()
-                    result = measure(name, case, names, num_envs, directory, arguments)
-                    if quiet.keep(written, watch, result, arguments.quick):
+                    result = keeper.keep(partial(measure, name, case, names, num_envs, directory, arguments))
+                    if result is not None:
                         print(as_table(result), flush=True)
     written.done()
 

@@ -8,6 +8,7 @@ exactly as many steps and only the time differs. Local and remote take turns.
 
 from __future__ import annotations
 
+import argparse
 import importlib.util
 import re
 import statistics
@@ -15,10 +16,14 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import quiet
 import report
+import serving
+from watch import Watch
 
 SCRIPT = Path(__file__).resolve().parents[1] / "exploration" / "train_ppo.py"
 RUN_SECONDS = 1_800.0
@@ -55,29 +60,42 @@ def main(command_line: Sequence[str] | None = None) -> None:
     if missing:
         raise SystemExit(f'this needs {", ".join(missing)}: in the checkout, pip install ".[torch]"')
     written = report.Report("train", arguments, seed=arguments.seed)
-    for num_envs in arguments.num_envs:
-        runs: dict[str, list[dict[str, Any]]] = {"local": [], "remote": []}
-        for _ in range(arguments.repeats):
-            for name, ones in runs.items():
-                max_steps = QUICK_STEPS if arguments.quick else 300_000
-                ones.append(train(name == "local", arguments.seed, num_envs, max_steps))
-        medians = {name: statistics.median(one["seconds"] for one in ones) for name, ones in runs.items()}
-        equal = len({one["hash"] for ones in runs.values() for one in ones}) == 1
-        written.add({"num_envs": num_envs, "runs": runs, "median_seconds": medians, "equal_returns": equal})
-        print_table(num_envs, runs, medians, equal)
+    with serving.certificates() as directory:
+        keeper = quiet.Keeper(written, directory, arguments.quick)
+        for num_envs in arguments.num_envs:
+            result = keeper.keep(partial(measure, num_envs, arguments))
+            if result is not None:
+                print_table(result)
     written.done()
 
 
-def print_table(num_envs: int, runs: dict[str, Any], medians: dict[str, float], equal: bool) -> None:
+def measure(num_envs: int, arguments: argparse.Namespace) -> dict[str, Any]:
+    """Train locally and remotely in turn; return the times, and whether the returns were the same."""
+    runs: dict[str, list[dict[str, Any]]] = {"local": [], "remote": []}
+    watch = Watch()
+    max_steps = QUICK_STEPS if arguments.quick else 300_000
+    for _ in range(arguments.repeats):
+        for name, ones in runs.items():
+            ones.append(train(name == "local", arguments.seed, num_envs, max_steps))
+    medians = {name: statistics.median(one["seconds"] for one in ones) for name, ones in runs.items()}
+    equal = len({one["hash"] for ones in runs.values() for one in ones}) == 1
+    return {
+        "num_envs": num_envs, "runs": runs, "median_seconds": medians, "equal_returns": equal,
+        "others_cores": watch.others,
+    }  # fmt: skip
+
+
+def print_table(result: dict[str, Any]) -> None:
     """Print the medians of one number of environments."""
+    medians = result["median_seconds"]
     rows = [
         [name, "yes" if ones[0]["solved"] else "no", f"{ones[0]['steps']:,}", f"{medians[name]:.1f}"]
-        for name, ones in runs.items()
+        for name, ones in result["runs"].items()
     ]
-    print(f"\nPPO on CartPole-v1, {num_envs} environments\n")
+    print(f"\nPPO on CartPole-v1, {result['num_envs']} environments\n")
     print(report.table(["environments", "solved", "environment steps", "wall time, s"], rows))
     print(f"remote / local: {medians['remote'] / medians['local']:.2f}")
-    print("the same returns in all runs, to the last bit" if equal else "THE RETURNS DIFFER")
+    print("the same returns in all runs, to the last bit" if result["equal_returns"] else "THE RETURNS DIFFER")
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from remote_gym.distribution import warn_of_the_original as _warn_of_the_original
 from remote_gym.registration import register as _register
 from remote_gym.version import __version__
 
@@ -75,6 +76,7 @@ def __getattr__(name: str) -> Any:
 
 
 _register()
+_warn_of_the_original()
 
 
 def __dir__() -> list[str]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, Union
 
+from remote_gym.distribution import install
 from remote_gym.errors import MisuseError, ProtocolError
 from remote_gym.leaves import Leaf
 
@@ -87,7 +88,7 @@ def codec(name: str) -> Codec:
     except ImportError as error:
         raise MisuseError(
             f"compression={name!r} needs the package {library!r} on both sides, and it cannot be imported here "
-            f'({error}): pip install "remote-gym[compression]"'
+            f"({error}): {install('compression')}"
         ) from error
 
 

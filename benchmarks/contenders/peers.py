@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -15,6 +17,9 @@ import numpy as np
 from contenders.stepping import Run, action_batches, stepping
 from environments import create_environment
 
+SB3_MODULE = "stable_baselines3.common.vec_env.subproc_vec_env"
+PUFFER_REST_SECONDS = 0.6
+"""PufferLib's workers wait busily for half a second after a step: not into the next contender's turn."""
 HERE = str(Path(__file__).resolve().parents[1])
 
 
@@ -35,6 +40,8 @@ def _batched_actions(config: dict[str, Any]) -> list[Any]:
 @contextmanager
 def sb3(config: dict[str, Any]) -> Iterator[Run]:
     """Stable-Baselines3's `SubprocVecEnv`: a process for each environment, pickles through pipes."""
+    # PyTorch is loaded once, not by each of 256 processes; that changes how they start, not how they step.
+    multiprocessing.get_context("forkserver").set_forkserver_preload([SB3_MODULE, "environments"])
     from stable_baselines3.common.vec_env import SubprocVecEnv
 
     envs = SubprocVecEnv(_makers(config))
@@ -55,7 +62,14 @@ def puffer(config: dict[str, Any]) -> Iterator[Run]:
         num_workers=min(config["num_workers"], config["num_envs"]), overwork=True,
     )  # fmt: skip
     envs.reset()
-    yield stepping(envs.step, _batched_actions(config), config["num_envs"])
+    timed = stepping(envs.step, _batched_actions(config), config["num_envs"])
+
+    def run(seconds: float) -> dict[str, Any]:
+        answer = timed(seconds)
+        time.sleep(PUFFER_REST_SECONDS)
+        return answer
+
+    yield run
     envs.close()
 
 

@@ -63,7 +63,7 @@ class Settings:
         unportable_infos: What to do with info entries that cannot travel (arbitrary objects): ``"raise"``, or
             ``"drop"`` them with one warning.
         compression: ``"lz4"`` or ``"zstd"`` compresses observations of 512 bytes or more, for slow links; needs
-            ``pip install "remote-gym[compression]"`` on both sides, see `docs/how-to/far-away.md`.
+            ``pip install "remote-gym-pool[compression]"`` on both sides, see `docs/how-to/far-away.md`.
         connect_timeout_seconds: For the first connection.
         reconnect_timeout_seconds: How long to try again when the connection was lost.
         on_worker_failure: What happens when the worker of an environment dies or hangs. ``"truncate"``: its episode

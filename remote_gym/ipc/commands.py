@@ -240,6 +240,10 @@ class Outcomes(NamedTuple):
     apart: Sequence[tuple[Sequence[int], bytes]] = ()
 
 
+NOTHING_TO_SAY = Outcomes(b"", [], {})
+"""The usual ones, all in the rows: a worker answers with this very object, so that its link knows the bytes."""
+
+
 class PackedValues(NamedTuple):
     """What calls returned: one packed value per environment asked, empty where a failure stands for it."""
 

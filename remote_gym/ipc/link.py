@@ -10,19 +10,19 @@ from __future__ import annotations
 
 import socket
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import msgpack
 
 from remote_gym.failures import Failure, FailureKind
-from remote_gym.ipc.commands import COMMANDS, KIND_OF, Command, Outcomes, Result, StepGroup
+from remote_gym.ipc.commands import COMMANDS, KIND_OF, NOTHING_TO_SAY, Command, Outcomes, Result, StepGroup
 
 HEADER_BYTES = 8
 RECEIVE_BYTES = 256 * 1024
 """One read of the socket; large enough that usual rounds come whole."""
 
-MAX_KNOWN, MAX_KNOWN_BYTES = 64, 64
+MAX_KNOWN, MAX_KNOWN_BYTES = 256, 64
 """How many frames, and of what size, are remembered with what they say: one step of a session is like the next."""
 
 _FAILURE = 1
@@ -79,22 +79,26 @@ class Decoder:
         self._buffer = bytearray()
         self._known: dict[bytes, list[Any]] = {}  # frames that come again and again, and what they say
 
-    def feed(self, data: bytes) -> Iterator[list[Any]]:
-        """Take in `data` and yield each list that is now whole.
+    def feed(self, data: bytes) -> Iterable[list[Any]]:
+        """Take in `data` and return each list that is now whole.
 
         Raises:
-            ValueError: It holds an unknown kind, or other fields than its kind has.
+            ValueError: It holds an unknown kind, or other fields than its kind has; raised as the list is asked for.
         """
-        if not self._buffer:
-            if len(data) <= MAX_KNOWN_BYTES and data in self._known:
-                yield self._known[data]
-                return
-            if len(data) - HEADER_BYTES == int.from_bytes(data[:HEADER_BYTES], "little"):  # exactly one: as usual
-                messages = self._decode(memoryview(data)[HEADER_BYTES:])
-                if len(data) <= MAX_KNOWN_BYTES and len(self._known) < MAX_KNOWN and all(map(_is_usual, messages)):
-                    self._known[data] = messages
-                yield messages
-                return
+        if len(data) <= MAX_KNOWN_BYTES and not self._buffer and data in self._known:
+            return (self._known[data],)
+        return self._unknown(data)
+
+    def _unknown(self, data: bytes) -> Iterator[list[Any]]:
+        is_one = len(data) - HEADER_BYTES == int.from_bytes(data[:HEADER_BYTES], "little")
+        if is_one and not self._buffer:  # as usual
+            messages = self._decode(memoryview(data)[HEADER_BYTES:])
+            if len(data) <= MAX_KNOWN_BYTES and all(map(_is_usual, messages)):
+                if len(self._known) >= MAX_KNOWN:
+                    self._known.clear()  # most are of sessions that have gone
+                self._known[data] = messages
+            yield messages
+            return
         self._buffer += data
         while len(self._buffer) >= HEADER_BYTES:
             end = HEADER_BYTES + int.from_bytes(self._buffer[:HEADER_BYTES], "little")
@@ -132,6 +136,30 @@ def _is_usual(message: Any) -> bool:
     return type(message) is Outcomes and not (message.failures or message.pieces or message.apart)
 
 
+_NOTHING_TO_SAY = encode([NOTHING_TO_SAY])
+
+
+class RoundEncoder:
+    """Parent side: rounds -> frames. Those of one step of a whole group, which come again and again, are kept."""
+
+    def __init__(self) -> None:
+        """Begin with none."""
+        self._known: dict[StepGroup, bytes] = {}
+
+    def encode(self, commands: Sequence[Command]) -> bytes:
+        """Return what the function `encode` does, and raise what it raises."""
+        command: Any = commands[0]
+        if len(commands) > 1 or not _is_usual(command) or len(command.actions) > MAX_KNOWN_BYTES:
+            return encode(commands)
+        frame = self._known.get(command)
+        if frame is None:
+            frame = encode(commands)
+            if len(self._known) >= MAX_KNOWN:
+                self._known.clear()  # actions that never come again must not take the place of others for good
+            self._known[command] = frame
+        return frame
+
+
 class ChildLink:
     """Child side: blocking rounds over the inherited socket."""
 
@@ -147,7 +175,8 @@ class ChildLink:
 
     def answer(self, results: list[Result]) -> None:
         """Send the results of the round just yielded; whatever cannot be encoded raises before anything is sent."""
-        self._socket.sendall(encode(results))
+        usual = len(results) == 1 and results[0] is NOTHING_TO_SAY
+        self._socket.sendall(_NOTHING_TO_SAY if usual else encode(results))
 
 
 def receive_descriptor(sock: socket.socket) -> int:

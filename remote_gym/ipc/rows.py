@@ -29,6 +29,7 @@ class Rows:
         rewards: (num_envs,) float64.
         terminations: (num_envs,) bool.
         truncations: (num_envs,) bool.
+        scalars: The same three as plain memory, into which Python's own numbers are written in a third of the time.
         whole_actions, whole_observations, whole_scalars: The same arrays as raw bytes, for batches of everybody.
     """
 
@@ -44,7 +45,9 @@ class Rows:
 
         self.actions = [place(leaf) for leaf in actions]
         self.observations = [place(leaf) for leaf in observations]
-        self.rewards, self.terminations, self.truncations = map(place, _SCALARS)
+        arrays = self.rewards, self.terminations, self.truncations = tuple(map(place, _SCALARS))
+        # Plain memory knows only the machine's own order of bytes.
+        self.scalars: list[Any] = [array.data if array.dtype.isnative else array for array in arrays]
         self.whole_actions = [_raw(array) for array in self.actions]
         self.whole_observations = [_raw(array) for array in self.observations]
         self.whole_scalars = [_raw(array) for array in (self.rewards, self.terminations, self.truncations)]

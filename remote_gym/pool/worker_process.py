@@ -18,7 +18,7 @@ from collections.abc import Callable
 from typing import Any
 
 from remote_gym.ipc.commands import RESULTS, Command, Result, Start
-from remote_gym.ipc.link import RECEIVE_BYTES, Decoder, encode
+from remote_gym.ipc.link import RECEIVE_BYTES, Decoder, RoundEncoder, encode
 from remote_gym.ipc.memory import SharedBlock
 from remote_gym.ipc.progress import NO_ENV_ID, SIZE_BYTES, Board
 from remote_gym.pool.descriptors import DescriptorSender
@@ -83,6 +83,7 @@ class WorkerProcess:
         self._waiting: deque[tuple[Command, Callback]] = deque()
         self._in_flight: list[Callback] = [lambda _started: None]  # the answer to the start message comes first
         self._decoder = Decoder(RESULTS)
+        self._encoder = RoundEncoder()
         self._output = WorkerOutput(name, self._turn)
         self._hung: str | None = None
         self._has_started = False
@@ -176,7 +177,7 @@ class WorkerProcess:
         self._waiting.clear()
         self._in_flight = list(callbacks)
         self._watched = ((-1, -1), 0.0)
-        self._transport.write(encode(list(commands)))
+        self._transport.write(self._encoder.encode(commands))
 
     def received(self, data: bytes) -> None:
         """Take in bytes from the worker."""

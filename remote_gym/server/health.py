@@ -11,6 +11,7 @@ import contextlib
 import logging
 from typing import Any
 
+from remote_gym.distribution import install
 from remote_gym.wire.codec import SESSION_METHOD
 
 logger = logging.getLogger("remote_gym.server")
@@ -34,7 +35,7 @@ class Health:
         try:
             from grpc_health.v1 import health_pb2_grpc
         except ImportError:
-            logger.info("no health service: install remote-gym[server] for it")
+            logger.info("no health service: %s for it", install("server"))
             return
         self._servicer = _servicer()
         health_pb2_grpc.add_HealthServicer_to_server(self._servicer, server)

@@ -174,9 +174,9 @@ class Ledger:
             BusyError: One of them is still running; nothing has changed.
         """
         if indices is None and self._together is not None and self._together[1] is not EnvState.RUNNING:
-            self._free(self._together[0], self.num_envs)
+            self._requests.pop(self._together[0], None)  # nobody but they, all of them, holds its answers
             self._together = (number, EnvState.RUNNING)
-            self._requests[number] = _Request(owed=self.num_envs)
+            self._requests[number] = _Request(self.num_envs, [])
             return
         self._spread()
         where = slice(None) if indices is None else np.asarray(indices, np.intp)

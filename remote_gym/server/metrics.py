@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from remote_gym.addresses import is_loopback, join_address
+from remote_gym.distribution import install
 from remote_gym.errors import MisuseError
 
 logger = logging.getLogger("remote_gym.server")
@@ -73,7 +74,7 @@ class MetricsServer:
         try:
             import prometheus_client
         except ImportError:
-            raise MisuseError("metrics_port needs prometheus-client: pip install 'remote-gym[server]'") from None
+            raise MisuseError(f"metrics_port needs prometheus-client: {install('server')}") from None
         registry = prometheus_client.CollectorRegistry()
         registry.register(_Collector(read))
         prometheus_client.ProcessCollector(registry=registry)  # memory, CPU and descriptors of the server process

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
 from functools import partial
 from time import perf_counter
 from typing import Any
@@ -23,6 +22,7 @@ from remote_gym.server.opening import Opening
 from remote_gym.server.portions import Portion, Said, chunks, parts, portions
 from remote_gym.server.statistics import Counters
 from remote_gym.wire.codec import pack_server
+from remote_gym.wire.frames import transition_packer
 
 ANSWER_BYTES = 256 * 2**20
 """Of the rows and infos in one answer, about: of more, some environments are answered for before the others. An answer
@@ -32,21 +32,40 @@ OnAnswer = Callable[[Request, Indices, bytes], None]
 """Called with a request, the env indices answered and the answer as a serialised message."""
 
 
-@dataclass(slots=True)
 class _Operation:
-    """A request that runs: what has come back, and from how many workers something is still to come."""
+    """A request that runs: what has come back, and from how many workers something is still to come.
 
-    request: Request
-    waiting: int
-    early: bool
-    began: float  # by the performance counter
-    infos: list[Said] = field(default_factory=list)
-    values: dict[int, bytes] = field(default_factory=dict)
-    failures: list[Failure] = field(default_factory=list)
-    ready: list[int] = field(default_factory=list)  # env indices to be answered for soon
-    pieces: dict[int, list[bytes]] = field(default_factory=dict)  # leaf number -> compressed rows
-    plain: set[int] = field(default_factory=set)  # leaves that some worker found not worth compressing
-    is_large: bool = False  # so that several answers are made of it
+    Attributes:
+        request: What was asked.
+        waiting: From how many workers something is still to come.
+        early: Whether to answer for those that are ready before the others.
+        began: When it came, by the performance counter.
+        infos: What there is to say besides the rows.
+        values: By env index, what a call or render returned.
+        failures: Of environments.
+        ready: Env indices to be answered for soon.
+        pieces: Leaf number -> compressed rows.
+        plain: Leaves that some worker found not worth compressing.
+        is_large: Whether several answers are to be made of it.
+    """
+
+    __slots__ = (
+        "began", "early", "failures", "infos", "is_large", "pieces", "plain", "ready", "request", "values", "waiting"
+    )  # fmt: skip
+
+    def __init__(self, request: Request, waiting: int, early: bool, began: float) -> None:
+        self.request, self.waiting, self.early, self.began = request, waiting, early, began
+        self.forget()
+
+    def forget(self) -> None:
+        """Forget what has come back: it is answered."""
+        self.infos: list[Said] = []
+        self.values: dict[int, bytes] = {}
+        self.failures: list[Failure] = []
+        self.ready: list[int] = []
+        self.pieces: dict[int, list[bytes]] = {}
+        self.plain: set[int] = set()
+        self.is_large = False
 
     def take_pieces(self, pieces: Mapping[int, list[bytes]]) -> None:
         """Take in one worker's compressed rows; a leaf without any is to be sent as it is."""
@@ -54,11 +73,6 @@ class _Operation:
             self.pieces.setdefault(number, []).extend(packed)
             if not packed:
                 self.plain.add(number)
-
-    def forget(self) -> None:
-        """Forget what has been answered."""
-        self.ready, self.infos, self.values, self.failures = [], [], {}, []
-        self.pieces, self.plain, self.is_large = {}, set(), False
 
 
 class Scatter:
@@ -99,6 +113,7 @@ class Scatter:
         self._whole = portions(self._blocks, self._firsts, None)
         self._row_bytes = sum(leaf.row_bytes for leaf in self._layout.observation_leaves)
         self._is_large = self._num_envs * self._row_bytes > ANSWER_BYTES
+        self._pack_rows = transition_packer(self._rows.whole_observations, self._rows.whole_scalars)
         self._losses = losses
         self._reply_early = reply_early
         self._counters = counters
@@ -110,7 +125,7 @@ class Scatter:
         """Answer nobody any more, and let go of the rows."""
         if not self._released:
             self._released = True
-            del self._rows
+            del self._rows, self._pack_rows
 
     # Scatter
 
@@ -180,7 +195,8 @@ class Scatter:
                 operation.infos += result.apart
                 operation.is_large = True
             operation.failures += result.failures
-            operation.take_pieces(result.pieces)
+            if result.pieces:
+                operation.take_pieces(result.pieces)
         elif isinstance(result, (NoGroup, WorkerLost)):
             lost = self._losses.loss_of(block) if isinstance(result, NoGroup) else result
             operation.failures += self._losses.told_now(operation.request, block, portion.indices, lost)
@@ -224,7 +240,7 @@ class Scatter:
             if operation.is_large or self._is_large:
                 self._answer_in_parts(operation, indices)
                 return
-            frame = pack_server(self._transition(operation, indices))
+            frame = self._packed(operation, indices)
         else:
             packed = [operation.values.get(index, b"") for index in every(indices, self._num_envs)]
             frame = pack_server(Returned(request.number, indices, packed, operation.failures))
@@ -244,6 +260,21 @@ class Scatter:
             operation.infos = said
             operation.failures = [failure for failure in failures if failure.index in asked]
             self._on_answer(operation.request, own, pack_server(self._transition(operation, own)))
+
+    def _packed(self, operation: _Operation, indices: Indices) -> bytes:
+        """Return the answer, in one part, to a Reset or Step.
+
+        To a step of everybody, of whom there is nothing to say besides the rows, it differs from the one before in its
+        number and in what the rows hold: all else of it is kept.
+        """
+        request = operation.request
+        if (
+            indices is None
+            and isinstance(request, Step)
+            and not (operation.infos or operation.failures or self._layout.compressed)
+        ):
+            return self._pack_rows(request.number)
+        return pack_server(self._transition(operation, indices))
 
     def _transition(self, operation: _Operation, indices: Indices) -> Transition:
         rows, infos = self._rows, [said for _, said in operation.infos]

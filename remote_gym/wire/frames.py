@@ -11,7 +11,7 @@ that an array over the received bytes is aligned.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import repeat
 from struct import Struct
 from typing import Any
@@ -73,15 +73,8 @@ def _number(number: int) -> bytes:
     return (spread | 0x80808080).to_bytes(5, "little")
 
 
-def _read_number(five: Buffer) -> int:
-    spread = int.from_bytes(five, "little")
-    return (
-        spread & 0x7F
-        | spread >> 1 & 0x3F80
-        | spread >> 2 & 0x1FC000
-        | spread >> 3 & 0xFE00000
-        | spread >> 4 & 0x7F0000000
-    )
+_unpack_number = Struct("<IB").unpack_from  # the first four bytes of five, and the last
+_MORE = 0x80808080  # set in the first four
 
 
 class _Writer:
@@ -212,6 +205,26 @@ def pack_transition(transition: Transition) -> bytes:
     return b"".join(writer.finish(_TRANSITION_TAG))
 
 
+def transition_packer(observations: Sequence[Any], scalars: Sequence[Any]) -> Callable[[int], bytes]:
+    """Return a function of the request's number: `pack_transition` for a step of everybody with nothing said besides.
+
+    Args:
+        observations: One buffer per leaf. Each holds, whenever the function is called, what is to be packed.
+        scalars: Such buffers of the rewards, terminations and truncations.
+    """
+    parts = [*observations, *scalars]
+    fields = [(_LEAVES, True)] * len(observations) + _SCALARS
+    first, *constants = _make_template(_TRANSITION_TAG, 0, _sizes(parts), fields)
+    pieces = [piece for pair in zip(constants, parts, strict=True) for piece in pair]
+
+    def pack(number: int) -> bytes:
+        if number >> 35:
+            return pack_transition(Transition(number, None, observations, *scalars))
+        return b"".join([first, _number(number), *pieces])
+
+    return pack
+
+
 def pack_failure(failure: Failure) -> pb.Failure:
     """Return the message of `failure`."""
     kind: Any = int(failure.kind)
@@ -327,13 +340,16 @@ def _read_indices(view: memoryview, found: dict[int, list[Any]]) -> list[int] | 
 
 
 class _Layout:
-    """Where the parts of a message lie that is as long as this one was, if all bytes between them are the same."""
+    """Where the parts of a message lie that is as long as this one was, if all bytes between them are the same.
 
-    __slots__ = ("constants", "leaves", "scalars", "take")
+    `others` are the parts that are no leaves, in an order of the caller's; an empty one is not there at all.
+    """
 
-    def __init__(self, data: Buffer, leaves: list[tuple[int, int]], scalars: list[tuple[int, int]]) -> None:
-        self.leaves, self.scalars = leaves, scalars
-        holes = [(_NUMBER_AT, _NUMBER_AT + 5), *sorted([*leaves, *scalars])]
+    __slots__ = ("constants", "leaves", "others", "take")
+
+    def __init__(self, data: Buffer, leaves: list[tuple[int, int]], others: list[tuple[int, int]]) -> None:
+        self.leaves, self.others = leaves, others
+        holes = [(_NUMBER_AT, _NUMBER_AT + 5), *sorted(part for part in (*leaves, *others) if part[0] < part[1])]
         starts = [0, *(end for _, end in holes)]
         ends = [*(start for start, _ in holes), len(data)]
         gaps = [*(end - start for start, end in holes), 0]
@@ -342,24 +358,26 @@ class _Layout:
         self.take = Struct("".join(f"{size}s{gap}x" for size, gap in zip(lengths, gaps, strict=True))).unpack
         self.constants = self.take(data)
 
-    def fits(self, data: Buffer) -> bool:
+    def number(self, data: Buffer) -> int | None:
+        """Return the request number of `data`, which is as long as this message was; None: they are not alike."""
+        low: int
+        high: int
+        low, high = _unpack_number(data, _NUMBER_AT)
         # The last byte of the number ends its varint, the others do not: else the number is of another width.
-        a, b, c, d, e = data[_NUMBER_AT : _NUMBER_AT + 5]
-        if e > 0x7F or not a & b & c & d & 0x80:
-            return False
-        return self.take(data) == self.constants
+        if low & _MORE != _MORE or high > 0x7F or self.take(data) != self.constants:
+            return None
+        return low & 0x7F | low >> 1 & 0x3F80 | low >> 2 & 0x1FC000 | low >> 3 & 0xFE00000 | high << 28
 
 
 def _remember(
-    data: Buffer, tag: int, numbers: list[Any], leaves: list[tuple[int, int]], scalars: list[tuple[int, int]]
+    data: Buffer, tag: int, numbers: list[Any], leaves: list[tuple[int, int]], others: list[tuple[int, int]]
 ) -> None:
-    parts = leaves + scalars
-    constant_bytes = len(data) - sum(end - start for start, end in parts)
+    constant_bytes = len(data) - sum(end - start for start, end in (*leaves, *others))
     if len(numbers) != 1 or not _begins_padded(data) or constant_bytes > _MAX_CONSTANT_BYTES:
         return
     if len(_layouts) >= _MAX_REMEMBERED:
         _layouts.clear()  # whoever sends many kinds must not take the place of others for good
-    _layouts[tag, len(data)] = _Layout(data, leaves, scalars)
+    _layouts[tag, len(data)] = _Layout(data, leaves, others)
 
 
 def _begins_padded(data: Buffer) -> bool:
@@ -370,11 +388,6 @@ def _begins_padded(data: Buffer) -> bool:
     return all(min(five[:4]) > 0x7F and five[4] < 0x80 for five in (length, number))
 
 
-def _known(data: Buffer, tag: int) -> _Layout | None:
-    layout = _layouts.get((tag, len(data)))
-    return layout if layout is not None and layout.fits(data) else None
-
-
 def read_step(data: bytes) -> Step:
     """Return the Step in a serialised ClientMessage; its leaves look into `data`.
 
@@ -383,17 +396,20 @@ def read_step(data: bytes) -> Step:
         ProtocolError: This is no message.
     """
     view = memoryview(data)
-    if (layout := _known(data, _STEP_TAG)) is not None:
-        number = _read_number(data[_NUMBER_AT : _NUMBER_AT + 5])
-        return Step(number, None, [view[start:end] for start, end in layout.leaves])
+    layout = _layouts.get((_STEP_TAG, len(data)))
+    if layout is not None and (number := layout.number(data)) is not None:
+        actions = [view[start:end] for start, end in layout.leaves]
+        return Step(number, None, actions, *[data[start:end] for start, end in layout.others])
     found = _fields(data, _STEP_TAG)
     number = _number_of(found)
     indices = _read_indices(view, found)
     leaves = _spans(found, _LEAVES)
-    more = [bytes(_packed(view, found, field)) for field in (_VARIABLE, _DTYPES, _GIVEN)]
-    if indices is None and not any(more) and found.keys() <= {_NUMBER, _PADDING}:
-        _remember(data, _STEP_TAG, found.get(_NUMBER, []), leaves, [])
-    return Step(number, indices, [view[start:end] for start, end in leaves], *more)
+    others = [_packed_span(found, field) for field in (_VARIABLE, _DTYPES, _GIVEN)]
+    if indices is None and found.keys() <= {_NUMBER, _PADDING}:
+        some = any(start < end for start, end in others)
+        _remember(data, _STEP_TAG, found.get(_NUMBER, []), leaves, others if some else [])
+    actions = [view[start:end] for start, end in leaves]
+    return Step(number, indices, actions, *[data[start:end] for start, end in others])
 
 
 def read_transition(data: Buffer) -> Transition:
@@ -404,12 +420,12 @@ def read_transition(data: Buffer) -> Transition:
         ProtocolError: This is no message.
     """
     view = memoryview(data)
-    if (layout := _known(data, _TRANSITION_TAG)) is not None:
-        number = _read_number(data[_NUMBER_AT : _NUMBER_AT + 5])
-        _, (start, end), (start2, end2) = layout.scalars
+    layout = _layouts.get((_TRANSITION_TAG, len(data)))
+    if layout is not None and (number := layout.number(data)) is not None:
+        _, (start, end), (start2, end2) = layout.others
         if bytes(data[start:end]).translate(None, _FLAGS) or bytes(data[start2:end2]).translate(None, _FLAGS):
             raise UnusualEncoding
-        rewards, terminations, truncations = [view[start:end] for start, end in layout.scalars]
+        rewards, terminations, truncations = [view[start:end] for start, end in layout.others]
         leaves = [view[start:end] for start, end in layout.leaves]
         return Transition(number, None, leaves, rewards, terminations, truncations)
     found = _fields(data, _TRANSITION_TAG)

@@ -16,7 +16,7 @@ from remote_gym import observation_modes
 from remote_gym.errors import MisuseError
 from remote_gym.gym import Env, batch_space, iterate
 from remote_gym.ipc import progress
-from remote_gym.ipc.commands import Built, HostingOptions, Outcomes, PackedValues
+from remote_gym.ipc.commands import NOTHING_TO_SAY, Built, HostingOptions, Outcomes, PackedValues
 from remote_gym.ipc.progress import Board
 from remote_gym.ipc.rows import Rows
 from remote_gym.leaves import kind_of, leaves_of, rows_at, space_at, unflattener, variable_leaves_of
@@ -43,6 +43,12 @@ from remote_gym.worker.results import (
 )
 
 ndarray = np.ndarray
+
+_NUMBERS, _FLAGS = frozenset({float, np.float64, np.float32}), frozenset({bool, np.bool_})
+"""Types of rewards and flags whose value is never refused, and the same in plain memory as in an array."""
+
+_EXACT = float, bool, bool
+"""Types of reward, terminated and truncated that rows give back."""
 
 
 def _is_hollow(space: Any) -> bool:
@@ -90,8 +96,10 @@ class EnvironmentGroup:
         self.envs: list[AutoresetEnvironment] = []
         self._each_space: list[SpaceData] = []  # the observation space of each
         self._rows: Rows | None = None
+        self._places: list[tuple[int, int, AutoresetEnvironment, Any]] = []  # index, env_id, environment, row
         self._compressor: RowCompressor | None = None
         self._observations: Observations | None = None
+        self._unused: Results | None = None  # by the last step, which had nothing to say
         try:
             for env_id in env_ids:
                 self._build_one(recipe, env_id, rebuilt, None if self.envs else spare)
@@ -170,6 +178,10 @@ class EnvironmentGroup:
         leaves = self._observations.leaves
         self._rows, self._all_rows = Rows(buffer, self._action_leaves, leaves, num_envs), rows_at(self._all)
         self._observations.attach(self._rows)
+        self._places = [
+            (index, env_id, env, self._observations.row(index))
+            for index, env_id, env in zip(self._all, self.env_ids, self.envs)
+        ]
         self._bounds.most = max(1, MAX_BYTES // max(1, sum(leaf.row_bytes for leaf in leaves)))
         if self._options.compression is not None:
             self._compressor = RowCompressor(self._options.compression, leaves, self._rows)
@@ -208,30 +220,30 @@ class EnvironmentGroup:
             given: One action per environment, instead of those in the rows.
         """
         observations = self._observations
-        assert observations is not None
-        collected = Results(self._options, self._told, self._bounds)
+        assert observations is not None and self._rows is not None
+        collected, self._unused = self._unused or Results(self._options, self._told, self._bounds), None
+        words = self._board.words
         everyone, where = (self._all, self._all_rows) if indices is None else (indices, rows_at(indices))
-        rewards, terminations, truncations = [], [], []
-        # This loop is where a cheap environment's time goes: everything it needs is a local, and what can be done for
-        # all environments at once is done after it.
-        first, envs, env_ids, words = self.first, self.envs, self.env_ids, self._board.words
-        only, dtype, shape = observations.only
+        places = self._places if indices is None else [self._places[index - self.first] for index in indices]
+        rewards, terminations, truncations = self._rows.scalars
+        # This loop is where a cheap environment's time goes: everything it needs is a local.
+        dtype, shape = observations.only
         exact, frames = self._options.exact_types, self._options.render_with_step
-        words[progress.ENV_ID] = env_ids[everyone[0] - first]
+        words[progress.ENV_ID] = places[0][1]
         words[progress.OPERATION] = progress.STEP
-        for index, action in zip(everyone, self._actions(everyone, where, variable) if given is None else given):
-            position = index - first
-            words[progress.ENV_ID] = env_ids[position]
+        actions = self._actions(everyone, where, variable) if given is None else given
+        for (index, env_id, env, row), action in zip(places, actions):
+            words[progress.ENV_ID] = env_id
             try:
-                observation, reward, terminated, truncated, info = envs[position].step(action)
-                if type(observation) is ndarray and observation.dtype == dtype and observation.shape == shape:
-                    only[index] = observation
+                observation, reward, terminated, truncated, info = env.step(action)
+                if type(observation) is ndarray and observation.dtype is dtype and observation.shape == shape:
+                    row[...] = observation
                 else:
                     observations.write(index, observation, collected)
-                if exact:
+                if exact and (type(reward), type(terminated), type(truncated)) != _EXACT:
                     collected.scalars(index, reward, terminated, truncated)
                 if frames:
-                    collected.frames[index] = envs[position].env.render()
+                    collected.frames[index] = env.env.render()
                 if type(info) is not dict or info:
                     collected.info(index, info)
             except InvalidResult as error:
@@ -240,42 +252,29 @@ class EnvironmentGroup:
             except BaseException as error:
                 reward, terminated, truncated = 0.0, False, False
                 collected.failures.append(failure_of(index, error))
-            rewards.append(reward)
-            terminations.append(terminated)
-            truncations.append(truncated)
-        self._write_scalars(everyone, where, rewards, terminations, truncations, collected)
-        return collected.outcomes({} if self._compressor is None else self._compressor.pieces(everyone))
+            if type(reward) in _NUMBERS and type(terminated) in _FLAGS and type(truncated) in _FLAGS:
+                rewards[index], terminations[index], truncations[index] = reward, terminated, truncated
+            else:
+                self._write_scalars(index, (reward, terminated, truncated), collected)
+        outcomes = collected.outcomes({} if self._compressor is None else self._compressor.pieces(everyone))
+        if outcomes is NOTHING_TO_SAY:
+            self._unused = collected
+        return outcomes
 
-    def _write_scalars(
-        self,
-        indices: range | Sequence[int],
-        where: Any,
-        rewards: list[Any],
-        terminations: list[Any],
-        truncations: list[Any],
-        collected: Results,
-    ) -> None:
+    def _write_scalars(self, index: int, scalars: tuple[Any, Any, Any], collected: Results) -> None:
+        """Write whatever a batch has a place for; of a single environment all else travels as it is."""
         rows = self._rows
         assert rows is not None
-        try:
-            rows.rewards[where] = rewards
-            rows.terminations[where] = terminations
-            rows.truncations[where] = truncations
-            return
-        except BaseException:  # some environment returned something odd, an object of its own even: find out which
-            pass
-        kinds = rows.rewards, rows.terminations, rows.truncations
-        for index, *scalars in zip(indices, rewards, terminations, truncations):
-            first: BaseException | None = None
-            for row, scalar in zip(kinds, scalars):
-                try:
-                    row[index] = scalar  # as `SyncVectorEnv` does: None is NaN, a text that says a number is that
-                except BaseException as error:  # an object of its own even
-                    row[index], first = 0, first or error
-            if first is not None and not self._options.exact_types:  # else it travels as it is
-                collected.failures.append(odd_scalars(index, scalars, first))
+        first: BaseException | None = None
+        for row, scalar in zip((rows.rewards, rows.terminations, rows.truncations), scalars):
+            try:
+                row[index] = scalar  # as `SyncVectorEnv` does: None is NaN, a text that says a number is that
+            except BaseException as error:  # an object of its own even
+                row[index], first = 0, first or error
+        if first is not None and not self._options.exact_types:
+            collected.failures.append(odd_scalars(index, scalars, first))
 
-    def _actions(self, indices: range | Sequence[int], where: Any, variable: Sequence[Sequence[Any]]) -> Iterator[Any]:
+    def _actions(self, indices: range | Sequence[int], where: Any, variable: Sequence[Sequence[Any]]) -> Iterable[Any]:
         # Copied out of the rows, so that an environment may keep its action: the row is overwritten by the next one.
         # A fancy index copies by itself.
         assert self._rows is not None
@@ -283,7 +282,7 @@ class EnvironmentGroup:
             return self._exact_actions(indices, variable)
         leaves = [leaf[where].copy() if isinstance(where, slice) else leaf[where] for leaf in self._rows.actions]
         if self._plain_actions:
-            return iter(leaves[0])
+            return leaves[0]
         if self._hollow_actions:  # `iterate` ends where there is nothing to iterate over
             everyone = range(len(indices))
             return (
@@ -343,5 +342,6 @@ class EnvironmentGroup:
                 traceback.print_exc()
         self.envs = []
         self._rows = None
+        self._places = []
         self._compressor = None
         self._observations = None

@@ -18,11 +18,11 @@ class Observations:
 
     Attributes:
         leaves: Of one of them.
-        only: The array, dtype and shape where one leaf is all there is: what has exactly these is written without
+        only: Dtype and shape where one leaf is all there is: what has exactly these is written into `row` without
             `write`. Otherwise, and before `attach`, a shape that no array has.
     """
 
-    only: tuple[Any, Any, Any] = (None, None, None)
+    only: tuple[Any, Any] = (None, None)
 
     def __init__(self, space: Space[Any]) -> None:
         """Write observations of `space`."""
@@ -35,7 +35,11 @@ class Observations:
         """Write into `rows` from now on."""
         self._arrays = rows.observations
         if [leaf.path for leaf in self.leaves] == [()]:
-            self.only = (self._arrays[0], self.leaves[0].dtype, self.leaves[0].shape)
+            self.only = self.leaves[0].dtype, self.leaves[0].shape
+
+    def row(self, index: int) -> Any:
+        """Return the row, an array, of the environment at `index` where one leaf is all there is; else None."""
+        return None if self.only == (None, None) else self._arrays[0][index, ...]
 
     def write(self, index: int, observation: Any, collected: Results) -> None:
         """Write the observation of the environment at `index`; what is not in the rows goes into `collected`.

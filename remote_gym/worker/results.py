@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -14,7 +14,7 @@ from remote_gym import infos, values
 from remote_gym.errors import CodecError, known_names
 from remote_gym.failures import Failure, FailureKind
 from remote_gym.gym import ResetNeeded
-from remote_gym.ipc.commands import HostingOptions, Outcomes
+from remote_gym.ipc.commands import NOTHING_TO_SAY, HostingOptions, Outcomes
 from remote_gym.texts import MAX_DETAIL_CHARACTERS, MAX_NAME_BYTES, encodable, shortened
 
 
@@ -107,7 +107,7 @@ def based_of(based: set[type], told: set[type]) -> dict[str, Any]:
     return {"based": new} if new else {}
 
 
-def odd_scalars(index: int, scalars: list[Any], error: BaseException) -> Failure:
+def odd_scalars(index: int, scalars: Iterable[Any], error: BaseException) -> Failure:
     """Return what to tell about a reward and flags of the environment at `index` that are no numbers, by `error`."""
     reward, terminated, truncated = map(show, scalars)
     message = f"environment {index} returned the reward {reward}, terminated {terminated}, truncated {truncated}"
@@ -208,12 +208,12 @@ class Results:
             self.exact.setdefault(index, {}).update(odd)
 
     def outcomes(self, pieces: dict[int, list[bytes]]) -> Outcomes:
-        """Return it, and the compressed rows that go along.
+        """Return it, and the compressed rows that go along; `NOTHING_TO_SAY` where there is nothing of all this.
 
         Never raises: what cannot travel, or is too much, is a failure of the environment that said it.
         """
         if not (self.infos or self.exact or self.variable or self.frames or self.dropped):
-            return Outcomes(b"", self.failures, pieces)
+            return Outcomes(b"", self.failures, pieces) if self.failures or pieces else NOTHING_TO_SAY
         if not self.bounds.apart and self._speakers() <= self.bounds.most:
             with contextlib.suppress(BaseException):  # it cannot travel, or not together: found out one by one
                 return Outcomes(self._said(), self.failures, pieces)

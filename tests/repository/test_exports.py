@@ -58,7 +58,7 @@ def test_an_unknown_name_is_an_attribute_error() -> None:
 
 
 def test_the_version_is_the_distributions() -> None:
-    assert importlib.metadata.version("remote-gym") == remote_gym.__version__
+    assert importlib.metadata.version("remote-gym-pool") == remote_gym.__version__
 
 
 def test_errors_are_one_tree() -> None:

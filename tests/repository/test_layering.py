@@ -17,7 +17,7 @@ ROOT = Path(__file__).parents[2]
 PACKAGE = ROOT / "remote_gym"
 
 BASE = {
-    "version",
+    "version", "distribution",
     "errors", "failpoints", "addresses", "arguments", "autoreset", "messages", "infos", "leaves", "spaces", "values",
     "compression", "texts", "space_checks", "custom_spaces", "failures", "gym", "key_orders", "observation_modes",
     "processes",
@@ -27,6 +27,7 @@ DATA = {"numpy", "gymnasium"}
 # part of the package -> (what of the package it may import, what of others). Nobody is in its own row: that is allowed.
 TABLE: dict[str, tuple[set[str], set[str]]] = {
     "version": (set(), set()),
+    "distribution": (set(), set()),
     "gym": (set(), {"gymnasium"}),
     "errors": ({"gym"}, set()),
     "texts": (set(), set()),
@@ -45,7 +46,7 @@ TABLE: dict[str, tuple[set[str], set[str]]] = {
     "values": ({"errors", "gym", "texts"}, {"numpy", "msgpack"}),
     "infos": ({"errors", "values", "texts"}, {"numpy"}),
     "messages": ({"errors", "failures", "leaves", "spaces", "values"}, {"numpy"}),
-    "compression": ({"errors", "leaves"}, {"lz4", "zstandard"}),
+    "compression": ({"distribution", "errors", "leaves"}, {"lz4", "zstandard"}),
     "credentials": ({"errors", "addresses"}, {"grpc"}),
     "wire": (BASE, DATA | {"google.protobuf"}),
     "ipc": (BASE, {"numpy", "msgpack"}),
@@ -217,13 +218,17 @@ def test_what_users_copy_imports_public_names_only(path: Path) -> None:
 
 
 def test_the_package_itself_loads_names_on_first_use() -> None:
-    """At run time `__init__` imports the standard library, the version and what registers the Gymnasium ids."""
+    """At run time `__init__` imports the standard library, the version, what registers the ids, and a warning."""
     tree = ast.parse((PACKAGE / "__init__.py").read_text())
     guarded = [node for node in tree.body if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"]
     for node in guarded:
         tree.body.remove(node)
     loaded = {name for name, _ in imports(ast.unparse(tree)) if name.partition(".")[0] not in sys.stdlib_module_names}
-    assert loaded == {"remote_gym.registration.register", "remote_gym.version.__version__"}
+    assert loaded == {
+        "remote_gym.distribution.warn_of_the_original",
+        "remote_gym.registration.register",
+        "remote_gym.version.__version__",
+    }
 
 
 CLIENT = "from remote_gym import RemoteEnvironment, RemoteVectorEnv"

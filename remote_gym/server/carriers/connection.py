@@ -12,7 +12,9 @@ import logging
 import socket
 import ssl
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
+from typing import Any
 
 from remote_gym.errors import ProtocolError
 from remote_gym.server.carriers.admission import Visitor
@@ -42,7 +44,6 @@ LINGER_SECONDS = 2.0
 RECORD_BYTES = 1 << 14
 """The most that one record of TLS carries, and one read gives (RFC 8446, 5.1)."""
 
-
 COUNTED_BYTES = 65_536
 """Less is not counted: what connections hold without being asked is bounded by their number."""
 
@@ -70,7 +71,7 @@ class Connection:
             visitor: Who is at the other end; its leaving is told.
             edge: Whose sessions are carried.
             hello: Our greeting's frame.
-            scratch: A buffer to read into, which others use in between.
+            scratch: A buffer to read into, which others use in between; whole records of TLS fit.
             on_closed: Called once, when the connection is closed.
         """
         self._socket = sock
@@ -79,7 +80,9 @@ class Connection:
         self._edge = edge
         self._hello = hello
         self._scratch = scratch
-        self._pending: Callable[[], int] = sock.pending if isinstance(sock, ssl.SSLSocket) else _none
+        self._read: Callable[[], Any] = partial(sock.recv_into, scratch)  # returns how many bytes, 0 at the end
+        if isinstance(sock, ssl.SSLSocket):
+            self._read = partial(sock.read, len(scratch), scratch)  # what `recv_into` does, after more checks
         self._on_closed = on_closed
         self._loop = asyncio.get_running_loop()
         self.outlet = SocketOutlet(sock, edge.sessions.counters, self._say_goodbye, self._broken)
@@ -126,15 +129,15 @@ class Connection:
             for _ in range(TURN_SLICES):
                 if not self._reading:
                     return
-                size = self._socket.recv_into(self._scratch)
+                size = self._read()
                 if not size:
                     self.close()
                     return
                 self._heard = True
                 if not self._deaf:
                     self._hear(size)
-                # Less than a whole record, and nothing decrypted is left: more will raise an event.
-                if size < RECORD_BYTES and not self._pending():
+                # A read takes all that is left of a record: what may follow is in the kernel, and will raise an event.
+                if size < RECORD_BYTES:
                     return
         except AGAIN:
             return
@@ -232,6 +235,7 @@ class Connection:
         self._dialogue.end()
         with contextlib.suppress(OSError):
             self._socket.shutdown(socket.SHUT_WR)
+        self._read = partial(self._socket.recv_into, self._scratch)  # TLS is over; what comes is only waited for
         self._be_done_within(LINGER_SECONDS)
         self._read_on()
 
@@ -279,13 +283,20 @@ class Frames:
         self._held = Held(holdings, counters)  # what is counted of it
         self._greeted = False
 
-    def feed(self, data: memoryview) -> Iterator[bytes]:
-        """Yield the frames that are whole with `data`, which may be used again afterwards.
+    def feed(self, data: memoryview) -> Iterable[bytes]:
+        """Return the frames that are whole with `data`, taken in as they are asked for; `data` may then be used again.
 
         Raises:
             ProtocolError: One is longer than any may be.
             RefusalError: The server holds too many unfinished messages.
         """
+        size = len(data) - HEADER.size
+        # Nearly always it is one frame, no more and no less. What was read at once is shorter than any limit of frames.
+        if 0 <= size < RECORD_BYTES and HEADER.unpack_from(data)[0] == size and self._greeted and not self._partial:
+            return (bytes(data[HEADER.size :]),)
+        return self._feed(data)
+
+    def _feed(self, data: memoryview) -> Iterator[bytes]:
         partial = self._partial
         while data:
             if not partial and len(data) >= HEADER.size:  # the usual case: it is all here
@@ -320,8 +331,3 @@ class Frames:
         """Give back what is held; may be called twice."""
         self._partial = bytearray()
         self._held.be(0)
-
-
-def _none() -> int:
-    """Return how much a socket without TLS holds back."""
-    return 0

@@ -6,9 +6,7 @@ Bytes come from a `Carrier` and go to it; how it is listened for, and how it tel
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
-from collections.abc import Iterator
 from typing import Any, Protocol
 
 from remote_gym import failpoints
@@ -134,7 +132,7 @@ class Dialogue:
             Exception: A bug of ours; logged.
         """
         self._sessions.counters.received_bytes += len(data)
-        with _logging_bugs():
+        try:
             try:
                 first = read_first(data)
             except OversizeError as error:
@@ -144,6 +142,9 @@ class Dialogue:
                 await self._open(first)
             else:
                 self._attach(first)
+        except Exception as error:
+            _log_bug(error)
+            raise
 
     async def _open(self, message: Open) -> None:
         failpoints.hit("server.open.received")
@@ -172,10 +173,13 @@ class Dialogue:
             Exception: A bug of ours; logged.
         """
         assert self.session is not None
-        with _logging_bugs():
+        try:
             message = self._incoming.feed(piece)
             if message is not None:
                 self.session.receive(message, self._outlet)
+        except Exception as error:
+            _log_bug(error)
+            raise
 
     @property
     def unfinished(self) -> bool:
@@ -195,15 +199,10 @@ class Dialogue:
             session.detach(self._outlet)
 
 
-@contextlib.contextmanager
-def _logging_bugs() -> Iterator[None]:
-    try:
-        yield
-    except (ProtocolError, RefusalError, asyncio.CancelledError):
-        raise
-    except Exception:
+def _log_bug(error: Exception) -> None:
+    """Log `error`, while it is handled, unless it is the client's doing."""
+    if not isinstance(error, (ProtocolError, RefusalError)):
         logger.exception("a carrier failed")
-        raise
 
 
 class Edge:

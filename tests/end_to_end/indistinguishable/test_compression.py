@@ -405,7 +405,7 @@ def test_an_unknown_name_is_refused_before_dialling(kind: Any) -> None:
 @pytest.mark.parametrize(("name", "library"), [("lz4", "lz4"), ("zstd", "zstandard")])
 def test_a_missing_library_is_named_before_dialling(name: str, library: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, library, None)
-    with pytest.raises(MisuseError, match=rf"'{library}'.*pip install \"remote-gym\[compression\]\""):
+    with pytest.raises(MisuseError, match=rf"'{library}'.*pip install \"remote-gym-pool\[compression\]\""):
         RemoteVectorEnv("127.0.0.1:1", compression=name)
 
 
@@ -415,7 +415,7 @@ def test_a_server_without_the_library_says_so(serve_process: Callable[..., Serve
     with (
         RemoteVectorEnv(address, compression="zstd") as envs,
         pytest.raises(
-            RefusedError, match=r"the server cannot compress.*pip install \"remote-gym\[compression\]\""
+            RefusedError, match=r"the server cannot compress.*pip install \"remote-gym-pool\[compression\]\""
         ) as raised,
     ):
         envs.reset()

@@ -48,6 +48,39 @@ def test_throughput_has_every_way_in_one_run(tmp_path: Path) -> None:
     assert all(rate > 0 for rate in result["median"].values())
 
 
+def test_local_stands_in_one_run_with_what_else_there_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("REMOTE_GYM_BENCHMARK_CACHE", str(tmp_path / "cache"))
+    written = run("local.py", tmp_path, "--work", "cartpole-8")
+    (result,) = written["results"]
+    assert (result["case"], result["num_envs"], result["failed"]) == ("cartpole", 8, {})
+    assert set(result["median"]) == {"local", "remote", "sync", "async"}
+    left_out = written["settings"]["peers_left_out"]
+    assert left_out == {name: f"not installed: python benchmarks/venvs.py {name}" for name in ("sb3", "puffer", "ray")}
+
+
+def test_local_is_compared_with_its_best_peer() -> None:
+    import local
+
+    median = {"local": 90.0, "async": 30.0, "ray": 60.0, "sync": 500.0, "remote": 80.0}
+    table = local.as_table([result("cartpole", 8, **median), result("images", 64, local=1.0, sync=2.0)])
+    _, _, cartpole, images = table.splitlines()
+    assert cartpole == "| CartPole, 8 envs | 90 | 30 |  |  | 60 | 500 | 80 | 1.50 (ray) |"
+    assert images == "| (84, 84, 4) uint8 images, 64 envs | 1 |  |  |  |  | 2 |  |  |"
+
+
+def test_the_readme_has_the_tables_of_the_results_it_names() -> None:
+    import local
+    import summary
+
+    readme = (FOLDER.parent / "README.md").read_text()
+    makers = {"throughput": summary.headline, "local": lambda results: local.as_table(results["local"])}
+    named = {Path(name) for name in re.findall(r"benchmarks/results/[\w-]+\.json", readme)}
+    tables = {path: makers[path.name.split("-")[0]] for path in named if path.name.split("-")[0] in makers}
+    assert tables
+    for path, make in tables.items():
+        assert make(summary.load([FOLDER.parent / path])) in readme, path
+
+
 def test_latency_has_the_echo_in_the_same_run(tmp_path: Path) -> None:
     (result,) = run("latency.py", tmp_path, "--no-original")["results"]
     single = result["microseconds"]["single"]
@@ -58,11 +91,11 @@ def test_latency_has_the_echo_in_the_same_run(tmp_path: Path) -> None:
 
 
 def test_what_others_take_is_seen_and_what_we_take_is_not(monkeypatch: pytest.MonkeyPatch) -> None:
-    import quiet
+    import watch as watching
 
     seen = iter([(10.0, 4.0, 100.0), (16.0, 9.0, 102.0), (13.0, 9.0, 102.0), None])
-    monkeypatch.setattr(quiet, "_now", lambda: next(seen))
-    watch = quiet.Watch()
+    monkeypatch.setattr(watching, "_now", lambda: next(seen))
+    watch = watching.Watch()
     assert watch.others == 0.5  # six seconds of all processes, five of them ours, within two
     assert watch.others == 0.0
     assert watch.others is None
@@ -71,21 +104,43 @@ def test_what_others_take_is_seen_and_what_we_take_is_not(monkeypatch: pytest.Mo
 @pytest.mark.parametrize(
     ("others", "quick", "kept"), [(0.05, False, 1), (0.5, False, 0), (0.5, True, 1), (None, False, 1)]
 )
-def test_what_is_taken_beside_other_work_is_thrown_away(others: float | None, quick: bool, kept: int) -> None:
+def test_what_is_taken_beside_other_work_is_thrown_away(
+    others: float | None, quick: bool, kept: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     import quiet
 
+    speed = {"python_loops_per_second": 2e7, "grpc_echo_microseconds": 300.0, "tls_echo_microseconds": 100.0}
+    monkeypatch.setattr(quiet, "calibrate", lambda directory: {**speed, "others_cores": 0.0})
     results: list[Any] = []
-    report: Any = SimpleNamespace(add=results.append)
-    watch: Any = SimpleNamespace(others=others)
-    assert quiet.keep(report, watch, {"case": "x"}, quick) is bool(kept)
-    assert [one["others_cores"] for one in results] == [others] * kept
+    notes: dict[str, Any] = {}
+    report: Any = SimpleNamespace(add=results.append, note=notes.update)
+    keeper = quiet.Keeper(report, Path(), quick)
+    result = {"case": "x", "others_cores": others}
+    assert keeper.keep(lambda: result) == (result if kept else None)
+    assert results == [result] * kept
+    assert len(notes["calibrations"]) == (1 if kept else quiet.ATTEMPTS)
+    printed = capsys.readouterr().out
+    assert "calibration: 20.0 million loops" in printed
+    assert ("thrown away" in printed) is not bool(kept)
+
+
+def test_a_run_of_which_nothing_was_kept_fails(tmp_path: Path) -> None:
+    import report
+
+    arguments: Any = SimpleNamespace(quick=False, seconds=1.0, repeats=1, output=tmp_path / "x.json")
+    written = report.Report("x", arguments)
+    with pytest.raises(SystemExit, match="nothing was kept"):
+        written.done()
+    written.add({"case": "x"})
+    written.done()
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the kernel tells")
 def test_what_this_machine_does_is_seen() -> None:
     import quiet
+    from watch import Watch
 
-    watch = quiet.Watch()
+    watch = Watch()
     others = watch.others
     assert others is not None and others >= 0.0
     assert quiet.loops_per_second() > 0
@@ -105,6 +160,14 @@ def test_scale_measures_memory_and_opening(tmp_path: Path) -> None:
     assert list(result["open_seconds"]) == ["64", "256"]
     assert all(len(one["worker_bytes"]) == 2 for one in result["memory"].values())
     assert min(result["memory"]["256"]["worker_bytes"]) > 10_000_000
+
+
+def test_scale_has_one_vector_env_over_as_many_servers_as_asked_for(tmp_path: Path) -> None:
+    written = run("scale.py", tmp_path, "--parts", "servers", "--servers", "1", "2")
+    (result,) = written["results"]
+    assert (result["workers_of_a_server"], result["envs_of_a_server"], result["failed"]) == (8, 16, {})
+    assert list(result["median"]) == ["1", "2"]
+    assert len(written["calibrations"]) == 1
 
 
 def test_compare_runs_checkouts_in_turns(tmp_path: Path) -> None:
@@ -161,6 +224,18 @@ def test_plots_are_made_of_results(tmp_path: Path) -> None:
     assert all(path.read_bytes().startswith(b"\x89PNG") for path in pictures)
 
 
+def test_bars_of_local_leave_room_for_who_is_not_there(tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    import plot
+
+    results = [result("cartpole", 8, local=9.0, ray=6.0, **{"async": 3.0}), result("images", 64, local=2.0)]
+    (figure,) = plot.plot_local({"results": results}).values()
+    (axes,) = figure.axes
+    assert [bar.get_width() for bar in axes.patches] == [3.0, 1.0, 2.0]
+    assert set(plot.local.HEADER) <= set(plot.CURVES)
+    plot.pyplot.close(figure)
+
+
 SPIN = "import sys, time; print('child', flush=True); time.sleep(600)"
 
 CONTENDERS = f"""
@@ -203,7 +278,7 @@ def made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
 
 
 def test_who_fails_is_left_out_with_the_reason_and_the_others_go_on(made: Any) -> None:
-    from slices import interleave
+    from slices import interleave, others_cores
 
     contenders = {
         "good": made("counts", steps=30),
@@ -213,6 +288,7 @@ def test_who_fails_is_left_out_with_the_reason_and_the_others_go_on(made: Any) -
     accounts = interleave(contenders, repeats=3, seconds=0.5)
     assert accounts["good"].rates == [60.0] * 3
     assert accounts["good"].error is None
+    assert {one.others_cores for one in accounts.values()} == {others_cores(accounts)}
     assert "no licence" in str(accounts["broken"].error)
     assert "out of fuel" in str(accounts["breaks"].error)
     assert accounts["breaks"].median is None
@@ -263,8 +339,10 @@ def test_targets_and_losses_are_ratios_within_a_case() -> None:
     assert summary.Target("too slow", 1.7, 1.6, 1.3, at_most=True).verdict == "NO"
     assert list(summary.losses(results)) == []
     results["throughput"][1]["median"]["sync"] = 200.0
-    ((case, _, times, _),) = summary.losses(results)
-    assert (case, times) == ("cartpole, 256 envs", 2.0)
+    results["local"] = [result("cartpole", 8, local=10.0, remote=20.0, sync=30.0, ray=9.0)]
+    remote, local = summary.losses(results)
+    assert (remote[0], remote[2]) == ("cartpole, 256 envs", 2.0)
+    assert local[:3] == ("local, cartpole, 8 envs", "SyncVectorEnv, in-process", 3.0)
 
 
 def test_every_contender_has_a_title_and_every_peer_its_requirements() -> None:

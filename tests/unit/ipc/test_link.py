@@ -7,11 +7,22 @@ from typing import Any
 
 import msgpack
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from remote_gym.failures import Failure, FailureKind
 from remote_gym.ipc import link
-from remote_gym.ipc.commands import COMMANDS, RESULTS, CloseGroup, Done, Outcomes, Started, StepGroup
-from remote_gym.ipc.link import HEADER_BYTES, ChildLink, Decoder, encode
+from remote_gym.ipc.commands import (
+    COMMANDS,
+    NOTHING_TO_SAY,
+    RESULTS,
+    CloseGroup,
+    Done,
+    Outcomes,
+    Started,
+    StepGroup,
+)
+from remote_gym.ipc.link import HEADER_BYTES, ChildLink, Decoder, RoundEncoder, encode
 
 
 def frame(content: Any) -> bytes:
@@ -77,6 +88,14 @@ def test_a_worker_reads_rounds_until_the_server_leaves_and_sends_nothing_half() 
         assert next(rounds, None) is None
 
 
+@pytest.mark.parametrize("results", [[NOTHING_TO_SAY], [NOTHING_TO_SAY, Done()], [Done()], []])
+def test_an_answer_is_what_it_is_encoded_as(results: Any) -> None:
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        ChildLink(theirs).answer(results)
+        assert ours.recv(1000) == encode(results)
+
+
 USUAL = [StepGroup(7, None, b"")], [Outcomes(b"", [], {}, [])]
 
 
@@ -109,8 +128,31 @@ def test_what_might_be_changed_or_is_rare_is_decoded_each_time(kinds: Any, messa
     assert type(again[0]) is type(message) and not decoder._known
 
 
-def test_few_are_remembered() -> None:
+def test_few_are_remembered_the_last_ones_among_them() -> None:
     decoder = Decoder(COMMANDS)
-    for group in range(2 * link.MAX_KNOWN):
-        assert list(decoder.feed(encode([StepGroup(group, None, b"")]))) == [[StepGroup(group, None, b"")]]
-    assert len(decoder._known) == link.MAX_KNOWN
+    for group in range(2 * link.MAX_KNOWN + 1):
+        frame = encode([StepGroup(group, None, b"")])
+        (first,) = decoder.feed(frame)
+        (again,) = decoder.feed(frame)
+        assert first is again == [StepGroup(group, None, b"")]
+        assert len(decoder._known) <= link.MAX_KNOWN
+
+
+SMALL = st.binary(max_size=2)
+STEP = st.builds(StepGroup, st.integers(0, 2), st.none() | st.just([0, 1]), SMALL, st.none() | SMALL)
+
+
+@given(st.lists(st.lists(STEP | st.builds(CloseGroup, st.integers(0, 2)), min_size=1, max_size=2), max_size=20))
+def test_a_kept_round_is_what_encoding_it_again_would_be(rounds: list[Any]) -> None:
+    encoder = RoundEncoder()
+    for commands in rounds:
+        assert encoder.encode(commands) == encode(commands)
+
+
+def test_few_rounds_are_kept_and_none_with_large_actions() -> None:
+    encoder = RoundEncoder()
+    for group in range(link.MAX_KNOWN + 1):
+        encoder.encode([StepGroup(group, None, b"")])
+    assert len(encoder._known) == 1
+    encoder.encode([StepGroup(0, None, bytes(link.MAX_KNOWN_BYTES + 1), None)])
+    assert len(encoder._known) == 1

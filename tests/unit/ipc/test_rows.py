@@ -45,6 +45,14 @@ def test_the_bytes_of_all_are_the_same_memory() -> None:
     assert bytes(rows.whole_scalars[2]) == b"\0\0\1"
 
 
+def test_plain_memory_takes_what_arrays_give_back() -> None:
+    rows = Rows(bytearray(Rows.size_bytes(ACTIONS, OBSERVATIONS, 3)), ACTIONS, OBSERVATIONS, 3)
+    for scalars, value in zip(rows.scalars, (0.1, True, np.True_), strict=True):
+        scalars[1] = value
+    assert rows.rewards.tolist() == [0.0, 0.1, 0.0]
+    assert rows.terminations.tolist() == rows.truncations.tolist() == [False, True, False]
+
+
 def test_a_leaf_without_elements_has_no_bytes() -> None:
     empty = leaves_of(spaces.Box(0, 1, (0,)))
     rows = Rows(bytearray(Rows.size_bytes([], empty, 3)), [], empty, 3)

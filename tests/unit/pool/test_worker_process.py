@@ -7,7 +7,7 @@ import logging
 import os
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,7 @@ from remote_gym import (
     create_remote_environment_server,
 )
 from remote_gym.ipc.commands import CloseGroup, Start
+from remote_gym.ipc.link import RoundEncoder
 from remote_gym.pool import worker_process
 from remote_gym.pool.exits import WorkerLost
 from remote_gym.pool.worker_process import WorkerProcess
@@ -183,6 +184,11 @@ def test_one_answer_per_round_however_many_commands_wait(monkeypatch: pytest.Mon
         rounds.append(message)
         return encode(message)
 
+    class Recording(RoundEncoder):
+        def encode(self, commands: Sequence[Any]) -> bytes:
+            rounds.append(list(commands))
+            return super().encode(commands)
+
     async def run() -> tuple[list[int], list[int]]:
         answers: list[int] = []
         frames: list[int] = []
@@ -200,6 +206,7 @@ def test_one_answer_per_round_however_many_commands_wait(monkeypatch: pytest.Mon
         return answers, frames
 
     monkeypatch.setattr(worker_process, "encode", recording)
+    monkeypatch.setattr(worker_process, "RoundEncoder", Recording)
     answers, frames = asyncio.run(run())
     assert answers == list(range(20))
     start, batch, *_last = rounds

@@ -141,7 +141,7 @@ def test_a_bad_metrics_port_is_named(serve: ServerFactory, port: Any) -> None:
 
 def test_without_the_library_it_says_what_to_install(serve: ServerFactory, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "prometheus_client", None)
-    with pytest.raises(MisuseError, match=r"remote-gym\[server\]"):
+    with pytest.raises(MisuseError, match=r"remote-gym-pool\[server\]"):
         serve("CartPole-v1", metrics_port=0)
     assert serve("CartPole-v1", num_workers=1).statistics()["sessions"] == 0
 

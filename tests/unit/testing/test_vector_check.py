@@ -58,6 +58,7 @@ def test_habits(two_workers: Any, name: str, size: dict[str, Any]) -> None:
     check_vector_env(*two_workers.vectors(name), **size)
 
 
+@pytest.mark.timeout(400)  # the sizes take 25 s, and six times that on a busy machine
 @pytest.mark.parametrize("name", ["disordered", "empty box", *(f"limits of {name}" for name in LIMITS)])
 def test_oddities(two_workers: Any, name: str) -> None:
     rule = Rule.KEY_ORDER if name == "disordered" else Rule.LIMITS

@@ -97,6 +97,52 @@ def test_transitions_without_failures_are_read_without_the_generated_class(trans
         assert plain(frames.read_transition(data)) == plain(transition)
 
 
+def outcome(data: bytes) -> Any:
+    """What reading a message gives, or says."""
+    try:
+        return plain(codec.read_client(data))
+    except ProtocolError as error:
+        return str(error)
+
+
+@settings(deadline=None)
+@given(STEPS, st.data())
+def test_a_step_is_read_by_a_remembered_layout_as_it_would_be_without(step: Step, data: st.DataObject) -> None:
+    other = frames.pack_step(step)
+    again = bytearray(other)  # of the same length, in part the same
+    for _ in range(data.draw(st.integers(0, 3))):
+        again[data.draw(st.integers(0, len(again) - 1))] = data.draw(st.sampled_from([0, 1, 2, 0x22, 0x7F, 0x80, 0xFF]))
+    frames._layouts.clear()
+    expected = outcome(bytes(again))
+    frames._layouts.clear()
+    frames.read_step(other)
+    assert outcome(bytes(again)) == expected
+
+
+@pytest.mark.parametrize("more", [{}, {"given": b"\x91\x01"}, {"dtypes": b"\1"}, {"variable": b"\x91\x90"}])
+def test_a_step_of_everybody_is_searched_once(more: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    frames._layouts.clear()
+    leaves = [] if "given" in more else [b"12345678"]
+    frames.read_step(frames.pack_step(Step(1, None, leaves, **more)))
+    monkeypatch.delattr(frames, "_fields")
+    for number in (2, 2**35 - 1):
+        step = Step(number, None, leaves, **more)
+        assert plain(frames.read_step(frames.pack_step(step))) == plain(step)
+
+
+@settings(deadline=None)
+@given(st.lists(st.binary(max_size=40), max_size=4), st.integers(1, 5), st.lists(NUMBERS, max_size=3), st.data())
+def test_rows_that_stay_where_they_are(leaves: list[bytes], rows: int, numbers: list[int], data: st.DataObject) -> None:
+    observations = [bytearray(leaf) for leaf in leaves]
+    scalars = [bytearray(8 * rows), bytearray(rows), bytearray(rows)]
+    pack = frames.transition_packer([memoryview(one) for one in observations], [memoryview(one) for one in scalars])
+    for number in numbers:
+        for part in (*observations, *scalars):
+            part[:] = data.draw(st.binary(min_size=len(part), max_size=len(part)))
+        expected = Transition(number, None, [bytes(one) for one in observations], *map(bytes, scalars))
+        assert pack(number) == frames.pack_transition(expected)
+
+
 def address(data: bytes, part: memoryview) -> int:
     whole, piece = np.frombuffer(data, np.uint8), np.frombuffer(part, np.uint8)
     return int(piece.ctypes.data - whole.ctypes.data)

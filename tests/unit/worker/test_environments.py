@@ -14,7 +14,7 @@ from toys import FunctionEnv
 from remote_gym import values
 from remote_gym.errors import MisuseError
 from remote_gym.failures import FailureKind
-from remote_gym.ipc.commands import HostingOptions, Outcomes
+from remote_gym.ipc.commands import NOTHING_TO_SAY, HostingOptions, Outcomes
 from remote_gym.ipc.progress import SIZE_BYTES, Board
 from remote_gym.ipc.rows import Rows
 from remote_gym.leaves import leaves_of
@@ -113,6 +113,34 @@ def test_what_can_be_cast_is() -> None:
     assert made.step(None).failures == []
     assert rows.observations[0][3].tolist() == [0.5, 1.0]
     assert (rows.rewards[3], rows.terminations[3], rows.truncations[3]) == (1.0, False, True)
+
+
+@pytest.mark.parametrize("flag", [True, np.True_, 1, "yes", np.ones(1, np.int8)[0]], ids=repr)
+@pytest.mark.parametrize(
+    "reward",
+    [0.1, np.float64(0.1), np.float32(0.1), np.float16(0.1), 3, True, 10**300, None, "2.5", np.array(7.0)],
+    ids=repr,
+)
+def test_rewards_and_flags_are_in_the_rows_what_an_array_makes_of_them(reward: Any, flag: Any) -> None:
+    made, rows = group(stepping(lambda *_: (np.zeros(2, np.float32), reward, flag, flag, {})))
+    assert made.step(None) is NOTHING_TO_SAY
+    rewards, flags = np.zeros(1), np.zeros(1, bool)
+    rewards[0], flags[0] = reward, flag
+    assert rows.rewards[3:5].tobytes() == rewards.tobytes() * 2
+    assert rows.terminations[3:5].tobytes() == rows.truncations[3:5].tobytes() == flags.tobytes() * 2
+
+
+@pytest.mark.parametrize("exact", [False, True])
+def test_what_was_said_in_one_step_is_not_said_in_the_next(exact: bool) -> None:
+    returned = [
+        (np.zeros(2, np.float32), 0.0, False, False, {"a": 1}),
+        (np.zeros(2, np.float32), 0.0, False, False, {}),
+        (np.zeros(3, np.complex64), [], False, False, {}),
+        (np.zeros(2, np.float32), 0.0, False, False, {}),
+        (np.zeros(2, np.float32), 0.0, False, False, {}),
+    ]
+    made, _ = group(stepping(lambda *_: returned.pop(0)), 1, exact_types=exact)
+    assert [made.step(None) is NOTHING_TO_SAY for _ in range(5)] == [False, True, False, True, True]
 
 
 def test_a_single_environment_reports_its_exact_types() -> None:

@@ -32,8 +32,12 @@ def write(observations: Observations, observation: Any, exact: bool = False) -> 
 
 def test_a_single_leaf_is_known_as_such() -> None:
     observations, rows = attached(PAIR)
-    assert observations.only == (rows.observations[0], np.float32, (2,))
-    assert attached(spaces.Dict(a=PAIR))[0].only == (None, None, None)
+    assert observations.only == (np.float32, (2,))
+    row: Any = observations.row(1)
+    row[...] = 5
+    assert rows.observations[0].tolist() == [[0, 0], [5, 5], [0, 0]]
+    nested, _ = attached(spaces.Dict(a=PAIR))
+    assert (nested.only, nested.row(1)) == ((None, None), None)
 
 
 @pytest.mark.parametrize("pair", [np.array([1, 2], np.float32), [1, 2], np.array([1.0, 2.0])])

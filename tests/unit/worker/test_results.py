@@ -15,7 +15,7 @@ from remote_gym import values
 from remote_gym.errors import CodecError
 from remote_gym.failures import FailureKind
 from remote_gym.infos import unpack_infos
-from remote_gym.ipc.commands import HostingOptions, Outcomes
+from remote_gym.ipc.commands import NOTHING_TO_SAY, HostingOptions, Outcomes
 from remote_gym.worker.results import (
     InvalidResult,
     Results,
@@ -64,7 +64,7 @@ def test_an_error_that_cannot_be_printed_is_still_told() -> None:
 def test_nothing_to_say_is_no_bytes() -> None:
     results = Results(PLAIN, set())
     results.info(0, {})
-    assert results.outcomes({}) == Outcomes(b"", [], {})
+    assert results.outcomes({}) is NOTHING_TO_SAY == Outcomes(b"", [], {})
 
 
 def test_an_info_that_is_no_dict() -> None:

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from remote_gym.errors import ProtocolError
-from remote_gym.server.carriers.connection import COUNTED_BYTES, Frames
+from remote_gym.server.carriers.connection import COUNTED_BYTES, RECORD_BYTES, Frames
 from remote_gym.server.holdings import Holdings
 from remote_gym.server.refusals import RefusalError
 from remote_gym.server.statistics import Counters
@@ -37,11 +37,18 @@ def test_frames_are_the_same_wherever_they_are_cut(sent: list[bytes], data: st.D
     assert got == sent
 
 
+@given(st.lists(st.binary(max_size=40) | st.just(bytes(RECORD_BYTES)), max_size=8))
+def test_frames_that_come_one_by_one(sent: list[bytes]) -> None:
+    frames = greeted()
+    assert [fed(frames, framed(one)) for one in sent] == [[one] for one in sent]
+
+
 def test_a_frame_does_not_share_memory_with_what_was_read() -> None:
-    buffer = bytearray(framed(b"abc"))
-    (frame,) = Frames(Holdings(1 << 20), Counters()).feed(memoryview(buffer))
-    buffer[:] = bytes(len(buffer))
-    assert frame == b"abc"
+    for frames in (Frames(Holdings(1 << 20), Counters()), greeted()):
+        buffer = bytearray(framed(b"abc"))
+        (frame,) = frames.feed(memoryview(buffer))
+        buffer[:] = bytes(len(buffer))
+        assert frame == b"abc"
 
 
 def test_a_greeting_is_small() -> None:

@@ -127,6 +127,32 @@ def test_whatever_the_socket_takes_the_bytes_are_the_same(play: Play, room: int)
     play(test)
 
 
+@pytest.mark.parametrize("room", [0, 1, 4, len(framed(OTHER)) - 1, len(framed(OTHER))])
+def test_a_small_frame_is_counted_and_told_of_once_whatever_the_socket_takes(play: Play, room: int) -> None:
+    async def test(lab: Lab) -> None:
+        lab.socket.room = room
+        told: list[str] = []
+        for point in ("server.frame.write", "server.frame.written"):
+            failpoints.arm(point, lambda point=point: told.append(point))
+        try:
+            lab.writer.send(OTHER, lambda: told.append("sent"))
+            lab.writer.on_written = lambda: told.append("read on")
+            lab.writer.pong()
+            lab.writer.send(SMALL)
+            waits = room < len(framed(OTHER))
+            assert lab.writer.unread_bytes == (len(OTHER) + len(SMALL) if waits else len(SMALL))
+            lab.socket.room = 1 << 40
+            await turns(lab, lambda: lab.writer.unread_bytes == 0)
+        finally:
+            failpoints.disarm()
+        whole = ["server.frame.write", "server.frame.written"]
+        assert told == [*whole, "sent", *(["read on"] if waits else []), *whole, "read on"]
+        assert lab.counters.sent_bytes == len(OTHER) + len(SMALL)
+        assert lab.socket.took == framed(OTHER) + PING + framed(SMALL)
+
+    play(test)
+
+
 def test_small_frames_that_wait_are_bundled(play: Play) -> None:
     async def test(lab: Lab) -> None:
         lab.socket.room = 0
