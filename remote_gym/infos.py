@@ -179,6 +179,10 @@ def pack_infos(
     """
     if len(indices) != len(infos):
         raise ValueError(f"{len(indices)} env indices for {len(infos)} infos")
+    if len(infos) == 1 and type(infos[0]) is dict and infos[0]:
+        packed = pack(infos[0], f"env {indices[0]}: {where}", MAX_DEPTH, based)
+        if len(packed) < MAX_ITEMS - len(_OF_ONE):  # and so are its items, with those around it
+            return b"".join((_BEFORE, int(indices[0]).to_bytes(_INDEX_BYTES, "little"), _BEHIND, packed))
     groups = _group(indices, infos, where)
     if not groups:
         return b""
@@ -192,6 +196,14 @@ def pack_infos(
         for index, info in zip(indices, infos):
             pack(info, f"env {index}: {where}", MAX_DEPTH, based)
         raise CodecError(str(whole)) from None
+
+
+# Most blocks hold one env's info, those of a `RemoteEnvironment`: what is around it is the same but for the index.
+_INDEX_BYTES = 8
+_OF_ONE = pack([(np.zeros(1, "<i8"), [], [None])])
+_BEFORE, _BEHIND = _OF_ONE[:-1].split(bytes(_INDEX_BYTES))
+_AT = len(_BEFORE), len(_BEFORE) + _INDEX_BYTES, len(_OF_ONE) - 1
+"""Where in such a block the index begins and ends, and the info begins."""
 
 
 def _group(indices: Sequence[int], infos: Sequence[Info], where: str) -> Collection[tuple[list[int], list[Info]]]:
@@ -289,6 +301,9 @@ def unpack_infos(data: bytes | memoryview, where: str = "infos", num_envs: int =
     """
     if not len(data):
         return InfoBlock()
+    if (one := _read_one(data, where)) is not None:
+        one.check(num_envs, where)
+        return one
     groups = unpack(data, where, MAX_DEPTH + _FRAMES)
     try:
         block = _read_block(groups)
@@ -296,6 +311,15 @@ def unpack_infos(data: bytes | memoryview, where: str = "infos", num_envs: int =
         raise CodecError(f"malformed block of infos: {shortened(str(error), 400)}", where) from error
     block.check(num_envs, where)
     return block
+
+
+def _read_one(data: bytes | memoryview, where: str) -> InfoBlock | None:
+    """The block of one env's info; None: it is another one, or malformed."""
+    begin, end, info_begin = _AT
+    if data[:begin] != _BEFORE or data[end:info_begin] != _BEHIND:
+        return None
+    index, info = int.from_bytes(data[begin:end], "little"), unpack(data[info_begin:], where, MAX_DEPTH)
+    return InfoBlock.of(index, info) if index < MAX_ENVS and isinstance(info, dict) else None
 
 
 def _read_block(groups: Any) -> InfoBlock:

@@ -1,7 +1,8 @@
-"""Both sides, no I/O: which of this package's processes this one is."""
+"""Both sides, no I/O: which of this package's processes this one is, and on how many cores it may run."""
 
 from __future__ import annotations
 
+import os
 import sys
 
 from remote_gym.errors import MisuseError
@@ -11,6 +12,13 @@ WORKER_MODULE = "remote_gym.worker.main"
 
 LOCAL_READY, LOCAL_FAILED = "ready", "failed "
 """How the one line of output of a trainer's own server begins: it listens, or why it does not."""
+
+
+def usable_cores() -> int:
+    """Return the cores this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def refuse_in_a_worker() -> None:

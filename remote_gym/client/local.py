@@ -12,11 +12,12 @@ import sys
 import tempfile
 import weakref
 from collections.abc import Callable, Mapping
+from numbers import Integral
 from typing import Any, Protocol, TypeVar, Union
 
 from remote_gym.addresses import UNIX
 from remote_gym.errors import ConnectError, MisuseError
-from remote_gym.processes import LOCAL_FAILED, LOCAL_READY, refuse_in_a_worker
+from remote_gym.processes import LOCAL_FAILED, LOCAL_READY, refuse_in_a_worker, usable_cores
 
 
 class _Remote(Protocol):
@@ -62,7 +63,8 @@ def local(
             `create_environment`, or a function that stands at the top of a module.
         num_envs: How many.
         entrypoint_kwargs: For the entrypoint; any values that travel, see `remote_gym.values`.
-        num_workers: Processes that share the environments; None: one for each core.
+        num_workers: Processes that share the environments; None: one for each core, and none that would be left without
+            environments.
         vectorization_mode: ``"vector_entry_point"`` to host the id's own vector environment.
         reconnect_timeout_seconds: How long to try again if the connection is lost, which here means the server's end.
         options: Other arguments of `RemoteVectorEnv`.
@@ -71,6 +73,8 @@ def local(
         MisuseError: An argument is wrong, or this is a worker itself.
         ConnectError: The server did not start.
     """
+    if num_workers is None and isinstance(num_envs, Integral) and num_envs > 0:  # else it is refused below
+        num_workers = min(int(num_envs), usable_cores())
     server = LocalServer(entrypoint, num_workers, vectorization_mode)
     try:
         args = {"entrypoint_kwargs": dict(entrypoint_kwargs)} if entrypoint_kwargs else None

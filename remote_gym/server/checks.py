@@ -14,7 +14,7 @@ import numpy as np
 from gymnasium import spaces
 
 from remote_gym.leaves import Leaf, leaves_of, of_dtypes, rows_at, variable_leaves_of
-from remote_gym.messages import Call, Indices, Render, Request, Reset, Step
+from remote_gym.messages import Call, Render, Request, Reset, Step
 from remote_gym.pool import CallGroup, Command, RenderGroup, ResetGroup, SetGroup, StepGroup
 from remote_gym.server.refusals import RefusalError
 from remote_gym.texts import MAX_NAME_BYTES, is_private, printable
@@ -101,16 +101,15 @@ class RequestChecker:
         Raises:
             RefusalError: The request is wrong; says what.
         """
-        self._check_indices(request.indices)
-        if self._is_vector and request.indices is not None:
-            raise RefusalError("request", "a hosted vector environment takes requests over all its environments only")
+        if request.indices is not None:
+            self._check_indices(request.indices)
         return _CHECKS[type(request)](self, request)
 
-    def _check_indices(self, indices: Indices) -> None:
-        if indices is not None and (
-            len(set(indices)) != len(indices) or max(indices) >= self._num_envs or min(indices) < 0
-        ):
+    def _check_indices(self, indices: Sequence[int]) -> None:
+        if len(set(indices)) != len(indices) or max(indices) >= self._num_envs or min(indices) < 0:
             raise RefusalError("request", f"env indices must be distinct and below {self._num_envs}")
+        if self._is_vector:
+            raise RefusalError("request", "a hosted vector environment takes requests over all its environments only")
 
     def _count(self, request: Request) -> int:
         return self._num_envs if request.indices is None else len(request.indices)

@@ -11,19 +11,12 @@ from remote_gym.arguments import RemoteArgs, check_args
 from remote_gym.credentials import load_server_pem
 from remote_gym.errors import MisuseError
 from remote_gym.pool import Surroundings, Timeouts, hold_standard_descriptors
-from remote_gym.processes import refuse_in_a_worker
+from remote_gym.processes import refuse_in_a_worker, usable_cores
 from remote_gym.server.listening import Endpoints, check_exposure
 from remote_gym.server.server import RemoteEnvironmentServer
 from remote_gym.server.settings import Settings
 
 DEFAULT_GRACE_SECONDS = 10.0
-
-
-def default_num_workers() -> int:
-    """Return the cores this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def entrypoint_text(entrypoint: Any) -> Any:
@@ -124,7 +117,7 @@ def create_remote_environment_server(
     settings = Settings(
         entrypoint=entrypoint_text(args.get("entrypoint", "")),
         entrypoint_kwargs=dict(args.get("entrypoint_kwargs") or {}),
-        num_workers=default_num_workers() if num_workers is None else num_workers,
+        num_workers=usable_cores() if num_workers is None else num_workers,
         max_envs_per_worker=max_envs_per_worker,
         max_workers=max_workers,
         max_envs=max_envs,

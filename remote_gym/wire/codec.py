@@ -433,9 +433,7 @@ class Joiner:
         Raises:
             ProtocolError: The bytes are no message, or the fragments do not fit together.
         """
-        message = self._read(data)
-        # Nearly always it is whole, and so was the last one.
-        return self.join(message) if self._pieces or type(message) is Fragment else message
+        return self.join(self._read(data))
 
     def join(self, message: Any) -> Any:
         """Do what `feed` does with a message that was read already."""

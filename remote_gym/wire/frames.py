@@ -117,11 +117,11 @@ class _Writer:
 _KEYS = [bytes((number << 3 | _BYTES_TYPE,)) for number in range(16)]
 _PADDINGS = [b"" if n < 2 else _KEYS[_PADDING] + bytes((n - 2,)) + _ZEROS[: n - 2] for n in range(2 * ALIGNMENT_BYTES)]
 
-# Steps of a session are alike but for their number and content, so what is constant is remembered by the sizes. Reading
-# remembers by the length of the message, and compares every constant byte.
+# Steps of a session are alike but for their number and content, so what is constant is remembered by fields and sizes.
+# Reading remembers by the length of the message, and compares every constant byte.
 _MAX_REMEMBERED = 64
 _MAX_CONSTANT_BYTES = 65_536  # of a message that is remembered; our own have up to 32 for each leaf
-_templates: dict[tuple[int, ...], list[bytes]] = {}
+_templates: dict[tuple[Any, ...], list[bytes]] = {}
 _layouts: dict[tuple[int, int], _Layout] = {}
 
 
@@ -129,18 +129,20 @@ def _sizes(parts: Sequence[Any]) -> list[int]:
     return [part.nbytes if type(part) is not bytes else len(part) for part in parts]
 
 
-def _join_like_before(
-    tag: int, number: int, parts: Sequence[Any], fields: Sequence[tuple[int, bool]], kind: int = _LEAVES
-) -> bytes:
-    """Return the message of `parts`, one per entry (field, aligned) of `fields`, by the template of their sizes.
+_Fields = tuple[tuple[int, bool], ...]
+"""The number of each field, and whether it is aligned."""
 
-    Of messages with one tag, those of different fields must be of different kinds.
-    """
-    key = (tag, kind, *_sizes(parts))
+
+def _join_like_before(tag: int, number: int, leaves: Sequence[Any], fields: _Fields, others: Sequence[Any]) -> bytes:
+    """Return the message of `leaves` and then `others`, which are `fields`, by the template of all sizes."""
+    parts = [*leaves, *others]
+    key: tuple[Any, ...] = (tag, len(leaves), fields, *_sizes(parts))
     template = _templates.get(key)
     if template is None or number >> 35:
-        template = _make_template(tag, number, key[2:], fields)
-        if len(_templates) < _MAX_REMEMBERED and not number >> 35:
+        template = _make_template(tag, number, key[3:], (*repeat((_LEAVES, True), len(leaves)), *fields))
+        if not number >> 35:
+            if len(_templates) >= _MAX_REMEMBERED:
+                _templates.clear()  # whoever packs many kinds must not take the place of others for good
             _templates[key] = template
     pieces: list[Any] = [template[0], _number(number)]
     for constant, part in zip(template[1:], parts, strict=True):
@@ -148,7 +150,7 @@ def _join_like_before(
     return b"".join(pieces)
 
 
-def _make_template(tag: int, number: int, sizes: Sequence[int], fields: Sequence[tuple[int, bool]]) -> list[bytes]:
+def _make_template(tag: int, number: int, sizes: Sequence[int], fields: _Fields) -> list[bytes]:
     """Return what stands before the number, and before each part."""
     writer = _Writer(number)
     for size, (field, aligned) in zip(sizes, fields, strict=True):
@@ -163,15 +165,14 @@ def _make_template(tag: int, number: int, sizes: Sequence[int], fields: Sequence
     return [writer.pieces[0], *template]
 
 
-_AS_GIVEN = [(_GIVEN, False)]
+_JUST_GIVEN: _Fields = ((_GIVEN, False),)
 
 
 def pack_step(step: Step) -> bytes:
     """Return `step` as a serialised ClientMessage."""
-    if step.indices is None and not (step.variable or step.dtypes or step.given):  # the usual case
-        return _join_like_before(_STEP_TAG, step.number, step.actions, [(_LEAVES, True)] * len(step.actions))
-    if step.indices is None and not (step.variable or step.dtypes or step.actions):  # as usual, of one environment
-        return _join_like_before(_STEP_TAG, step.number, (step.given,), _AS_GIVEN, _GIVEN)
+    if step.indices is None and not (step.variable or step.dtypes):  # the usual cases
+        fields, others = (_JUST_GIVEN, (step.given,)) if step.given else ((), ())
+        return _join_like_before(_STEP_TAG, step.number, step.actions, fields, others)
     writer = _Writer(step.number)
     writer.indices(step.indices)
     for leaf, size in zip(step.actions, _sizes(step.actions), strict=True):
@@ -182,21 +183,25 @@ def pack_step(step: Step) -> bytes:
     return b"".join(writer.finish(_STEP_TAG))
 
 
-_SCALARS = [(_REWARDS, True), (_TERMINATIONS, False), (_TRUNCATIONS, False)]
+_SCALARS: _Fields = ((_REWARDS, True), (_TERMINATIONS, False), (_TRUNCATIONS, False))
 
 
 def pack_transition(transition: Transition) -> bytes:
     """Return `transition` as a serialised ServerMessage."""
-    parts, fields = list(transition.observations), [(_LEAVES, True)] * len(transition.observations)
+    leaves = transition.observations
+    fields: _Fields = ()
+    scalars: tuple[Any, ...] = ()
     if len(transition.rewards):
-        parts += (transition.rewards, transition.terminations, transition.truncations)
-        fields = fields + _SCALARS
+        fields = _SCALARS
+        scalars = (transition.rewards, transition.terminations, transition.truncations)
     if transition.indices is None and not transition.infos and not transition.failures:
-        return _join_like_before(_TRANSITION_TAG, transition.number, parts, fields)
+        return _join_like_before(_TRANSITION_TAG, transition.number, leaves, fields, scalars)
     writer = _Writer(transition.number)
     writer.indices(transition.indices)
-    for part, size, (field, aligned) in zip(parts, _sizes(parts), fields, strict=True):
-        writer.field(field, part, size, aligned)
+    for leaf, size in zip(leaves, _sizes(leaves), strict=True):
+        writer.field(_LEAVES, leaf, size, aligned=True)
+    for scalar, size, (field, aligned) in zip(scalars, _sizes(scalars), fields, strict=True):
+        writer.field(field, scalar, size, aligned)
     for info in transition.infos:
         writer.field(_INFOS, info, len(info))
     for failure in transition.failures:
@@ -213,7 +218,7 @@ def transition_packer(observations: Sequence[Any], scalars: Sequence[Any]) -> Ca
         scalars: Such buffers of the rewards, terminations and truncations.
     """
     parts = [*observations, *scalars]
-    fields = [(_LEAVES, True)] * len(observations) + _SCALARS
+    fields = (*repeat((_LEAVES, True), len(observations)), *_SCALARS)
     first, *constants = _make_template(_TRANSITION_TAG, 0, _sizes(parts), fields)
     pieces = [piece for pair in zip(constants, parts, strict=True) for piece in pair]
 
@@ -348,7 +353,7 @@ class _Layout:
     __slots__ = ("constants", "leaves", "others", "take")
 
     def __init__(self, data: Buffer, leaves: list[tuple[int, int]], others: list[tuple[int, int]]) -> None:
-        self.leaves, self.others = leaves, others
+        self.leaves, self.others = ([slice(*part) for part in parts] for parts in (leaves, others))
         holes = [(_NUMBER_AT, _NUMBER_AT + 5), *sorted(part for part in (*leaves, *others) if part[0] < part[1])]
         starts = [0, *(end for _, end in holes)]
         ends = [*(start for start, _ in holes), len(data)]
@@ -398,8 +403,7 @@ def read_step(data: bytes) -> Step:
     view = memoryview(data)
     layout = _layouts.get((_STEP_TAG, len(data)))
     if layout is not None and (number := layout.number(data)) is not None:
-        actions = [view[start:end] for start, end in layout.leaves]
-        return Step(number, None, actions, *[data[start:end] for start, end in layout.others])
+        return Step(number, None, [*map(view.__getitem__, layout.leaves)], *map(data.__getitem__, layout.others))
     found = _fields(data, _STEP_TAG)
     number = _number_of(found)
     indices = _read_indices(view, found)
@@ -422,12 +426,10 @@ def read_transition(data: Buffer) -> Transition:
     view = memoryview(data)
     layout = _layouts.get((_TRANSITION_TAG, len(data)))
     if layout is not None and (number := layout.number(data)) is not None:
-        _, (start, end), (start2, end2) = layout.others
-        if bytes(data[start:end]).translate(None, _FLAGS) or bytes(data[start2:end2]).translate(None, _FLAGS):
+        rewards, terminations, truncations = map(view.__getitem__, layout.others)
+        if bytes(terminations).translate(None, _FLAGS) or bytes(truncations).translate(None, _FLAGS):
             raise UnusualEncoding
-        rewards, terminations, truncations = [view[start:end] for start, end in layout.others]
-        leaves = [view[start:end] for start, end in layout.leaves]
-        return Transition(number, None, leaves, rewards, terminations, truncations)
+        return Transition(number, None, [*map(view.__getitem__, layout.leaves)], rewards, terminations, truncations)
     found = _fields(data, _TRANSITION_TAG)
     if _FAILURES in found:
         raise UnusualEncoding  # rare, and nested

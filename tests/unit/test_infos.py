@@ -197,6 +197,27 @@ def test_same_step_autoreset() -> None:
     assert same(add_infos({}, travel(rows), 6), gymnasium_infos(rows, 6))
 
 
+@pytest.mark.parametrize("index", [0, 255, 2**31 - 1, np.int64(7)])
+@pytest.mark.parametrize(
+    "info",
+    [{"a": 1}, {"a": 0.5, "b": {"c": (np.zeros(2), None)}}, {1: "x"}, collections.OrderedDict(a=1), {"a": 2**80}],
+)
+def test_the_info_of_one_env_is_a_block_like_any_other(index: int, info: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    data = pack_infos([index], [info])
+    assert data == pack([(np.array([index], "<i8"), [], [info])])
+    assert same(list(unpack_infos(data).rows()), [(int(index), info)])
+    monkeypatch.setattr(infos, "_read_one", lambda *_: None)
+    assert same(list(unpack_infos(data).rows()), [(int(index), info)])
+
+
+def test_what_is_around_the_info_of_one_env_is_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("remote_gym.values.encoding.MAX_ITEMS", 100)
+    monkeypatch.setattr(infos, "MAX_ITEMS", 100)
+    assert unpack_infos(pack_infos([0], [{"a": [0] * 80}])).indices == [0]
+    with pytest.raises(CodecError, match="more than 100 items"):
+        pack_infos([0], [{"a": [0] * 92}])  # alone it would fit
+
+
 def test_empty_infos_take_no_bytes() -> None:
     assert pack_infos([], []) == b""
     assert pack_infos(range(64), [{}] * 64) == b""
@@ -356,6 +377,12 @@ MALFORMED: list[Any] = [
     None,
     b"abc",
     [(INDICES + 5, [], {}), (INDICES, [], {})],
+    [(INDICES[:1], [], [5])],
+    [(INDICES[:1], [], [[]])],
+    [(INDICES[:1] - 1, [], [{}])],
+    [(INDICES[:1] + 2**31, [], [{}])],
+    [(INDICES[:1], [], [{}, {}])],
+    [(INDICES[:1], [], [{"a": 1}]), (INDICES[1:], [], [5])],
 ]
 
 

@@ -11,7 +11,7 @@ from typing import Any, Protocol
 
 from remote_gym import failpoints
 from remote_gym.errors import ProtocolError
-from remote_gym.messages import Attach, Lost, Open, Refused
+from remote_gym.messages import Attach, Fragment, Lost, Open, Refused
 from remote_gym.server.carriers.outlet import UNREAD_BYTES, OutletQueue
 from remote_gym.server.holdings import LIMIT, Holdings
 from remote_gym.server.refusals import RefusalError
@@ -98,8 +98,9 @@ class Incoming:
             RefusalError: The server holds too many unfinished messages.
         """
         self._counters.received_bytes += len(piece)
-        message = self._joiner.feed(piece)
-        if self._joiner.held_bytes != self._held.bytes:
+        message = read_client(piece)
+        if type(message) is Fragment or self._held.bytes:  # else, nearly always, it is whole, and so was the last one
+            message = self._joiner.join(message)
             self._held.be(self._joiner.held_bytes)
         return message
 

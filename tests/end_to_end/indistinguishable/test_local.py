@@ -54,6 +54,17 @@ def test_other_arguments_are_those_of_the_class() -> None:
         RemoteVectorEnv.local("CartPole-v1", 2, num_workers=1, autoreset_mode="never")
 
 
+@pytest.mark.parametrize(("cores", "workers"), [(8, 3), (2, 2)])
+def test_no_worker_is_left_without_environments(cores: int, workers: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("remote_gym.client.local.usable_cores", lambda: cores)
+    before = set(psutil.Process().children())
+    with RemoteVectorEnv.local("CartPole-v1", np.int64(3)) as envs:
+        (server,) = set(psutil.Process().children()) - before
+        assert envs.num_envs == 3 and len(server.children()) == workers
+    with pytest.raises(MisuseError, match="num_envs must be a positive integer"):
+        RemoteVectorEnv.local("CartPole-v1", 0)
+
+
 def test_a_server_that_is_killed_is_not_waited_for() -> None:
     with RemoteVectorEnv.local("CartPole-v1", 2, num_workers=1, reconnect_timeout_seconds=0.5) as envs:
         envs.reset(seed=0)

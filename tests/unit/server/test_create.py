@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 
 from remote_gym.errors import MisuseError
+from remote_gym.processes import usable_cores
 from remote_gym.server import create
-from remote_gym.server.create import create_remote_environment_server, default_num_workers, entrypoint_text
+from remote_gym.server.create import create_remote_environment_server, entrypoint_text
 
 
 @pytest.mark.parametrize(
@@ -33,7 +34,7 @@ def test_what_is_left_out_has_its_default(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setattr(create, "RemoteEnvironmentServer", lambda *arguments: arguments)
     made: Any = create_remote_environment_server({"entrypoint": "CartPole-v1"})
     settings, endpoints, *_ = made
-    assert settings.num_workers == default_num_workers() >= 1
+    assert settings.num_workers == usable_cores() >= 1
     assert (endpoints.host, endpoints.port, endpoints.metrics_port) == ("127.0.0.1", 56765, None)
 
 

@@ -97,6 +97,21 @@ def test_transitions_without_failures_are_read_without_the_generated_class(trans
         assert plain(frames.read_transition(data)) == plain(transition)
 
 
+def test_parts_of_the_same_sizes_in_other_fields_are_not_confused() -> None:
+    step = Transition(1, None, [bytes(16)], bytes(8), b"\0", b"\0")
+    reset = Transition(1, None, [bytes(16), bytes(8), b"\0", b"\0"])
+    for message in (step, reset, step):
+        assert plain(frames.read_transition(frames.pack_transition(message))) == plain(message)
+    for other in (Step(1, None, [b"\x91\1"]), Step(1, None, [], given=b"\x91\1"), Step(1, None, [b"\x91\1"])):
+        assert plain(frames.read_step(frames.pack_step(other))) == plain(other)
+
+
+def test_few_templates_are_remembered() -> None:
+    for size in range(2 * frames._MAX_REMEMBERED):
+        frames.pack_step(Step(1, None, [bytes(size)]))
+    assert 0 < len(frames._templates) <= frames._MAX_REMEMBERED
+
+
 def outcome(data: bytes) -> Any:
     """What reading a message gives, or says."""
     try:
