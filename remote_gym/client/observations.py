@@ -54,6 +54,8 @@ class Observations:
     def only(self, orders: Orders | None = None) -> Any:
         """Return the observation of the only environment, a writable copy; its keys in these orders, if given."""
         assert self._last is not None
+        if self._is_one_array:  # the usual case
+            return self._last[0][0, ...].copy()
         elements = [deepcopy(column[0]) for column in self._variable]
         observation = self._unflatten([leaf[0, ...].copy() for leaf in self._last], elements)
         return observation if orders is None else self._key_orders.apply(orders, observation)

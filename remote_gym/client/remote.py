@@ -165,10 +165,11 @@ class Remote:
             gymnasium.error.AlreadyPendingCallError: Something else was begun, and its result was not taken.
             SessionLost: A server no longer holds the environments.
         """
-        dialled = self.opened(name)
-        if dialled.turns.clear:
+        dialled = self._dialled
+        if dialled is not None and dialled.turns.clear and not self.closed:  # the usual case
             dialled.turns.clear = False
             return dialled
+        dialled = self.opened(name)
         dialled.turns.check_all_idle(name)
         exchange = dialled.exchange
         if exchange.busy and not exchange.counts:

@@ -116,7 +116,8 @@ class Stepping:
             self._remote.show()
         if batch.notes or dialled.reader.told:
             self._remote.warn_of(batch.notes)
-        dialled.turns.end(clear=not batch.notes)
+        # After an interrupt an answer may be left that was applied and not taken: what begins next looks for it.
+        dialled.turns.end(clear=batch.asked and not batch.notes)
         return observations, batch.infos, batch
 
     # Batches of whoever is ready first

@@ -17,6 +17,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -33,6 +34,9 @@ WARM_UP_STEPS = 20
 STEPS = 20
 """How many are watched. What most of them do belongs to a step; a timer's calls do not, and where one step ends and the
 next one begins, in another thread, makes no difference."""
+
+STEP_SECONDS = 0.005
+"""How long an environment takes: a client that is watched is slow, and is to wait before the answer is there."""
 
 WORKER_TRACE = "WALKING_TRACE"
 """Environment variable: the file into which the worker writes its calls."""
@@ -136,6 +140,7 @@ def create_environment() -> Any:
 
         def step(self, _action: Any) -> Any:
             self.steps += 1
+            time.sleep(STEP_SECONDS)
             if not environments and self.steps == WARM_UP_STEPS:
                 sys.setprofile(trace.profile)
                 trace.begin()

@@ -7,13 +7,16 @@ there, `fake` the one for tests; `dialing` chooses.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sized
 from enum import Enum
-from typing import Protocol
+from typing import Protocol, Union
 
 Landing = Callable[[int], memoryview]
 """Called with the bytes of a frame once its header is known; returns the writable buffer, of that size, to read it
 into. So who knows what is coming decides where it lands, and nothing is copied."""
+
+Take = Callable[[Union[bytes, memoryview]], bool]
+"""Called with a frame; returns whether it was dealt with. Else it is received once more, by who always receives."""
 
 
 class End(Enum):
@@ -61,7 +64,7 @@ class Carrier(Protocol):
         """Queue `frame`; never waits for the peer, and raises nothing: what is wrong, `receive` says."""
 
     def receive(self, landing: Landing) -> bytes | memoryview:
-        """Wait for the next frame and return it; one thread at a time.
+        """Wait for the next frame and return it; one thread, the receiver.
 
         Args:
             landing: Where to put it; it is returned then, and the caller's alone from then on. What a carrier has in a
@@ -71,6 +74,25 @@ class Carrier(Protocol):
             CarrierEnded: Nothing will come any more.
             ProtocolError: What comes is no frame.
         """
+
+    def stand_in(self, landing: Landing, awaited: Sized, take: Take, seconds: float | None) -> bool:
+        """Receive one frame in the receiver's stead, while that waits; return whether it came and was taken.
+
+        For a caller that would have to be woken by the receiver else. Returns False at once if the receiver does not
+        wait, or the carrier knows no such thing, and whenever there is anything else to do than to receive.
+
+        An interrupt, wherever it strikes, loses nothing: either nothing was read, or what was read was taken, or the
+        carrier ends, as if the connection had broken.
+
+        Args:
+            landing: As for `receive`.
+            awaited: Empty if nothing is waited for any more; looked at once the receiver can bring nothing.
+            take: Given the frame.
+            seconds: The most to wait; None: as long as it is good for.
+        """
+
+    def call(self) -> None:
+        """Let whoever stands in return soon; by any thread."""
 
     def tend(self) -> None:
         """Do what `receive` does besides receiving: to be called about once a second while nobody receives for long.

@@ -2,11 +2,13 @@
 
 Frames are those of `wire.direct`. Whoever sends writes at once what the socket takes; what is left is written by the
 thread that receives, which waits for the socket and for nobody else. An OpenSSL connection must not be used by two
-threads at once, so a lock guards it, and nobody waits for the socket while holding that::
+threads at once, so a lock guards it, and nobody waits for the socket while holding that. A second lock says whose turn
+to read it is: the receiver's always, but for the very time in which it waits for the socket::
 
     caller    send: frame -> outbox -> socket, as far as it takes it      lock
-    reader    receive: wait (no lock) -> outbox -> socket; socket -> stash or landing      lock, read by read
-    anyone    close: the socket is shut down, so a receive that waits ends, and gives the descriptors back
+    receiver  receive: wait (no lock) -> outbox -> socket; socket -> stash or landing      turn; lock, read by read
+    caller    stand_in, while the receiver waits: wait -> socket -> stash or landing -> the caller      the same
+    anyone    close: the socket is shut down, so all waits end, and the receiver gives the descriptors back
 """
 
 from __future__ import annotations
@@ -19,22 +21,16 @@ import threading
 import time
 import weakref
 from collections import deque
+from collections.abc import Callable, Sized
+from functools import partial
 
-from remote_gym.client.carriers.carrier import ENDS, CarrierEnded, End, Landing
-from remote_gym.client.carriers.waiting import readiness, said
+from remote_gym.client.carriers.carrier import CarrierEnded, Landing, Take
+from remote_gym.client.carriers.incoming import Incoming
+from remote_gym.client.carriers.liveness import Liveness
+from remote_gym.client.carriers.turn import Turn
+from remote_gym.client.carriers.waiting import Lent, readiness, said
 from remote_gym.errors import ProtocolError
-from remote_gym.texts import shortened
-from remote_gym.wire.direct import (
-    HEADER,
-    LAST,
-    MAX_CONTROL_BYTES,
-    PING,
-    PING_SECONDS,
-    SILENCE_SECONDS,
-    check_length,
-    read_ended,
-)
-from remote_gym.wire.limits import MAX_MESSAGE_BYTES
+from remote_gym.wire.direct import HEADER, PING
 
 SLICE_BYTES = 256 * 1024
 """Given to the socket at a time. OpenSSL takes such a piece whole or wants the very same bytes again."""
@@ -42,8 +38,8 @@ SLICE_BYTES = 256 * 1024
 JOINED_BYTES = 64 * 1024
 """Frames up to this size are copied behind their header, to be one TLS record; larger ones are not copied."""
 
-STASH_BYTES = 32 * 1024
-"""Read at once while no frame has begun: a TLS record has 16 KiB at most, and in it may be many small frames."""
+STAND_IN_SECONDS = 1.0
+"""The most that a caller waits in the receiver's stead, who has more to do than to receive."""
 
 _BLOCKED = (ssl.SSLWantReadError, ssl.SSLWantWriteError, BlockingIOError)
 _TORN = -1  # instead of an offset: bytes may have gone, and it was not noted how many
@@ -63,24 +59,20 @@ class DirectCarrier:
         self._socket = connection
         self._pending = connection.pending if isinstance(connection, ssl.SSLSocket) else None
         self._readiness = readiness(connection)
-        self._poll, self._usual = self._readiness.poll, self._readiness.usual
+        self._usual, self._lent = self._readiness.usual, self._readiness.lent
         self._watching = False  # when it can be written
         self._lock = threading.RLock()
         """Protects the socket's TLS state, the outbox's head, and the descriptors' end. Held for no longer than a slice
         takes to encrypt. Reentrant: a signal's handler, or a fork in it, may close from within `send`."""
+        self._turn = Turn()
         self._outbox: deque[bytes] = deque()  # frames, some in two pieces; appended to in one operation each
         self._written = 0  # bytes of the first of them; or `_TORN`
         self._reading_blocks_writing = False  # by OpenSSL's protocol: rarely, if ever
         self._writing_blocks_reading = False
-        self._stash = bytearray(STASH_BYTES)
-        self._stash_view = memoryview(self._stash)
-        self._start = self._end = 0  # of what is in the stash
-        self._frame: memoryview | None = None  # begun, not whole
-        self._filled = 0
+        self._incoming = Incoming()
         self._more = False  # decrypted bytes are left in OpenSSL, of which the socket tells nothing
-        self._heard = self._spoke = time.monotonic()
-        self._asked: float | None = None  # when the first ping was sent that is not answered
-        self._receiver = 0  # the thread that has received last
+        self._peer = Liveness()
+        self._receiver = 0  # the thread that has received last, and has the turn
         self._receiving = self._closed = False
         self._broken: str | None = None
         _open.add(self)
@@ -100,7 +92,7 @@ class DirectCarrier:
     def tend(self) -> None:
         """See `Carrier`."""
         with self._lock:
-            if time.monotonic() - self._spoke >= PING_SECONDS:
+            if self._peer.is_long_spoken_to:
                 self._ping()
             self._flush()
 
@@ -138,86 +130,107 @@ class DirectCarrier:
             self._break(said(error))
             return False
         if took:
-            self._spoke = time.monotonic()
+            self._peer.spoke = time.monotonic()
         if outbox and not self._closed and self._receiver != threading.get_ident():
             self._readiness.wake()
         return took
 
     def _ping(self) -> None:
-        now = time.monotonic()
-        self._spoke = now
-        if self._asked is None:
-            self._asked = now
+        self._peer.asks()
         self._outbox.append(PING)
 
     # Receiving
 
     def receive(self, landing: Landing) -> bytes | memoryview:
         """See `Carrier`. Of a frame that takes several reads only what the first has brought is copied."""
-        self._receiver = threading.get_ident()
+        if self._receiver != threading.get_ident():
+            self._turn.take()
+            self._receiver = threading.get_ident()
         self._receiving = True
         try:
             while True:
-                if (frame := self._next_frame(landing)) is not None:
+                if (frame := self._incoming.next(landing)) is not None:
                     return frame
-                while not (self._more or self._wait()):
-                    self._check_alive()
+                if not self._more:
+                    readable = self._wait()
+                    if (frame := self._incoming.next(landing)) is not None:  # left by who stood in
+                        return frame
+                    if not readable:
+                        continue
                 self._read()
+        except BaseException:
+            self._receiver = 0
+            self._turn.leave()
+            raise
         finally:
             self._receiving = False
             if self._closed:
                 self._release()
 
-    def _next_frame(self, landing: Landing) -> bytes | memoryview | None:
-        """Return the next frame as far as it was read; None: more is to be read.
+    def stand_in(self, landing: Landing, awaited: Sized, take: Take, seconds: float | None) -> bool:
+        """See `Carrier`."""
+        lent, turn, took = self._lent, self._turn, False
+        if lent is None:
+            return False
+        try:
+            if not turn.try_to_take():
+                return False
+            if awaited and self._is_quiet:
+                self._if_open(lent.take)
+                took = self._receive_here(lent, landing, take, seconds)
+                self._if_open(lent.give_back)
+            turn.release()
+            return took
+        except BaseException:
+            turn.leave(partial(self._if_open, lent.give_back))
+            self.call()
+            raise
 
-        Raises:
-            CarrierEnded: It is the last one.
-            ProtocolError: It is none.
-        """
-        frame = self._frame
-        while frame is None:
-            start = self._start
-            if self._end - start < HEADER.size:
-                return None
-            (length,) = HEADER.unpack_from(self._stash, start)
-            if length & LAST:
-                self._take_last(length ^ LAST)
-                return None
-            self._start = start = start + HEADER.size
-            if start + length <= self._end:
-                if length:
-                    self._start = end = start + length
-                    return self._stash_view[start:end].tobytes()
-                continue  # an answer to a ping
-            if length > MAX_MESSAGE_BYTES:
-                check_length(length)
-            frame = self._frame = landing(length)
-            self._filled = 0
-        size, filled = len(frame), self._filled
-        if (count := min(size - filled, self._end - self._start)) > 0:
-            frame[filled : filled + count] = self._stash_view[self._start : self._start + count]
-            self._start += count
-            filled += count
-        if filled < size:
-            self._filled = filled
-            return None
-        self._frame = None
-        return frame
+    @property
+    def _is_quiet(self) -> bool:
+        """Whether there is nothing to do but to read."""
+        over = self._closed or self._broken is not None or self._turn.torn
+        return not (over or self._outbox or self._watching or self._writing_blocks_reading)
 
-    def _take_last(self, length: int) -> None:
-        """Raise what the last frame says, if it is whole."""
-        if length > MAX_CONTROL_BYTES:
-            raise ProtocolError(f"the last frame has {length:,} bytes, the most is {MAX_CONTROL_BYTES:,}")
-        begin = self._start + HEADER.size
-        if self._end - begin >= length:
-            ended = read_ended(bytes(self._stash_view[begin : begin + length]))
-            raise CarrierEnded(shortened(ended.detail), ENDS.get(ended.code, End.OTHER))
+    def _receive_here(self, lent: Lent, landing: Landing, take: Take, seconds: float | None) -> bool:
+        """Return whether a frame came and was taken; whatever else there is, the receiver is called for."""
+        turn, incoming, took = self._turn, self._incoming, False
+        deadline = time.monotonic() + (STAND_IN_SECONDS if seconds is None else min(seconds, STAND_IN_SECONDS))
+        try:
+            while not self._writing_blocks_reading:
+                turn.torn = True
+                if (frame := incoming.next(landing)) is not None:
+                    if not (took := take(frame)):
+                        incoming.put_back(frame)
+                    break
+                if not self._more:
+                    turn.torn = False
+                    if lent.poll(max(0.0, deadline - time.monotonic()) * 1_000) != self._usual:
+                        return False
+                    turn.torn = True
+                self._read()
+        except (CarrierEnded, ProtocolError):  # the receiver finds the same
+            pass
+        turn.torn = False
+        if not took or self._more or incoming.start < incoming.end:
+            self.call()
+        return took
+
+    def call(self) -> None:
+        """See `Carrier`."""
+        self._if_open(self._readiness.wake)
+
+    def _if_open(self, do: Callable[[], object]) -> None:
+        """Do something with the descriptors, unless they are given back, or soon will be."""
+        with self._lock:
+            if not self._closed:
+                do()
 
     def _read(self) -> None:
         """Read what is there: once; into a frame that has begun up to a slice, without asking the system in between."""
-        frame = self._frame
-        into = self._room() if frame is None else frame[self._filled :]
+        incoming = self._incoming
+        frame = incoming.frame
+        into = incoming.stash if frame is None and not incoming.end else incoming.room()
         size, filled = len(into), 0
         with self._lock:
             if self._closed or self._broken is not None:
@@ -227,7 +240,7 @@ class DirectCarrier:
                 while True:
                     count = self._socket.recv_into(into[filled:] if filled else into)
                     if not count:
-                        raise CarrierEnded(self._broken or "the connection ended")
+                        raise self._ended("the connection ended")
                     filled += count
                     if filled == size:
                         self._more = self._pending is not None and self._pending() > 0
@@ -242,24 +255,21 @@ class DirectCarrier:
             except _BLOCKED:
                 pass
             except (OSError, ValueError) as error:
-                raise CarrierEnded(self._broken or said(error)) from error
+                raise self._ended(said(error)) from error
         if not filled:
             return
-        self._heard = time.monotonic()
-        self._asked = None
+        self._peer.heard = time.monotonic()
         self._reading_blocks_writing = False
         if frame is None:
-            self._end += filled
+            incoming.end += filled
         else:
-            self._filled += filled
+            incoming.filled += filled
 
-    def _room(self) -> memoryview:
-        """Return where to read to while no frame has begun; what is in the stash moves to its front."""
-        left = self._end - self._start
-        if self._start:
-            self._stash[:left] = self._stash[self._start : self._end]
-            self._start, self._end = 0, left
-        return self._stash_view[left:]
+    def _ended(self, detail: str) -> CarrierEnded:
+        """Return what to raise, now and from now on."""
+        if self._broken is None:
+            self._broken = detail
+        return CarrierEnded(self._broken)
 
     def _wait(self) -> bool:
         """Wait for the socket, and write what is left; return whether there may be something to read."""
@@ -269,36 +279,27 @@ class DirectCarrier:
         if writes is not self._watching:
             self._readiness.watch(writes)
             self._watching = writes
-        events = self._poll(max(0.0, self._due() - time.monotonic()) * 1_000)
+        self._turn.release()
+        events = self._readiness.poll(self._peer.seconds_left)
+        if not self._turn.take_back(self.call) or self._turn.torn:
+            raise self._ended("reading was interrupted")
         readable = events == self._usual or self._readiness.is_readable(events)
         if self._outbox:
             with self._lock:
                 if self._flush() and self._outbox:  # it takes more and more: a peer that is busy taking is no dead one
-                    self._heard = time.monotonic()
-                    self._asked = None
+                    self._peer.heard = time.monotonic()
         if self._writing_blocks_reading:
             self._writing_blocks_reading = False
             return True
+        if not readable:
+            self._check_alive()
         return readable
 
-    def _due(self) -> float:
-        """Return when the peer is to be asked, or given up."""
-        if self._asked is None:
-            return self._heard + PING_SECONDS
-        return min(self._spoke + PING_SECONDS, self._given_up)
-
-    @property
-    def _given_up(self) -> float:
-        # Not before it was asked: this process may have been stopped meanwhile.
-        assert self._asked is not None
-        return max(self._heard, self._asked - PING_SECONDS) + SILENCE_SECONDS
-
     def _check_alive(self) -> None:
-        now = time.monotonic()
-        if now < self._due():
+        if not self._peer.is_to_be_asked:
             return
-        if self._asked is not None and now >= self._given_up:
-            raise CarrierEnded(f"the server has sent nothing for {now - self._heard:.0f} s")
+        if (silence := self._peer.silence) is not None:
+            raise self._ended(silence)
         with self._lock:
             self._ping()
             self._flush()

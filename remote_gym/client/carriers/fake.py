@@ -13,8 +13,9 @@
 from __future__ import annotations
 
 import queue
+from collections.abc import Sized
 
-from remote_gym.client.carriers.carrier import CarrierEnded, End, Landing
+from remote_gym.client.carriers.carrier import CarrierEnded, End, Landing, Take
 from remote_gym.messages import Bundle, ClientMessage, Fragment, ServerMessage
 from remote_gym.wire.codec import pack_server, read_client
 
@@ -53,6 +54,13 @@ class FakeCarrier:
         buffer = landing(len(item))
         buffer[:] = item
         return buffer
+
+    def stand_in(self, landing: Landing, awaited: Sized, take: Take, seconds: float | None) -> bool:
+        """See `Carrier`; knows no such thing."""
+        return False
+
+    def call(self) -> None:
+        """See `Carrier`; nobody stands in."""
 
     def tend(self) -> None:
         """See `Carrier`."""

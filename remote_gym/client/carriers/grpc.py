@@ -10,13 +10,13 @@ from __future__ import annotations
 import queue
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sized
 from typing import Any
 
 import grpc
 
 from remote_gym.client.carriers import channel as channels
-from remote_gym.client.carriers.carrier import ENDS, CarrierEnded, End, Landing
+from remote_gym.client.carriers.carrier import ENDS, CarrierEnded, End, Landing, Take
 from remote_gym.client.carriers.channel import Address, SharedChannel
 from remote_gym.texts import shortened
 from remote_gym.wire.codec import SESSION_METHOD
@@ -95,6 +95,13 @@ class GrpcCarrier:
             raise CarrierEnded("the server ended the stream") from None
         except grpc.RpcError as error:
             raise _ended(error) from error
+
+    def stand_in(self, landing: Landing, awaited: Sized, take: Take, seconds: float | None) -> bool:
+        """See `Carrier`; no caller ever waits in gRPC."""
+        return False
+
+    def call(self) -> None:
+        """See `Carrier`; nobody stands in."""
 
     def tend(self) -> None:
         """See `Carrier`; gRPC's own threads do it."""

@@ -8,6 +8,7 @@ import select
 import socket
 import ssl
 from collections.abc import Callable
+from functools import partial
 from typing import Protocol
 
 from remote_gym.texts import shortened
@@ -20,16 +21,15 @@ class Readiness(Protocol):
     """How the operating system is asked. One thread waits; `wake` may come from any other.
 
     Attributes:
-        poll: Waits, at most for so many milliseconds, and returns what there is to see. The system's own function
-            where there is one: a step waits once.
-        usual: What that is if the socket is readable, or over, and nobody has called.
+        usual: What `poll` returns if the socket is readable, or over, and nobody has called.
+        lent: What another thread needs to wait in its stead; None where the system cannot lend a socket.
     """
 
     usual: Events
+    lent: Lent | None
 
-    @property
-    def poll(self) -> Callable[[float], Events]:
-        """See above."""
+    def poll(self, timeout_seconds: float) -> Events:
+        """Wait, at most for so long, and return what there is to see."""
 
     def watch(self, writable: bool) -> None:
         """From now on see also, or no longer, when the socket takes bytes."""
@@ -44,27 +44,52 @@ class Readiness(Protocol):
         """Give the descriptors back, but for the socket's; nobody may wait then."""
 
 
+class Lent:
+    """A socket taken out of the wait of the thread that has it, which goes on waiting, and is not woken by that.
+
+    That thread, and who borrows, still hear of the connection's end and of `wake`. The system's own functions, since a
+    step calls each once.
+
+    Attributes:
+        take: Borrow it.
+        poll: Wait for it, or a word, at most for so many milliseconds; return what there is to see.
+        give_back: Let the thread wait for it again, to read it; wakes that at once if there is something to read.
+    """
+
+    def __init__(self, epoll: select.epoll, socket: int, bell: int) -> None:
+        """Prepare to lend `socket`, which `epoll` waits for."""
+        poll = select.poll()
+        poll.register(socket, select.POLLIN)
+        poll.register(bell, select.POLLIN)
+        self.take: Callable[[], object] = partial(epoll.modify, socket, 0)
+        self.poll: Callable[[float], Events] = poll.poll
+        self.give_back: Callable[[], object] = partial(epoll.modify, socket, select.EPOLLIN)
+
+
 class _Polled:
-    """Linux: `select.poll` and an eventfd, one descriptor."""
+    """Linux: an epoll, which another thread may change while one waits, and an eventfd: two descriptors."""
 
     def __init__(self, connection: socket.socket) -> None:
         self._socket = connection.fileno()
         self._bell = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
-        self._poll = select.poll()
-        self._poll.register(self._socket, select.POLLIN)
-        self._poll.register(self._bell, select.POLLIN)
-        self.poll: Callable[[float], Events] = self._poll.poll
-        self.usual: Events = [(self._socket, select.POLLIN)]
+        self._epoll = select.epoll()
+        self._epoll.register(self._socket, select.EPOLLIN)
+        self._epoll.register(self._bell, select.EPOLLIN)
+        self.usual: Events = [(self._socket, select.EPOLLIN)]
+        self.lent: Lent | None = Lent(self._epoll, self._socket, self._bell)
+
+    def poll(self, timeout_seconds: float) -> Events:
+        return self._epoll.poll(max(0.0, timeout_seconds), 2)
 
     def watch(self, writable: bool) -> None:
-        self._poll.modify(self._socket, select.POLLIN | (select.POLLOUT if writable else 0))
+        self._epoll.modify(self._socket, select.EPOLLIN | (select.EPOLLOUT if writable else 0))
 
     def is_readable(self, events: Events) -> bool:
         seen = dict(events)
         if self._bell in seen:
             with contextlib.suppress(BlockingIOError):
                 os.eventfd_read(self._bell)
-        return seen.get(self._socket, 0) & ~select.POLLOUT != 0
+        return seen.get(self._socket, 0) & ~select.EPOLLOUT != 0
 
     def wake(self) -> None:
         os.eventfd_write(self._bell, 1)
@@ -72,6 +97,7 @@ class _Polled:
     def close(self) -> None:
         if self._bell >= 0:
             bell, self._bell = self._bell, -1
+            self._epoll.close()
             os.close(bell)
 
 
@@ -87,11 +113,10 @@ class _Selected:
         self._bell.setblocking(False)
         self._written: list[socket.socket] = []
         self.usual: Events = [(connection.fileno(), self._READABLE)]
+        self.lent: Lent | None = None
 
-    def poll(self, timeout_milliseconds: float) -> Events:
-        read, written, _ = select.select(
-            [self._socket, self._heard], self._written, [], max(0.0, timeout_milliseconds) / 1_000
-        )
+    def poll(self, timeout_seconds: float) -> Events:
+        read, written, _ = select.select([self._socket, self._heard], self._written, [], max(0.0, timeout_seconds))
         return [(one.fileno(), self._READABLE) for one in read] + [(one.fileno(), self._WRITABLE) for one in written]
 
     def watch(self, writable: bool) -> None:
@@ -114,7 +139,7 @@ class _Selected:
 
 def readiness(connection: socket.socket) -> Readiness:
     """Return what waits for `connection`, a non-blocking socket."""
-    if hasattr(os, "eventfd") and hasattr(select, "poll"):
+    if hasattr(os, "eventfd") and hasattr(select, "epoll"):
         return _Polled(connection)
     return _Selected(connection)
 

@@ -40,14 +40,24 @@ class Arrival:
     read: Any = None
 
 
-@dataclass(slots=True)
-class Sent:
-    """A request: its bytes, to be sent again if the server never got them."""
+class Sent(Arrival):
+    """A request, and the arrival that it becomes if it is answered whole.
 
-    data: bytes
-    indices: Sequence[int] | None
-    missing: set[int] | None  # None until a first part has been answered
-    about: Any  # the asker's note
+    Attributes:
+        data: Its bytes, to be sent again if the server never got them.
+        indices: The env indices it is for; None: all.
+        missing: Those that are not answered; None until some have been.
+    """
+
+    __slots__ = ("data", "indices", "missing")
+
+    def __init__(self, data: bytes, indices: Indices, about: Any) -> None:
+        """Begin unanswered."""
+        self.data = data
+        self.indices = indices
+        self.missing: set[int] | None = None
+        self.about = about
+        self.read = None
 
     @property
     def left(self) -> Indices:
@@ -58,8 +68,9 @@ class Sent:
 class Outstanding:
     """Requests by number, and the inbox. Guarantees: each part of an answer is taken in once.
 
-    One thread, the caller, adds and pops; another one, the reader, takes in and asks what is missing. A request exists
-    once `highest` says so, every read of more than one of them is of a copy, and the deque's own methods are atomic.
+    One thread, the caller, adds and pops; another one, the reader, takes in and asks what is missing, but for the times
+    in which the caller itself takes in, in the reader's stead. A request exists once `highest` says so, every read of
+    more than one of them is of a copy, and the deque's own methods are atomic.
 
     Attributes:
         highest: Of all numbers ever added.
@@ -86,7 +97,7 @@ class Outstanding:
 
     def add(self, number: int, indices: Indices, data: bytes, about: Any = None) -> None:
         """Make a request: it will be sent, once, and answered; `data` are its bytes, `about` comes with its answers."""
-        self.sent[number] = Sent(data, indices, None, about)
+        self.sent[number] = Sent(data, indices, about)
         self.highest = number  # last: an interrupt before it means that nothing was asked
 
     def take(self, answer: Answer, size: int) -> bool:
@@ -110,6 +121,26 @@ class Outstanding:
             self._cross_off(answer, sent)
         self.inbox.append(Arrival(answer, sent.about, size))
         self._moving = False
+        return True
+
+    def take_usual(self, answer: Transition, size: int) -> bool:
+        """Take in an answer if it is the usual one: whole, to a request over all, of a step in which nothing failed.
+
+        Returns:
+            Whether it was. If not, nothing has happened; `take` says what there is to say.
+
+        Wherever an interrupt strikes, the answer is either waited for or in the inbox, never neither, and never both.
+        """
+        sent = self.sent.get(answer.number)
+        if sent is None or sent.indices is not None or sent.missing is not None:
+            return False
+        if answer.indices is not None or answer.failures:
+            return False
+        sent.answer, sent.size = answer, size + MESSAGE_BYTES
+        self.received += sent.size
+        self.answers += 1
+        # One call, and no line of Python in it: nothing comes between the two.
+        self.inbox.extend(map(self.sent.pop, (answer.number,)))
         return True
 
     @property

@@ -1,7 +1,12 @@
 """Trainer process: the one thread of a session. It owns the carrier: begins it, reads it, replaces it, ends it.
 
 `SessionProtocol` says what is to be done; this does it. The thread lives from the opening of the session to its end,
-but for forks: it ends before one, and begins again when the session is next used.
+but for forks: it ends before one, and begins again when the session is next used. Who touches the carrier when::
+
+    the thread    always: begins it, receives, tends, ends it; what is received goes through `Delivery`
+    a caller      sends (`flush`), with `_sending` held, as does the thread
+    a caller      receives (`stand_in`) while it waits for one answer and the thread waits for the carrier
+    anyone        ends it (`abort`): the thread finds out
 """
 
 from __future__ import annotations
@@ -11,22 +16,17 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Iterable
-from typing import Any
-
-import numpy as np
 
 from remote_gym import failpoints
 from remote_gym.client.carriers.carrier import Carrier, CarrierEnded, Dialer
-from remote_gym.client.session.assembly import Assembly
 from remote_gym.client.session.bell import Bell
+from remote_gym.client.session.delivery import Delivery, landing
 from remote_gym.client.session.living import RELEASE_TIMEOUT_SECONDS, lock, readers
-from remote_gym.client.session.outstanding import ANSWERS
 from remote_gym.client.session.protocol import Phase, SessionProtocol
 from remote_gym.errors import RemoteGymError
-from remote_gym.messages import Attached, Close, Opened, ServerMessage, Transition
+from remote_gym.messages import Attached, Close, Opened, ServerMessage
 from remote_gym.texts import printable
-from remote_gym.wire.codec import FRAGMENT_BYTES, pack_client, read_server, split
+from remote_gym.wire.codec import FRAGMENT_BYTES, pack_client, split
 
 logger = logging.getLogger("remote_gym.client")
 
@@ -66,6 +66,7 @@ class Reader:
         self._thread: threading.Thread | None = None  # the newest: an interrupt may have kept one from starting
         self._running = False  # set by the thread itself
         self._carrier: Carrier | None = None
+        self._delivery = Delivery(protocol)  # of what it brings
         self._sending = threading.Lock()
         """Protects the carrier's order of frames: held by whoever gives it some, and while it, or closing, begins."""
         self._in_doubt = False  # an interrupt came while a frame was given to the carrier: maybe it has it, maybe not
@@ -128,6 +129,16 @@ class Reader:
         self.start()
         self._wake.ring()
 
+    def stand_in(self, seconds: float | None) -> None:
+        """Read the carrier in the thread's stead, while that waits for it: nobody has to be woken by somebody else.
+
+        For who waits for the answer to a single request, instead of waiting for the bell. Returns once it is in the
+        inbox, or after `seconds`, or as soon as there is anything else to see or to do: that is left to the thread.
+        """
+        carrier, sent = self._carrier, self.protocol.outstanding.sent
+        if carrier is not None and len(sent) == 1:
+            carrier.stand_in(landing, sent, self._delivery.take_usual, seconds)
+
     def waited(self, seconds: float) -> None:
         """Take note of how long somebody has waited; the session may be lost by that."""
         self.protocol.waited(seconds)
@@ -162,6 +173,8 @@ class Reader:
         self.flush()
         self._wake.ring()
         self.bell.ring()
+        if (carrier := self._carrier) is not None:
+            carrier.call()
         if speaks:
             failpoints.hit("client.close.sent")
 
@@ -265,6 +278,7 @@ class Reader:
                 raise CarrierEnded("closed")
             self._in_doubt = False
             carrier.send(protocol.began(time.monotonic()))
+            self._delivery = Delivery(protocol)  # first: who stands in takes them in the other order
             self._carrier = carrier
         if protocol.over or self._pausing:  # `abort` may not have seen it
             carrier.close()
@@ -276,19 +290,12 @@ class Reader:
         return carrier
 
     def _read(self, carrier: Carrier) -> None:
-        protocol, outstanding, assembly = self.protocol, self.protocol.outstanding, Assembly()
-        size = 0  # of the frames whose messages are not in the inbox
+        protocol, outstanding, delivery = self.protocol, self.protocol.outstanding, self._delivery
         while protocol.lost is None:
-            frame = carrier.receive(_landing)
-            size += len(frame)
-            message: Any = read_server(frame)
-            whole = type(message) is Transition and not assembly.pieces  # the usual case
-            messages: Iterable[Any] = (message,) if whole else assembly.feed(message)
-            for one in messages:
-                if type(one) in ANSWERS and protocol.phase is Phase.ATTACHED:
-                    if not protocol.closing and outstanding.take(one, size):
+            for one in delivery.messages(carrier.receive(landing)):
+                if (took := delivery.take(one)) is not None:
+                    if took:
                         self.bell.ring()
-                        size = 0  # of a bundle, the first message counts for all
                     continue
                 protocol.arrived(one, time.monotonic())
                 if protocol.over:
@@ -332,12 +339,3 @@ class Reader:
             self.protocol.lose(error)  # it could not be reached
         else:
             self.protocol.lose(self.protocol.misread(error))
-
-
-def _landing(size: int) -> memoryview:
-    """Return a buffer for a frame: arrays are views of it, so it is never used again.
-
-    NumPy's memory, which is not cleared first, and lies as that of any array does: what a frame has at a multiple of 16
-    bytes is aligned.
-    """
-    return np.empty(size, np.uint8).data

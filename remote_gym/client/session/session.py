@@ -187,6 +187,10 @@ class Session:
         self._reader.flush()  # makes up for what an interrupt, or a fork, has left undone
         return protocol.wait_limit
 
+    def stand_in(self, seconds: float | None) -> None:
+        """Read the answer in the calling thread, if that is possible; see `Reader` and `wait_for`."""
+        self._reader.stand_in(seconds)
+
     def expect_nothing(self) -> None:
         """Take note that nobody waits any more; see `wait_for`."""
         self._protocol.awaited = False
@@ -225,6 +229,7 @@ def wait_for(
     if (found := look()) is not None:
         return found
     deadline = None if timeout_seconds is None else time.monotonic() + timeout_seconds
+    may_stand_in = len(sessions) == 1  # once: what does not come then is unusual, or long in coming
     try:
         while True:
             began = time.monotonic()
@@ -234,7 +239,11 @@ def wait_for(
             for session in sessions:
                 if (own := session.expect()) is not None:
                     limit = own if limit is None else min(own, limit)
-            bell.wait(limit)
+            if may_stand_in:
+                may_stand_in = False
+                sessions[0].stand_in(limit)
+            else:
+                bell.wait(limit)
             if (found := look()) is not None:
                 return found
             spent = time.monotonic() - began

@@ -217,3 +217,23 @@ def test_a_send_that_was_not_sent_is_not_received(serve: ServerFactory, monkeypa
             envs.recv(timeout=20.0)
         envs.send(np.zeros(2, np.int64), np.arange(2))
         assert sorted(envs.recv(timeout=20.0)[4]["env_id"]) == [0, 1]
+
+
+def test_what_was_applied_and_not_taken_does_not_come_with_the_next_step(
+    serve: ServerFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def strike(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    oracle = SyncVectorEnv([MortalEnv] * 2)
+    actions = np.zeros(2, np.int64)
+    with RemoteVectorEnv(serve(str(MORTAL), num_workers=1).address, num_envs=2) as envs:
+        assert_same(envs.reset(seed=1), oracle.reset(seed=1))
+        envs.step_async(actions)
+        with monkeypatch.context() as patch:
+            patch.setattr(session_module.Session, "took", strike)
+            with pytest.raises(KeyboardInterrupt):
+                envs.step_wait()
+        assert_same(envs.step_wait(timeout=20.0), oracle.step(actions))
+        assert_same(envs.step(actions), oracle.step(actions))
+    oracle.close()

@@ -66,12 +66,19 @@ def generated_transition(transition: Transition) -> bytes:
 @given(STEPS)
 @example(Step(1, None, []))
 @example(Step(1, None, [b"12345678"], b"", b"\4"))
+@example(Step(1, None, [], given=b"x"))
+@example(Step(2**40, None, [], given=b"x"))
 def test_steps(step: Step) -> None:
     ours, theirs = frames.pack_step(step), generated_step(step)
     assert plain(codec._read(pb.ClientMessage(), ours, codec._READ_CLIENT)) == plain(step)
     assert plain(frames.read_step(ours)) == plain(step)
     for data in (ours, theirs):
         assert plain(codec.read_client(data)) == plain(step)
+
+
+def test_steps_that_are_alike_in_size_are_not_taken_for_each_other() -> None:
+    for step in (Step(1, None, [b"1234"]), Step(2, None, [], given=b"1234"), Step(3, None, [], variable=b"1234")) * 2:
+        assert plain(codec._read(pb.ClientMessage(), frames.pack_step(step), codec._READ_CLIENT)) == plain(step)
 
 
 @settings(deadline=None)

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import dis
-import functools
 import os
 import signal
 import socket
@@ -13,13 +11,13 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from types import CodeType
 from typing import Any
 
 import pytest
 from direct_peer import WAIT_SECONDS, Link, peer, tls_peer
+from striking import Interrupted, Striking
 
-from remote_gym.client.carriers import direct
+from remote_gym.client.carriers import direct, incoming, liveness
 from remote_gym.client.carriers.carrier import CarrierEnded, Dialer, End
 from remote_gym.client.carriers.connecting import Patience, connect
 from remote_gym.client.carriers.direct import DirectCarrier
@@ -228,36 +226,6 @@ def test_nothing_waits_for_what_openssl_has_decrypted(begin: Begin) -> None:
     assert time.monotonic() - began < 5
 
 
-class Interrupted(KeyboardInterrupt):
-    pass
-
-
-class Striking:
-    """Raises at the `at`-th point of the carrier's code, and of ssl's, where the interpreter looks for signals."""
-
-    FILES = (direct.__file__, ssl.__file__)
-
-    def __init__(self, at: int) -> None:
-        self.left = at
-        self.previous: dict[Any, str] = {}
-
-    def trace(self, frame: Any, event: str, _argument: Any) -> Any:
-        frame.f_trace_opcodes = True
-        if event == "opcode" and frame.f_code.co_filename in self.FILES:
-            # After a call, a jump back, and the beginning of a function; never between the two halves of a `with`.
-            if self.previous.get(frame, "RESUME").startswith(("CALL", "JUMP_ABSOLUTE", "JUMP_BACKWARD", "RESUME")):
-                self.left -= 1
-                if self.left == 0:
-                    raise Interrupted
-            self.previous[frame] = names(frame.f_code)[frame.f_lasti]
-        return self.trace
-
-
-@functools.cache
-def names(code: CodeType) -> dict[int, str]:
-    return {one.offset: one.opname for one in dis.get_instructions(code)}
-
-
 @pytest.mark.parametrize("size", [50, 600_000])
 def test_an_interrupt_leaves_no_half_frame(begin: Begin, size: int) -> None:
     """Wherever it strikes in `send`: what the peer gets is whole frames, each once, in order."""
@@ -274,7 +242,7 @@ def test_an_interrupt_leaves_no_half_frame(begin: Begin, size: int) -> None:
                 done.set()
 
         carrier = begin(script)
-        striking = Striking(at)
+        striking = Striking(at, direct.__file__, incoming.__file__, ssl.__file__)
         carrier.send(frames[0])
         with contextlib.suppress(Interrupted):
             sys.settrace(striking.trace)
@@ -307,8 +275,8 @@ def test_an_interrupt_leaves_no_half_frame(begin: Begin, size: int) -> None:
 
 @pytest.fixture
 def short(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(direct, "PING_SECONDS", 0.1)
-    monkeypatch.setattr(direct, "SILENCE_SECONDS", 0.4)
+    monkeypatch.setattr(liveness, "PING_SECONDS", 0.1)
+    monkeypatch.setattr(liveness, "SILENCE_SECONDS", 0.4)
 
 
 def test_a_ping_when_nothing_comes(begin: Begin, short: None) -> None:

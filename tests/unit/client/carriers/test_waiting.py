@@ -8,12 +8,13 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
-from remote_gym.client.carriers.waiting import Readiness, _Polled, _Selected, readiness
+from remote_gym.client.carriers.waiting import Lent, Readiness, _Polled, _Selected, readiness
 
-KINDS = [_Selected, *([_Polled] if hasattr(os, "eventfd") and hasattr(select, "poll") else [])]
+KINDS = [_Selected, *([_Polled] if hasattr(os, "eventfd") and hasattr(select, "epoll") else [])]
 
 
 @pytest.fixture(params=KINDS)
@@ -29,7 +30,7 @@ def waits(request: pytest.FixtureRequest) -> Iterator[tuple[Readiness, socket.so
 
 def wait(ready: Readiness, writable: bool, seconds: float) -> bool:
     ready.watch(writable)
-    events = ready.poll(seconds * 1_000)
+    events = ready.poll(seconds)
     readable = ready.is_readable(events)
     assert (events == ready.usual) <= readable
     return readable
@@ -42,7 +43,7 @@ def test_readable(waits: Waits) -> None:
     ready, here, there = waits
     assert not wait(ready, False, 0.0)
     there.send(b"x")
-    assert ready.poll(10_000) == ready.usual
+    assert ready.poll(10.0) == ready.usual
     assert wait(ready, False, 10.0)
     assert wait(ready, True, 10.0)
     here.recv(1)
@@ -78,7 +79,64 @@ def test_a_word_before_or_during_a_wait(waits: Waits) -> None:
     assert not wait(ready, False, 0.0)
 
 
-def test_one_descriptor_is_enough_where_the_system_has_it() -> None:
+def lent_by(waits: Waits) -> Lent:
+    lent = waits[0].lent
+    assert lent is not None
+    return lent
+
+
+def where_one_is_lent(test: Any) -> Any:
+    kinds = [kind for kind in KINDS if kind is not _Selected]  # none: the test is skipped
+    return pytest.mark.parametrize("waits", kinds, indirect=True)(test)
+
+
+@where_one_is_lent
+def test_what_is_lent_wakes_nobody_but_who_has_borrowed_it(waits: Waits) -> None:
+    ready, here, there = waits
+    lent = lent_by(waits)
+    lent.take()
+    there.send(b"x")
+    assert lent.poll(10_000) == ready.usual
+    assert ready.poll(0.0) == []
+    here.recv(1)
+    assert lent.poll(0) == []
+    there.send(b"x")
+    lent.give_back()
+    assert ready.poll(10.0) == ready.usual
+
+
+@where_one_is_lent
+def test_a_socket_may_be_taken_out_of_a_wait_that_goes_on(waits: Waits) -> None:
+    ready, _, there = waits
+    lent = lent_by(waits)
+    woken: list[object] = []
+    thread = threading.Thread(target=lambda: woken.append(ready.poll(10.0)))
+    thread.start()
+    lent.take()
+    there.send(b"x")
+    thread.join(0.05)
+    assert thread.is_alive() and not woken
+    lent.give_back()
+    thread.join(10.0)
+    assert woken == [ready.usual]
+
+
+@where_one_is_lent
+@pytest.mark.parametrize("how", ["a word", "the end"])
+def test_both_hear_a_word_and_the_end(waits: Waits, how: str) -> None:
+    ready, here, _ = waits
+    lent = lent_by(waits)
+    lent.take()
+    if how == "a word":
+        ready.wake()
+    else:
+        here.shutdown(socket.SHUT_RDWR)
+    for events in (lent.poll(10_000), ready.poll(10.0)):
+        assert events and events != ready.usual
+    assert ready.is_readable(ready.poll(10.0)) is (how == "the end")
+
+
+def test_the_best_that_the_system_has() -> None:
     with socket.socket() as connection:
         ready = readiness(connection)
         assert type(ready) is KINDS[-1]

@@ -58,7 +58,7 @@ class Strip:
 
     def __init__(self, strikes_at: int | None = None, arrives: bool = False) -> None:
         self.frames: list[bytes] = []
-        self.closed = 0
+        self.closed = self.called = 0
         self.strikes_at, self.arrives = strikes_at, arrives
 
     def send(self, frame: bytes) -> None:
@@ -69,6 +69,9 @@ class Strip:
             self.frames.append(frame)
         if strikes:
             raise KeyboardInterrupt
+
+    def call(self) -> None:
+        self.called += 1
 
     def close(self) -> None:
         self.closed += 1
@@ -308,13 +311,6 @@ def test_frames_are_counted_once_whatever_they_hold(dialer: FakeDialer) -> None:
     close_session(session, carrier)
 
 
-def test_no_two_frames_share_a_buffer() -> None:
-    first, second = module._landing(4), module._landing(4)
-    second[:] = bytes(4)
-    first[:] = b"1234"
-    assert bytes(second) == bytes(4) and not first.readonly
-
-
 def test_who_closes_takes_no_more_answers(dialer: FakeDialer) -> None:
     session, carrier = open_session(dialer)
     step(session)
@@ -322,6 +318,51 @@ def test_who_closes_takes_no_more_answers(dialer: FakeDialer) -> None:
     carrier.bring(transition(1), Closed())
     wait_until(lambda: dialer.closed)
     assert session.unread() == []
+
+
+# In the thread's stead
+
+
+class Lending(Strip):
+    """A carrier that lets a caller stand in, and has this answer for it."""
+
+    def __init__(self, *answers: bytes) -> None:
+        super().__init__()
+        self.answers = list(answers)
+        self.waits: list[float | None] = []
+
+    def stand_in(self, landing: Any, awaited: Any, take: Any, seconds: float | None) -> bool:
+        self.waits.append(seconds)
+        return bool(awaited) and bool(self.answers) and take(self.answers.pop(0))
+
+
+def test_who_waits_for_one_answer_reads_it(dialer: FakeDialer) -> None:
+    carrier = Lending(pack_server(transition(1)))
+    reader = flushing(dialer, carrier, b"one")
+    reader.stand_in(2.5)
+    assert [arrival.answer.number for arrival in reader.protocol.outstanding.inbox] == [1]
+    assert carrier.waits == [2.5]
+
+
+@pytest.mark.parametrize("requests", [0, 2])
+def test_who_waits_for_none_or_several_is_woken_by_the_thread(dialer: FakeDialer, requests: int) -> None:
+    carrier = Lending(pack_server(transition(1)))
+    reader = flushing(dialer, carrier, *[b"request"] * requests)
+    reader.stand_in(None)
+    assert carrier.waits == []
+
+
+def test_without_a_carrier_nobody_stands_in(dialer: FakeDialer) -> None:
+    reader = made(dialer)
+    reader.protocol.outstanding.add(1, None, b"one")
+    reader.stand_in(None)
+    assert not reader.protocol.outstanding.inbox
+
+
+def test_closing_calls_who_stands_in(dialer: FakeDialer) -> None:
+    carrier = Lending()
+    flushing(dialer, carrier, b"one").begin_close()
+    assert carrier.called
 
 
 # Room

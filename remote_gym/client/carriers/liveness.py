@@ -1,0 +1,66 @@
+"""Trainer process, no I/O: whether the peer of a direct connection is there; when to ask it, when to give it up."""
+
+from __future__ import annotations
+
+import math
+import time
+
+from remote_gym.wire.direct import PING_SECONDS, SILENCE_SECONDS
+
+
+class Liveness:
+    """What is known of a peer that is to be asked when it is silent, and taken for dead when it does not answer.
+
+    Attributes:
+        spoke: When it was last sent something, on the monotonic clock.
+        heard: When it has last sent something, or taken some of what waited for it.
+    """
+
+    def __init__(self) -> None:
+        """Begin with a peer that was just heard."""
+        self.spoke = self.heard = time.monotonic()
+        self._asked = -math.inf  # when the first ping was sent since it was heard
+
+    def asks(self) -> None:
+        """Take note that it is being asked."""
+        self.spoke = time.monotonic()
+        if not self._is_asked:
+            self._asked = self.spoke
+
+    @property
+    def is_long_spoken_to(self) -> bool:
+        """Whether it was sent nothing for so long that it may take us for dead."""
+        return time.monotonic() - self.spoke >= PING_SECONDS
+
+    @property
+    def is_to_be_asked(self) -> bool:
+        """Whether it is time to ask, or to give it up."""
+        return time.monotonic() >= self._due
+
+    @property
+    def seconds_left(self) -> float:
+        """How long until it is to be asked, or given up."""
+        return max(0.0, self._due - time.monotonic())
+
+    @property
+    def silence(self) -> str | None:
+        """What to say of a peer that is given up; None: it is not."""
+        now = time.monotonic()
+        if not self._is_asked or now < self._given_up:
+            return None
+        return f"the server has sent nothing for {now - self.heard:.0f} s"
+
+    @property
+    def _is_asked(self) -> bool:
+        return self._asked > self.heard
+
+    @property
+    def _due(self) -> float:
+        if not self._is_asked:
+            return self.heard + PING_SECONDS
+        return min(self.spoke + PING_SECONDS, self._given_up)
+
+    @property
+    def _given_up(self) -> float:
+        # Not before it was asked: this process may have been stopped meanwhile.
+        return max(self.heard, self._asked - PING_SECONDS) + SILENCE_SECONDS

@@ -1,0 +1,44 @@
+"""An interrupt at a chosen point: where the interpreter looks for signals, one point after the other."""
+
+from __future__ import annotations
+
+import dis
+import functools
+from types import CodeType
+from typing import Any
+
+
+class Interrupted(KeyboardInterrupt):
+    """What strikes."""
+
+
+class Striking:
+    """Raises at the `at`-th point of the code in `files`, counted from 1; to be given to `sys.settrace`.
+
+    Attributes:
+        left: How many points are left; above 0: it has not struck.
+        where: The line at which it has struck.
+    """
+
+    def __init__(self, at: int, *files: str) -> None:
+        self.left = at
+        self.where = ""
+        self._files = files
+        self._previous: dict[Any, str] = {}
+
+    def trace(self, frame: Any, event: str, _argument: Any) -> Any:
+        frame.f_trace_opcodes = True
+        if event == "opcode" and frame.f_code.co_filename in self._files:
+            # After a call, a jump back, and the beginning of a function; never between the two halves of a `with`.
+            if self._previous.get(frame, "RESUME").startswith(("CALL", "JUMP_ABSOLUTE", "JUMP_BACKWARD", "RESUME")):
+                self.left -= 1
+                if self.left == 0:
+                    self.where = f"{frame.f_code.co_filename}:{frame.f_lineno}"
+                    raise Interrupted
+            self._previous[frame] = _names(frame.f_code)[frame.f_lasti]
+        return self.trace
+
+
+@functools.cache
+def _names(code: CodeType) -> dict[int, str]:
+    return {one.offset: one.opname for one in dis.get_instructions(code)}
