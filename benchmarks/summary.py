@@ -93,6 +93,12 @@ def _latency(results: Results, name: str, theirs: str) -> float | None:
     return None
 
 
+def _least_of_local(results: Results) -> float | None:
+    medians = [one["median"] for one in results.get("local", []) if "local" in one["median"]]
+    ratios = [median["local"] / median[best] for median in medians if (best := local.best_peer(median))]
+    return min(ratios, default=None)
+
+
 def _far(results: Results) -> float | None:
     for one in results.get("network", []):
         median = one["median"]
@@ -133,22 +139,19 @@ def _overhead_megabytes(part: dict[str, Any]) -> float:
 def targets(results: Results) -> list[Target]:
     """Return what is aimed at, with what was measured."""
     cartpole, images, heavy_tail = (partial(_ratio, results, case) for case in ("cartpole", "images", "heavy-tail"))
-    two_ways = ("halves", "two")
     return [
-        Target("CartPole, 64 envs, step() / AsyncVectorEnv", cartpole(64, ["remote"], "async"), 8.5, 12),
-        Target("the same / SyncVectorEnv", cartpole(64, ["remote"], "sync"), 0.65, 0.8),
-        Target("CartPole, 64 envs, two in flight / AsyncVectorEnv", cartpole(64, two_ways, "async"), 10, 14),
-        Target("the same / SyncVectorEnv", cartpole(64, two_ways, "sync"), 0.75, 1.0),
-        Target("CartPole, 256 envs, step() / AsyncVectorEnv", cartpole(256, ["remote"], "async"), 22, 28),
-        Target("the same / SyncVectorEnv", cartpole(256, ["remote"], "sync"), 1.25, 1.5),
-        Target("64 images, views / AsyncVectorEnv", images(64, ["views"], "async"), 1.9, 2.2),
-        Target("the same / bare gRPC stream", images(64, ["views"], "echo"), 0.85, 0.95),
-        Target("64 images, copied / AsyncVectorEnv", images(64, ["remote"], "async"), 1.4, 1.8),
+        Target("one env: our time / bare gRPC echo's", _latency(results, "single", "echo"), 1.1, 0.8, at_most=True),
         Target("one env: original 0.7.3's time / ours", _latency(results, "original 0.7.3", "single"), 3, 4),
-        Target("one env: our time / bare gRPC echo's", _latency(results, "single", "echo"), 1.6, 1.3, at_most=True),
+        Target("CartPole, 8 envs, step() / AsyncVectorEnv", cartpole(8, ["remote"], "async"), 1.5, 3),
+        Target("CartPole, 64 envs, step() / SyncVectorEnv", cartpole(64, ["remote"], "sync"), 0.55, 0.8),
+        Target("the same, two in flight", cartpole(64, ["halves", "two"], "sync"), 0.75, 1.1),
+        Target("CartPole, 256 envs, step() / SyncVectorEnv", cartpole(256, ["remote"], "sync"), 1.05, 1.5),
+        Target("64 images, copied / AsyncVectorEnv", images(64, ["remote"], "async"), 1.3, 1.8),
+        Target("the same / bare TLS socket", images(64, ["remote"], "tls"), 0.45, 0.9),
         Target("heavy tail, batch_size=32 / step()", heavy_tail(64, ["batch"], "remote"), 3, 5),
+        Target("local / the best peer, where that is least", _least_of_local(results), 1, 2),
         Target("20 ms round trip, send/recv / no delay", _far(results), 0.9, 0.97),
-        Target("8 servers / 1 server", _servers(results), 6.5, 7.8),
+        Target("8 servers / 1 server", _servers(results), 5.5, 7),
         Target("4,096 envs: open after, s", _of_4096(results, _open_seconds), 20, 5, at_most=True),
         Target("4,096 envs: MB a worker beyond envs'", _of_4096(results, _overhead_megabytes), 60, 60, at_most=True),
         Target("4,096 envs / 256 envs, steps/s", _of_4096(results, _against_256), 1, 1),

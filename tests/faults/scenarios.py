@@ -34,7 +34,7 @@ from remote_gym import (
     failpoints,
 )
 from remote_gym.client.carriers import channel as channels
-from remote_gym.client.carriers import direct
+from remote_gym.client.carriers import liveness
 from remote_gym.messages import Attached
 
 OPERATIONS = ("reset", "step", "call", "close")
@@ -278,8 +278,8 @@ def short_keepalive() -> Iterator[None]:
     options = [option for option in channels._OPTIONS if option[0] not in names] + SHORT_KEEPALIVE
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(channels, "_OPTIONS", options)
-        patch.setattr(direct, "PING_SECONDS", 0.4)
-        patch.setattr(direct, "SILENCE_SECONDS", 0.8)
+        patch.setattr(liveness, "PING_SECONDS", 0.4)
+        patch.setattr(liveness, "SILENCE_SECONDS", 0.8)
         yield
 
 

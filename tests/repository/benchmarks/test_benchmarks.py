@@ -331,11 +331,12 @@ def test_targets_and_losses_are_ratios_within_a_case() -> None:
         "latency": [{"microseconds": {"single": {"p50": 300.0}, "echo": {"p50": 200.0}}}],
     }
     found = {one.work: one for one in summary.targets(results)}
-    assert found["CartPole, 64 envs, step() / AsyncVectorEnv"].measured == 9.0
-    assert found["CartPole, 64 envs, step() / AsyncVectorEnv"].verdict == "yes"
-    assert found["CartPole, 64 envs, two in flight / AsyncVectorEnv"].measured == 12.0
-    assert found["CartPole, 256 envs, step() / AsyncVectorEnv"].verdict == "not measured"
-    assert found["one env: our time / bare gRPC echo's"].verdict == "yes"
+    assert found["CartPole, 64 envs, step() / SyncVectorEnv"].measured == 0.9
+    assert found["CartPole, 64 envs, step() / SyncVectorEnv"].verdict == "goal"
+    assert found["the same, two in flight"].measured == 1.2
+    assert found["CartPole, 8 envs, step() / AsyncVectorEnv"].verdict == "not measured"
+    assert found["one env: our time / bare gRPC echo's"].verdict == "NO"
+    assert found["local / the best peer, where that is least"].verdict == "not measured"
     assert summary.Target("too slow", 1.7, 1.6, 1.3, at_most=True).verdict == "NO"
     assert list(summary.losses(results)) == []
     results["throughput"][1]["median"]["sync"] = 200.0
@@ -343,6 +344,8 @@ def test_targets_and_losses_are_ratios_within_a_case() -> None:
     remote, local = summary.losses(results)
     assert (remote[0], remote[2]) == ("cartpole, 256 envs", 2.0)
     assert local[:3] == ("local, cartpole, 8 envs", "SyncVectorEnv, in-process", 3.0)
+    found = {one.work: one for one in summary.targets(results)}
+    assert found["local / the best peer, where that is least"].measured == 10.0 / 9.0
 
 
 def test_every_contender_has_a_title_and_every_peer_its_requirements() -> None:
