@@ -121,6 +121,7 @@ _PADDINGS = [b"" if n < 2 else _KEYS[_PADDING] + bytes((n - 2,)) + _ZEROS[: n - 
 # Reading remembers by the length of the message, and compares every constant byte.
 _MAX_REMEMBERED = 64
 _MAX_CONSTANT_BYTES = 65_536  # of a message that is remembered; our own have up to 32 for each leaf
+_MAX_LEAVES = 1_024  # of such a message; each is remembered in about 150 bytes, and may take three of a message
 _templates: dict[tuple[Any, ...], list[bytes]] = {}
 _layouts: dict[tuple[int, int], _Layout] = {}
 
@@ -378,7 +379,9 @@ def _remember(
     data: Buffer, tag: int, numbers: list[Any], leaves: list[tuple[int, int]], others: list[tuple[int, int]]
 ) -> None:
     constant_bytes = len(data) - sum(end - start for start, end in (*leaves, *others))
-    if len(numbers) != 1 or not _begins_padded(data) or constant_bytes > _MAX_CONSTANT_BYTES:
+    if constant_bytes > _MAX_CONSTANT_BYTES or len(leaves) > _MAX_LEAVES:
+        return
+    if len(numbers) != 1 or not _begins_padded(data):
         return
     if len(_layouts) >= _MAX_REMEMBERED:
         _layouts.clear()  # whoever sends many kinds must not take the place of others for good

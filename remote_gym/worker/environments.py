@@ -8,6 +8,7 @@ from __future__ import annotations
 import traceback
 from collections.abc import Iterable, Iterator, Sequence
 from copy import copy
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -44,8 +45,10 @@ from remote_gym.worker.results import (
 
 ndarray = np.ndarray
 
-_NUMBERS, _FLAGS = frozenset({float, np.float64, np.float32}), frozenset({bool, np.bool_})
-"""Types of rewards and flags whose value is never refused, and the same in plain memory as in an array."""
+_FLAGS = bool, np.bool_
+_USUAL = frozenset(product((float, np.float64, np.float32), _FLAGS, _FLAGS))
+"""Types of reward, terminated and truncated whose values are never refused, and in plain memory what they are in an
+array."""
 
 _EXACT = float, bool, bool
 """Types of reward, terminated and truncated that rows give back."""
@@ -236,23 +239,26 @@ class EnvironmentGroup:
             words[progress.ENV_ID] = env_id
             try:
                 observation, reward, terminated, truncated, info = env.step(action)
+                kinds = type(reward), type(terminated), type(truncated)
+                # Raises where a type has no hash. NumPy would look it up, too, and go on with the exception pending.
+                usual = kinds in _USUAL
                 if type(observation) is ndarray and observation.dtype is dtype and observation.shape == shape:
                     row[...] = observation
                 else:
                     observations.write(index, observation, collected)
-                if exact and (type(reward), type(terminated), type(truncated)) != _EXACT:
+                if exact and kinds != _EXACT:
                     collected.scalars(index, reward, terminated, truncated)
                 if frames:
                     collected.frames[index] = env.env.render()
                 if type(info) is not dict or info:
                     collected.info(index, info)
             except InvalidResult as error:
-                reward, terminated, truncated = 0.0, False, False
+                reward, terminated, truncated, usual = 0.0, False, False, True
                 collected.failures.append(invalid(index, error))
             except BaseException as error:
-                reward, terminated, truncated = 0.0, False, False
+                reward, terminated, truncated, usual = 0.0, False, False, True
                 collected.failures.append(failure_of(index, error))
-            if type(reward) in _NUMBERS and type(terminated) in _FLAGS and type(truncated) in _FLAGS:
+            if usual:
                 rewards[index], terminations[index], truncations[index] = reward, terminated, truncated
             else:
                 self._write_scalars(index, (reward, terminated, truncated), collected)

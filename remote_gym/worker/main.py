@@ -53,8 +53,9 @@ _ON_A_GROUP = frozenset({ResetGroup, StepGroup, CallGroup, SetGroup, RenderGroup
 """Commands that need their group to be there."""
 
 
-MAX_INTS = 1_024
-"""Different actions, each a plain int, that are remembered as they come: unpacking takes ten times as long."""
+MAX_INTS, MAX_PACKED_BYTES = 1_024, 16
+"""How many actions, each a plain int, and packed in how many bytes, are remembered as they come: unpacking takes ten
+times as long. An int may have 64 KiB, but none of these does."""
 
 
 class Worker:
@@ -236,7 +237,8 @@ class Worker:
         if (known := self._ints.get(packed)) is not None:
             return known
         actions: list[Any] = self._unpack(packed, "actions")
-        if len(actions) == 1 and type(actions[0]) is int and len(self._ints) < MAX_INTS:
+        is_int = len(actions) == 1 and type(actions[0]) is int
+        if is_int and len(packed) <= MAX_PACKED_BYTES and len(self._ints) < MAX_INTS:
             self._ints[packed] = actions
         return actions
 

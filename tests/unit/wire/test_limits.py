@@ -262,6 +262,8 @@ def test_layouts_that_are_remembered_hold_little() -> None:
     body = padded[6:] + field(15, bytes(MEGABYTE))
     data = b"\x22" + (frames._number(len(body))) + body
     assert len(read_client(data).actions) == 1
+    many = b"".join((padded[6:12], field(3, b"1") * (frames._MAX_LEAVES + 1)))
+    assert len(read_client(b"\x22" + frames._number(len(many)) + many).actions) == frames._MAX_LEAVES + 1
     assert not frames._layouts
     for size in range(1, 400):
         read_client(frames.pack_step(Step(1, None, [bytes(size)])))

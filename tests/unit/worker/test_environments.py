@@ -130,6 +130,34 @@ def test_rewards_and_flags_are_in_the_rows_what_an_array_makes_of_them(reward: A
     assert rows.terminations[3:5].tobytes() == rows.truncations[3:5].tobytes() == flags.tobytes() * 2
 
 
+class Unhashable(type):
+    """Of types that no set takes."""
+
+    __hash__ = None  # type: ignore[assignment]
+
+
+class OddNumber(metaclass=Unhashable):
+    def __float__(self) -> float:
+        return 1.0
+
+
+@pytest.mark.parametrize("place", ["reward", "terminated", "truncated"])
+@pytest.mark.parametrize("exact", [False, True])
+def test_a_number_of_a_type_that_cannot_be_looked_up_fails_alone(place: str, exact: bool) -> None:
+    def step(_env: Any, action: Any) -> Any:
+        scalars: dict[str, Any] = {"reward": 2, "terminated": False, "truncated": False}
+        if action:
+            scalars[place] = OddNumber()
+        return np.full(2, action, np.float32), *scalars.values(), {}
+
+    made, rows = group(stepping(step), exact_types=exact)
+    rows.actions[0][3:5] = [1, 0]
+    (failure,) = made.step(None).failures
+    assert (failure.index, failure.type) == (3, "builtins.TypeError")
+    assert rows.rewards[3:5].tolist() == [0.0, 2.0]
+    assert rows.observations[0][4].tolist() == [0, 0]
+
+
 @pytest.mark.parametrize("exact", [False, True])
 def test_what_was_said_in_one_step_is_not_said_in_the_next(exact: bool) -> None:
     returned = [

@@ -271,10 +271,10 @@ def test_plain_ints_are_unpacked_once_and_few_are_remembered(stage: Stage, monke
         return values.unpack(packed, where)
 
     monkeypatch.setattr(worker, "_unpack", unpack)
-    for packed in (values.pack([1]), values.pack([True]), values.pack([1, 1]), values.pack([[1]])):
+    for packed in map(values.pack, ([1], [True], [1, 1], [[1]], [1 << 99])):
         for _ in range(2):
             assert worker._given(packed) == values.unpack(packed)
-    assert len(unpacked) == 1 + 2 + 2 + 2
+    assert len(unpacked) == 1 + 2 + 2 + 2 + 2
     for number in range(2 * main.MAX_INTS):
         worker._given(values.pack([number]))
     assert len(worker._ints) == main.MAX_INTS
