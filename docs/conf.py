@@ -2,6 +2,8 @@
 
 import re
 
+from docutils import nodes
+
 import remote_gym
 
 project = "remote-gym"
@@ -11,6 +13,9 @@ release = remote_gym.__version__
 extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
 html_theme = "furo"
 html_title = f"remote-gym {release}"
+html_show_copyright = False
+html_static_path = ["_static"]
+html_css_files = ["site.css"]
 exclude_patterns = ["_build"]
 
 default_role = "code"  # docstrings say `name`
@@ -36,6 +41,18 @@ def _adapt(_app, what, _name, _object, _options, lines):
             lines[index] = f"{NAMED_RETURNS}:"
 
 
+def _add_dark_pictures(_app, document):
+    """Show `NAME-dark.svg` in place of `NAME-light.svg` in the dark theme; pages name the light one only."""
+    for light in list(document.findall(nodes.image)):
+        if light["uri"].endswith("-light.svg"):
+            dark = light.deepcopy()
+            dark["uri"] = light["uri"].replace("-light.svg", "-dark.svg")
+            light["classes"].append("only-light")
+            dark["classes"].append("only-dark")
+            light.parent.insert(light.parent.index(light) + 1, dark)
+
+
 def setup(app):
-    """Register the hook; before napoleon, which reads what it leaves."""
+    """Register the hooks: before napoleon, and before Sphinx collects pictures, which read what these leave."""
     app.connect("autodoc-process-docstring", _adapt, priority=1)
+    app.connect("doctree-read", _add_dark_pictures, priority=1)
