@@ -22,14 +22,18 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import gymnasium as gym
-import matplotlib
 import numpy as np
-import torch
 from gymnasium.vector import AutoresetMode, SyncVectorEnv, VectorEnv
-from torch import Tensor, nn
-from tqdm import tqdm
 
 from remote_gym import RemoteVectorEnv
+
+try:
+    import matplotlib
+    import torch
+    from torch import Tensor, nn
+    from tqdm import tqdm
+except ModuleNotFoundError as missing:
+    raise SystemExit(f'train_ppo.py needs {missing.name}: pip install "remote-gym-pool[torch]"') from None
 
 ENTRYPOINT = "CartPole-v1"
 SOLVED_RETURN, SOLVED_EPISODES = 475.0, 100  # Gymnasium's own threshold for CartPole-v1

@@ -253,8 +253,14 @@ class Remote:
         """Show the state just stepped to, in render mode ``"human"``."""
         if self.settings.render_mode == "human":
             if self._window is None:
-                self._window = Window(self._frames_to_show, self.dial().told.render_mode, self.metadata)
+                mode = self.dial().told.render_mode
+                self._window = Window(self._frames_to_show, mode, self.metadata, self._title())
             self._window.show()
+
+    def _title(self) -> str:
+        """Return what the window's title says: whose frames it shows, and which."""
+        last = self.settings.num_envs - 1
+        return str(self) if self.settings.single or not last else f"{self}, envs 0-{last}"
 
     def forget_frames(self) -> None:
         """Let the next frame be a new one: a call may change what an environment shows."""

@@ -52,7 +52,7 @@ TABLE: dict[str, tuple[set[str], set[str]]] = {
     "ipc": (BASE, {"numpy", "msgpack"}),
     "worker": (BASE | {"ipc"}, {"numpy"}),
     "pool": (BASE | {"ipc"}, set()),
-    "client": (BASE | {"wire", "credentials"}, DATA | {"grpc"}),
+    "client": (BASE | {"wire", "credentials"}, DATA | {"grpc", "pygame"}),
     "server": (
         BASE | {"wire", "pool", "credentials"},
         DATA | {"grpc", "grpc_health", "prometheus_client"},
@@ -69,6 +69,7 @@ TABLE: dict[str, tuple[set[str], set[str]]] = {
 ONLY_IN = {
     "msgpack": {"values", "ipc/link.py"},
     "grpc": {"credentials", "server/server.py", "server/carriers/grpc.py", "client/carriers"},
+    "pygame": {"client/rendering.py"},
     "grpc_health": {"server/health.py"},
     "prometheus_client": {"server/metrics.py"},
 }

@@ -10,6 +10,7 @@ import pytest
 from conftest import ServerFactory
 
 from remote_gym import MisuseError, RemoteEnvironment, RemoteVectorEnv
+from remote_gym.client.rendering import BACKGROUND, GAP
 
 pygame = pytest.importorskip("pygame")
 
@@ -50,18 +51,21 @@ def test_human_shows_every_state_and_closes_its_window(serve: ServerFactory) -> 
     env.close()
 
 
-@pytest.mark.parametrize("num_envs, shape", [(1, (4, 4)), (2, (4, 8)), (3, (8, 8)), (7, (12, 12))])
-def test_human_shows_many_side_by_side(serve: ServerFactory, num_envs: int, shape: tuple[int, int]) -> None:
+@pytest.mark.parametrize("num_envs, rows, columns", [(1, 1, 1), (2, 1, 2), (3, 2, 2), (7, 3, 3)])
+def test_human_shows_many_side_by_side(serve: ServerFactory, num_envs: int, rows: int, columns: int) -> None:
     server = serve("toys:FunctionEnv")
     with RemoteVectorEnv(server.address, num_envs=num_envs, render_mode="human") as envs:
         envs.reset()
-        assert shown().shape == (*shape, 3)
+        side = 4 + GAP  # of a tile with the gap beyond it
+        assert shown().shape == (rows * side - GAP, columns * side - GAP, 3)
         envs.step(np.zeros(num_envs, np.int64))
         assert envs.render() == (None,) * num_envs
-        for index in range(shape[0] * shape[1] // 16):
-            row, column = divmod(index, shape[1] // 4)
-            tile = shown()[4 * row : 4 * row + 4, 4 * column : 4 * column + 4]
-            assert (tile == (index < num_envs)).all()
+        for index in range(rows * columns):
+            row, column = divmod(index, columns)
+            tile = shown()[side * row :, side * column :][:4, :4]
+            assert (tile == (1 if index < num_envs else BACKGROUND)).all()
+        title = server.address if num_envs == 1 else f"{server.address}, envs 0-{num_envs - 1}"
+        assert pygame.display.get_caption()[0] == title
     assert not pygame.display.get_init()
 
 

@@ -196,8 +196,8 @@ class Screen:
 
     made: list[Screen] = []
 
-    def __init__(self, fetch: Callable[[], Any], mode: str | None, metadata: Any) -> None:
-        self.fetch, self.given = fetch, (mode, metadata)
+    def __init__(self, fetch: Callable[[], Any], mode: str | None, metadata: Any, title: str) -> None:
+        self.fetch, self.given, self.title = fetch, (mode, metadata), title
         self.shown: list[Any] = []
         self.closes = 0
         self.made.append(self)
@@ -220,6 +220,7 @@ def test_one_window_shows_all_frames(make: Make, monkeypatch: pytest.MonkeyPatch
     remote.show()
     (screen,) = Screen.made
     assert screen.given == ("rgb_array", remote.metadata) and screen.shown == [shown, shown]
+    assert screen.title == (str(remote) if single else f"{remote}, envs 0-1")
     remote.close()
     assert screen.closes == 1
 
