@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dis
 import functools
+from collections.abc import Callable
 from types import CodeType
 from typing import Any
 
@@ -13,15 +14,18 @@ class Interrupted(KeyboardInterrupt):
 
 
 class Striking:
-    """Raises at the `at`-th point of the code in `files`, counted from 1; to be given to `sys.settrace`.
+    """Raises, or does what a handler would, at the `at`-th point of the code in `files`, counted from 1.
+
+    To be given to `sys.settrace`.
 
     Attributes:
         left: How many points are left; above 0: it has not struck.
         where: The line at which it has struck.
     """
 
-    def __init__(self, at: int, *files: str) -> None:
+    def __init__(self, at: int, *files: str, handler: Callable[[], object] | None = None) -> None:
         self.left = at
+        self._handler = handler
         self.where = ""
         self._files = files
         self._previous: dict[Any, str] = {}
@@ -34,7 +38,9 @@ class Striking:
                 self.left -= 1
                 if self.left == 0:
                     self.where = f"{frame.f_code.co_filename}:{frame.f_lineno}"
-                    raise Interrupted
+                    if self._handler is None:
+                        raise Interrupted
+                    self._handler()
             self._previous[frame] = _names(frame.f_code)[frame.f_lasti]
         return self.trace
 

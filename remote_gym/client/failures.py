@@ -99,3 +99,11 @@ def late(name: str, timeout: float | None) -> TimedOut:
 def session_lost(reason: str, detail: str) -> SessionLost:
     """Return the exception for a session of which the server says that it is gone."""
     return SessionLost(printable(reason), shortened(detail))
+
+
+def used_within() -> RemoteGymError:
+    """Return the exception for whoever waits for what a call waits for that a signal's handler has interrupted."""
+    return RemoteGymError(
+        "the environments were used by a signal's handler in the middle of a call that waits for them, and which goes "
+        "on afterwards: only `close` may be called there"
+    )

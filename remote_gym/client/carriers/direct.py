@@ -205,7 +205,7 @@ class DirectCarrier:
                     break
                 if not self._more:
                     turn.torn = False
-                    if lent.poll(max(0.0, deadline - time.monotonic()) * 1_000) != self._usual:
+                    if (left := deadline - time.monotonic()) < 0 or lent.poll(left * 1_000) != self._usual:
                         return False
                     turn.torn = True
                 self._read()

@@ -19,6 +19,7 @@ import time
 
 from remote_gym import failpoints
 from remote_gym.client.carriers.carrier import Carrier, CarrierEnded, Dialer
+from remote_gym.client.failures import used_within
 from remote_gym.client.session.bell import Bell
 from remote_gym.client.session.delivery import Delivery, landing
 from remote_gym.client.session.living import RELEASE_TIMEOUT_SECONDS, lock, readers
@@ -67,8 +68,10 @@ class Reader:
         self._running = False  # set by the thread itself
         self._carrier: Carrier | None = None
         self._delivery = Delivery(protocol)  # of what it brings
-        self._sending = threading.Lock()
-        """Protects the carrier's order of frames: held by whoever gives it some, and while it, or closing, begins."""
+        self._sending = threading.RLock()
+        """Protects the carrier's order of frames: held by whoever gives it some, and while it, or closing, begins.
+        Reentrant: a signal's handler may close from within `flush`, which then goes on, and says so."""
+        self._flushing = self._standing_in = 0  # which thread does
         self._in_doubt = False  # an interrupt came while a frame was given to the carrier: maybe it has it, maybe not
         self._wake = Bell()  # for the thread, while it waits for anything but the carrier
         self._pausing = False  # it is to end, for a fork
@@ -98,31 +101,37 @@ class Reader:
         An interrupt leaves everything as it is, but for a doubt about the last frame, and then attaching finds out what
         the server has got.
         """
-        protocol = self.protocol
-        outstanding = protocol.outstanding
+        if self._flushing == threading.get_ident():
+            return
         with self._sending:
-            carrier = self._carrier
-            if carrier is not None:
-                if self._in_doubt and not protocol.closing:
-                    carrier.close()
-                    return
-                self._in_doubt = True
-                if protocol.closing:
-                    if protocol.is_to_say_close:
-                        carrier.send(_CLOSE)
-                        protocol.close_sent = True
-                elif protocol.phase is Phase.ATTACHED:
-                    while outstanding.carried < outstanding.highest:
-                        if (sent := outstanding.sent.get(outstanding.carried + 1)) is not None:
-                            if len(sent.data) <= FRAGMENT_BYTES:  # the usual case
-                                carrier.send(sent.data)
-                            else:
-                                for piece in split(sent.data, pack_client):
-                                    carrier.send(piece)
-                        outstanding.carried += 1
-                self._in_doubt = False
+            self._flushing = threading.get_ident()
+            try:
+                if (carrier := self._carrier) is not None:
+                    self._give(carrier)
+            finally:
+                self._flushing = 0
         if carrier is None:
             self.call()
+
+    def _give(self, carrier: Carrier) -> None:
+        protocol, outstanding = self.protocol, self.protocol.outstanding
+        if self._in_doubt and not protocol.closing:
+            carrier.close()
+            return
+        self._in_doubt = True
+        if not protocol.closing and protocol.phase is Phase.ATTACHED:
+            while outstanding.carried < outstanding.highest:
+                if (sent := outstanding.sent.get(outstanding.carried + 1)) is not None:
+                    if len(sent.data) <= FRAGMENT_BYTES:  # the usual case
+                        carrier.send(sent.data)
+                    else:
+                        for piece in split(sent.data, pack_client):
+                            carrier.send(piece)
+                outstanding.carried += 1
+        if protocol.closing and protocol.is_to_say_close:
+            carrier.send(_CLOSE)
+            protocol.close_sent = True
+        self._in_doubt = False
 
     def call(self) -> None:
         """Let the thread look what is to be done."""
@@ -135,9 +144,15 @@ class Reader:
         For who waits for the answer to a single request, instead of waiting for the bell. Returns once it is in the
         inbox, or after `seconds`, or as soon as there is anything else to see or to do: that is left to the thread.
         """
+        if self._standing_in == threading.get_ident():
+            raise used_within()  # a signal's handler
         carrier, sent = self._carrier, self.protocol.outstanding.sent
         if carrier is not None and len(sent) == 1:
-            carrier.stand_in(landing, sent, self._delivery.take_usual, seconds)
+            self._standing_in = threading.get_ident()
+            try:
+                carrier.stand_in(landing, sent, self._delivery.take_usual, seconds)
+            finally:
+                self._standing_in = 0
 
     def waited(self, seconds: float) -> None:
         """Take note of how long somebody has waited; the session may be lost by that."""
@@ -185,8 +200,8 @@ class Reader:
         thread = self._thread
         if thread is None or self._process != os.getpid() or thread is threading.current_thread():
             return  # the parent's to close; or the garbage collector has come by in that very thread
-        if not thread.is_alive():
-            return
+        if threading.get_ident() in (self._flushing, self._standing_in) or not thread.is_alive():
+            return  # a signal's handler, in the middle of what the thread needs to go on; or it has ended
         if self.protocol.phase is Phase.NEW and self.protocol.lost is None:
             return  # it waits for a first answer; there is nothing to end at the server, and it will notice
         thread.join(max(0.0, self._deadline - time.monotonic()))
@@ -267,11 +282,8 @@ class Reader:
     def _begin(self) -> Carrier:
         protocol = self.protocol
         carrier = self._dialer.begin()
-        opens = protocol.opened is None
-        if opens:
-            failpoints.hit("client.open.send")
-        else:
-            failpoints.hit("client.attach.send")
+        what = "open" if protocol.opened is None else "attach"
+        failpoints.hit(f"client.{what}.send")
         with self._sending:
             if protocol.over:  # closed before the server has heard of it
                 carrier.close()
@@ -282,10 +294,7 @@ class Reader:
             self._carrier = carrier
         if protocol.over or self._pausing:  # `abort` may not have seen it
             carrier.close()
-        if opens:
-            failpoints.hit("client.open.sent")
-        else:
-            failpoints.hit("client.attach.sent")
+        failpoints.hit(f"client.{what}.sent")
         self.flush()
         return carrier
 

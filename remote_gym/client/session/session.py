@@ -39,9 +39,10 @@ class Session:
     always releases. It takes the session along at the server: also right after an interrupt; also while the session is
     being opened, as Close follows Open on the same carrier; also after the carrier has ended, if the server can be
     reached within a second; and if `close` is interrupted itself, the thread goes on, and the end of the interpreter
-    waits for it. Who does not close has it closed by the garbage collector, or at the end of the interpreter. The
-    server's lease ends what is left: after a kill, an unreachable server, an environment that takes longer than 5 s to
-    build, or an end right after a fork.
+    waits for it; so it does if a signal's handler closes in the middle of a send or a wait, and then `close` returns at
+    once. Who does not close has it closed by the garbage collector, or at the end of the interpreter. The server's
+    lease ends what is left: after a kill, an unreachable server, an environment that takes longer than 5 s to build, or
+    an end right after a fork.
     """
 
     def __init__(
@@ -188,7 +189,11 @@ class Session:
         return protocol.wait_limit
 
     def stand_in(self, seconds: float | None) -> None:
-        """Read the answer in the calling thread, if that is possible; see `Reader` and `wait_for`."""
+        """Read the answer in the calling thread, if that is possible; see `Reader` and `wait_for`.
+
+        Raises:
+            RemoteGymError: This thread does so already: a signal's handler has come by, and waits for the same.
+        """
         self._reader.stand_in(seconds)
 
     def expect_nothing(self) -> None:

@@ -15,14 +15,16 @@ from typing import Any
 import numpy as np
 import pytest
 from conftest import ServerFactory
+from gymnasium.error import ClosedEnvironmentError
 from gymnasium.vector import SyncVectorEnv
 from mortal import MortalEnv
 from sameness import assert_same
 from striking import Interrupted, Striking
 
-from remote_gym import RemoteVectorEnv
+from remote_gym import RemoteEnvironment, RemoteVectorEnv
 from remote_gym.client.carriers import direct, incoming, turn
 from remote_gym.client.session import delivery, outstanding, reader, session
+from remote_gym.errors import RemoteGymError
 from remote_gym.wire import frames
 
 MORTAL = Path(__file__).parents[2] / "mortal.py"
@@ -78,6 +80,55 @@ def test_an_interrupt_at_every_point(serve: ServerFactory) -> None:
             assert_same(result, oracle.step(ACTIONS))
     oracle.close()
     assert len(places) > 40
+
+
+def test_a_handler_closes_at_every_point(serve: ServerFactory) -> None:
+    """Neither waits for what it has interrupted itself: `close` returns at once, and the step says why it ended."""
+    address = serve(str(MORTAL), num_workers=1).address
+    places, at, missed = set(), 0, 0
+    while missed < 3:
+        at += 1
+        took = []
+        with RemoteEnvironment(address) as env:
+            env.reset(seed=3)
+
+            def close(env: RemoteEnvironment = env, took: list[float] = took) -> None:
+                began = time.monotonic()
+                env.close()
+                took.append(time.monotonic() - began)
+
+            striking = Striking(at, *FILES, handler=close)
+            sys.settrace(striking.trace)
+            try:
+                env.step(0)
+            except ClosedEnvironmentError:
+                assert took
+            finally:
+                sys.settrace(None)
+        missed = missed + 1 if striking.left > 0 else 0
+        if took:
+            places.add(striking.where)
+            assert took[0] < 0.4, striking.where
+    assert len(places) > 40
+
+
+def test_a_handler_that_waits_for_what_it_has_interrupted_is_told(serve: ServerFactory) -> None:
+    oracle = MortalEnv()
+    with RemoteEnvironment(serve(str(MORTAL), num_workers=1).address) as env:
+        assert_same(env.reset(seed=3), oracle.reset(seed=3))
+        stand_in, told = direct.DirectCarrier._receive_here, []
+
+        def struck(*args: Any) -> bool:
+            with pytest.raises(RemoteGymError, match="only `close` may be called there") as raised:
+                env.step(0)
+            told.append(raised)
+            return stand_in(*args)
+
+        with pytest.MonkeyPatch.context() as patched:
+            patched.setattr(direct.DirectCarrier, "_receive_here", struck)
+            while not told:
+                assert_same(env.step(0), oracle.step(0))
+        assert_same(env.step(0), oracle.step(0))
 
 
 @pytest.fixture

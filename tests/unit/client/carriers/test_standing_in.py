@@ -19,7 +19,7 @@ from remote_gym.client.carriers.connecting import Patience, connect
 from remote_gym.client.carriers.direct import DirectCarrier
 from remote_gym.client.carriers.waiting import _Selected
 from remote_gym.errors import ProtocolError
-from remote_gym.wire.direct import HEADER, LAST, Ended, framed, pack_ended
+from remote_gym.wire.direct import HEADER, LAST, PING, Ended, framed, pack_ended
 
 AWAITED = [1]
 
@@ -223,6 +223,20 @@ def test_a_wait_ends(begin: Begin, seconds: float) -> None:
     assert time.monotonic() - began >= seconds
     received.carrier.send(b"later")
     received.wait_until(lambda: received.frames == [b"later"])
+
+
+def test_a_wait_ends_though_there_is_always_something_to_read(begin: Begin) -> None:
+    """A server that answers pings that nobody has sent, for ever, keeps nobody beyond the time it has."""
+
+    def script(link: Link) -> None:
+        link.frame()
+        while True:
+            link.say(PING * 10_000)
+
+    received = begin(script)
+    began = time.monotonic()
+    assert not received.stand_in(b"go on", seconds=0.2)
+    assert time.monotonic() - began < WAIT_SECONDS / 2
 
 
 def test_no_wait_is_long(begin: Begin, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -359,6 +359,35 @@ def test_without_a_carrier_nobody_stands_in(dialer: FakeDialer) -> None:
     assert not reader.protocol.outstanding.inbox
 
 
+def test_who_stands_in_already_is_refused(dialer: FakeDialer) -> None:
+    """It would wait for ever for what the call below it waits for."""
+
+    class Struck(Lending):
+        def stand_in(self, *_: Any) -> bool:
+            with pytest.raises(RemoteGymError, match="only `close` may be called there"):
+                reader.stand_in(None)
+            return super().stand_in(*_)
+
+    carrier = Struck(pack_server(transition(1)))
+    reader = flushing(dialer, carrier, b"one")
+    reader.stand_in(2.5)
+    assert len(reader.protocol.outstanding.inbox) == 1 and carrier.waits == [2.5]
+
+
+def test_who_closes_while_it_sends_says_so_behind_that(dialer: FakeDialer) -> None:
+    """As a signal's handler may: neither does it wait for itself, nor does Close come within a message."""
+
+    class Struck(Strip):
+        def send(self, frame: bytes) -> None:
+            reader.close()
+            super().send(frame)
+
+    carrier = Struck()
+    reader = flushing(dialer, carrier, b"one")
+    reader.flush()
+    assert carrier.frames == [b"one", pack_client(Close())]
+
+
 def test_closing_calls_who_stands_in(dialer: FakeDialer) -> None:
     carrier = Lending()
     flushing(dialer, carrier, b"one").begin_close()
