@@ -52,7 +52,16 @@ def _add_dark_pictures(_app, document):
             light.parent.insert(light.parent.index(light) + 1, dark)
 
 
+def _mark_long_names(_app, document):
+    """Let `site.css` break what would make a table wider than a page: paths of tests, above all."""
+    for entry in document.findall(nodes.entry):
+        for literal in entry.findall(nodes.literal):
+            if len(literal.astext()) > 35:
+                literal["classes"].append("long")
+
+
 def setup(app):
     """Register the hooks: before napoleon, and before Sphinx collects pictures, which read what these leave."""
     app.connect("autodoc-process-docstring", _adapt, priority=1)
     app.connect("doctree-read", _add_dark_pictures, priority=1)
+    app.connect("doctree-read", _mark_long_names)
