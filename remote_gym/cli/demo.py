@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import argparse
 import importlib.util
+import os
+import shlex
+import shutil
+import socket
 import sys
 import tempfile
 import time
@@ -81,10 +85,36 @@ def _run_episodes(address: str, directory: Path, episodes: int) -> tuple[list[fl
 def _report(returns: list[float], steps: int, seconds: float) -> None:
     print(f"\n{len(returns)} episodes, mean return {sum(returns) / len(returns):.1f} (random actions)")
     print(f"{steps:,} environment steps in {seconds:.2f} s: {steps / seconds:,.0f} per second over mutual TLS")
+    command, python = _as_typed("remote-gym"), _as_typed(Path(sys.executable).name)
     print(
-        "\nWhat to try next:\n"
-        "  remote-gym certs certificates --host this-machine.example   certificates for two machines\n"
-        "  remote-gym serve CartPole-v1                                serve, then in Python:\n"
-        '      from remote_gym import RemoteVectorEnv; envs = RemoteVectorEnv("127.0.0.1", num_envs=64)\n'
-        "  python benchmarks/throughput.py                             how fast it is here, against local envs"
+        f"""
+What to try next, here:
+
+{command} serve CartPole-v1
+
+then, in another terminal, `{python}` and
+
+from remote_gym import RemoteVectorEnv
+envs = RemoteVectorEnv("127.0.0.1", num_envs=64)
+observations, infos = envs.reset(seed=42)
+
+How many workers and environments suit this machine:
+
+{command} bench CartPole-v1 --seconds 10
+
+Certificates for two machines:
+
+{command} certs certificates --host {socket.gethostname()}"""
     )
+
+
+def _as_typed(program: str) -> str:
+    """Return how a program of this very environment, which may not be the terminal's, is started from here."""
+    path = os.path.join(os.path.dirname(sys.executable), program)
+    found = shutil.which(program)
+    if not os.path.exists(path) or (
+        found is not None and os.path.samefile(os.path.dirname(found), os.path.dirname(path))
+    ):
+        return program
+    near = os.path.relpath(path)
+    return shlex.quote(path if near.startswith(os.pardir) else near)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import shlex
+import shutil
 import subprocess
 import sys
 import time
@@ -23,3 +25,22 @@ def test_it_runs_episodes_over_tls_and_leaves_nothing_behind(tmp_path: Path) -> 
     assert "Traceback" not in done.stdout + done.stderr
     wait_until(lambda: not marked(str(tmp_path)), 2.0, "the end of its processes")
     assert not list(tmp_path.iterdir())
+
+
+def test_what_to_try_next_works_where_the_demo_ran(tmp_path: Path) -> None:
+    folder = Path(sys.executable).parent
+    environment = {
+        **os.environ,
+        "PATH": os.pathsep.join(p for p in os.environ["PATH"].split(os.pathsep) if Path(p) != folder),
+    }
+    command = [sys.executable, "-m", "remote_gym", "demo", "--episodes", "1"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, env=environment, cwd=folder.parent)
+    assert done.returncode == 0, done.stderr
+    lines = [line for line in done.stdout.partition("What to try next")[2].splitlines() if "remote-gym " in line]
+    assert [shlex.split(line)[1] for line in lines] == ["serve", "bench", "certs"]
+    for line in lines:
+        program, name, *_ = shlex.split(line)
+        if program == "remote-gym":  # it is the terminal's own
+            assert shutil.which(program)
+        asked = subprocess.run(f"{shlex.quote(program)} {name} --help", shell=True, env=environment, cwd=folder.parent)
+        assert asked.returncode == 0
