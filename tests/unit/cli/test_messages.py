@@ -169,22 +169,22 @@ FAILURES = [
         "cannot listen on 127.0.0.1:{taken}: the port is taken, or the address is not this machine's",
     ),
     (
-        "serve no_ale:ALE/Pong-v5",
+        "serve no_ale:ALE/Pong-v5 --port 0",
         "environment 0 could not be built: entrypoint 'no_ale:ALE/Pong-v5': there is no module 'no_ale' on sys.path "
         "(--verbose shows the traceback); install its package, or set PYTHONPATH to its folder; a file is given as "
         "no_ale.py",
     ),
     (
-        "serve CartPol-v1",
+        "serve CartPol-v1 --port 0",
         "environment 0 could not be built: gymnasium.error.NameNotFound: Environment `CartPol` doesn't exist. Did you "
         "mean: `CartPole`? (--verbose shows the traceback)",
     ),
     (
-        "serve environment.py",
+        "serve environment.py --port 0",
         "environment 0 could not be built: RuntimeError: no licence (--verbose shows the traceback)",
     ),
     (
-        'serve CartPole-v1 --kwargs {{"sutton":1}}',
+        'serve CartPole-v1 --port 0 --kwargs {{"sutton":1}}',
         "environment 0 could not be built: TypeError: CartPoleEnv.__init__() got an unexpected keyword argument "
         "'sutton' was raised from the environment creator for CartPole-v1 with kwargs ({{'sutton': 1}}) (--verbose "
         "shows the traceback)",
@@ -224,13 +224,13 @@ FAILURES = [
 MISSING = [
     (
         ("ale_py",),
-        "serve ale_py:ALE/Pong-v5",
+        "serve ale_py:ALE/Pong-v5 --port 0",
         "environment 0 could not be built: entrypoint 'ale_py:ALE/Pong-v5': there is no module 'ale_py' on sys.path "
         "(--verbose shows the traceback); install it: `pip install ale-py`",
     ),
     (
         (),
-        "serve ALE/Pong-v5",
+        "serve ALE/Pong-v5 --port 0",
         "environment 0 could not be built: gymnasium.error.NamespaceNotFound: Namespace ALE not found. Have you "
         "installed the proper package for ALE? (--verbose shows the traceback); install it, `pip install ale-py`, and "
         "name its module too: ale_py:ALE/Pong-v5",
@@ -322,9 +322,9 @@ def test_every_command_is_in_the_tables() -> None:
     assert {line.partition(" ")[0] for _, line, _ in MISSING} == set(COMMANDS) - {"check-connection"}
 
 
-@pytest.mark.parametrize("command", ["serve", "check"])
+@pytest.mark.parametrize("command", ["serve --port 0", "check"])
 def test_verbose_shows_the_traceback(folder: Path, command: str) -> None:
-    arguments = [sys.executable, "-m", "remote_gym", command, "environment.py", "--verbose"]
+    arguments = [sys.executable, "-m", "remote_gym", *command.split(), "environment.py", "--verbose"]
     done = subprocess.run(arguments, cwd=folder, capture_output=True, text=True, timeout=60)
     assert "Traceback (most recent call last)" in done.stderr
     assert 'environment.py", line 2, in create_environment' in done.stderr
