@@ -258,6 +258,9 @@ def test_the_health_check_finds_the_server(certificates: Certificates, serve_pro
     served.process.kill()
     served.process.wait()
     assert subprocess.run(checking, capture_output=True, timeout=60.0).returncode == 1
+    Path(
+        certificates.directory, "remote-gym.sock"
+    ).unlink()  # who is killed leaves it, in the folder that all tests share
 
 
 # In a container

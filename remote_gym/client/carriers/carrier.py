@@ -40,6 +40,10 @@ ENDS = {
 """By the code of a gRPC status, which either carrier may end with; of any other code, `End.OTHER`."""
 
 
+CLOSED, CUT_SHORT = "closed", "a caller was interrupted in the middle of a frame"
+"""What a carrier says that this side has ended: nothing is wrong with the connection, or the server."""
+
+
 class CarrierEnded(Exception):
     """A carrier has ended, or could not begin.
 
@@ -51,6 +55,11 @@ class CarrierEnded(Exception):
         """Say how, and in `detail` what is known besides."""
         self.end = end
         super().__init__(detail)
+
+    @property
+    def is_ours(self) -> bool:
+        """Whether this side has ended it."""
+        return str(self) in (CLOSED, CUT_SHORT)
 
 
 class Carrier(Protocol):

@@ -24,7 +24,7 @@ from collections import deque
 from collections.abc import Callable, Sized
 from functools import partial
 
-from remote_gym.client.carriers.carrier import CarrierEnded, Landing, Take
+from remote_gym.client.carriers.carrier import CLOSED, CUT_SHORT, CarrierEnded, Landing, Take
 from remote_gym.client.carriers.incoming import Incoming
 from remote_gym.client.carriers.liveness import Liveness
 from remote_gym.client.carriers.turn import Turn
@@ -105,7 +105,7 @@ class DirectCarrier:
         if self._closed or self._broken is not None:
             return False
         if written == _TORN:  # an interrupt, just where it must not be
-            self._break("sending was interrupted")
+            self._break(CUT_SHORT)
             return False
         try:
             while outbox:
@@ -234,7 +234,7 @@ class DirectCarrier:
         size, filled = len(into), 0
         with self._lock:
             if self._closed or self._broken is not None:
-                raise CarrierEnded(self._broken or "closed")
+                raise CarrierEnded(self._broken or CLOSED)
             self._more = False
             try:
                 while True:
@@ -274,7 +274,7 @@ class DirectCarrier:
     def _wait(self) -> bool:
         """Wait for the socket, and write what is left; return whether there may be something to read."""
         if self._closed or self._broken is not None:
-            raise CarrierEnded(self._broken or "closed")
+            raise CarrierEnded(self._broken or CLOSED)
         writes = (bool(self._outbox) and not self._reading_blocks_writing) or self._writing_blocks_reading
         if writes is not self._watching:
             self._readiness.watch(writes)
@@ -282,7 +282,7 @@ class DirectCarrier:
         self._turn.release()
         events = self._readiness.poll(self._peer.seconds_left)
         if not self._turn.take_back(self.call) or self._turn.torn:
-            raise self._ended("reading was interrupted")
+            raise self._ended(CUT_SHORT)
         readable = events == self._usual or self._readiness.is_readable(events)
         if self._outbox:
             with self._lock:

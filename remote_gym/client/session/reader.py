@@ -282,8 +282,8 @@ class Reader:
     def _begin(self) -> Carrier:
         protocol = self.protocol
         carrier = self._dialer.begin()
-        what = "open" if protocol.opened is None else "attach"
-        failpoints.hit(f"client.{what}.send")
+        opens = protocol.opened is None
+        failpoints.hit("client.open.send") if opens else failpoints.hit("client.attach.send")
         with self._sending:
             if protocol.over:  # closed before the server has heard of it
                 carrier.close()
@@ -294,7 +294,7 @@ class Reader:
             self._carrier = carrier
         if protocol.over or self._pausing:  # `abort` may not have seen it
             carrier.close()
-        failpoints.hit(f"client.{what}.sent")
+        failpoints.hit("client.open.sent") if opens else failpoints.hit("client.attach.sent")
         self.flush()
         return carrier
 
@@ -336,7 +336,7 @@ class Reader:
         if protocol.phase is Phase.ATTACHED:
             failpoints.hit("client.stream.broken")
             expected = self._pausing or protocol.over or protocol.closing
-            level = logging.DEBUG if expected else logging.WARNING
+            level = logging.DEBUG if expected else logging.INFO if ended.is_ours else logging.WARNING
             logger.log(level, "the connection to %s broke (%s); attaching again", self._peer, printable(str(ended)))
         protocol.ended(ended, time.monotonic())
 

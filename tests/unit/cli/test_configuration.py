@@ -151,7 +151,7 @@ def test_config_comes_before_its_variable(tmp_path: Path) -> None:
 
 
 def test_a_server_is_what_all_three_say(tmp_path: Path, certificates: Certificates, serve_process: Any) -> None:
-    for path in certificates.directory.iterdir():
+    for path in certificates.directory.glob("*.pem"):
         (tmp_path / path.name).write_bytes(path.read_bytes())
     (tmp_path / "environment.py").write_text(
         "import gymnasium\n\n\ndef create_environment(gravity):\n    env = gymnasium.make('CartPole-v1')\n"

@@ -265,7 +265,7 @@ MISSING = [
 @pytest.fixture
 def folder(tmp_path: Path, certificates: Certificates) -> Path:
     """Return a folder with certificates, an entrypoint that fails, and what is no certificate."""
-    for path in certificates.directory.iterdir():
+    for path in certificates.directory.glob("*.pem"):
         (tmp_path / path.name).write_bytes(path.read_bytes())
     (tmp_path / "damaged.pem").write_text("-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n")
     (tmp_path / "environment.py").write_text("def create_environment():\n    raise RuntimeError('no licence')\n")

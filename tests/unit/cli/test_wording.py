@@ -56,7 +56,7 @@ def test_tracebacks_are_left_out(text: str, short: str) -> None:
 def files(certificates: Certificates, folder: Path) -> dict[str, Path]:
     (folder / "damaged.pem").write_text("-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n")
     (folder / "empty.pem").touch()
-    own = {path.stem: path for path in certificates.directory.iterdir()}
+    own = {path.stem: path for path in certificates.directory.glob("*.pem")}
     return {**own, "damaged": folder / "damaged.pem", "empty": folder / "empty.pem", "missing": folder / "missing.pem"}
 
 

@@ -14,7 +14,7 @@ from faking import asked, close_session, open_session, opened, step, transition
 from helpers import wait_until
 
 from remote_gym import ConnectError, ProtocolError, RemoteGymError
-from remote_gym.client.carriers.carrier import CarrierEnded
+from remote_gym.client.carriers.carrier import CUT_SHORT, CarrierEnded
 from remote_gym.client.carriers.fake import FakeDialer
 from remote_gym.client.session import living
 from remote_gym.client.session import reader as module
@@ -23,6 +23,7 @@ from remote_gym.client.session.protocol import Phase, SessionProtocol
 from remote_gym.client.session.reader import Reader
 from remote_gym.client.session.session import Session
 from remote_gym.messages import Attach, Attached, Bundle, Close, Closed, Fragment, Lost, Open, Reset
+from remote_gym.texts import printable
 from remote_gym.wire import codec
 from remote_gym.wire.codec import pack_client, pack_server, read_client
 
@@ -275,18 +276,21 @@ def test_a_dialer_that_fails_in_an_unexpected_way(dialer: FakeDialer, monkeypatc
     assert isinstance(reader.protocol.lost, ProtocolError) and "none left" in str(reader.protocol.lost)
 
 
-@pytest.mark.parametrize("closing, level", [(False, logging.WARNING), (True, logging.DEBUG)])
+@pytest.mark.parametrize(
+    "closing, detail, level",
+    [(False, "cut \x1b[2J", logging.WARNING), (True, "cut \x1b[2J", logging.DEBUG), (False, CUT_SHORT, logging.INFO)],
+)
 def test_a_break_is_logged_as_loud_as_it_is_unexpected(
-    dialer: FakeDialer, caplog: pytest.LogCaptureFixture, closing: bool, level: int
+    dialer: FakeDialer, caplog: pytest.LogCaptureFixture, closing: bool, detail: str, level: int
 ) -> None:
     caplog.set_level(logging.DEBUG, "remote_gym.client")
     session, carrier = open_session(dialer)
     step(session)
     session._protocol.closing = closing
-    carrier.end("cut \x1b[2J")
+    carrier.end(detail)
     wait_until(lambda: caplog.records)
     assert caplog.records[0].levelno == level
-    assert caplog.records[0].getMessage() == r"the connection to fake:1 broke (cut \x1b[2J); attaching again"
+    assert caplog.records[0].getMessage() == f"the connection to fake:1 broke ({printable(detail)}); attaching again"
     if not closing:
         dialer.next().bring(Attached(1, 1.0))
         wait_until(lambda: caplog.records[-1].getMessage() == "attached to fake:1 again")
