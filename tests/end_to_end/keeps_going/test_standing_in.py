@@ -35,6 +35,11 @@ ACTIONS = np.zeros(2, np.int64)
 pytestmark = pytest.mark.skipif(not hasattr(os, "eventfd"), reason="the system cannot lend a socket")
 
 
+@pytest.fixture(autouse=True)
+def over_the_direct_carrier(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("REMOTE_GYM_TRANSPORT", raising=False)
+
+
 @pytest.fixture
 def stood_in(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
     """Whether the answer came so, each time that somebody stood in."""
