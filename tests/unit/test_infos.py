@@ -373,7 +373,7 @@ MALFORMED: list[Any] = [
     {0: (INDICES, [], [{}, {}])},
     np.zeros((2, 3)),
     np.zeros((2**20, 0)),
-    {"a", "b", "c"},
+    {1, 2, 3},
     None,
     b"abc",
     [(INDICES + 5, [], {}), (INDICES, [], {})],
