@@ -42,10 +42,10 @@ class FakeSessions:
         self.instead: Any = None
         self.epoch = b"e" * 16
 
-    async def open(self, _message: Open, _outlet: Any) -> FakeSession:
+    async def open(self, _message: Open, _outlet: Any, _principal: Any) -> FakeSession:
         if self.instead is not None:
             raise self.instead
         return self.session
 
-    def attach(self, _message: Attach, _outlet: Any) -> Any:
+    def attach(self, _message: Attach, _outlet: Any, _principal: Any) -> Any:
         return self.session if self.instead is None else self.instead

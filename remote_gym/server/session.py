@@ -37,6 +37,7 @@ from remote_gym.server.holdings import Holdings, StoredResults
 from remote_gym.server.ledger import BusyError, Ledger, OutOfOrderError, SessionEvent, SessionState
 from remote_gym.server.losses import Losses
 from remote_gym.server.opening import Opening
+from remote_gym.server.principals import ANONYMOUS, Principal
 from remote_gym.server.refusals import RefusalError
 from remote_gym.server.scatter import Scatter
 from remote_gym.server.settings import Settings
@@ -69,8 +70,10 @@ class Session:
         counters: Counters,
         holdings: Holdings,
         on_gone: Callable[[Session], None],
+        principal: Principal = ANONYMOUS,
     ) -> None:
         """Prepare; `open` builds the environments. `on_gone` is called once, when the session has ended."""
+        self.principal = principal  # who opened it, and alone may come back to it
         self.id, self.token = secrets.token_bytes(16), secrets.token_bytes(32)
         self.nonce = message.nonce
         self.num_envs = message.num_envs

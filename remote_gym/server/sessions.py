@@ -17,6 +17,7 @@ from remote_gym.pool import Pool, check_descriptors
 from remote_gym.server.checks import surveyed_kwargs
 from remote_gym.server.holdings import LIMIT, Holdings
 from remote_gym.server.opening import Opening
+from remote_gym.server.principals import ANONYMOUS, Principal
 from remote_gym.server.refusals import RefusalError
 from remote_gym.server.session import Outlet, Session
 from remote_gym.server.settings import Settings
@@ -97,8 +98,13 @@ class Sessions:
             opening = Opening(Open(1, 1, b"", 1), b"", self.settings, self.pool)
             await self.pool.probe((b"", None), opening.probe)
 
-    async def open(self, message: Open, outlet: Outlet) -> Session:
+    async def open(self, message: Open, outlet: Outlet, principal: Principal = ANONYMOUS) -> Session:
         """Return the session for `message`, new or, for a nonce already seen, the same as before; sends Opened.
+
+        Args:
+            message: What the client asks for.
+            outlet: Where its answers go.
+            principal: Who the client is.
 
         Raises:
             RefusalError: A limit, a rule or a failed build; nothing is left behind.
@@ -107,7 +113,9 @@ class Sessions:
         if building is None:
             kwargs, protocol = self._admit(message)
             self._reserved += message.num_envs
-            building = self._by_nonce[message.nonce] = asyncio.ensure_future(self._build(message, kwargs, protocol))
+            building = self._by_nonce[message.nonce] = asyncio.ensure_future(
+                self._build(message, kwargs, protocol, principal)
+            )
         try:
             session = await asyncio.shield(building)
         except asyncio.CancelledError:
@@ -118,8 +126,10 @@ class Sessions:
         failpoints.hit("server.open.answered")
         return session
 
-    async def _build(self, message: Open, kwargs: bytes, protocol: int) -> Session:
-        session = Session(message, kwargs, self.settings, self.pool, self.counters, self.holdings, self._gone)
+    async def _build(self, message: Open, kwargs: bytes, protocol: int, principal: Principal) -> Session:
+        session = Session(
+            message, kwargs, self.settings, self.pool, self.counters, self.holdings, self._gone, principal
+        )
         try:
             await session.open(self.epoch, protocol)
         except BaseException:
@@ -182,8 +192,8 @@ class Sessions:
             raise RefusalError("allow_client_kwargs", "the server's owner allows no entrypoint_kwargs from clients")
         return packed if names else b""
 
-    def attach(self, message: Attach, outlet: Outlet) -> Session | Lost:
-        """Bind `outlet` to the session that `message` names, or return why there is none.
+    def attach(self, message: Attach, outlet: Outlet, principal: Principal = ANONYMOUS) -> Session | Lost:
+        """Bind `outlet` to the session that `message` names, or return why `principal` has none.
 
         Raises:
             ProtocolError: The client misses what it has proven to have read.

@@ -14,6 +14,7 @@ from remote_gym.errors import ProtocolError
 from remote_gym.messages import Attach, Fragment, Lost, Open, Refused
 from remote_gym.server.carriers.outlet import UNREAD_BYTES, OutletQueue
 from remote_gym.server.holdings import LIMIT, Holdings
+from remote_gym.server.principals import ANONYMOUS, Principal
 from remote_gym.server.refusals import RefusalError
 from remote_gym.server.session import Outlet, Session
 from remote_gym.server.sessions import Sessions
@@ -33,6 +34,10 @@ class Carrier(Protocol):
     @property
     def peer(self) -> str:
         """Who is at the other end, for the log."""
+
+    @property
+    def principal(self) -> Principal:
+        """Who that is by name; known before anything is read."""
 
     async def read(self) -> bytes | None:
         """Return the next message or piece; None: the client sends no more. Raises whatever breaks it."""
@@ -113,15 +118,17 @@ class Dialogue:
     """What one client says over one carrier, piece by piece, and its session. Knows no carrier.
 
     Attributes:
+        principal: Who the client is; may be told later than here, before `begin`.
         session: The session that is carried; None before `begin`, and if there is none to carry.
     """
 
-    def __init__(self, sessions: Sessions, outlet: Outlet, peer: str) -> None:
-        """Begin with nothing said; answers go to `outlet`, and `peer` is for the log."""
+    def __init__(self, sessions: Sessions, outlet: Outlet, peer: str, principal: Principal = ANONYMOUS) -> None:
+        """Begin with nothing said; answers go to `outlet`, `peer` is for the log, and the client is `principal`."""
         failpoints.hit("server.stream.begun")
         self._sessions = sessions
         self._outlet = outlet
         self._peer = peer
+        self.principal = principal
         self._incoming = Incoming(sessions.holdings, sessions.counters)
         self.session: Session | None = None
 
@@ -151,7 +158,7 @@ class Dialogue:
         failpoints.hit("server.open.received")
         outlet, sessions = self._outlet, self._sessions
         try:
-            self.session = session = await sessions.open(message, outlet)
+            self.session = session = await sessions.open(message, outlet, self.principal)
         except RefusalError as error:
             sessions.counters.refusals[error.limit] += 1
             outlet.send(pack_server(Refused(0, error.limit, str(error), error.failure)))
@@ -160,7 +167,7 @@ class Dialogue:
             logger.info("%s has opened %r", printable(self._peer), session)
 
     def _attach(self, message: Attach) -> None:
-        found = self._sessions.attach(message, self._outlet)
+        found = self._sessions.attach(message, self._outlet, self.principal)
         if isinstance(found, Lost):
             self._outlet.send(pack_server(found))
         else:
@@ -253,7 +260,7 @@ class Edge:
 
     async def _read(self, carrier: Carrier, outlet: OutletQueue) -> None:
         """Read the carrier to its end, whatever comes; raises why it must end."""
-        dialogue = Dialogue(self.sessions, outlet, carrier.peer)
+        dialogue = Dialogue(self.sessions, outlet, carrier.peer, carrier.principal)
         try:
             if (data := await carrier.read()) is None:
                 return

@@ -9,6 +9,7 @@ from urllib.parse import unquote
 import grpc
 
 from remote_gym.server.carriers.edge import Edge, code_of
+from remote_gym.server.principals import ANONYMOUS, Principal
 from remote_gym.texts import shortened
 from remote_gym.wire.codec import DESCRIBE_METHOD, SESSION_METHOD, pack_description
 
@@ -31,6 +32,11 @@ class Stream:
     def peer(self) -> str:
         """Who is at the other end, as gRPC writes it: ``ipv4:127.0.0.1:50001``, ``unix:``."""
         return self._true_peer(unquote(self._context.peer()))
+
+    @property
+    def principal(self) -> Principal:
+        """Who that is by name."""
+        return ANONYMOUS
 
     async def read(self) -> bytes | None:
         """Return the next message; None: the client has closed its side."""

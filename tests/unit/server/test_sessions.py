@@ -13,6 +13,7 @@ from remote_gym.errors import ProtocolError
 from remote_gym.messages import Attach, Lost, Open
 from remote_gym.pool import Timeouts
 from remote_gym.server import sessions as module
+from remote_gym.server.principals import Principal
 from remote_gym.server.refusals import RefusalError
 from remote_gym.server.sessions import Sessions, collect
 from remote_gym.server.settings import Settings
@@ -26,8 +27,17 @@ class Session:
     error: Exception | None = None
 
     def __init__(
-        self, message: Open, kwargs: bytes, _settings: Any, _pool: Any, _counters: Any, _holdings: Any, on_gone: Any
+        self,
+        message: Open,
+        kwargs: bytes,
+        _settings: Any,
+        _pool: Any,
+        _counters: Any,
+        _holdings: Any,
+        on_gone: Any,
+        principal: Principal,
     ) -> None:
+        self.principal = principal
         self.id, self.token, self.nonce = message.nonce, b"token", message.nonce
         self.num_envs = message.num_envs
         self.kwargs_bytes = len(kwargs)

@@ -14,6 +14,7 @@ from remote_gym.messages import Attach, Bundle, Closed, Fragment, Lost, Open, Re
 from remote_gym.server.carriers import edge
 from remote_gym.server.carriers.edge import Edge, Incoming
 from remote_gym.server.holdings import LIMIT, Holdings
+from remote_gym.server.principals import ANONYMOUS
 from remote_gym.server.refusals import RefusalError
 from remote_gym.server.statistics import Counters
 from remote_gym.wire.codec import pack_client, read_server
@@ -26,6 +27,7 @@ class Carrier:
     """Brings what it is given, then waits for ever or, if told so, ends."""
 
     peer = "a test"
+    principal = ANONYMOUS
 
     def __init__(self, *messages: bytes, ends: bool = True) -> None:
         self._messages = list(messages)
