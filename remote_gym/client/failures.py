@@ -27,6 +27,10 @@ _MISUSE_LIMITS = frozenset({"request", "space"})
 """Refusals of what the caller asked for, not of how much."""
 
 
+AUTHENTICATION = "authentication"
+"""The rule by which a server refuses who connects, as `RefusedError.limit` has it."""
+
+
 def unreadable(peer: object, error: Exception) -> Exception:
     """Return the exception for an answer of `peer` that could not be read; `error` is what reading it has raised.
 
@@ -86,6 +90,11 @@ def refusal(refused: Refused) -> RemoteGymError:
     if limit in _MISUSE_LIMITS:
         return MisuseError(message)
     return RefusedError(message, limit)
+
+
+def not_taken(peer: object, detail: str) -> RefusedError:
+    """Return the exception for a server that takes nobody by what was shown: no retry will do."""
+    return RefusedError(f"{peer} takes no connection of ours: {shortened(detail)}", AUTHENTICATION)
 
 
 def late(name: str, timeout: float | None) -> TimedOut:

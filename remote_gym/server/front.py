@@ -7,6 +7,7 @@ carrier's. With `grpc_only` gRPC has the port itself, and neither door nor priva
 from __future__ import annotations
 
 import asyncio
+import os
 from typing import Any
 
 from remote_gym.addresses import UNIX
@@ -72,6 +73,12 @@ class Front:
     def peer(self, name: str) -> str:
         """Return who is at the other end of what gRPC calls `name`."""
         return name if self._passages is None else self._passages.peer(name)
+
+    def uid(self, name: str) -> int | None:
+        """Return which user of this machine that is, if they have come to a Unix socket; None: they have not."""
+        if self._passages is not None:
+            return self._passages.uids.get(name)
+        return os.geteuid() if name.startswith(UNIX) else None  # nobody else can open the file of gRPC's socket
 
     def shut(self) -> None:
         """Let nobody in any more; who has not said what they want go."""

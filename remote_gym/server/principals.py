@@ -1,8 +1,18 @@
-"""Server process: who a client is, as everything that gives, limits and tells by name sees it. No I/O."""
+"""Server process: who a client is, as everything that gives, limits and tells by name sees it. No I/O.
+
+A principal is a name, and who may use the name is the owner's choice: the CA signs it, the file of tokens lists it, or
+this machine's system knows it. One name is one person, whichever of the three has told it; what names users of this
+machine, and nobody, none of the others can give.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+
+MAX_NAME_CHARACTERS = 256
+"""Of a principal: those in certificates have 64 (RFC 5280, A.1), URIs more."""
+
+_OF_A_USER = "uid:"
 
 
 @dataclass(frozen=True)
@@ -11,10 +21,30 @@ class Principal:
 
     Attributes:
         name: Of a certificate, a token or a user of this machine; ``anonymous`` without any.
+        token: SHA-256 of the token that has proved it, None without one; which one it was does not tell people apart.
+        fingerprint: SHA-256 of the certificate that was shown, None without one; likewise.
     """
 
     name: str
+    token: bytes | None = field(default=None, compare=False, repr=False)
+    fingerprint: bytes | None = field(default=None, compare=False, repr=False)
 
 
 ANONYMOUS = Principal("anonymous")
 """Whoever has shown nothing that has a name: all of them are one principal."""
+
+
+def of_user(uid: int) -> Principal:
+    """Return the user of this machine with that number: names of users may be others tomorrow, or on another day."""
+    return Principal(f"{_OF_A_USER}{uid}")
+
+
+def unfit(name: str) -> str | None:
+    """Return what keeps a certificate, or a token, from giving `name`; None: nothing."""
+    if name == ANONYMOUS.name or name.startswith(_OF_A_USER):
+        return f"{ANONYMOUS.name} and {_OF_A_USER}... name who has shown no certificate and no token"
+    if len(name) > MAX_NAME_CHARACTERS:
+        return f"a name has at most {MAX_NAME_CHARACTERS} characters"
+    if not name.isprintable() or name != name.strip() or not name:
+        return "a name is text that can be printed, with no space around it"
+    return None

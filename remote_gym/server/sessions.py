@@ -82,8 +82,8 @@ class Sessions:
             settings.surroundings,
         )
         self.by_id: dict[bytes, Session] = {}
-        self._by_nonce: dict[bytes, asyncio.Task[Session]] = {}
-        self._tombstones: OrderedDict[bytes, Lost] = OrderedDict()
+        self._by_nonce: dict[tuple[Principal, bytes], asyncio.Task[Session]] = {}  # a nonce is its principal's alone
+        self._tombstones: OrderedDict[bytes, tuple[Principal, Lost]] = OrderedDict()
         self._reserved = 0  # environments of sessions that are being opened
 
     async def start(self, probe: bool) -> None:
@@ -109,11 +109,11 @@ class Sessions:
         Raises:
             RefusalError: A limit, a rule or a failed build; nothing is left behind.
         """
-        building = self._by_nonce.get(message.nonce)
+        building = self._by_nonce.get((principal, message.nonce))
         if building is None:
             kwargs, protocol = self._admit(message)
             self._reserved += message.num_envs
-            building = self._by_nonce[message.nonce] = asyncio.ensure_future(
+            building = self._by_nonce[principal, message.nonce] = asyncio.ensure_future(
                 self._build(message, kwargs, protocol, principal)
             )
         try:
@@ -122,6 +122,7 @@ class Sessions:
             # A stream that breaks meanwhile does not stop the building: its client comes back with the same nonce.
             building.add_done_callback(_detach)
             raise
+        session.principal = principal  # the same person, by what they have shown this time
         session.take_over(outlet)
         failpoints.hit("server.open.answered")
         return session
@@ -133,7 +134,7 @@ class Sessions:
         try:
             await session.open(self.epoch, protocol)
         except BaseException:
-            self._by_nonce.pop(message.nonce, None)
+            self._by_nonce.pop((principal, message.nonce), None)
             raise
         finally:
             self._reserved -= message.num_envs
@@ -202,19 +203,22 @@ class Sessions:
         if message.server_epoch != self.epoch:
             return Lost("SERVER_RESTARTED", "the server was started anew; its environments are gone")
         session = self.by_id.get(message.session_id)
+        unknown = Lost("EXPIRED", "the server knows no such session")
         if session is None:
-            return self._tombstones.get(message.session_id) or Lost("EXPIRED", "the server knows no such session")
-        if not hmac.compare_digest(session.token, message.token):
-            return Lost("EXPIRED", "the server knows no such session")  # the same words: a guess learns nothing
+            whose, reason = self._tombstones.get(message.session_id, (principal, unknown))
+            return reason if whose == principal else unknown
+        if session.principal != principal or not hmac.compare_digest(session.token, message.token):
+            return unknown  # the same words: a guess learns nothing
+        session.principal = principal  # as in `open`
         session.attach(message, outlet)
         return session
 
     def _gone(self, session: Session) -> None:
-        self._by_nonce.pop(session.nonce, None)
+        self._by_nonce.pop((session.principal, session.nonce), None)
         self.holdings.give("kwargs", session.kwargs_bytes)
         if self.by_id.pop(session.id, None) is not None and session.reason is not None:
             logger.info("ended %r: %s", session, session.reason.reason)
-            self._tombstones[session.id] = session.reason
+            self._tombstones[session.id] = session.principal, session.reason
             while len(self._tombstones) > MAX_TOMBSTONES:
                 self._tombstones.popitem(last=False)
 

@@ -5,7 +5,7 @@ The contract is at `Hello` in session.proto.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from struct import Struct
 from typing import TypeVar
 
@@ -54,12 +54,14 @@ class Hello:
         protocol_max: The newest.
         version: Of its software; what came from a peer may hold anything.
         server_epoch: Which start of the server this is; of a client empty.
+        token: Of a client: who it is; secret, and empty where it has none.
     """
 
     protocol_min: int = PROTOCOL_MIN
     protocol_max: int = PROTOCOL_MAX
     version: str = __version__
     server_epoch: bytes = b""
+    token: str = field(default="", repr=False)
 
 
 @dataclass(frozen=True)
@@ -88,7 +90,7 @@ def check_length(length: int, most: int = MAX_MESSAGE_BYTES) -> int:
 
 def pack_hello(hello: Hello) -> bytes:
     """Return the frame of `hello`."""
-    fields = {**vars(hello), "version": encodable(hello.version)}
+    fields = {**vars(hello), "version": encodable(hello.version), "token": encodable(hello.token)}
     return framed(pb.Hello(**fields).SerializeToString())
 
 
@@ -99,7 +101,8 @@ def read_hello(data: bytes) -> Hello:
         ProtocolError: This is no such message.
     """
     said = _parsed(pb.Hello(), data)
-    return Hello(said.protocol_min, said.protocol_max, said.version[:MAX_VERSION_CHARACTERS], said.server_epoch)
+    version = said.version[:MAX_VERSION_CHARACTERS]
+    return Hello(said.protocol_min, said.protocol_max, version, said.server_epoch, said.token)
 
 
 def pack_ended(ended: Ended) -> bytes:

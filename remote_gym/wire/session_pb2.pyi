@@ -28,16 +28,18 @@ OBSERVATION_MODE_DIFFERENT: ObservationMode
 OBSERVATION_MODE_GIVEN: ObservationMode
 
 class Hello(_message.Message):
-    __slots__ = ("protocol_min", "protocol_max", "version", "server_epoch")
+    __slots__ = ("protocol_min", "protocol_max", "version", "server_epoch", "token")
     PROTOCOL_MIN_FIELD_NUMBER: _ClassVar[int]
     PROTOCOL_MAX_FIELD_NUMBER: _ClassVar[int]
     VERSION_FIELD_NUMBER: _ClassVar[int]
     SERVER_EPOCH_FIELD_NUMBER: _ClassVar[int]
+    TOKEN_FIELD_NUMBER: _ClassVar[int]
     protocol_min: int
     protocol_max: int
     version: str
     server_epoch: bytes
-    def __init__(self, protocol_min: _Optional[int] = ..., protocol_max: _Optional[int] = ..., version: _Optional[str] = ..., server_epoch: _Optional[bytes] = ...) -> None: ...
+    token: str
+    def __init__(self, protocol_min: _Optional[int] = ..., protocol_max: _Optional[int] = ..., version: _Optional[str] = ..., server_epoch: _Optional[bytes] = ..., token: _Optional[str] = ...) -> None: ...
 
 class Ended(_message.Message):
     __slots__ = ("code", "detail")

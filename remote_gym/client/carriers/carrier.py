@@ -26,6 +26,7 @@ class End(Enum):
     FOREIGN = "the peer does not know this service"
     MISUNDERSTOOD = "the server could not read what it was sent"
     OVERSIZE = "the server refused a message for its size"
+    STRANGER = "the server takes nobody by what we have shown of who we are"
     OTHER = "anything else"
 
 
@@ -36,6 +37,7 @@ ENDS = {
     12: End.FOREIGN,  # UNIMPLEMENTED
     13: End.BROKEN,  # INTERNAL
     14: End.BROKEN,  # UNAVAILABLE
+    16: End.STRANGER,  # UNAUTHENTICATED
 }
 """By the code of a gRPC status, which either carrier may end with; of any other code, `End.OTHER`."""
 
@@ -121,6 +123,7 @@ class Dialer(Protocol):
 
         Raises:
             ConnectError: It did not in time, or never can; lists the likely causes.
+            RefusedError: It takes nobody by what was shown of who we are.
             ProtocolError: It speaks no version of the contract that we do.
             CarrierEnded: It was interrupted.
         """

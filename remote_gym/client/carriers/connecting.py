@@ -28,7 +28,7 @@ from remote_gym.client.diagnosis.certificate_names import without_zone
 from remote_gym.client.diagnosis.handshake import SETTINGS, is_settings
 from remote_gym.credentials import ClientPem, client_context
 from remote_gym.errors import ProtocolError
-from remote_gym.texts import MAX_NAME_BYTES, printable, shortened
+from remote_gym.texts import MAX_NAME_BYTES, printable
 from remote_gym.wire.codec import common_protocol
 from remote_gym.wire.direct import (
     ALPN,
@@ -237,7 +237,7 @@ def _greet(connection: socket.socket, patience: Patience) -> None:
     said = _read(connection, length, patience)
     if is_last:
         ended = read_ended(said)
-        raise CarrierEnded(printable(shortened(ended.detail)), ENDS.get(ended.code, End.OTHER))
+        raise CarrierEnded(printable(ended.detail, MAX_CONTROL_BYTES), ENDS.get(ended.code, End.OTHER))
     hello = read_hello(said)
     try:
         common_protocol((hello.protocol_min, hello.protocol_max), "server")

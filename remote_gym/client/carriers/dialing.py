@@ -28,6 +28,7 @@ from remote_gym.client.carriers.grpc import GrpcDialer
 from remote_gym.client.carriers.proxies import proxy_for
 from remote_gym.client.carriers.waiting import said
 from remote_gym.client.diagnosis.steps import Diagnosis, diagnose
+from remote_gym.client.failures import not_taken
 from remote_gym.errors import ConnectError
 
 logger = logging.getLogger("remote_gym.client")
@@ -81,7 +82,7 @@ class DirectDialer:
 
         Raises:
             NotDirect: Something else answers.
-            ConnectError, ProtocolError, CarrierEnded: As there.
+            ConnectError, RefusedError, ProtocolError, CarrierEnded: As there.
         """
         self._needed = True
         patience = Patience(time.monotonic() + timeout_seconds, lambda: self._needed)
@@ -98,6 +99,8 @@ class DirectDialer:
             except (OSError, CarrierEnded) as error:
                 patience.check_needed()
                 seen = said(error)
+                if isinstance(error, CarrierEnded) and error.end is End.STRANGER:
+                    raise not_taken(self._address, seen) from error
                 if isinstance(error, CarrierEnded) and error.end is not End.BROKEN:
                     raise ConnectError(str(self._address), f"the server takes no connection: {seen}") from error
                 now = time.monotonic()

@@ -18,7 +18,7 @@ from enum import Enum
 from typing import Any
 
 from remote_gym.client.carriers.carrier import CarrierEnded, End
-from remote_gym.client.failures import refusal, session_lost, unreadable
+from remote_gym.client.failures import not_taken, refusal, session_lost, unreadable
 from remote_gym.client.opened import check_lease, check_opened
 from remote_gym.client.session.outstanding import Outstanding
 from remote_gym.errors import ConnectError, ProtocolError, RefusedError, RemoteGymError, SessionLost
@@ -250,7 +250,9 @@ class SessionProtocol:
             self._not_opened(ended, now)
             return
         was, self.phase = self.phase, Phase.DETACHED
-        if was is Phase.ATTACHED and ended.end is End.MISUNDERSTOOD:
+        if ended.end is End.STRANGER:
+            self.lose(session_lost("REVOKED", detail))
+        elif was is Phase.ATTACHED and ended.end is End.MISUNDERSTOOD:
             self.lose(ProtocolError(f"{self._peer} did not understand us: {detail}"))
         elif was is Phase.ATTACHED and ended.end is End.OVERSIZE:
             self.lose(RefusedError(f"{self._peer} refused a message: {detail}", "max_message_bytes"))
@@ -288,6 +290,8 @@ def back_off(attempt: int) -> float:
 
 
 def _not_opened(peer: object, ended: CarrierEnded) -> RemoteGymError:
+    if ended.end is End.STRANGER:
+        return not_taken(peer, str(ended))
     if ended.end is End.FOREIGN:
         return ProtocolError(f"{peer} is a gRPC server, but not one of remote_gym: {ended}")
     if ended.end is End.MISUNDERSTOOD:

@@ -28,6 +28,7 @@ class Visitor:
         key: Connections with the same key are of one peer.
         descriptors: What it takes of the process's.
         has_left: Whether it is gone.
+        uid: Which user of this machine it is, who has come to a Unix socket; None: another one.
     """
 
     def __init__(self, admission: Admission, peer: str, close: Callable[[], object]) -> None:
@@ -37,6 +38,7 @@ class Visitor:
         self.key = peer_key(peer)
         self.descriptors = 0
         self.has_left = False
+        self.uid: int | None = None
         self._admission = admission
 
     def widen(self, descriptors: int) -> bool:

@@ -19,6 +19,7 @@ from typing import Any
 from remote_gym.errors import ProtocolError
 from remote_gym.server.carriers.admission import Visitor
 from remote_gym.server.carriers.edge import FRAGMENT_SECONDS, Dialogue, Edge, Held, code_of
+from remote_gym.server.carriers.identity import shown_by_connection
 from remote_gym.server.carriers.outlet import AGAIN, TURN_SLICES, UNREAD_BYTES, SocketOutlet
 from remote_gym.server.holdings import Holdings
 from remote_gym.server.statistics import Counters
@@ -164,6 +165,8 @@ class Connection:
         if not frame:
             raise ProtocolError("a ping before the greeting")
         read_hello(frame)  # which versions it speaks, its Open will say again
+        shown = shown_by_connection(self._socket, self._visitor.uid)
+        self._dialogue.principal = self._edge.known(self._peer, lambda: self._edge.authenticator.principal(shown))
         self._take = self._begun
         self._visitor.spoke()
         self._be_done_within(BEGIN_SECONDS)

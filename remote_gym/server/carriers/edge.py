@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Callable
 from typing import Any, Protocol
 
 from remote_gym import failpoints
 from remote_gym.errors import ProtocolError
 from remote_gym.messages import Attach, Fragment, Lost, Open, Refused
+from remote_gym.server.authentication import Authenticator, StrangerError
 from remote_gym.server.carriers.outlet import UNREAD_BYTES, OutletQueue
 from remote_gym.server.holdings import LIMIT, Holdings
 from remote_gym.server.principals import ANONYMOUS, Principal
@@ -37,7 +39,7 @@ class Carrier(Protocol):
 
     @property
     def principal(self) -> Principal:
-        """Who that is by name; known before anything is read."""
+        """Who that is by name; known before anything is read. Raises StrangerError: nobody whom the server takes."""
 
     async def read(self) -> bytes | None:
         """Return the next message or piece; None: the client sends no more. Raises whatever breaks it."""
@@ -50,6 +52,8 @@ def code_of(error: BaseException) -> int:
     """Return the code of a gRPC status that tells a client of `error`, which ended its carrier, whichever that was."""
     if isinstance(error, ProtocolError):
         return 3  # INVALID_ARGUMENT
+    if isinstance(error, StrangerError):
+        return 16  # UNAUTHENTICATED
     if isinstance(error, RefusalError):
         return 8  # RESOURCE_EXHAUSTED
     return 13  # INTERNAL
@@ -218,12 +222,27 @@ class Edge:
 
     Attributes:
         outlets: Where what is sent to each of them waits; who carries adds its own and takes it away again.
+        authenticator: Who may come, and as whom.
     """
 
-    def __init__(self, sessions: Sessions) -> None:
-        """Carry the sessions of `sessions`."""
+    def __init__(self, sessions: Sessions, authenticator: Authenticator | None = None) -> None:
+        """Carry the sessions of `sessions`, for whom `authenticator` knows."""
         self.sessions = sessions
+        self.authenticator = Authenticator() if authenticator is None else authenticator
         self.outlets: set[Outlet] = set()
+
+    def known(self, peer: str, principal: Callable[[], Principal]) -> Principal:
+        """Return the `principal` of a carrier from `peer`.
+
+        Raises:
+            StrangerError: It is nobody; counted and logged.
+        """
+        try:
+            return principal()
+        except StrangerError as error:
+            self.sessions.counters.refusals[error.limit] += 1
+            logger.info("%s was refused: %s", printable(peer), printable(str(error), 400))
+            raise
 
     def end_all(self) -> None:
         """Let every carrier end once what is queued for it is written."""
@@ -260,8 +279,9 @@ class Edge:
 
     async def _read(self, carrier: Carrier, outlet: OutletQueue) -> None:
         """Read the carrier to its end, whatever comes; raises why it must end."""
-        dialogue = Dialogue(self.sessions, outlet, carrier.peer, carrier.principal)
+        dialogue = Dialogue(self.sessions, outlet, carrier.peer)
         try:
+            dialogue.principal = self.known(carrier.peer, lambda: carrier.principal)
             if (data := await carrier.read()) is None:
                 return
             await dialogue.begin(data)

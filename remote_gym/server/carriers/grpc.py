@@ -8,8 +8,10 @@ from urllib.parse import unquote
 
 import grpc
 
+from remote_gym.server.authentication import Authenticator
 from remote_gym.server.carriers.edge import Edge, code_of
-from remote_gym.server.principals import ANONYMOUS, Principal
+from remote_gym.server.carriers.identity import shown_by_call
+from remote_gym.server.principals import Principal
 from remote_gym.texts import shortened
 from remote_gym.wire.codec import DESCRIBE_METHOD, SESSION_METHOD, pack_description
 
@@ -19,24 +21,43 @@ Context = Any
 TruePeer = Callable[[str], str]
 """A peer's name, as gRPC has it -> the peer's name."""
 
+TrueUser = Callable[[str], int | None]
+"""Likewise -> which user of this machine it is, if it has come to a Unix socket."""
+
+
+def _nobody(_peer: str) -> None:
+    return None
+
 
 class Stream:
     """A `Carrier`: one gRPC call."""
 
-    def __init__(self, context: Context, true_peer: TruePeer = str) -> None:
-        """Carry over the call of `context`."""
+    def __init__(
+        self,
+        context: Context,
+        true_peer: TruePeer = str,
+        true_user: TrueUser = _nobody,
+        authenticator: Authenticator | None = None,
+    ) -> None:
+        """Carry over the call of `context`, whose client `authenticator` knows."""
         self._context = context
         self._true_peer = true_peer
+        self._true_user = true_user
+        self._authenticator = Authenticator() if authenticator is None else authenticator
 
     @property
     def peer(self) -> str:
         """Who is at the other end, as gRPC writes it: ``ipv4:127.0.0.1:50001``, ``unix:``."""
-        return self._true_peer(unquote(self._context.peer()))
+        return self._true_peer(self._name)
+
+    @property
+    def _name(self) -> str:
+        return unquote(self._context.peer())
 
     @property
     def principal(self) -> Principal:
-        """Who that is by name."""
-        return ANONYMOUS
+        """Who that is by name. Raises StrangerError: nobody whom the server takes."""
+        return self._authenticator.principal(shown_by_call(self._context, self._true_user(self._name)))
 
     async def read(self) -> bytes | None:
         """Return the next message; None: the client has closed its side."""
@@ -51,10 +72,14 @@ class Stream:
 class Servicer:
     """The handlers of the service `remote_gym.v1.RemoteGym`."""
 
-    def __init__(self, edge: Edge, true_peer: TruePeer = str) -> None:
-        """Hand every stream to `edge`; `true_peer` knows who is behind the peers that gRPC sees."""
+    def __init__(self, edge: Edge, true_peer: TruePeer = str, true_user: TrueUser = _nobody) -> None:
+        """Hand every stream to `edge`; `true_peer` and `true_user` know who is behind the peers that gRPC sees."""
         self._edge = edge
         self._true_peer = true_peer
+        self._true_user = true_user
+
+    def _stream(self, context: Context) -> Stream:
+        return Stream(context, self._true_peer, self._true_user, self._edge.authenticator)
 
     def handler(self) -> grpc.GenericRpcHandler:
         """Return what a gRPC server registers. Messages pass as bytes: `wire` reads and writes them."""
@@ -73,7 +98,7 @@ class Servicer:
 
     async def session(self, _requests: Any, context: Context) -> None:
         """Carry a session over one stream, until either side ends it."""
-        if (error := await self._edge.carry(Stream(context, self._true_peer))) is not None:
+        if (error := await self._edge.carry(self._stream(context))) is not None:
             await context.abort(status_of(error), shortened(str(error)))
 
 

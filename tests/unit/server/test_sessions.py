@@ -13,7 +13,7 @@ from remote_gym.errors import ProtocolError
 from remote_gym.messages import Attach, Lost, Open
 from remote_gym.pool import Timeouts
 from remote_gym.server import sessions as module
-from remote_gym.server.principals import Principal
+from remote_gym.server.principals import ANONYMOUS, Principal
 from remote_gym.server.refusals import RefusalError
 from remote_gym.server.sessions import Sessions, collect
 from remote_gym.server.settings import Settings
@@ -193,9 +193,15 @@ def test_kwargs_that_the_owner_does_not_allow(monkeypatch: pytest.MonkeyPatch) -
     play(monkeypatch, test, allow_client_kwargs=False)
 
 
-def attach(sessions: Sessions, session_id: bytes, token: bytes = b"token", epoch: bytes | None = None) -> Any:
+def attach(
+    sessions: Sessions,
+    session_id: bytes,
+    token: bytes = b"token",
+    epoch: bytes | None = None,
+    principal: Principal = ANONYMOUS,
+) -> Any:
     outlet: Any = "outlet"
-    return sessions.attach(Attach(session_id, token, sessions.epoch if epoch is None else epoch, 1), outlet)
+    return sessions.attach(Attach(session_id, token, sessions.epoch if epoch is None else epoch, 1), outlet, principal)
 
 
 def test_who_comes_back_finds_its_session_or_hears_why_not(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -262,5 +268,36 @@ def test_what_is_collected_of_an_empty_server(monkeypatch: pytest.MonkeyPatch) -
         said = collect(sessions)
         assert (said["sessions"], said["envs"], said["workers"], said["max_envs"]) == (0, 0, 0, 10)
         assert said["step_seconds"]["sum"] == 0.0
+
+    play(monkeypatch, test)
+
+
+ALICE, BOB = Principal("alice", b"old"), Principal("bob")
+
+
+def test_a_nonce_is_its_principals_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def test(sessions: Sessions) -> None:
+        hers, his = [await sessions.open(opening(), "a", who) for who in (ALICE, BOB)]  # type: ignore[arg-type]
+        again = await sessions.open(opening(), "b", Principal("alice", b"new"))  # type: ignore[arg-type]
+        assert hers is again is not his
+        assert hers.outlets == ["a", "b"]  # type: ignore[attr-defined]
+        assert hers.principal.token == b"new"  # what she has shown last
+        hers.end()  # type: ignore[attr-defined]
+        assert await sessions.open(opening(), "c", BOB) is his  # type: ignore[arg-type]
+
+    play(monkeypatch, test)
+
+
+def test_a_session_is_its_principals_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def test(sessions: Sessions) -> None:
+        session = await sessions.open(opening(), "a", ALICE)  # type: ignore[arg-type]
+        unknown = attach(sessions, b"unknown", principal=BOB)
+        for stranger in (BOB, ANONYMOUS):
+            assert attach(sessions, session.id, principal=stranger) == unknown  # with the right token
+        assert attach(sessions, session.id, principal=Principal("alice", b"new")) is session
+        assert session.principal.token == b"new"
+        session.end()  # type: ignore[attr-defined]
+        assert attach(sessions, session.id, principal=BOB) == unknown  # nor how it has ended
+        assert attach(sessions, session.id, principal=ALICE).reason == "CLOSED"
 
     play(monkeypatch, test)

@@ -9,6 +9,7 @@ import grpc
 import pytest
 
 from remote_gym.errors import ProtocolError
+from remote_gym.server.authentication import Authenticator, StrangerError
 from remote_gym.server.carriers.grpc import Servicer, Stream, status_of
 from remote_gym.server.refusals import RefusalError
 
@@ -53,12 +54,15 @@ def test_a_stream_is_a_carrier() -> None:
         (ProtocolError("x"), grpc.StatusCode.INVALID_ARGUMENT),
         (RefusalError("limit", "x"), grpc.StatusCode.RESOURCE_EXHAUSTED),
         (RuntimeError("x"), grpc.StatusCode.INTERNAL),
+        (StrangerError("x"), grpc.StatusCode.UNAUTHENTICATED),
     ],
 )
 def test_an_error_ends_the_call_with_its_status(error: Exception, status: grpc.StatusCode) -> None:
     assert status_of(error) is status
 
     class Edge:
+        authenticator = Authenticator()
+
         async def carry(self, _carrier: Any) -> Exception:
             return error
 

@@ -1,0 +1,46 @@
+"""Server process: what a peer shows of who it is, over either carrier: a certificate, or a user of this machine."""
+
+from __future__ import annotations
+
+import os
+import socket
+import ssl
+import struct
+from typing import Any
+
+from remote_gym.server.authentication import Shown
+
+_CREDENTIALS = struct.Struct("iII")
+"""Linux's `struct ucred`: process, user, group (unix(7))."""
+
+
+def peer_uid(connection: socket.socket) -> int | None:
+    """Return which user of this machine is at the other end; None: it is no Unix socket, or one that has gone.
+
+    Where the system does not say, it is the server's own: the file of the socket is for nobody else.
+    """
+    if connection.family != getattr(socket, "AF_UNIX", None):
+        return None
+    if not hasattr(socket, "SO_PEERCRED"):
+        return os.geteuid()
+    try:
+        said = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
+    except OSError:
+        return None
+    return int(_CREDENTIALS.unpack(said)[1])
+
+
+def shown_by_connection(connection: socket.socket, uid: int | None) -> Shown:
+    """Return what a direct connection shows, after its handshake."""
+    encrypted = isinstance(connection, ssl.SSLSocket)
+    certificate = connection.getpeercert(True) if isinstance(connection, ssl.SSLSocket) else None
+    return Shown(encrypted or uid is not None, certificate, uid)
+
+
+def shown_by_call(context: Any, uid: int | None) -> Shown:
+    """Return what a gRPC call, of which `context` is a grpc.aio.ServicerContext, shows."""
+    said = context.auth_context()
+    encrypted = b"ssl" in said.get("transport_security_type", ())
+    pem = next(iter(said.get("x509_pem_cert", ())), None)
+    certificate = None if pem is None else ssl.PEM_cert_to_DER_cert(pem.decode("ascii"))
+    return Shown(encrypted or uid is not None, certificate, uid)
