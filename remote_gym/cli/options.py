@@ -101,11 +101,15 @@ SETTINGS = (
     Setting("server_private_key", PEM, TLS, "its private key"),
     Setting("root_certificate", PEM, TLS, "CA that client certificates must be signed by; makes them required"),
     Setting("allow_insecure", BOOLEAN, TLS, "permit plaintext that other machines can reach", False),
-    Setting("num_workers", COUNT, WORKERS, "worker processes", "one per core"),
+    Setting("num_workers", COUNT, WORKERS, "worker processes of each principal that has sessions", "one per core"),
     Setting(
         "max_envs_per_worker", COUNT_OR_NONE, WORKERS, "environments that may share a worker, and its fate", "none"
     ),
     Setting("max_workers", COUNT, WORKERS, "worker processes at most", "256, or num_workers if that is more"),
+    Setting(
+        "isolation", choice("principal", "session", "shared"), WORKERS,
+        "who shares workers, and their fate: the sessions of one principal, none, or all", "principal",
+    ),
     Setting("max_envs", COUNT, WORKERS, "environments held at once", 16_384),
     Setting("max_sessions", COUNT, WORKERS, "sessions held at once", 1_024),
     Setting(

@@ -8,7 +8,7 @@ empty ones stand for nothing to say.
 |---|---|
 | `Start` | `Started` |
 | `AskKind` | `EntrypointKind`, `NotBuilt` |
-| `BuildGroup` | `Built`, `NotBuilt` |
+| `BuildGroup`, `BuildMore` | `Building`, `Built`, `NotBuilt` |
 | `AttachRows` | `Done`, `RowsRefused` |
 | `ResetGroup`, `StepGroup` | `Outcomes`, `NoGroup` |
 | `CallGroup`, `SetGroup`, `RenderGroup` | `PackedValues`, `NoGroup` |
@@ -63,7 +63,7 @@ class HostingOptions(NamedTuple):
 
 
 class BuildGroup(NamedTuple):
-    """Build the environments of a group.
+    """Build the environments of a group: those of the first slice, or all of them, if they take the place of lost ones.
 
     Attributes:
         group: Its number from now on.
@@ -92,6 +92,12 @@ class BuildGroup(NamedTuple):
     is_vector: bool
     spare: int | None
     rebuilt: bool
+
+
+class BuildMore(NamedTuple):
+    """Go on with what `Building` has answered, for another slice: whoever lives in the worker has a turn in between."""
+
+    group: int
 
 
 class AttachRows(NamedTuple):
@@ -206,6 +212,12 @@ class Built(NamedTuple):
     observation_spaces: Sequence[dict[str, Any]] = ()
 
 
+class Building(NamedTuple):
+    """So many environments of a group are built, and not all: `BuildMore` is wanted, or `CloseGroup`."""
+
+    num_built: int
+
+
 class NotBuilt(NamedTuple):
     """An environment could not be built, and why."""
 
@@ -256,9 +268,10 @@ class NoGroup(NamedTuple):
 
 
 Command = Union[
-    Start, AskKind, BuildGroup, AttachRows, ResetGroup, StepGroup, CallGroup, SetGroup, RenderGroup, CloseGroup
-]
-Result = Union[Started, EntrypointKind, Built, NotBuilt, Done, RowsRefused, Outcomes, PackedValues, NoGroup]
+    Start, AskKind, BuildGroup, BuildMore, AttachRows, ResetGroup, StepGroup, CallGroup, SetGroup, RenderGroup,
+    CloseGroup,
+]  # fmt: skip
+Result = Union[Started, EntrypointKind, Built, Building, NotBuilt, Done, RowsRefused, Outcomes, PackedValues, NoGroup]
 
 
 # As arrays
@@ -280,6 +293,7 @@ _COMMANDS: tuple[tuple[Any, Callable[[Any], Any]], ...] = (
     (Start, Start._make),
     (AskKind, AskKind._make),
     (BuildGroup, _build_group),
+    (BuildMore, BuildMore._make),
     (AttachRows, AttachRows._make),
     (ResetGroup, ResetGroup._make),
     (StepGroup, StepGroup._make),
@@ -292,6 +306,7 @@ _RESULTS: tuple[tuple[Any, Callable[[Any], Any]], ...] = (
     (Started, Started._make),
     (EntrypointKind, EntrypointKind._make),
     (Built, Built._make),
+    (Building, Building._make),
     (NotBuilt, _not_built),
     (Done, Done._make),
     (RowsRefused, RowsRefused._make),

@@ -9,6 +9,8 @@ from remote_gym.ipc.commands import (
     AskKind,
     AttachRows,
     BuildGroup,
+    Building,
+    BuildMore,
     Built,
     CallGroup,
     Command,
@@ -30,17 +32,22 @@ from remote_gym.ipc.progress import NO_GROUP
 from remote_gym.ipc.rows import Rows
 from remote_gym.pool.block import Block, OnDied, OnLost
 from remote_gym.pool.exits import WorkerLost
-from remote_gym.pool.pool import NoRoomError, Pool, Timeouts
+from remote_gym.pool.placement import NoRoomError
+from remote_gym.pool.pool import Pool, Timeouts
 from remote_gym.pool.reserve import check_descriptors, connection_limit, hold_standard_descriptors
 from remote_gym.pool.surroundings import Surroundings
 from remote_gym.pool.worker_process import Callback, WorkerProcess
+from remote_gym.pool.workforce import WARM_SECONDS
 
 __all__ = [
     "NO_GROUP",
+    "WARM_SECONDS",
     "AskKind",
     "AttachRows",
     "Block",
     "BuildGroup",
+    "BuildMore",
+    "Building",
     "Built",
     "CallGroup",
     "Callback",

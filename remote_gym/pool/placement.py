@@ -6,6 +6,19 @@ import heapq
 from collections.abc import Sequence
 
 
+class NoRoomError(Exception):
+    """Environments were asked for that need more workers than there may be; nothing was started.
+
+    Attributes:
+        of_tenant: Whether it is the tenant's own limit, not that of all.
+    """
+
+    def __init__(self, message: str, of_tenant: bool = False) -> None:
+        """Say why."""
+        super().__init__(message)
+        self.of_tenant = of_tenant
+
+
 def room_for(num_envs: int, loads: Sequence[int], max_envs_per_worker: int | None) -> int:
     """Return how many environments a worker may hold; without `max_envs_per_worker` a number that limits nothing."""
     return max_envs_per_worker or num_envs + max(loads, default=0)
@@ -33,6 +46,37 @@ def shares(num_envs: int, loads: Sequence[int], room: int) -> list[tuple[int, in
             given[worker] += count
             left -= count
     return [(worker, count) for worker, count in given.items() if count]
+
+
+def plan(
+    num_envs: int, loads: Sequence[int], num_workers: int, at_most: int, room: int, whole: bool = False
+) -> list[tuple[int, int]] | None:
+    """Decide where the environments of a session go, as if its tenant had all the workers it may have.
+
+    Args:
+        num_envs: How many are to be placed.
+        loads: How many environments each worker of the tenant has.
+        num_workers: Workers that a tenant may have in any case; more only where `room` asks for them.
+        at_most: Workers that it may have for now.
+        room: How many environments a worker may have.
+        whole: All go into one worker, whatever the room.
+
+    Returns:
+        Pairs as of `shares`; positions beyond `loads` are of workers that are still to be had. None: there is no room.
+    """
+    count = max(len(loads), min(num_workers, at_most))
+    if not whole:
+        count += max(0, -(-(num_envs - _room(loads, count, room)) // room))
+    if not 0 < count <= max(at_most, len(loads)):
+        return None
+    loads = [*loads, *[0] * (count - len(loads))]
+    if whole:
+        return [(min(range(count), key=loads.__getitem__), num_envs)]
+    return shares(num_envs, loads, room)
+
+
+def _room(loads: Sequence[int], count: int, room: int) -> int:
+    return sum(max(0, room - load) for load in loads) + (count - len(loads)) * room
 
 
 class EnvIds:

@@ -1,6 +1,6 @@
-"""Parent side: all workers of a server. Places environments, starts and replaces workers, watches their deadlines.
+"""Parent side: where all environments of a server are. Places them, replaces lost workers, watches deadlines.
 
-A worker is one unit of delay and failure: its environments, of whatever session, share its fate.
+A worker is one unit of delay and failure: its environments, of whatever session of one tenant, share its fate.
 """
 
 from __future__ import annotations
@@ -17,11 +17,12 @@ from remote_gym import failpoints
 from remote_gym.ipc.commands import CloseGroup
 from remote_gym.pool.block import Block, OnDied, OnLost
 from remote_gym.pool.exits import WorkerLost
-from remote_gym.pool.placement import EnvIds, room_for, shares
+from remote_gym.pool.placement import EnvIds
 from remote_gym.pool.reserve import Ballast
 from remote_gym.pool.restarts import RESTART_WAITS_SECONDS, BackOff, Budget, guilty_group
 from remote_gym.pool.surroundings import Surroundings
 from remote_gym.pool.worker_process import WorkerProcess
+from remote_gym.pool.workforce import WARM_SECONDS, Workforce
 
 logger = logging.getLogger("remote_gym.pool")
 
@@ -50,10 +51,6 @@ Recipe = tuple[bytes, "str | None"]
 """Packed entrypoint_kwargs and render mode: two sessions with equal recipes get equal environments."""
 
 
-class NoRoomError(Exception):
-    """Environments were asked for that need more workers than there may be; nothing was started."""
-
-
 class Pool:
     """The workers, which env_ids are taken, and where everything is."""
 
@@ -65,9 +62,10 @@ class Pool:
         restart_budget: tuple[int, float] | None,
         max_workers: int,
         surroundings: Surroundings | None = None,
+        warm_seconds: float = WARM_SECONDS,
     ) -> None:
         """Prepare; `start` starts the workers."""
-        self._max_workers = max_workers
+        self._force = Workforce(num_workers, max_workers, warm_seconds, self._new_worker, self._spawn)
         self._surroundings = Surroundings.here() if surroundings is None else surroundings
         self._budget = Budget(restart_budget)
         self._back_off = BackOff()
@@ -77,7 +75,6 @@ class Pool:
         self.num_workers = num_workers
         self._max_envs_per_worker = max_envs_per_worker
         self._limits = timeouts.by_operation()
-        self.workers: list[WorkerProcess] = []
         self.num_envs = 0
         self.hosts_vector: bool | None = None  # whether the entrypoint makes vector environments, once that is known
         self._blocks: dict[int, Block] = {}
@@ -90,6 +87,11 @@ class Pool:
         self._stopping = False
         self._stop_begun = asyncio.Event()
 
+    @property
+    def workers(self) -> list[WorkerProcess]:
+        """All workers, whosever they are."""
+        return self._force.workers
+
     async def start(self) -> None:
         """Start all workers, in parallel, and the watch over their deadlines.
 
@@ -98,7 +100,7 @@ class Pool:
         """
         starting = (self._new_worker() for _ in range(self.num_workers))
         started = await asyncio.gather(*starting, return_exceptions=True)
-        self.workers = [worker for worker in started if isinstance(worker, WorkerProcess)]
+        self.workers.extend(worker for worker in started if isinstance(worker, WorkerProcess))
         for error in started:
             if isinstance(error, BaseException):
                 raise error
@@ -109,6 +111,7 @@ class Pool:
         """Close all environments and end all workers; bounded in time."""
         self._stopping = True
         self._stop_begun.set()
+        self._force.stop()
         if self._watch_task is not None:
             self._watch_task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -118,6 +121,9 @@ class Pool:
     async def _new_worker(self, name: str | None = None) -> WorkerProcess:
         worker = WorkerProcess(name or f"worker {next(self._names)}", self._worker_gone, self._surroundings)
         await worker.start()
+        if self._stopping:  # meanwhile: nobody else would end it
+            await worker.stop()
+            raise OSError("the server is going away")
         return worker
 
     async def probe(self, recipe: Recipe, build: Callable[[Block], Awaitable[bool]]) -> None:
@@ -126,7 +132,8 @@ class Pool:
         Raises:
             Exception: Whatever `build` raises; nothing is kept then.
         """
-        (block,) = await self.place(1, lambda _block, _lost, _rebuild: self._drop_spare(), None)
+        block = Block(self.workers[0], next(self._groups), 0, [], lambda _block, _lost, _rebuild: self._drop_spare())
+        self._settle(block, 1)
         try:
             keep = await build(block)
         except BaseException:
@@ -142,6 +149,16 @@ class Pool:
             (_, block), self._spare = self._spare, None
             self.release(block)
 
+    async def worker_to_ask(self, tenant: str) -> WorkerProcess:
+        """Return a worker that `tenant` may ask something about the entrypoint before it has environments.
+
+        Raises:
+            NoRoomError: There was none, and there may be no more.
+            OSError, MemoryError: None could be started.
+        """
+        usable = self._force.of(tenant) or self._force.of(None) or await self._force.recruit(1, tenant)
+        return min(usable, key=lambda worker: worker.num_envs)
+
     async def place(
         self,
         num_envs: int,
@@ -149,76 +166,53 @@ class Pool:
         recipe: Recipe | None,
         whole: bool = False,
         on_died: OnDied = lambda _block, _lost: None,
+        tenant: str = "",
+        max_workers: int | None = None,
     ) -> list[Block]:
-        """Reserve env_ids and spread `num_envs` over the workers: contiguous blocks, least-loaded worker first.
+        """Reserve env_ids and spread `num_envs` over workers: contiguous blocks, least-loaded worker first.
 
-        With `max_envs_per_worker`, workers are added as needed and leave with their last environment. The environment
-        that `probe` has built becomes one of a session with the same recipe, and is closed otherwise. With `whole`,
-        all go into one worker: a hosted vector environment is never split.
+        A tenant has `num_workers` workers, or as many as there may be for it, started when it first needs them; with
+        `max_envs_per_worker`, more are added as needed and leave with their last environment. The environment that
+        `probe` has built becomes one of the first session if its recipe is the same, and is closed otherwise.
+
+        Args:
+            num_envs: How many environments.
+            on_lost: As for `Block`.
+            recipe: What they are built of.
+            whole: All go into one worker: a hosted vector environment is never split.
+            on_died: As for `Block`.
+            tenant: Whose they are: they share workers with those of the same tenant only.
+            max_workers: Workers that this tenant may have; None: no limit but that of all.
 
         Raises:
-            NoRoomError: It would take more than `max_workers` workers.
+            NoRoomError: It would take more workers than there may be, of all or of this tenant.
             OSError, MemoryError: A worker that was needed could not be started; those that could are ended again.
         """
-        while self._replacing and any(worker.lost is not None for worker in self.workers):
+        force = self._force
+        while self._replacing and any(worker.lost is not None for worker in force.concerning(tenant)):
             await asyncio.wait(self._replacing, return_when=asyncio.FIRST_COMPLETED)
-        await self._fill_up()
-        spare = self._take_spare(recipe)
-        room = room_for(num_envs, [worker.num_envs for worker in self.workers], self._max_envs_per_worker)
-        if whole:
-            placed = [(min(self.workers, key=lambda worker: worker.num_envs), num_envs)]
-        else:
-            await self._make_room(num_envs, room)
-            loads = [worker.num_envs for worker in self.workers]
-            placed = [(self.workers[position], count) for position, count in shares(num_envs, loads, room)]
+        placed = await force.find_room(num_envs, whole, tenant, self._max_envs_per_worker, max_workers)
+        spare = self._take_spare(recipe)  # from here on nothing is awaited: what was found is still so
         blocks, first = [], 0
         for worker, count in placed:
+            force.assign(worker, tenant)
             block = Block(worker, next(self._groups), first, [], on_lost, on_died)
             if spare is not None and spare.worker is worker:
                 block.spare, block.env_ids, spare = spare.group, list(spare.env_ids), None
-            block.env_ids += [self._env_ids.take() for _ in range(count - len(block.env_ids))]
-            self._adopt(block, worker)
+            self._settle(block, count)
             blocks.append(block)
             first += count
-        self.num_envs += num_envs
         if spare is not None:  # its worker got no block
-            self._adopt(spare, spare.worker)
-            self.num_envs += 1
+            self._settle(spare, 1)
             self.release(spare)
+        force.trim()
         return blocks
 
-    async def _make_room(self, num_envs: int, room: int) -> None:
-        """Start workers until they have room for `num_envs` more, `room` being what one of them holds."""
-        added: list[WorkerProcess] = []
-        try:
-            while (missing := num_envs - sum(max(0, room - worker.num_envs) for worker in self.workers)) > 0:
-                needed = len(self.workers) + -(-missing // room)
-                if needed > self._max_workers:
-                    raise NoRoomError(
-                        f"{num_envs} environments, {room} in a worker, would take {needed} workers; the limit is "
-                        f"{self._max_workers}"
-                    )
-                added.append(await self._new_worker())
-                self.workers.append(added[-1])
-        except BaseException:
-            for worker in added:
-                self._retire(worker)
-            raise
-
-    def _retire(self, worker: WorkerProcess) -> None:
-        """End a worker that was added when it was needed and hosts nothing any more."""
-        if not worker.groups and len(self.workers) > self.num_workers and worker in self.workers:
-            self.workers.remove(worker)
-            self._spawn(worker.stop())
-
-    async def _fill_up(self) -> None:
-        """Start the workers that could not be started when others had died."""
-        try:
-            while len(self.workers) < self.num_workers:
-                self.workers.append(await self._new_worker())
-        except (OSError, MemoryError):
-            if not self.workers:
-                raise
+    def _settle(self, block: Block, count: int) -> None:
+        """Give `block` env_ids until it has `count`, and a place in its worker."""
+        block.env_ids += [self._env_ids.take() for _ in range(count - len(block.env_ids))]
+        self._adopt(block, block.worker)
+        self.num_envs += count
 
     def _take_spare(self, recipe: Recipe | None) -> Block | None:
         """Return the block of the environment built by `probe` if it fits `recipe`, no longer placed."""
@@ -249,7 +243,7 @@ class Pool:
         def closed(_result: object) -> None:
             for env_id in block.env_ids:
                 self._env_ids.give_back(env_id)
-            self._retire(worker)
+            self._force.vacated(worker)
 
         worker.submit(CloseGroup(block.group), closed)
 
@@ -271,6 +265,9 @@ class Pool:
             await self._wait_or_stop(delay)
         if self._stopping:
             return
+        if not self._force.is_wanted(worker):
+            self._force.dismiss(worker)
+            return
         blocks = self._hosted_by(worker)
         guilty = guilty_group([block.group for block in blocks], lost.group)
         if guilty is not None:
@@ -280,12 +277,12 @@ class Pool:
             new = await self._start_again(worker.name)
         except (OSError, MemoryError) as error:
             logger.error("no new %s could be started, its environments stay lost: %s", worker.name, error)
-            self.workers.remove(worker)
+            self._force.dismiss(worker)
             lost = replace(lost, reason=f"{lost.reason}; not rebuilt, no new worker could be started: {error}")
             for block in blocks:
                 block.on_lost(block, lost, False)
             return
-        self.workers[self.workers.index(worker)] = new
+        self._force.replaces(worker, new)
         self.restarts += 1
         for group in worker.groups - {block.group for block in blocks}:
             self._adopt(self._blocks[group], new)  # given up; its places are still taken

@@ -36,8 +36,11 @@ class BackOff:
 
     def after_death(self, name: str, has_answered: bool) -> float:
         """Take note of a death of the worker `name`; return the seconds to wait."""
-        failures = self._failures[name] = 0 if has_answered else self._failures.get(name, 0) + 1
-        return min(MAX_BACK_OFF_SECONDS, FIRST_BACK_OFF_SECONDS * 2 ** (failures - 1)) if failures else 0.0
+        failures = self._failures.pop(name, 0) + 1
+        if has_answered:
+            return 0.0
+        self._failures[name] = failures
+        return min(MAX_BACK_OFF_SECONDS, FIRST_BACK_OFF_SECONDS * 2.0 ** (failures - 1))
 
 
 class Budget:

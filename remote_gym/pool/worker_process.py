@@ -74,6 +74,7 @@ class WorkerProcess:
         """Prepare; `start` starts the process. `on_exit` is called once, after all callbacks."""
         self.name = name
         self._surroundings = Surroundings.here() if surroundings is None else surroundings
+        self.tenant: str | None = None  # who lives here, or did, and shares it with nobody; see `workforce`
         self.num_envs = 0
         self.pid = 0
         self.lost: WorkerLost | None = None
@@ -143,6 +144,11 @@ class WorkerProcess:
         self._waiting.append((command, callback))
         if not self._in_flight and not self.stopping:
             self._send_round()
+
+    @property
+    def idle(self) -> bool:
+        """Whether it has answered everything."""
+        return not (self._in_flight or self._waiting)
 
     @property
     def groups(self) -> set[int]:

@@ -12,6 +12,7 @@ from remote_gym.credentials import load_server_pem
 from remote_gym.errors import MisuseError
 from remote_gym.pool import Surroundings, Timeouts, hold_standard_descriptors
 from remote_gym.processes import refuse_in_a_worker, usable_cores
+from remote_gym.server.isolation import Isolation
 from remote_gym.server.listening import Endpoints, check_exposure
 from remote_gym.server.server import RemoteEnvironmentServer
 from remote_gym.server.settings import Settings
@@ -60,6 +61,7 @@ def create_remote_environment_server(
     metrics_url: str = "127.0.0.1",
     hash_seed: int | None = None,
     grpc_only: bool = False,
+    isolation: Isolation = "principal",
 ) -> RemoteEnvironmentServer:
     """Host environments for remote clients; returns at once with the server running in the background.
 
@@ -70,10 +72,11 @@ def create_remote_environment_server(
         port: Port to listen on; 0 takes any free one (see `.port`); None: 56765, or the one in `url`.
         server_credentials_paths: (certificate.pem, key.pem[, ca.pem]). With a CA, clients must present a certificate it
             has signed. None: plaintext, on loopback only.
-        num_workers: Worker processes; None: one per core.
+        num_workers: Worker processes, of each principal that has sessions (see `isolation`); None: one per core.
         max_envs_per_worker: Environments that may share a worker and so its fate; None: no limit. Workers beyond
             `num_workers` are started when it asks for them.
-        max_workers: Worker processes at most; None: 256, or `num_workers` if that is more. A session that would need
+        max_workers: Worker processes at most, of all principals together; None: 256, or `num_workers` if that is more.
+            Where there are fewer left than `num_workers`, a principal makes do with those; a session that would need
             more is refused at once.
         max_envs: Environments held at once, over all sessions.
         max_sessions: Sessions held at once.
@@ -98,6 +101,10 @@ def create_remote_environment_server(
             strings agree. Give several servers the same where they must agree too. None: this process's own
             `PYTHONHASHSEED` if it is set, else a random one that nobody is told.
         grpc_only: Leave the port to gRPC: no direct carrier, and nothing between gRPC and its clients.
+        isolation: Which sessions may share workers, where one's crash or endless loop is the others' too:
+            ``"principal"``: those of one principal; whoever has no name is one principal, ``anonymous``. Each has up to
+            `num_workers` of its own, started when it opens its first session and kept for 30 s after its last.
+            ``"session"``: none. ``"shared"``: all.
 
     Workers start in the working directory, with the ``sys.path`` and the environment variables, that this process has
     now, whatever becomes of these later.
@@ -129,6 +136,7 @@ def create_remote_environment_server(
         allow_client_kwargs=allow_client_kwargs,
         vectorization_mode=args.get("vectorization_mode"),
         surroundings=Surroundings.here(hash_seed),
+        isolation=isolation,
     )
     host, port = split_address(url, DEFAULT_PORT if port is None and ":" not in url else port)
     pem = load_server_pem(server_credentials_paths) if server_credentials_paths is not None else None

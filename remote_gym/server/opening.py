@@ -20,6 +20,8 @@ from remote_gym.pool import (
     AttachRows,
     Block,
     BuildGroup,
+    Building,
+    BuildMore,
     Built,
     Callback,
     Command,
@@ -85,7 +87,7 @@ class Opening:
     layout: Layout
     rows: Rows
 
-    def __init__(self, message: Open, kwargs: bytes, settings: Settings, pool: Pool) -> None:
+    def __init__(self, message: Open, kwargs: bytes, settings: Settings, pool: Pool, tenant: str = "") -> None:
         """Prepare; `open` builds.
 
         Args:
@@ -93,6 +95,7 @@ class Opening:
             kwargs: Its packed keyword arguments, which go over the owner's; empty: none.
             settings: The server's.
             pool: Where they will live.
+            tenant: Who they share workers with, see `isolation`.
         """
         self.blocks: list[Block] = []
         self.is_vector = False
@@ -101,6 +104,7 @@ class Opening:
         self._render_mode = "rgb_array" if message.render_mode == "human" else message.render_mode
         self._settings = settings
         self._pool = pool
+        self._tenant = tenant
         self._memory: SharedBlock | None = None
 
     async def open(self, on_lost: OnLost, on_died: OnDied) -> Built:
@@ -113,11 +117,13 @@ class Opening:
         Raises:
             RefusalError: An environment could not be built, or memory was refused. Call `release` then.
         """
-        await self._find_out_kind()
         recipe = (self._kwargs, self._render_mode)
         num_envs = self._message.num_envs
         try:
-            self.blocks = await self._pool.place(num_envs, on_lost, recipe, self.is_vector, on_died)
+            await self._find_out_kind()
+            self.blocks = await self._pool.place(
+                num_envs, on_lost, recipe, self.is_vector, on_died, tenant=self._tenant, max_workers=None
+            )
         except (OSError, MemoryError) as error:
             raise RefusalError("num_workers", f"a worker process could not be started: {error}") from error
         except NoRoomError as error:
@@ -157,13 +163,16 @@ class Opening:
     async def _find_out_kind(self) -> None:
         """Ask a worker, once per server, whether the entrypoint makes vector environments: it may have to import it."""
         if self._pool.hosts_vector is None:
-            worker = min(self._pool.workers, key=lambda worker: worker.num_envs)
+            worker = await self._pool.worker_to_ask(self._tenant)
             result = await _ask(worker, AskKind(self._settings.entrypoint, self._settings.vectorization_mode))
             self._pool.hosts_vector = unless_refused(result, 0, NO_GROUP).is_vector
         self.is_vector = self._pool.hosts_vector
 
     async def _build(self, block: Block) -> Built:
-        result = await _ask(block.worker, self._build_command(block, rebuilt=False))
+        worker = block.worker  # in a new one there would be nothing to go on with
+        result = await _ask(worker, self._build_command(block, rebuilt=False))
+        while isinstance(result, Building):  # in between, others in that worker have their turn
+            result = await _ask(worker, BuildMore(block.group))
         built: Built = unless_refused(result, block.first, block.group)
         return built
 

@@ -34,6 +34,7 @@ from remote_gym.messages import (
 from remote_gym.pool import Pool
 from remote_gym.server.checks import Order, RequestChecker
 from remote_gym.server.holdings import Holdings, StoredResults
+from remote_gym.server.isolation import tenant_of
 from remote_gym.server.ledger import BusyError, Ledger, OutOfOrderError, SessionEvent, SessionState
 from remote_gym.server.losses import Losses
 from remote_gym.server.opening import Opening
@@ -82,7 +83,8 @@ class Session:
         self.reason: Lost | None = None
         self.draining = False
         self._lease_seconds = settings.lease_seconds
-        self._opening = Opening(message, kwargs, settings, pool)
+        tenant = tenant_of(settings.isolation, principal.name, self.id)
+        self._opening = Opening(message, kwargs, settings, pool, tenant)
         self._scatter: Scatter | None = None  # once they are built
         self._reply_early = message.reply_early
         self._results = StoredResults(self.ledger, holdings)

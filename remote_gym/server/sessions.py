@@ -16,6 +16,7 @@ from remote_gym.messages import Attach, Description, Lost, Open
 from remote_gym.pool import Pool, check_descriptors
 from remote_gym.server.checks import surveyed_kwargs
 from remote_gym.server.holdings import LIMIT, Holdings
+from remote_gym.server.isolation import warm_seconds
 from remote_gym.server.opening import Opening
 from remote_gym.server.principals import ANONYMOUS, Principal
 from remote_gym.server.refusals import RefusalError
@@ -80,6 +81,7 @@ class Sessions:
             settings.restart_budget,
             settings.worker_limit,
             settings.surroundings,
+            warm_seconds(settings.isolation),
         )
         self.by_id: dict[bytes, Session] = {}
         self._by_nonce: dict[tuple[Principal, bytes], asyncio.Task[Session]] = {}  # a nonce is its principal's alone

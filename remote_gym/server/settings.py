@@ -9,6 +9,7 @@ from typing import Any
 from remote_gym import values
 from remote_gym.errors import MisuseError
 from remote_gym.pool import Surroundings, Timeouts
+from remote_gym.server.isolation import ISOLATIONS, Isolation
 
 DEFAULT_MAX_WORKERS = 256
 """A worker takes some 30 MB and ten descriptors before it hosts anything."""
@@ -21,7 +22,7 @@ class Settings:
     Attributes:
         entrypoint: What to host.
         entrypoint_kwargs: The owner's keyword arguments.
-        num_workers: Worker processes to begin with.
+        num_workers: Worker processes to begin with, and those that one principal has where `isolation` says so.
         max_envs_per_worker: Environments one worker may hold; None: no limit.
         max_workers: Worker processes at most; more than `num_workers` are started where `max_envs_per_worker` asks;
             None: `worker_limit` decides.
@@ -35,6 +36,7 @@ class Settings:
         allow_client_kwargs: Whether clients may send `entrypoint_kwargs`.
         vectorization_mode: ``"vector_entry_point"`` to host vector environments; None: as the entrypoint is.
         surroundings: What all workers start with.
+        isolation: Which sessions share workers, see `isolation`.
     """
 
     entrypoint: str
@@ -51,6 +53,7 @@ class Settings:
     allow_client_kwargs: bool
     vectorization_mode: str | None = None
     surroundings: Surroundings = field(default_factory=Surroundings.here)
+    isolation: Isolation = "principal"
 
     def __post_init__(self) -> None:
         """Check every number.
@@ -65,6 +68,8 @@ class Settings:
                 f"default_args['vectorization_mode'] must be 'vector_entry_point' or left out, got "
                 f"{self.vectorization_mode!r}"
             )
+        if self.isolation not in ISOLATIONS:
+            raise MisuseError(f"isolation must be one of {', '.join(map(repr, ISOLATIONS))}, got {self.isolation!r}")
         for name in (
             "num_workers", "max_envs_per_worker", "max_workers", "max_envs", "max_sessions", "max_held_bytes",
         ):  # fmt: skip

@@ -5,6 +5,7 @@ What goes wrong in one environment becomes a failure of its env index (see `resu
 
 from __future__ import annotations
 
+import time
 import traceback
 from collections.abc import Iterable, Iterator, Sequence
 from copy import copy
@@ -23,7 +24,7 @@ from remote_gym.ipc.rows import Rows
 from remote_gym.leaves import kind_of, leaves_of, rows_at, space_at, unflattener, variable_leaves_of
 from remote_gym.spaces import SpaceData, build, describe
 from remote_gym.values import MAX_BYTES
-from remote_gym.worker.actions import typed_rows
+from remote_gym.worker.actions import is_hollow, typed_rows
 from remote_gym.worker.autoreset import AutoresetEnvironment
 from remote_gym.worker.calls import Run, caller, each, render, setter
 from remote_gym.worker.compression import RowCompressor
@@ -54,14 +55,6 @@ _EXACT = float, bool, bool
 """Types of reward, terminated and truncated that rows give back."""
 
 
-def _is_hollow(space: Any) -> bool:
-    """Return whether a Tuple or Dict with nothing in it is in `space`, or is it."""
-    if kind_of(space) not in ("Tuple", "Dict"):
-        return False
-    children = list(space.spaces.values() if kind_of(space) == "Dict" else space.spaces)
-    return not children or any(map(_is_hollow, children))
-
-
 class EnvironmentGroup:
     """The environments of one session that live in this worker: env indices `first` to `first + len(env_ids) - 1`."""
 
@@ -74,8 +67,9 @@ class EnvironmentGroup:
         board: Board,
         spare: Env[Any, Any] | None = None,
         rebuilt: bool = False,
+        slice_seconds: float | None = None,
     ) -> None:
-        """Build the environments.
+        """Build the environments, or as many as time allows; `build` goes on.
 
         Args:
             recipe: How.
@@ -85,6 +79,7 @@ class EnvironmentGroup:
             board: Where to show what is being done.
             spare: One built earlier by the same recipe, used as the first.
             rebuilt: They take the place of lost ones, so they need a reset before a step.
+            slice_seconds: No further one is begun after so long; None: all are built.
 
         Raises:
             BuildError: One could not be built, or differs in its spaces from the first.
@@ -103,12 +98,29 @@ class EnvironmentGroup:
         self._compressor: RowCompressor | None = None
         self._observations: Observations | None = None
         self._unused: Results | None = None  # by the last step, which had nothing to say
+        self._building = self._build_each(recipe, rebuilt, spare)
+        self.build(slice_seconds)
+
+    @property
+    def built(self) -> int:
+        """How many are built; those that `close` has closed are not."""
+        return len(self.envs)
+
+    def build(self, slice_seconds: float | None) -> None:
+        """Build what is not built yet, at least one; arguments and errors as for the constructor."""
+        until = float("inf") if slice_seconds is None else time.perf_counter() + slice_seconds
         try:
-            for env_id in env_ids:
-                self._build_one(recipe, env_id, rebuilt, None if self.envs else spare)
+            for _ in self._building:
+                if time.perf_counter() > until and self.built < len(self.env_ids):
+                    return
         except BaseException:
             self.close()
             raise
+
+    def _build_each(self, recipe: Recipe, needs_reset: bool, spare: Env[Any, Any] | None) -> Iterator[None]:
+        for env_id in self.env_ids:
+            self._build_one(recipe, env_id, needs_reset, None if self.envs else spare)
+            yield
 
     def _build_one(self, recipe: Recipe, env_id: int, needs_reset: bool, spare: Env[Any, Any] | None) -> None:
         index = self.first + len(self.envs)
@@ -153,7 +165,7 @@ class EnvironmentGroup:
         self._action_space = batch_space(action_space, 1)
         # What `iterate` does with these; it looks for that every time.
         self._plain_actions = kind_of(self._action_space) in ("Box", "MultiBinary", "MultiDiscrete")
-        self._hollow_actions = _is_hollow(action_space)
+        self._hollow_actions = is_hollow(action_space)
 
     def description(self) -> Built:
         """Return what opening tells the client: spaces, spec, metadata, render mode."""

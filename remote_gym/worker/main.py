@@ -22,6 +22,8 @@ from remote_gym.ipc.commands import (
     AskKind,
     AttachRows,
     BuildGroup,
+    Building,
+    BuildMore,
     CallGroup,
     CloseGroup,
     Command,
@@ -49,6 +51,13 @@ from remote_gym.worker.output import LabelledOutput, flush_replaced, mend_descri
 ANSWER_SECONDS = 0.001
 """Commands of one round whose results have waited for this long are answered before the next one runs."""
 
+SLICE_SECONDS = 0.01
+"""How long a worker builds environments before it lets others have their turn; one that takes longer is a slice for
+itself. What lies between two slices takes a fiftieth of that."""
+
+_BUILDING = frozenset({BuildGroup, BuildMore})
+"""Commands that may take so long that the results before them are answered first."""
+
 _ON_A_GROUP = frozenset({ResetGroup, StepGroup, CallGroup, SetGroup, RenderGroup})
 """Commands that need their group to be there."""
 
@@ -74,10 +83,12 @@ class Worker:
         self._descriptors = descriptors
         self._board = board
         self._groups: dict[int, Any] = {}  # EnvironmentGroup or VectorGroup
+        self._unfinished: dict[int, Any] = {}  # EnvironmentGroup of which more is to be built
         self._ints: dict[bytes, list[int]] = {}  # actions, each a plain int, by how they come
         self._handlers: dict[type, Callable[[Any], Result]] = {
             AskKind: self._ask_kind,
             BuildGroup: self._build,
+            BuildMore: self._build_more,
             AttachRows: self._attach_rows,
             ResetGroup: self._reset,
             StepGroup: self._step,
@@ -93,7 +104,7 @@ class Worker:
         results: list[Result] = []
         answered = time.perf_counter()
         for done, command in enumerate(commands):
-            if results and time.perf_counter() - answered > ANSWER_SECONDS:
+            if results and (type(command) in _BUILDING or time.perf_counter() - answered > ANSWER_SECONDS):
                 self._answer(commands[done - len(results) : done], results, answer)
                 results, answered = [], time.perf_counter()
             self._board.turn_of(getattr(command, "group", NO_GROUP))
@@ -140,8 +151,8 @@ class Worker:
             return RowsRefused(f"a worker could not lay out rows: {error}")
         if kind is AskKind:
             return NotBuilt(self._failure(0, error))
-        if kind is BuildGroup:
-            return NotBuilt(self._failure(command.first, error))
+        if kind in _BUILDING:
+            return NotBuilt(self._failure(getattr(command, "first", 0), error))
         if kind is CloseGroup:
             return Done()
         hosted = self._groups[command.group]
@@ -163,7 +174,7 @@ class Worker:
 
     def close(self) -> None:
         """Close all environments."""
-        for group in list(self._groups):
+        for group in [*self._groups, *self._unfinished]:
             self._close(CloseGroup(group))
 
     def _build(self, command: BuildGroup) -> Result:
@@ -181,12 +192,30 @@ class Worker:
             if command.is_vector:
                 hosted = VectorGroup(recipe, env_ids, options, self._board, rebuilt)
             else:
+                slice_seconds = None if rebuilt else SLICE_SECONDS
                 hosted = self._hosting.EnvironmentGroup(
-                    recipe, env_ids, command.first, options, self._board, ready, rebuilt
+                    recipe, env_ids, command.first, options, self._board, ready, rebuilt, slice_seconds
                 )
         except self._results.BuildError as error:
             return NotBuilt(error.failure)
-        self._groups[command.group] = hosted
+        return self._built(command.group, hosted)
+
+    def _build_more(self, command: BuildMore) -> Result:
+        hosted = self._unfinished.pop(command.group, None)
+        if hosted is None:
+            return NoGroup()
+        try:
+            hosted.build(SLICE_SECONDS)
+        except self._results.BuildError as error:
+            return NotBuilt(error.failure)
+        return self._built(command.group, hosted)
+
+    def _built(self, group: int, hosted: Any) -> Result:
+        """Keep a group of which some is built, or all."""
+        if len(hosted.env_ids) > (count := hosted.built):
+            self._unfinished[group] = hosted
+            return Building(count)
+        self._groups[group] = hosted
         return hosted.description()  # type: ignore[no-any-return]
 
     def _kwargs(self, packed: bytes, where: str) -> dict[str, Any]:
@@ -254,7 +283,8 @@ class Worker:
         return self._groups[command.group].render(command.indices)  # type: ignore[no-any-return]
 
     def _close(self, command: CloseGroup) -> Result:
-        if (hosted := self._groups.pop(command.group, None)) is not None:
+        hosted = self._groups.pop(command.group, None) or self._unfinished.pop(command.group, None)
+        if hosted is not None:
             hosted.close()
         return Done()
 

@@ -54,6 +54,7 @@ class VectorGroup:
         """
         self.first = 0
         self.env_ids = list(env_ids)
+        self.built = len(self.env_ids)  # all at once: it is one object
         self._board = board
         self._broken = rebuilt
         self._compression = options.compression

@@ -46,7 +46,7 @@ def test_an_unknown_kind_is_refused(kind: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    "content", [[[0, []]], [[0, [1, 2]]], [[3, [[1, 2]]]], [[6, [b"", [], {}, [], 0]]], [7], [[1]]]
+    "content", [[[0, []]], [[0, [1, 2]]], [[4, [[1, 2]]]], [[7, [b"", [], {}, [], 0]]], [7], [[1]]]
 )
 def test_fields_that_a_kind_has_not_are_refused(content: Any) -> None:
     with pytest.raises(ValueError):

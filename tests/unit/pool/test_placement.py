@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from remote_gym.pool.placement import EnvIds, room_for, shares
+from remote_gym.pool.placement import EnvIds, NoRoomError, plan, room_for, shares
 
 
 @pytest.mark.parametrize(
@@ -33,3 +33,37 @@ def test_the_lowest_free_env_id_is_taken_first() -> None:
     env_ids.give_back(2)
     env_ids.give_back(0)
     assert [env_ids.take() for _ in range(3)] == [0, 2, 3]
+
+
+@pytest.mark.parametrize(
+    ("num_envs", "loads", "num_workers", "at_most", "room", "expected"),
+    [
+        (5, [], 2, 9, 5, [(0, 3), (1, 2)]),  # as if all workers were there
+        (1, [1], 2, 9, 9, [(1, 1)]),
+        (1, [0, 1], 2, 9, 9, [(0, 1)]),
+        (1, [], 4, 4, 9, [(0, 1)]),  # and no more than are needed
+        (4, [], 4, 2, 9, [(0, 2), (1, 2)]),  # others have the rest
+        (1, [3], 4, 1, 9, [(0, 1)]),
+        (1, [3], 4, 0, 9, [(0, 1)]),  # what it has it keeps
+        (1, [], 4, 0, 9, None),
+        (5, [], 1, 3, 2, [(0, 2), (1, 2), (2, 1)]),  # more are needed
+        (5, [], 1, 2, 2, None),
+        (3, [2], 1, 3, 2, [(1, 2), (2, 1)]),
+        (1, [2, 2], 1, 2, 2, None),
+    ],
+)
+def test_a_tenants_environments_go_where_they_would_if_it_had_all_its_workers(
+    num_envs: int, loads: list[int], num_workers: int, at_most: int, room: int, expected: list[tuple[int, int]] | None
+) -> None:
+    assert plan(num_envs, loads, num_workers, at_most, room) == expected
+
+
+def test_what_is_never_split_goes_to_the_least_loaded_whatever_the_room() -> None:
+    assert plan(9, [2], 2, 2, 4, whole=True) == [(1, 9)]
+    assert plan(9, [2, 1], 2, 2, 4, whole=True) == [(1, 9)]
+    assert plan(9, [], 2, 0, 4, whole=True) is None
+
+
+def test_whose_limit_it_was_is_told() -> None:
+    assert [NoRoomError("no", of_tenant).of_tenant for of_tenant in (True, False)] == [True, False]
+    assert not NoRoomError("no").of_tenant

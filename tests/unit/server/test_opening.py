@@ -59,7 +59,10 @@ class Pool:
         worker.submit = submit
         return worker  # type: ignore[no-any-return]
 
-    async def place(self, num_envs: int, *_arguments: Any) -> list[Block]:
+    async def worker_to_ask(self, _tenant: str) -> Worker:
+        return self.workers[0]
+
+    async def place(self, num_envs: int, *_arguments: Any, **_more: Any) -> list[Block]:
         if self.error is not None:
             raise self.error
         return [block(0, num_envs - 1, self.workers[0]), block(num_envs - 1, 1, self.workers[1])]
@@ -138,7 +141,7 @@ def test_a_block_is_built_again_as_it_was_but_needs_a_reset_and_no_spare() -> No
 def test_the_probed_environment_becomes_the_first() -> None:
     pool = Pool({})
 
-    async def place(*_: Any) -> list[Block]:
+    async def place(*_: Any, **_more: Any) -> list[Block]:
         one = block(0, 3, pool.workers[0])
         one.spare = 9
         return [one]

@@ -78,6 +78,7 @@ class Environments:
 
 class Settings:
     lease_seconds = 0.05
+    isolation = "principal"
 
 
 @pytest.fixture
@@ -228,7 +229,12 @@ class Pool:
         self.workers = [Eager()]
         self.released: list[Block] = []
 
-    async def place(self, num_envs: int, on_lost: Any, _recipe: Any, _whole: bool, on_died: Any) -> list[Block]:
+    async def worker_to_ask(self, _tenant: str) -> Worker:
+        return self.workers[0]
+
+    async def place(
+        self, num_envs: int, on_lost: Any, _recipe: Any, _whole: bool, on_died: Any, **_more: Any
+    ) -> list[Block]:
         self.on_lost, self.on_died = on_lost, on_died
         return [block(0, num_envs, self.workers[0])]
 

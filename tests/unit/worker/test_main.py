@@ -17,6 +17,8 @@ from remote_gym.ipc.commands import (
     AskKind,
     AttachRows,
     BuildGroup,
+    Building,
+    BuildMore,
     Built,
     CallGroup,
     CloseGroup,
@@ -122,6 +124,76 @@ def test_the_life_of_a_group(stage: Stage) -> None:
     assert [values.unpack(value) for value in called.values] == [1, 5]
     assert type(stage.ask(RenderGroup(1, None))[0]) is PackedValues
     assert stage.ask(CloseGroup(1), CloseGroup(1)) == [Done(), Done()]
+
+
+SLOW = """
+import time
+from pathlib import Path
+
+from toys import FunctionEnv
+
+def note(what, env_id):
+    with open(Path(__file__).with_name(what), "a") as file:
+        print(env_id, file=file)
+
+def create_environment(env_id, broken=-1):
+    time.sleep(0.02)
+    if env_id == broken:
+        raise OSError("no licence")
+    note("built", env_id)
+    env = FunctionEnv(lambda env, action: (env.observation_space.low, 0.0, False, False, {}))
+    env.close = lambda: note("closed", env_id)
+    return env
+"""
+
+
+@pytest.fixture
+def slow(tmp_path: Path) -> Iterator[Stage]:
+    """A worker whose environments each take longer than a slice."""
+    path = tmp_path / "slowly_built_by_test_main.py"
+    path.write_text(SLOW)
+    stage = Stage(str(path))
+    yield stage
+    stage.worker.close()
+    stage.descriptors.close()
+    stage.theirs.close()
+
+
+def noted(slow: Stage, what: str) -> list[int]:
+    """The env_ids that were "built", or "closed"."""
+    return [int(line) for line in Path(slow.entrypoint).with_name(what).read_text().split()]
+
+
+def test_many_environments_are_built_in_slices_and_others_step_in_between(slow: Stage) -> None:
+    one = slow.build(7, env_ids=[70])
+    slow.attach(one, 7)
+    assert slow.build(1, env_ids=[0, 1, 2]) == Building(1)
+    for expected in (Building(2), Built):
+        slow.ask(ResetGroup(7, None, b"", b""))
+        result, more = slow.ask(StepGroup(7, None, b""), BuildMore(1))
+        assert len(slow.answers) == 2  # the step is answered before the slice begins
+        assert result.failures == []
+        assert more == expected or type(more) is expected
+    assert slow.ask(BuildMore(1)) == [NoGroup()]
+    assert noted(slow, "built") == [70, 0, 1, 2]
+    assert slow.build(2, env_ids=[3, 4, 5]) == Building(1)
+    assert slow.ask(StepGroup(2, None, b""), ResetGroup(2, None, b"", b"")) == [NoGroup(), NoGroup()]
+    assert slow.ask(CloseGroup(2), BuildMore(2)) == [Done(), NoGroup()]
+    assert noted(slow, "closed") == [3]
+
+
+def test_what_takes_the_place_of_lost_environments_is_built_at_once(slow: Stage) -> None:
+    assert isinstance(slow.build(1, env_ids=[0, 1, 2], rebuilt=True), Built)
+
+
+def test_an_environment_that_fails_in_a_later_slice_closes_those_before(slow: Stage) -> None:
+    kwargs = values.pack({"broken": 2}, "kwargs")
+    assert slow.build(1, kwargs, env_ids=[0, 1, 2, 3], first=5) == Building(1)
+    assert slow.ask(BuildMore(1)) == [Building(2)]
+    (refused,) = slow.ask(BuildMore(1))
+    assert (refused.failure.index, refused.failure.message) == (7, "no licence")
+    assert noted(slow, "closed") == [0, 1]
+    assert slow.ask(BuildMore(1)) == [NoGroup()]
 
 
 @pytest.mark.parametrize(

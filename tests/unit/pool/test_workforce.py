@@ -1,0 +1,286 @@
+"""Whose workers are, when they come and when they go: with workers that are no processes."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+import pytest
+
+from remote_gym.pool.placement import NoRoomError
+from remote_gym.pool.workforce import Workforce
+
+
+class Worker:
+    """A worker as the workforce sees it."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.tenant: str | None = None
+        self.lost: Any = None
+        self.groups: set[int] = set()
+        self.num_envs = 0
+        self.idle = True
+        self.stopped = False
+
+    async def stop(self) -> None:
+        self.stopped = True
+
+
+class Stage:
+    """A workforce, and a tenant's coming and going."""
+
+    def __init__(self, num_workers: int = 2, max_workers: int = 4, warm_seconds: float = 0.05) -> None:
+        self.started = 0
+        self.short = False
+        self.tasks: list[asyncio.Task[None]] = []
+        self.force = Workforce(num_workers, max_workers, warm_seconds, self.start, self.spawn)
+
+    async def start(self) -> Any:
+        await asyncio.sleep(0)
+        if self.short:
+            raise OSError("no descriptors")
+        self.started += 1
+        return Worker(f"worker {self.started}")
+
+    def spawn(self, coroutine: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        self.tasks.append(asyncio.ensure_future(coroutine))
+        return self.tasks[-1]
+
+    async def comes(self, tenant: str, num_envs: int = 2, **options: Any) -> list[Any]:
+        """Host environments, as the pool does; return their workers."""
+        options = {"whole": False, "max_envs_per_worker": None, "max_workers": None, **options}
+        placed = await self.force.find_room(num_envs, tenant=tenant, **options)
+        for worker, count in placed:
+            self.force.assign(worker, tenant)
+            worker.groups.add(id(placed))
+            worker.num_envs += count
+        self.force.trim()
+        return [worker for worker, _ in placed]
+
+    async def goes(self, workers: list[Any]) -> None:
+        for worker in workers:
+            worker.groups.clear()
+            worker.num_envs = 0
+        for worker in workers:
+            self.force.vacated(worker)
+        await self.settled()
+
+    async def settled(self) -> None:
+        while any(not task.done() for task in self.tasks):
+            await asyncio.gather(*self.tasks)
+
+    async def until(self, condition: Callable[[], bool]) -> None:
+        for _ in range(500):
+            if condition():
+                await self.settled()
+                return
+            await asyncio.sleep(0.01)
+        raise AssertionError("it never came to that")
+
+    @property
+    def whose(self) -> list[str | None]:
+        return [worker.tenant for worker in self.force.workers]
+
+
+def run(test: Callable[[Stage], Coroutine[Any, Any, None]], **options: Any) -> None:
+    async def main() -> None:
+        stage = Stage(**options)
+        await stage.force.refill()
+        await test(stage)
+        stage.force.stop()
+        await stage.settled()
+
+    asyncio.run(main())
+
+
+def test_the_first_gets_what_there_is_and_the_next_its_own() -> None:
+    async def test(stage: Stage) -> None:
+        first = stage.force.workers[:]
+        assert await stage.comes("a") == first
+        assert stage.started == 2
+        others = await stage.comes("b")
+        assert not set(others) & set(first)
+        assert stage.whose == ["a", "a", "b", "b"]
+        assert set(await stage.comes("a", 4)) == set(first)
+
+    run(test)
+
+
+def test_nobody_gets_more_than_it_needs() -> None:
+    async def test(stage: Stage) -> None:
+        (one,) = await stage.comes("a", 1)
+        (other,) = await stage.comes("b", 1)
+        assert (stage.started, one.tenant, other.tenant) == (2, "a", "b")
+        (second,) = await stage.comes("a", 1)
+        assert second is not one
+        assert len(await stage.comes("a", 1)) == 1 and stage.started == 3
+
+    run(test)
+
+
+def test_the_only_one_that_has_ever_come_keeps_its_workers() -> None:
+    async def test(stage: Stage) -> None:
+        workers = await stage.comes("a")
+        await stage.goes(workers)
+        await asyncio.sleep(0.02)
+        assert stage.whose == ["a", "a"]
+        assert await stage.comes("a") == workers
+
+    run(test, warm_seconds=0.001)
+
+
+def test_when_another_has_come_what_the_first_had_ends_as_anybodys_does() -> None:
+    async def test(stage: Stage) -> None:
+        workers = await stage.comes("a")
+        await stage.goes(workers)
+        others = await stage.comes("b")
+        await stage.until(lambda: all(worker.stopped for worker in workers))
+        assert stage.whose == ["b", "b"]
+        await stage.goes(others)
+        await stage.until(lambda: all(worker.stopped for worker in others))
+        assert stage.whose == [None, None]  # new ones, for whoever comes next
+
+    run(test)
+
+
+def test_who_comes_back_soon_finds_its_workers() -> None:
+    async def test(stage: Stage) -> None:
+        await stage.comes("b")
+        workers = await stage.comes("a")
+        await stage.goes(workers)
+        assert await stage.comes("a") == workers
+        await asyncio.sleep(0.1)
+        assert not any(worker.stopped for worker in workers)
+
+    run(test, warm_seconds=0.05)
+
+
+def test_without_a_warm_time_workers_end_at_once_also_the_only_ones() -> None:
+    async def test(stage: Stage) -> None:
+        workers = await stage.comes("a")
+        await stage.goes(workers)
+        assert all(worker.stopped for worker in workers)
+        assert stage.whose == [None, None]
+
+    run(test, warm_seconds=0.0)
+
+
+def test_what_is_still_closing_ends_later() -> None:
+    async def test(stage: Stage) -> None:
+        one, other = await stage.comes("a")
+        other.idle = False
+        await stage.goes([one, other])
+        assert (one.stopped, other.stopped) == (True, False)
+        other.idle = True
+        await stage.until(lambda: other.stopped)
+
+    run(test, warm_seconds=0.0)
+
+
+def test_workers_that_were_added_leave_with_their_last_environment() -> None:
+    async def test(stage: Stage) -> None:
+        workers = await stage.comes("a", 4, max_envs_per_worker=1)
+        assert len(workers) == 4
+        await stage.goes(workers)
+        assert sum(worker.stopped for worker in workers) == 2
+        assert stage.whose == ["a", "a"]
+
+    run(test)
+
+
+def test_max_workers_bounds_all_and_whoever_needs_more_is_refused() -> None:
+    async def test(stage: Stage) -> None:
+        await stage.comes("a")
+        (third,) = await stage.comes("b", 5)  # makes do with what there may be
+        assert stage.whose == ["a", "a", "b"]
+        with pytest.raises(NoRoomError, match=r"the limit is 3, and others use 3 of them") as refused:
+            await stage.comes("c", 1)
+        assert not refused.value.of_tenant
+        await stage.goes([third])  # kept warm, but somebody needs its place
+        (fourth,) = await stage.comes("c", 1)
+        assert third.stopped and fourth is not third
+        assert stage.whose == ["a", "a", "c"]
+
+    run(test, max_workers=3, warm_seconds=60.0)
+
+
+def test_a_tenants_own_limit_is_told_apart() -> None:
+    async def test(stage: Stage) -> None:
+        assert len(await stage.comes("a", 8, max_workers=1)) == 1
+        with pytest.raises(NoRoomError, match="than one client may have: the limit is 1") as refused:
+            await stage.comes("a", 9, max_envs_per_worker=8, max_workers=1)
+        assert refused.value.of_tenant
+        with pytest.raises(NoRoomError, match="the limit is 0"):
+            await stage.comes("b", 1, max_workers=0)
+        assert stage.whose == ["a", None]
+
+    run(test)
+
+
+def test_where_workers_cannot_be_started_fewer_do_or_none() -> None:
+    async def test(stage: Stage) -> None:
+        stage.short = True
+        await stage.comes("a", 1)
+        assert len(await stage.comes("b", 2)) == 1
+        with pytest.raises(OSError, match="no descriptors"):
+            await stage.comes("c", 1)
+        with pytest.raises(OSError, match="no descriptors"):
+            await stage.comes("b", 4, max_envs_per_worker=1)
+        assert stage.whose == ["a", "b"]
+
+    run(test, max_workers=9)
+
+
+def test_what_was_started_for_a_session_that_is_refused_ends_again() -> None:
+    async def test(stage: Stage) -> None:
+        async def start() -> Any:
+            stage.short = stage.started == 4
+            return await Stage.start(stage)
+
+        stage.force._start = start
+        with pytest.raises(OSError, match="no descriptors"):
+            await stage.comes("a", 5, max_envs_per_worker=1)
+        await stage.settled()
+        assert (stage.started, stage.whose) == (4, [None, None])
+
+    run(test, max_workers=9)
+
+
+def test_many_that_come_at_once_do_not_get_more_than_they_may() -> None:
+    async def test(stage: Stage) -> None:
+        await stage.comes("z")
+        await asyncio.gather(*(stage.comes(tenant, 1) for tenant in "abc" * 4))
+        assert sorted(map(str, stage.whose)) == ["a", "a", "b", "b", "c", "c", "z", "z"]
+
+    run(test, max_workers=20)
+
+
+def test_in_place_of_a_lost_one_there_is_another_if_somebody_lives_there_or_to_be_ready() -> None:
+    async def test(stage: Stage) -> None:
+        one, other = await stage.comes("a")
+        await stage.comes("b")
+        one.lost = other.lost = "killed"
+        assert stage.force.of("a") == [] and one in stage.force.concerning("a")
+        other.groups.clear()
+        assert stage.force.is_wanted(one) and not stage.force.is_wanted(other)
+        new = await stage.start()
+        stage.force.replaces(one, new)
+        stage.force.dismiss(other)
+        assert (new.tenant, stage.force.workers[0]) == ("a", new)
+        stage.force.dismiss(other)  # again: nothing
+
+    run(test)
+
+
+def test_a_process_in_the_place_of_a_tenants_is_new_if_nobody_is_to_live_there() -> None:
+    async def test(stage: Stage) -> None:
+        workers = await stage.comes("a")
+        await stage.goes(workers)
+        workers[0].lost = "killed"
+        assert stage.force.is_wanted(workers[0])
+        stage.force.replaces(workers[0], await stage.start())
+        assert stage.whose == [None, "a"]
+
+    run(test)
