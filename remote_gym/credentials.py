@@ -6,20 +6,20 @@ bytes and fail much later, at the first handshake, without a word about the file
 
 from __future__ import annotations
 
-import codecs
 import contextlib
 import os
 import re
 import ssl
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Union
+from typing import Any, Union
 
 import grpc
 
 from remote_gym.errors import MisuseError
+from remote_gym.pem import CERTIFICATE_LABELS, KEY_LABELS, kinds, looks, plain
 
 PemPath = Union[str, "os.PathLike[str]"]
 
@@ -28,10 +28,6 @@ SERVER_ARGUMENT = "server_credentials_paths"
 
 _CLIENT_FORM = "(ca.pem[, client.pem, client-key.pem])"
 _SERVER_FORM = "(server.pem, server-key.pem[, ca.pem])"
-
-_PEM_LABEL = re.compile(rb"-----BEGIN ([A-Z0-9 ]+)-----")
-_CERTIFICATE_LABELS = frozenset({"CERTIFICATE", "X509 CERTIFICATE"})
-_KEY_LABELS = frozenset({"PRIVATE KEY", "RSA PRIVATE KEY", "EC PRIVATE KEY"})
 
 
 @dataclass(frozen=True)
@@ -114,6 +110,15 @@ def load_server_pem(paths: Sequence[PemPath | None] | None) -> ServerPem | None:
     return ServerPem(certificate, private_key, root)
 
 
+def file_stamp(path: str) -> tuple[int, ...] | None:
+    """Return what differs once the file at `path` was written or replaced; None where there is none."""
+    try:
+        status = os.stat(path)
+    except (OSError, ValueError):
+        return None
+    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
+
+
 def channel_credentials(pem: ClientPem) -> grpc.ChannelCredentials:
     """Make the credentials of a client's channel."""
     return grpc.ssl_channel_credentials(pem.root, pem.private_key, pem.certificate)
@@ -158,11 +163,28 @@ def client_context(pem: ClientPem, protocols: Sequence[str]) -> ssl.SSLContext:
     return context
 
 
-def server_credentials(pem: ServerPem) -> grpc.ServerCredentials:
-    """Make the credentials of a server's port; with a `root`, clients need a certificate signed by it."""
-    return grpc.ssl_server_credentials(
-        [(pem.private_key, pem.certificate)], pem.root, require_client_auth=pem.root is not None
-    )
+def server_credentials(pem: ServerPem, current: Callable[[], ServerPem] | None = None) -> grpc.ServerCredentials:
+    """Make the credentials of a server's port; with a `root`, clients need a certificate signed by it.
+
+    Args:
+        pem: What holds at first, and for good whether clients need a certificate.
+        current: Says what holds for a connection that is new; called in a thread of gRPC's. None: still `pem`.
+    """
+    given = pem
+
+    def renewed() -> Any:
+        nonlocal given
+        now = given if current is None else current()
+        if now is given:
+            return None  # no change
+        given = now
+        return _configuration(now)
+
+    return grpc.dynamic_ssl_server_credentials(_configuration(pem), renewed, pem.root is not None)
+
+
+def _configuration(pem: ServerPem) -> grpc.ServerCertificateConfiguration:
+    return grpc.ssl_server_certificate_configuration([(pem.private_key, pem.certificate)], pem.root)
 
 
 def server_context(pem: ServerPem, alpn: str) -> ssl.SSLContext:
@@ -206,8 +228,8 @@ def _path_tuple(argument: str, paths: object, form: str, lengths: tuple[int, int
 def _read_pair(argument: str, paths: Sequence[PemPath], first: int, owner: str, form: str) -> tuple[bytes, bytes]:
     """Read a certificate and, next to it, its key, and check that they belong together."""
     certificate_path, key_path = paths[first], paths[first + 1]
-    kinds = [_kinds(_read(argument, index, paths[index])) for index in (first, first + 1)]
-    if kinds[0] <= _KEY_LABELS and kinds[0] and kinds[1] <= _CERTIFICATE_LABELS and kinds[1]:
+    one, other = (kinds(_read(argument, index, paths[index])) for index in (first, first + 1))
+    if one <= KEY_LABELS and one and other <= CERTIFICATE_LABELS and other:
         raise MisuseError(
             f"{argument}: {os.fspath(certificate_path)!r} looks like a private key and {os.fspath(key_path)!r} like a "
             f"certificate, so the two are swapped: the order is {form}"
@@ -220,29 +242,30 @@ def _read_pair(argument: str, paths: Sequence[PemPath], first: int, owner: str, 
 
 def _read_certificate(argument: str, paths: Sequence[PemPath], index: int, role: str) -> bytes:
     data = _read(argument, index, paths[index])
-    kinds = _kinds(data)
-    if not kinds & _CERTIFICATE_LABELS:
+    if not kinds(data) & CERTIFICATE_LABELS:
         mend = "give the file whose first line is -----BEGIN CERTIFICATE-----"
-        raise MisuseError(f"{_place(argument, index, paths[index])} should be {role}, but {_looks(data)}: {mend}")
+        raise MisuseError(f"{_place(argument, index, paths[index])} should be {role}, but {looks(data)}: {mend}")
+    if data.count(b"-----BEGIN ") != data.count(b"-----END "):  # OpenSSL would take the certificates before
+        raise MisuseError(f"{_place(argument, index, paths[index])} is cut off: its last certificate has no end")
     return data
 
 
 def _read_key(argument: str, paths: Sequence[PemPath], index: int, role: str) -> bytes:
     data = _read(argument, index, paths[index])
-    kinds = _kinds(data)
-    if "ENCRYPTED PRIVATE KEY" in kinds or b"Proc-Type: 4,ENCRYPTED" in data:
+    found = kinds(data)
+    if "ENCRYPTED PRIVATE KEY" in found or b"Proc-Type: 4,ENCRYPTED" in data:
         mend = "write one without: openssl pkey -in encrypted-key.pem -out key.pem"
         raise MisuseError(f"{_place(argument, index, paths[index])} is a private key behind a password: {mend}")
-    if not kinds & _KEY_LABELS:
+    if not found & KEY_LABELS:
         mend = "give the file whose first line is -----BEGIN PRIVATE KEY----- (or EC/RSA PRIVATE KEY)"
-        raise MisuseError(f"{_place(argument, index, paths[index])} should be {role}, but {_looks(data)}: {mend}")
+        raise MisuseError(f"{_place(argument, index, paths[index])} should be {role}, but {looks(data)}: {mend}")
     return data
 
 
 def _read(argument: str, index: int, path: PemPath) -> bytes:
     try:
         with open(path, "rb") as file:
-            return _plain(file.read())
+            return plain(file.read())
     except FileNotFoundError:
         reason = f"does not exist (looked for {os.path.abspath(path)!r}); mend the path or run `remote-gym certs`"
     except PermissionError:
@@ -252,34 +275,6 @@ def _read(argument: str, index: int, path: PemPath) -> bytes:
     except (OSError, ValueError) as error:
         reason = f"cannot be read: {error}"
     raise MisuseError(f"{_place(argument, index, path)} {reason}")
-
-
-def _plain(data: bytes) -> bytes:
-    """Return PEM as its readers take it: editors and shells put a byte order mark before it, or CRs into it."""
-    if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
-        data = data.decode("utf-16", "replace").encode()
-    # Also in the middle: a chain may be several files, one after the other.
-    return data.replace(codecs.BOM_UTF8, b"").replace(b"\r\n", b"\n").replace(b"\r", b"\n")
-
-
-def _kinds(data: bytes) -> frozenset[str]:
-    return frozenset(label.decode("ascii") for label in _PEM_LABEL.findall(data))
-
-
-def _looks(data: bytes) -> str:
-    """Say what a file that is not what its place asks for looks like."""
-    kinds = _kinds(data)
-    if kinds & (_KEY_LABELS | {"ENCRYPTED PRIVATE KEY"}):
-        return "it looks like a private key"
-    if kinds & _CERTIFICATE_LABELS:
-        return "it looks like a certificate"
-    if any("REQUEST" in kind for kind in kinds):
-        return "it looks like a certificate request (.csr), which a CA has yet to sign"
-    if kinds:
-        return f"it holds only {', '.join(sorted(kinds))}"
-    if data[:1] == b"\x30":
-        return "it looks like DER, which `openssl x509 -inform der -in FILE -out FILE.pem` turns into PEM"
-    return "it is empty" if not data.strip() else "it is not a PEM file"
 
 
 def _check_authority(argument: str, path: PemPath, root: bytes) -> None:

@@ -29,6 +29,7 @@ ALWAYS_HOSTS = ("localhost", "127.0.0.1", "::1")
 
 _BACKDATE = datetime.timedelta(hours=1)  # so that a client whose clock is late finds the certificate valid already
 MAX_DAYS = 36_500  # one century, well before the year 9999 at which X.509 dates end
+CA_DAYS = 3_650  # so much longer than the first leaves does a CA live: it signs those that follow them
 _LABEL = re.compile(r"(?!-)[a-z0-9_-]{1,63}(?<!-)", re.IGNORECASE)  # RFC 1123, and the underscore of container names
 
 
@@ -43,7 +44,8 @@ def write_certificates(
         directory: Where the files go; made if it does not exist.
         hosts: DNS names and IPs under which clients dial the server, without ports. `ALWAYS_HOSTS` and the machine's
             own host name are always added.
-        days: How many days from now the certificates are valid.
+        days: How many days from now the server's and the client's certificates are valid. The CA lives `CA_DAYS`
+            longer: it signs their successors, and no certificate outlives the one that signed it.
         overwrite: Replace files of an earlier call; clients then need the new ``ca.pem``.
 
     Returns:
@@ -154,7 +156,7 @@ def _make_certificates(names: Sequence[str], days: int) -> dict[str, bytes]:
     sign_server = x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH])
     sign_client = x509.ExtendedKeyUsage([ExtendedKeyUsageOID.CLIENT_AUTH])
 
-    ca = _builder(ca_name, ca_name, ca_key, ca_key, days)
+    ca = _builder(ca_name, ca_name, ca_key, ca_key, days + CA_DAYS)
     ca = ca.add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
     ca = ca.add_extension(_key_usage(signs_certificates=True), critical=True)
     server = _leaf(_name("remote-gym server"), ca_name, server_key, ca_key, days)

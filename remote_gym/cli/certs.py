@@ -22,7 +22,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--days", type=integer(1, MAX_DAYS).argument, default=365, metavar="N",
-        help="how long they are valid (default: %(default)s)",
+        help="how long they are valid, the CA ten years longer (default: %(default)s)",
     )  # fmt: skip
     parser.add_argument("--overwrite", action="store_true", help="replace files that exist")
 

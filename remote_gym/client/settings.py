@@ -189,8 +189,10 @@ class Settings:
         pem = None if paths is None else load_client_pem(paths)
         if not any(unix):
             self._keep("client_credentials_paths", paths)
+        files = tuple(os.path.abspath(path) for path in paths or () if path is not None)
+        none = None, ()  # a socket of this machine speaks no TLS
         return tuple(
-            Address(host, port, None if from_variables and is_unix else pem)  # a socket of this machine speaks no TLS
+            Address(host, port, *(none if from_variables and is_unix else (pem, files)))
             for (host, port), is_unix in zip(hosts, unix, strict=True)
         )
 

@@ -8,10 +8,10 @@ from typing import Any
 
 from remote_gym.addresses import DEFAULT_PORT, UNIX, split_address
 from remote_gym.arguments import RemoteArgs, check_args
-from remote_gym.credentials import load_server_pem
 from remote_gym.errors import MisuseError
 from remote_gym.pool import Surroundings, Timeouts, hold_standard_descriptors
 from remote_gym.processes import refuse_in_a_worker, usable_cores
+from remote_gym.server.certificates import Certificates
 from remote_gym.server.isolation import Isolation
 from remote_gym.server.listening import Endpoints, check_exposure
 from remote_gym.server.server import RemoteEnvironmentServer
@@ -71,7 +71,8 @@ def create_remote_environment_server(
             socket that clients of the same user on this machine reach, without TLS.
         port: Port to listen on; 0 takes any free one (see `.port`); None: 56765, or the one in `url`.
         server_credentials_paths: (certificate.pem, key.pem[, ca.pem]). With a CA, clients must present a certificate it
-            has signed. None: plaintext, on loopback only.
+            has signed. None: plaintext, on loopback only. When the files change, connections that are new get the new
+            ones within seconds.
         num_workers: Worker processes, of each principal that has sessions (see `isolation`); None: one per core.
         max_envs_per_worker: Environments that may share a worker and so its fate; None: no limit. Workers beyond
             `num_workers` are started when it asks for them.
@@ -139,11 +140,12 @@ def create_remote_environment_server(
         isolation=isolation,
     )
     host, port = split_address(url, DEFAULT_PORT if port is None and ":" not in url else port)
-    pem = load_server_pem(server_credentials_paths) if server_credentials_paths is not None else None
+    certificates = Certificates(server_credentials_paths) if server_credentials_paths is not None else None
+    pem = None if certificates is None else certificates.current()
     check_exposure(host, pem, allow_insecure)
     if unix_socket is not None:
         unix_socket, _ = split_address(UNIX + os.fspath(unix_socket).removeprefix(UNIX))
     if metrics_port is not None:
         metrics_url, metrics_port = split_address(metrics_url, metrics_port)
-    endpoints = Endpoints(host, port, pem, unix_socket, metrics_url, metrics_port, grpc_only)
+    endpoints = Endpoints(host, port, pem, unix_socket, metrics_url, metrics_port, grpc_only, certificates)
     return RemoteEnvironmentServer(settings, endpoints, grace_seconds, probe)

@@ -38,6 +38,7 @@ class Front:
         """
         self.listeners: list[Listener] = []
         self._server = server
+        self._certificates = endpoints.certificates
         self._passages: Passages | None = None
         self._door: Door | None = None
         self._entrances: list[Entrance] = []
@@ -55,13 +56,13 @@ class Front:
 
     def _listen(self, host: str, port: int, pem: ServerPem | None) -> None:
         if self._passages is None:
-            self.listeners.append(GrpcListener(self._server, host, port, pem))
+            self.listeners.append(GrpcListener(self._server, host, port, pem, self._certificates))
             return
         listener = SocketListener(host, port)
         self.listeners.append(listener)
         judge = client_hello.in_plaintext if pem is None else client_hello.over_tls
         behind = self._passages.path(str(len(self.listeners)))
-        bind_grpc(self._server, UNIX + behind, 0, pem)
+        bind_grpc(self._server, UNIX + behind, 0, pem, self._certificates)
         self._entrances += (Entrance(listening, judge, behind) for listening in listener.sockets)
 
     def open(self) -> None:

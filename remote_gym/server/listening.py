@@ -11,6 +11,7 @@ from remote_gym.addresses import grpc_target, is_loopback, join_address, unix_pa
 from remote_gym.credentials import ServerPem, server_credentials
 from remote_gym.errors import MisuseError
 from remote_gym.pool import connection_limit
+from remote_gym.server.certificates import Certificates
 from remote_gym.server.socket_files import SocketFile
 from remote_gym.server.sockets import listen_tcp, listen_unix, unusable
 from remote_gym.wire.codec import MAX_MESSAGE_BYTES
@@ -49,6 +50,7 @@ class Endpoints:
         metrics_url: Where metrics are scraped.
         metrics_port: Their TCP port, 0: any free one; None: no metrics.
         grpc_only: Whether gRPC itself listens, and there is no direct carrier.
+        certificates: The files that `pem` is from, which change; None: it stays as it is.
     """
 
     host: str
@@ -58,6 +60,7 @@ class Endpoints:
     metrics_url: str = "127.0.0.1"
     metrics_port: int | None = None
     grpc_only: bool = False
+    certificates: Certificates | None = None
 
 
 class Listener(Protocol):
@@ -80,7 +83,9 @@ class Listener(Protocol):
 class GrpcListener:
     """A `Listener` where gRPC itself listens; it frees a port by itself."""
 
-    def __init__(self, server: Any, host: str, port: int, pem: ServerPem | None) -> None:
+    def __init__(
+        self, server: Any, host: str, port: int, pem: ServerPem | None, certificates: Certificates | None = None
+    ) -> None:
         """Let `server` (a grpc.aio.Server, not started yet) listen.
 
         Raises:
@@ -91,7 +96,7 @@ class GrpcListener:
         self._file: SocketFile | None = None
         path = unix_path(host)
         if path is None:
-            self.port = bind_grpc(server, host, port, pem)
+            self.port = bind_grpc(server, host, port, pem, certificates)
         else:
             self._file = SocketFile(path, lambda: bind_grpc(server, host, 0, None))
         self.address = join_address(host, self.port)
@@ -134,7 +139,9 @@ class SocketListener:
             self._file.remove()
 
 
-def bind_grpc(server: Any, host: str, port: int, pem: ServerPem | None) -> int:
+def bind_grpc(
+    server: Any, host: str, port: int, pem: ServerPem | None, certificates: Certificates | None = None
+) -> int:
     """Let `server` (a grpc.aio.Server, not started yet) listen, and return the port.
 
     Raises:
@@ -145,7 +152,8 @@ def bind_grpc(server: Any, host: str, port: int, pem: ServerPem | None) -> int:
         if pem is None:
             bound = server.add_insecure_port(target)
         else:
-            bound = server.add_secure_port(target, server_credentials(pem))
+            current = None if certificates is None else certificates.current
+            bound = server.add_secure_port(target, server_credentials(pem, current))
     except RuntimeError as error:
         raise unusable(host, port) from error
     return int(bound)

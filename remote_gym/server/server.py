@@ -119,6 +119,10 @@ class RemoteEnvironmentServer:
         self._front.open()
         await self._health.tell(serving=True)
         self._lag_task = asyncio.create_task(watch_loop_lag(self._sessions.counters))
+        if endpoints.certificates is not None:
+            if self._direct is not None:
+                endpoints.certificates.on_change = self._direct.renew
+            self._certificates_task = asyncio.create_task(endpoints.certificates.watch())
 
     async def _stop(self, grace_seconds: float) -> None:
         deadline = self._loop.time() + grace_seconds

@@ -20,7 +20,7 @@ BASE = {
     "version", "distribution",
     "errors", "failpoints", "addresses", "arguments", "autoreset", "messages", "infos", "leaves", "spaces", "values",
     "compression", "texts", "space_checks", "custom_spaces", "failures", "gym", "key_orders", "observation_modes",
-    "processes",
+    "processes", "pem", "validity",
 }  # fmt: skip
 DATA = {"numpy", "gymnasium"}
 
@@ -47,7 +47,9 @@ TABLE: dict[str, tuple[set[str], set[str]]] = {
     "infos": ({"errors", "values", "texts"}, {"numpy"}),
     "messages": ({"errors", "failures", "leaves", "spaces", "values"}, {"numpy"}),
     "compression": ({"distribution", "errors", "leaves"}, {"lz4", "zstandard"}),
-    "credentials": ({"errors", "addresses"}, {"grpc"}),
+    "pem": (set(), set()),
+    "validity": (set(), set()),
+    "credentials": ({"errors", "addresses", "pem"}, {"grpc"}),
     "wire": (BASE, DATA | {"google.protobuf"}),
     "ipc": (BASE, {"numpy", "msgpack"}),
     "worker": (BASE | {"ipc"}, {"numpy"}),

@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import threading
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 import grpc
@@ -65,6 +65,9 @@ _OPTIONS: list[tuple[str, int]] = [
 class Address:
     """Where a server is and how to prove who we are.
 
+    Attributes:
+        paths: The files that `pem` is from, absolute, which may be renewed; empty: it stays as it is.
+
     Raises:
         MisuseError: TLS on a unix socket.
     """
@@ -72,6 +75,7 @@ class Address:
     host: str
     port: int
     pem: ClientPem | None
+    paths: tuple[str, ...] = field(default=(), compare=False, repr=False)
 
     def __post_init__(self) -> None:
         """Check that the three fit."""

@@ -26,6 +26,7 @@ from remote_gym.client.carriers.connecting import NotDirect, Patience, connect
 from remote_gym.client.carriers.direct import DirectCarrier
 from remote_gym.client.carriers.grpc import GrpcDialer
 from remote_gym.client.carriers.proxies import proxy_for
+from remote_gym.client.carriers.renewal import renewed
 from remote_gym.client.carriers.waiting import said
 from remote_gym.client.diagnosis.steps import Diagnosis, diagnose
 from remote_gym.client.failures import not_taken
@@ -91,6 +92,7 @@ class DirectDialer:
         found: Diagnosis | None = None
         seen, unlike = "no answer", 0
         while self._reached is None and patience.left_seconds:
+            self._address = renewed(self._address)
             try:
                 self._reached = connect(self._address, self._attempt(patience))
                 return
@@ -149,6 +151,7 @@ class DirectDialer:
         if reached is not None:
             return reached
         self._needed = True
+        self._address = renewed(self._address)
         try:
             return connect(self._address, Patience(time.monotonic() + timeout_seconds, lambda: self._needed))
         except OSError as error:

@@ -18,6 +18,7 @@ import grpc
 from remote_gym.client.carriers import channel as channels
 from remote_gym.client.carriers.carrier import ENDS, CarrierEnded, End, Landing, Take
 from remote_gym.client.carriers.channel import Address, SharedChannel
+from remote_gym.client.carriers.renewal import renewed
 from remote_gym.texts import shortened
 from remote_gym.wire.codec import SESSION_METHOD
 
@@ -57,8 +58,10 @@ class GrpcDialer:
             channels.release(shared)
 
     def _channel(self) -> SharedChannel:
-        if self.shared is not None and self.shared.closed:  # by a fork
+        address = renewed(self._address)
+        if self.shared is not None and (self.shared.closed or address != self._address):  # closed by a fork
             self.close()
+        self._address = address
         if self.shared is None:
             self.shared = channels.acquire(self._address)
         return self.shared

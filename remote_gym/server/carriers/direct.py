@@ -53,6 +53,15 @@ class Direct:
         self._scratch = memoryview(bytearray(SLICE_BYTES))  # for all: a read and what is done with it are one
         self._look: asyncio.TimerHandle | None = None
 
+    def renew(self, pem: ServerPem) -> None:
+        """Prove what `pem` holds to whoever connects from now on.
+
+        Raises:
+            ssl.SSLError: See `Handshakes`; all stays as it was.
+        """
+        if self._handshakes is not None:
+            self._handshakes.renew(pem)
+
     def accept(self, sock: socket.socket, visitor: Visitor) -> None:
         """Take over `sock`, non-blocking, of which nothing was read."""
         task = asyncio.ensure_future(self._begin(sock, visitor))

@@ -31,9 +31,17 @@ class Handshakes:
         Raises:
             ssl.SSLError: OpenSSL does not take the certificate: its policy is not that of gRPC's library.
         """
-        self._context = server_context(pem, ALPN)
+        self.renew(pem)
         # One: however many handshakes are begun, the other cores are those of sessions that are open.
         self._thread = ThreadPoolExecutor(1, "remote_gym handshakes")
+
+    def renew(self, pem: ServerPem) -> None:
+        """Prove what `pem` holds from the next handshake on; what was shaken before goes on.
+
+        Raises:
+            ssl.SSLError: As for the first one; all stays as it was.
+        """
+        self._context = server_context(pem, ALPN)
 
     async def shake(self, sock: socket.socket) -> ssl.SSLSocket:
         """Return `sock`, non-blocking and taken over, with TLS.

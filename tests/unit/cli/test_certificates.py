@@ -16,7 +16,7 @@ import pytest
 from cryptography import x509
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
-from remote_gym.cli.certificates import write_certificates
+from remote_gym.cli.certificates import CA_DAYS, write_certificates
 from remote_gym.credentials import channel_credentials, load_client_pem, load_server_pem, server_credentials
 from remote_gym.errors import MisuseError
 
@@ -131,11 +131,11 @@ def test_extensions(folder: Path) -> None:
 def test_validity(tmp_path: Path) -> None:
     before = datetime.datetime.now(datetime.timezone.utc)
     write_certificates(tmp_path, [], days=3)
-    for name in ("ca", "server", "client"):
+    for name, days in (("ca", 3 + CA_DAYS), ("server", 3), ("client", 3)):
         certificate = parsed(tmp_path / f"{name}.pem")
         assert datetime.timedelta(minutes=5) < before - certificate.not_valid_before_utc < datetime.timedelta(days=1)
         lifetime = certificate.not_valid_after_utc - before
-        assert abs(lifetime - datetime.timedelta(days=3)) < datetime.timedelta(minutes=5)
+        assert abs(lifetime - datetime.timedelta(days=days)) < datetime.timedelta(minutes=5)
 
 
 @pytest.mark.parametrize("mutual", [False, True])
