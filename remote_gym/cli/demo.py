@@ -97,6 +97,7 @@ then, in another terminal, `{python}` and
 from remote_gym import RemoteVectorEnv
 envs = RemoteVectorEnv("127.0.0.1", num_envs=64)
 observations, infos = envs.reset(seed=42)
+observations.shape, observations[0]
 
 How many workers and environments suit this machine:
 
