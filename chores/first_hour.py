@@ -25,7 +25,7 @@ ROOT = Path(__file__).resolve().parents[1]
 BLOCK = re.compile(r"^```(console|python)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 MOST_SECONDS = 180.0
 MOST_LINES = 5
-PATIENCE_SECONDS = 600.0
+PATIENCE_SECONDS = 120.0
 """How long a line may take before this gives up."""
 
 
