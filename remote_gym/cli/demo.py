@@ -97,6 +97,7 @@ then, in another terminal, `{python}` and
 from remote_gym import RemoteVectorEnv
 envs = RemoteVectorEnv("127.0.0.1", num_envs=64)
 observations, infos = envs.reset(seed=42)
+observations.shape, observations[0]
 
 How many workers and environments suit this machine:
 
@@ -109,12 +110,16 @@ Certificates for two machines:
 
 
 def _as_typed(program: str) -> str:
-    """Return how a program of this very environment, which may not be the terminal's, is started from here."""
+    """Return how a program of this very environment, which may not be the terminal's, is started from here.
+
+    In a virtual environment by its path: whether the terminal finds it without is not to be told, as tox, `uv run` and
+    the like put it into the PATH of what they run.
+    """
     path = os.path.join(os.path.dirname(sys.executable), program)
+    if not os.path.exists(path):
+        return program
     found = shutil.which(program)
-    if not os.path.exists(path) or (
-        found is not None and os.path.samefile(os.path.dirname(found), os.path.dirname(path))
-    ):
+    if sys.prefix == sys.base_prefix and found is not None and os.path.samefile(found, path):
         return program
     near = os.path.relpath(path)
     return shlex.quote(path if near.startswith(os.pardir) else near)
