@@ -17,7 +17,7 @@ from remote_gym import failpoints
 from remote_gym.ipc.commands import CloseGroup
 from remote_gym.pool.block import Block, OnDied, OnLost
 from remote_gym.pool.exits import WorkerLost
-from remote_gym.pool.placement import EnvIds, room_for, shares
+from remote_gym.pool.placement import EnvIds, room_for, shares, worth
 from remote_gym.pool.reserve import Ballast
 from remote_gym.pool.restarts import RESTART_WAITS_SECONDS, BackOff, Budget, guilty_group
 from remote_gym.pool.surroundings import Surroundings
@@ -170,7 +170,9 @@ class Pool:
         else:
             await self._make_room(num_envs, room)
             loads = [worker.num_envs for worker in self.workers]
-            placed = [(self.workers[position], count) for position, count in shares(num_envs, loads, room)]
+            told = [worker.steps for worker in self.workers]
+            workers = worth(num_envs, sum(steps for steps, _ in told), sum(seconds for _, seconds in told))
+            placed = [(self.workers[position], count) for position, count in shares(num_envs, loads, room, workers)]
         blocks, first = [], 0
         for worker, count in placed:
             block = Block(worker, next(self._groups), first, [], on_lost, on_died)
