@@ -95,6 +95,10 @@ PEER_START_SECONDS = 90.0
 """How long a peer may take to be ready, twice: Ray and PufferLib hang every now and then."""
 
 
+USED_SECONDS = 0.5
+"""How long a server is used before it is measured."""
+
+
 def fits(name: str, num_envs: int) -> bool:
     """Whether a contender is measured with so many environments."""
     return num_envs <= MAX_ENVS.get(name, num_envs) and (num_envs >= 2 or name != "halves")
@@ -108,6 +112,8 @@ def contenders_of(
     config["credentials"] = serving.client_paths(directory)
     if any(name in REMOTE for name in names):
         config["addresses"] = [stack.enter_context(serving.served(case.env, case.num_workers, directory))[1]]
+        # It has served before, and knows how long a step takes: that decides how many workers a session is spread over.
+        interleave({"before": Contender("remote:step", config)}, 1, USED_SECONDS)
     made = {}
     for name in names:
         if not fits(name, num_envs):

@@ -21,7 +21,7 @@ NO_ENV_ID: Final = 2**64 - 1
 
 NO_GROUP: Final = 0
 
-COUNT, ENV_ID, OPERATION, STEP_NANOSECONDS, GROUP = range(5)
+COUNT, ENV_ID, OPERATION, STEP_NANOSECONDS, GROUP, STEPS, STEPS_NANOSECONDS = range(7)
 
 
 class Board:
@@ -29,7 +29,8 @@ class Board:
 
     Attributes:
         words: The words themselves. On the hot path, a step, a worker writes them itself: the kind of operation once,
-            ``words[ENV_ID]`` for each environment, and how long one of them took: ``words[STEP_NANOSECONDS]``.
+            ``words[ENV_ID]`` for each environment, how long one of them took lately, ``words[STEP_NANOSECONDS]``, and
+            how many there were so far and how long they took together: ``words[STEPS]``, ``words[STEPS_NANOSECONDS]``.
     """
 
     def __init__(self, buffer: Any) -> None:
@@ -62,6 +63,11 @@ class Board:
     def step_seconds(self) -> float:
         """Parent side: how long one environment's step takes here, lately; 0 if that is not known yet."""
         return float(self.words[STEP_NANOSECONDS]) * 1e-9
+
+    @property
+    def steps(self) -> tuple[int, float]:
+        """Parent side: how many environments' steps were made here, and how many seconds they took together."""
+        return self.words[STEPS], float(self.words[STEPS_NANOSECONDS]) * 1e-9
 
     def current(self) -> tuple[int, int] | None:
         """Child side: whose turn it is, as (group, env_id); None between rounds."""

@@ -24,18 +24,41 @@ def room_for(num_envs: int, loads: Sequence[int], max_envs_per_worker: int | Non
     return max_envs_per_worker or num_envs + max(loads, default=0)
 
 
-def shares(num_envs: int, loads: Sequence[int], room: int) -> list[tuple[int, int]]:
+KNOWN_STEPS = 1_000
+"""After so many steps it is known how long one takes."""
+
+WORTH_SECONDS = 150e-6
+"""Work of a round that is worth another worker: to ask and hear one costs the server nearly as much."""
+
+
+def worth(num_envs: int, steps: int, seconds: float) -> int | None:
+    """Return how many workers are worth their cost to one session; None: that is not known, as many as there are.
+
+    Args:
+        num_envs: Environments of the session.
+        steps: How many steps environments of this server have made.
+        seconds: How long these took together.
+    """
+    if steps < KNOWN_STEPS:
+        return None
+    return max(1, int(num_envs * seconds / steps / WORTH_SECONDS))
+
+
+def shares(num_envs: int, loads: Sequence[int], room: int, workers: int | None = None) -> list[tuple[int, int]]:
     """Spread `num_envs` evenly, least-loaded worker first.
 
     Args:
         num_envs: How many are to be placed.
         loads: How many environments each worker has. There must be room for all.
         room: How many a worker may have.
+        workers: To how many of them, where there is room; None: all.
 
     Returns:
         Pairs (position of a worker in `loads`, how many it gets), in the order of their blocks; nobody gets none.
     """
     order = sorted(range(len(loads)), key=loads.__getitem__)
+    if workers is not None and sum(room - loads[worker] for worker in order[:workers]) >= num_envs:
+        order = order[:workers]
     given = dict.fromkeys(order, 0)
     left = num_envs
     while left:
@@ -49,7 +72,13 @@ def shares(num_envs: int, loads: Sequence[int], room: int) -> list[tuple[int, in
 
 
 def plan(
-    num_envs: int, loads: Sequence[int], num_workers: int, at_most: int, room: int, whole: bool = False
+    num_envs: int,
+    loads: Sequence[int],
+    num_workers: int,
+    at_most: int,
+    room: int,
+    whole: bool = False,
+    workers: int | None = None,
 ) -> list[tuple[int, int]] | None:
     """Decide where the environments of a session go, as if its tenant had all the workers it may have.
 
@@ -60,6 +89,7 @@ def plan(
         at_most: Workers that it may have for now.
         room: How many environments a worker may have.
         whole: All go into one worker, whatever the room.
+        workers: As for `shares`.
 
     Returns:
         Pairs as of `shares`; positions beyond `loads` are of workers that are still to be had. None: there is no room.
@@ -72,7 +102,7 @@ def plan(
     loads = [*loads, *[0] * (count - len(loads))]
     if whole:
         return [(min(range(count), key=loads.__getitem__), num_envs)]
-    return shares(num_envs, loads, room)
+    return shares(num_envs, loads, room, workers)
 
 
 def _room(loads: Sequence[int], count: int, room: int) -> int:

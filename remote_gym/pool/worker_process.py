@@ -170,6 +170,11 @@ class WorkerProcess:
         """How long one environment's step takes here, lately; 0 if that is not known."""
         return 0.0 if self.lost is not None else self._board.step_seconds
 
+    @property
+    def steps(self) -> tuple[int, float]:
+        """How many environments' steps were made here, and how many seconds they took together."""
+        return (0, 0.0) if self.lost is not None else self._board.steps
+
     def send_descriptor(self, descriptor: int) -> None:
         """Hand over a file descriptor for a command that is submitted next; never blocks.
 

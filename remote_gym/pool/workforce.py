@@ -12,7 +12,7 @@ import logging
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any
 
-from remote_gym.pool.placement import NoRoomError, plan, room_for
+from remote_gym.pool.placement import NoRoomError, plan, room_for, worth
 from remote_gym.pool.worker_process import WorkerProcess
 
 logger = logging.getLogger("remote_gym.pool")
@@ -61,6 +61,7 @@ class Workforce:
         self._start = start
         self._spawn = spawn
         self._stopped = False
+        self._ended_steps = 0, 0.0  # in workers that have ended
         self._only: str | None = None  # the only tenant that has ever come
         self._several = False
         self._cooling: dict[str, asyncio.TimerHandle] = {}  # tenants without environments -> when their workers end
@@ -110,7 +111,8 @@ class Workforce:
             free = self._at_most(tenant) if short is None else len(own) + len(new)
             at_most = free if max_workers is None else min(free, max_workers)
             loads = [worker.num_envs for worker in own]
-            placed = plan(num_envs, loads, self.num_workers, at_most, room_for(num_envs, loads, each), whole)
+            room = room_for(num_envs, loads, each)
+            placed = plan(num_envs, loads, self.num_workers, at_most, room, whole, worth(num_envs, *self._steps()))
             if placed is None:
                 raise short or self._no_room(num_envs, each, free, max_workers)
             wanted = max(0, *(position - len(own) + 1 for position, _ in placed))
@@ -120,6 +122,11 @@ class Workforce:
                 await self._recruit(wanted, tenant)
             except (OSError, MemoryError) as error:
                 short = error  # fewer may do
+
+    def _steps(self) -> tuple[int, float]:
+        """Return how many steps environments of this server have made, and how many seconds these took together."""
+        told = [self._ended_steps, *(worker.steps for worker in self.workers)]
+        return sum(steps for steps, _ in told), sum(seconds for _, seconds in told)
 
     def _no_room(self, num_envs: int, each: int | None, free: int, max_workers: int | None) -> NoRoomError:
         what = f"{num_envs} environments" + (f", {each} in a worker," if each else "")
@@ -225,6 +232,8 @@ class Workforce:
             return
         logger.debug("%s ends: nobody needs it", worker.name)
         self.workers.remove(worker)
+        (steps, seconds), (more, took) = self._ended_steps, worker.steps
+        self._ended_steps = steps + more, seconds + took
         self._spawn(worker.stop())
         if len(self.workers) < self.num_workers:
             self._spawn(self.refill())

@@ -43,7 +43,15 @@ from remote_gym.ipc.commands import (
 )
 from remote_gym.ipc.link import ChildLink, encode, receive_descriptor
 from remote_gym.ipc.memory import SharedBlock
-from remote_gym.ipc.progress import NO_GROUP, REPORT_OFFSET, SIZE_BYTES, STEP_NANOSECONDS, Board
+from remote_gym.ipc.progress import (
+    NO_GROUP,
+    REPORT_OFFSET,
+    SIZE_BYTES,
+    STEP_NANOSECONDS,
+    STEPS,
+    STEPS_NANOSECONDS,
+    Board,
+)
 from remote_gym.worker.forks import Forks
 from remote_gym.worker.guard import die_with_the_server, reset_signals
 from remote_gym.worker.output import LabelledOutput, flush_replaced, mend_descriptors, replace_streams
@@ -258,8 +266,11 @@ class Worker:
             given = self._given(actions) if dtypes is None else hosted.typed(indices, actions, dtypes)
             result = hosted.step(indices, (), given)
         count = len(hosted.env_ids if indices is None else indices)
-        took, words = (time.perf_counter_ns() - began) // count, self._board.words
+        elapsed, words = time.perf_counter_ns() - began, self._board.words
+        took = elapsed // count
         words[STEP_NANOSECONDS] = (7 * (words[STEP_NANOSECONDS] or took) + took) // 8  # a moving average
+        words[STEPS] += count
+        words[STEPS_NANOSECONDS] += elapsed
         return result  # type: ignore[no-any-return]
 
     def _given(self, packed: bytes) -> list[Any]:

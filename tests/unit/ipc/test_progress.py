@@ -38,6 +38,9 @@ def test_the_duration_of_a_step_is_told_in_seconds() -> None:
     worker, server, _ = boards()
     worker.words[progress.STEP_NANOSECONDS] = 8_000
     assert server.step_seconds == pytest.approx(8e-6)
+    worker.words[progress.STEPS] += 5
+    worker.words[progress.STEPS_NANOSECONDS] += 40_000
+    assert server.steps == (5, pytest.approx(4e-5))
 
 
 def test_a_command_that_has_just_begun_is_no_operation_yet() -> None:

@@ -2,7 +2,16 @@ from __future__ import annotations
 
 import pytest
 
-from remote_gym.pool.placement import EnvIds, NoRoomError, plan, room_for, shares
+from remote_gym.pool.placement import (
+    KNOWN_STEPS,
+    WORTH_SECONDS,
+    EnvIds,
+    NoRoomError,
+    plan,
+    room_for,
+    shares,
+    worth,
+)
 
 
 @pytest.mark.parametrize(
@@ -19,6 +28,29 @@ def test_least_loaded_first_evenly_and_never_above_the_room(
     num_envs: int, loads: list[int], room: int, expected: list[tuple[int, int]]
 ) -> None:
     assert shares(num_envs, loads, room) == expected
+
+
+@pytest.mark.parametrize(
+    ("loads", "room", "workers", "expected"),
+    [
+        ([0, 0, 0], 8, 1, [(0, 8)]),
+        ([3, 0, 2], 12, 2, [(1, 4), (2, 4)]),
+        ([0, 0], 8, 5, [(0, 4), (1, 4)]),
+        ([2, 0, 1], 4, 1, [(1, 3), (2, 3), (0, 2)]),  # it has no room for all
+    ],
+)
+def test_on_no_more_workers_than_are_worth_it_where_these_have_room(
+    loads: list[int], room: int, workers: int, expected: list[tuple[int, int]]
+) -> None:
+    assert shares(8, loads, room, workers) == expected
+
+
+def test_each_worker_is_to_have_work_that_is_worth_it() -> None:
+    assert worth(8, KNOWN_STEPS - 1, 1.0) is None
+    assert worth(8, 0, 0.0) is None
+    assert worth(8, 10_000, 10_000 * WORTH_SECONDS / 100) == 1
+    assert worth(64, 10_000, 10_000 * WORTH_SECONDS / 8) == 8
+    assert worth(8, 10_000, 10_000 * 1.0) >= 8  # slow ones: no two in one worker if there are enough
 
 
 def test_without_a_limit_all_find_room() -> None:

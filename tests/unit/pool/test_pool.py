@@ -22,6 +22,7 @@ from remote_gym import (
     RemoteEnvironmentServer,
     RemoteVectorEnv,
 )
+from remote_gym.pool import placement
 from remote_gym.pool.pool import Pool, Timeouts
 
 
@@ -52,6 +53,22 @@ def test_single_environments_go_to_the_least_loaded_worker(serve: ServerFactory)
         assert one.reset()[1]["pid"].tolist() == [pids[0]]
     for env in envs:
         env.close()
+
+
+def test_a_second_worker_must_be_worth_its_cost_once_that_is_known(
+    serve: ServerFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server = serve(str(HOSTILE))
+    monkeypatch.setattr(placement, "WORTH_SECONDS", 1.0)
+    with RemoteVectorEnv(server.address, num_envs=8) as envs:
+        assert blocks(envs) == [4, 4]
+        for _ in range(1 + placement.KNOWN_STEPS // 8):
+            envs.step([ACTIONS["ordinary"]] * 8)
+    with RemoteVectorEnv(server.address, num_envs=8) as envs, RemoteVectorEnv(server.address, num_envs=8) as others:
+        assert blocks(envs) == blocks(others) == [8]
+    monkeypatch.setattr(placement, "WORTH_SECONDS", 1e-9)
+    with RemoteVectorEnv(server.address, num_envs=8) as envs:
+        assert blocks(envs) == [4, 4]
 
 
 def test_env_ids_are_unique_while_they_live_and_used_again(serve: ServerFactory) -> None:

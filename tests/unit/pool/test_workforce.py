@@ -21,6 +21,7 @@ class Worker:
         self.lost: Any = None
         self.groups: set[int] = set()
         self.num_envs = 0
+        self.steps = 0, 0.0
         self.idle = True
         self.stopped = False
 
