@@ -12,6 +12,7 @@ from remote_gym.credentials import load_server_pem
 from remote_gym.errors import MisuseError
 from remote_gym.pool import Surroundings, Timeouts, hold_standard_descriptors
 from remote_gym.processes import refuse_in_a_worker, usable_cores
+from remote_gym.server.authentication import authenticator
 from remote_gym.server.listening import Endpoints, check_exposure
 from remote_gym.server.server import RemoteEnvironmentServer
 from remote_gym.server.settings import Settings
@@ -60,6 +61,8 @@ def create_remote_environment_server(
     metrics_url: str = "127.0.0.1",
     hash_seed: int | None = None,
     grpc_only: bool = False,
+    token_file: str | os.PathLike[str] | None = None,
+    deny_file: str | os.PathLike[str] | None = None,
 ) -> RemoteEnvironmentServer:
     """Host environments for remote clients; returns at once with the server running in the background.
 
@@ -98,6 +101,11 @@ def create_remote_environment_server(
             strings agree. Give several servers the same where they must agree too. None: this process's own
             `PYTHONHASHSEED` if it is set, else a random one that nobody is told.
         grpc_only: Leave the port to gRPC: no direct carrier, and nothing between gRPC and its clients.
+        token_file: Path of a file of tokens, as `remote-gym tokens add` writes it: whoever comes over TCP needs one,
+            and has its name. Read again when it changes; sessions whose token is gone, or has expired, end within
+            seconds. Needs TLS or a Unix socket.
+        deny_file: Path of a file of SHA-256 fingerprints of client certificates that are taken no more, one a line.
+            Read again when it changes; sessions by these end within seconds. Needs a client CA.
 
     Workers start in the working directory, with the ``sys.path`` and the environment variables, that this process has
     now, whatever becomes of these later.
@@ -132,10 +140,11 @@ def create_remote_environment_server(
     )
     host, port = split_address(url, DEFAULT_PORT if port is None and ":" not in url else port)
     pem = load_server_pem(server_credentials_paths) if server_credentials_paths is not None else None
-    check_exposure(host, pem, allow_insecure)
+    known = authenticator(token_file, deny_file, [host], pem, allow_insecure)
+    check_exposure(host, pem, allow_insecure, known.asks_for_tokens)
     if unix_socket is not None:
         unix_socket, _ = split_address(UNIX + os.fspath(unix_socket).removeprefix(UNIX))
     if metrics_port is not None:
         metrics_url, metrics_port = split_address(metrics_url, metrics_port)
-    endpoints = Endpoints(host, port, pem, unix_socket, metrics_url, metrics_port, grpc_only)
+    endpoints = Endpoints(host, port, pem, unix_socket, metrics_url, metrics_port, grpc_only, known)
     return RemoteEnvironmentServer(settings, endpoints, grace_seconds, probe)

@@ -101,7 +101,7 @@ class RemoteEnvironmentServer:
 
     async def _start(self, endpoints: Endpoints, probe: bool) -> None:
         self._grpc = grpc.aio.server(options=options())
-        self._edge = Edge(self._sessions)
+        self._edge = Edge(self._sessions, endpoints.authenticator)
         self._direct = _direct(self._edge, endpoints)
         self._front = Front(self._grpc, endpoints, None if self._direct is None else self._direct.accept)
         self._grpc.add_generic_rpc_handlers((Servicer(self._edge, self._front.peer, self._front.uid).handler(),))
@@ -119,6 +119,7 @@ class RemoteEnvironmentServer:
         self._front.open()
         await self._health.tell(serving=True)
         self._lag_task = asyncio.create_task(watch_loop_lag(self._sessions.counters))
+        self._revoking = asyncio.create_task(endpoints.authenticator.watch(self._sessions.by_id))
 
     async def _stop(self, grace_seconds: float) -> None:
         deadline = self._loop.time() + grace_seconds

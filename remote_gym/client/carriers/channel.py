@@ -10,8 +10,8 @@ from __future__ import annotations
 import os
 import threading
 import time
-from dataclasses import dataclass
-from typing import Protocol
+from dataclasses import dataclass, field
+from typing import Any, Protocol
 
 import grpc
 
@@ -65,6 +65,12 @@ _OPTIONS: list[tuple[str, int]] = [
 class Address:
     """Where a server is and how to prove who we are.
 
+    Attributes:
+        host: A name, an IP, or ``unix:/path``.
+        port: Of the host.
+        pem: For TLS; None: plaintext.
+        token: Tells the server who we are; empty without one.
+
     Raises:
         MisuseError: TLS on a unix socket.
     """
@@ -72,6 +78,7 @@ class Address:
     host: str
     port: int
     pem: ClientPem | None
+    token: str = field(default="", repr=False)
 
     def __post_init__(self) -> None:
         """Check that the three fit."""
@@ -81,6 +88,11 @@ class Address:
     def __str__(self) -> str:
         """Return ``host:port``, or ``unix:/path``."""
         return join_address(self.host, self.port)
+
+    @property
+    def metadata(self) -> tuple[tuple[str, str], ...]:
+        """What goes along with every gRPC call."""
+        return (("authorization", f"Bearer {self.token}"),) if self.token else ()
 
 
 class Call(Protocol):
@@ -168,7 +180,8 @@ class SharedChannel:
         """
         # A call with a deadline, not `grpc.channel_ready_future`: that one's thread delays closing by up to 200 ms.
         try:
-            self.channel.unary_unary(DESCRIBE_METHOD)(b"", timeout=timeout_seconds, wait_for_ready=True)  # type: ignore[arg-type]
+            ask: Any = self.channel.unary_unary(DESCRIBE_METHOD)
+            ask(b"", timeout=timeout_seconds, wait_for_ready=True, metadata=self.address.metadata)
         except grpc.RpcError as error:
             if not isinstance(error, grpc.Call):
                 return False
