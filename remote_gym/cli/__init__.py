@@ -1,4 +1,4 @@
-"""The user's terminal: ``remote-gym serve | certs | check | bench | check-connection | demo | completion``.
+"""The user's terminal: ``remote-gym serve | certs | tokens | check | bench | check-connection | demo | completion``.
 
 Each command imports what it needs only when it runs.
 """
@@ -20,6 +20,7 @@ from remote_gym.version import __version__
 COMMANDS = {
     "serve": "host environments until stopped",
     "certs": "write a CA, a server and a client certificate",
+    "tokens": "make, list and revoke the tokens of a server",
     "check": "compare an environment with itself, served",
     "bench": "try workers, environments and batch sizes for an environment",
     "check-connection": "tell which step of a connection to a server fails",

@@ -31,8 +31,11 @@ def announcement(address: str, values: Mapping[str, Any], stream: IO[str] | None
 
 def _safety(address: str, values: Mapping[str, Any]) -> tuple[str, str]:
     host, _ = split_address(address)
+    with_tokens = "token_file" in values
     if "root_certificate" in values:
-        return "mutual TLS: clients need a certificate of their own", GREEN
+        return f"mutual TLS: clients need a certificate{' and a token' if with_tokens else ''} of their own", GREEN
+    if "server_certificate" in values and with_tokens:
+        return "TLS: clients need a token of their own", GREEN
     if "server_certificate" in values:
         return "TLS: whoever reaches the port can use it", GREEN if is_loopback(host) else YELLOW
     if unix_path(host) is not None:

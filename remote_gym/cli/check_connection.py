@@ -17,15 +17,17 @@ from remote_gym.client.carriers.describe import describe
 from remote_gym.client.carriers.dialing import DirectDialer
 from remote_gym.client.diagnosis.steps import Diagnosis, Step, diagnose
 from remote_gym.client.settings import CredentialsPaths, paths_from_variables
+from remote_gym.client.tokens import token_for
 from remote_gym.credentials import load_client_pem
-from remote_gym.errors import ConnectError, ProtocolError
+from remote_gym.errors import ConnectError, ProtocolError, RefusedError
 from remote_gym.messages import Description
 from remote_gym.wire.codec import common_protocol
 
 DESCRIPTION = (
     "Dial a server step by step: address, tcp, tls, certificate name, client certificate, server version, and whether "
     "steps get a connection of their own (the direct carrier) or travel over gRPC. "
-    "Without an ADDRESS, or without certificates, it takes those of a client's variables, as a trainer does. "
+    "Without an ADDRESS, or without certificates, it takes those of a client's variables, as a trainer does, and the "
+    "token of REMOTE_GYM_TOKEN. "
     "Tells what each step has shown and, at the first one that fails, what to do. Exit code 0 if none fails, else 1."
 )
 
@@ -73,7 +75,7 @@ def run(arguments: argparse.Namespace) -> int:
     if paths is None and unix_path(host) is None:
         paths = paths_from_variables()
     pem = load_client_pem(paths)
-    address = Address(host, port, pem)
+    address = Address(host, port, pem, token=token_for(None, host, pem is not None, False))
     print(f"{join_address(host, port)} {_manner(host, pem is not None)}")
 
     diagnosis = diagnose(host, port, pem, arguments.timeout)
@@ -130,8 +132,8 @@ def _version_step(address: Address, timeout_seconds: float, diagnosis: Diagnosis
         protocol = common_protocol((described.protocol_min, described.protocol_max), "server")
     except ConnectError as error:
         return Step(VERSION_STEP, False, error.summary), error.causes or diagnosis.causes
-    except ProtocolError as error:
-        return Step(VERSION_STEP, False, str(error)), ()
+    except (ProtocolError, RefusedError) as error:
+        return Step(VERSION_STEP, False, translated(str(error), words_of_a_client())), ()
     return Step(VERSION_STEP, True, _summary(described, protocol)), ()
 
 
@@ -144,7 +146,7 @@ def _carrier_step(address: Address, timeout_seconds: float) -> tuple[Step, tuple
         return Step(CARRIER_STEP, None, f"gRPC only: {other}"), ()
     except ConnectError as error:
         return Step(CARRIER_STEP, False, error.summary), error.causes
-    except (CarrierEnded, ProtocolError) as error:
+    except (CarrierEnded, ProtocolError, RefusedError) as error:
         return Step(CARRIER_STEP, False, str(error)), ()
     finally:
         dialer.close()

@@ -11,6 +11,9 @@ from typing import Any
 NONE = "none"
 """What says that there is no limit: TOML has no null, and a shell has no None."""
 
+NEVER = "never"
+"""What says that something has no end."""
+
 _TRUE, _FALSE = ("1", "true", "yes", "on"), ("0", "false", "no", "off")
 
 

@@ -100,6 +100,14 @@ SETTINGS = (
     Setting("server_certificate", PEM, TLS, "certificate of this server; without one: this machine only"),
     Setting("server_private_key", PEM, TLS, "its private key"),
     Setting("root_certificate", PEM, TLS, "CA that client certificates must be signed by; makes them required"),
+    Setting(
+        "token_file", text("FILE", "a path", is_path=True), TLS,
+        "tokens of clients, as `remote-gym tokens` writes them; makes them required, but on a Unix socket",
+    ),
+    Setting(
+        "deny_file", text("FILE", "a path", is_path=True), TLS,
+        "SHA-256 fingerprints of client certificates that are taken no more",
+    ),
     Setting("allow_insecure", BOOLEAN, TLS, "permit plaintext that other machines can reach", False),
     Setting("num_workers", COUNT, WORKERS, "worker processes of each principal that has sessions", "one per core"),
     Setting(

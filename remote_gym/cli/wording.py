@@ -105,6 +105,8 @@ def words_of_a_client(address: Origin = ADDRESS, credentials: Sequence[Origin] =
         phrase("server_credentials_paths[2]", "--root-certificate"),
         phrase("client_credentials_paths away", f"{root.name} away"),
         phrase(" (allow_insecure=True)", ""),
+        phrase("pass token=, or set REMOTE_GYM_TOKEN", "set REMOTE_GYM_TOKEN"),
+        phrase("your token (token=, or REMOTE_GYM_TOKEN)", "the token of REMOTE_GYM_TOKEN"),
         phrase("client_credentials_paths: the certificate in", f"{root.name}: the certificate in"),
         phrase("the order is (ca.pem[, client.pem, client-key.pem])", f"{certificate.name} is the certificate's"),
         items("client_credentials_paths", (root, certificate, key)),

@@ -60,6 +60,7 @@ class RemoteEnvironment(gymnasium.Env[Any, Any]):
         on_session_lost: str = "raise",
         allow_insecure: bool = False,
         transport: str = "auto",
+        token: str | None = None,
     ) -> None:
         """Prepare; dials nothing yet.
 
@@ -71,7 +72,7 @@ class RemoteEnvironment(gymnasium.Env[Any, Any]):
             validate_actions=validate_actions, render_with_step=render_with_step, unportable_infos=unportable_infos,
             compression=compression, connect_timeout_seconds=connect_timeout_seconds,
             reconnect_timeout_seconds=reconnect_timeout_seconds, on_worker_failure=on_worker_failure,
-            on_session_lost=on_session_lost, allow_insecure=allow_insecure, transport=transport,
+            on_session_lost=on_session_lost, allow_insecure=allow_insecure, transport=transport, token=token,
         )  # fmt: skip
         self._remote = Remote(settings)
         self._last: Part | None = None  # what was returned last

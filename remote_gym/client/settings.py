@@ -22,6 +22,7 @@ from remote_gym.arguments import RemoteArgs, check_args
 from remote_gym.autoreset import NONE, parse_mode
 from remote_gym.client.carriers.channel import Address
 from remote_gym.client.carriers.dialing import TRANSPORTS
+from remote_gym.client.tokens import checked, handle_for, token_for
 from remote_gym.compression import codec
 from remote_gym.credentials import load_client_pem
 from remote_gym.errors import MisuseError, also
@@ -78,6 +79,9 @@ class Settings:
             between, lets one through, else gRPC; looked at anew when a connection was lost. ``"direct"`` and
             ``"grpc"`` insist; ``"auto"`` is whatever ``REMOTE_GYM_TRANSPORT`` says, if it is set. See
             `docs/how-to/tls.md`.
+        token: What `remote-gym tokens add` printed: tells a server that asks for tokens who this is. None: what
+            ``REMOTE_GYM_TOKEN`` says. Sent over TLS and to Unix sockets only, unless `allow_insecure`. In no pickle:
+            copies in other processes need that variable there. See `docs/how-to/who-is-who.md`.
         single: Whether these are a `RemoteEnvironment`'s, which has no batches.
         addresses: Where the servers are, with what the files at `client_credentials_paths` hold.
         opening: What a session is asked for; with several servers, but for the number of environments.
@@ -98,6 +102,7 @@ class Settings:
     on_session_lost: str
     allow_insecure: bool
     transport: str = "auto"
+    token: str | None = field(default=None, repr=False)
     num_envs: int = 1
     autoreset_mode: AutoresetMode | str = AutoresetMode.DISABLED  # who steps one environment resets it as well
     batch_size: int | None = None
@@ -116,6 +121,7 @@ class Settings:
         self._check_batches()
         self._check_choices()
         self._check_observation_mode()
+        self._keep("token", checked(self.token))
         self._keep("addresses", self._addresses())
         self._keep("opening", self._opening())
 
@@ -190,11 +196,13 @@ class Settings:
         if not any(unix):
             self._keep("client_credentials_paths", paths)
         files = tuple(os.path.abspath(path) for path in paths or () if path is not None)
-        none = None, ()  # a socket of this machine speaks no TLS
-        return tuple(
-            Address(host, port, *(none if from_variables and is_unix else (pem, files)))
-            for (host, port), is_unix in zip(hosts, unix, strict=True)
-        )
+        addresses = []
+        for (host, port), is_unix in zip(hosts, unix, strict=True):
+            plain = from_variables and is_unix  # a socket of this machine speaks no TLS
+            proof = (None, ()) if plain else (pem, files)
+            token = token_for(self.token, host, proof[0] is not None, self.allow_insecure)
+            addresses.append(Address(host, port, *proof, token))
+        return tuple(addresses)
 
     def _opening(self) -> Open:
         kwargs = check_args(self.remote_args, "remote_args", ("entrypoint_kwargs",)).get("entrypoint_kwargs") or {}
@@ -235,15 +243,16 @@ class Settings:
     def carried(self) -> dict[str, Any]:
         """Return what a pickle carries: the arguments with which another process makes a client like this one.
 
-        Nothing secret: of the credentials only the paths, which the copy reads anew. Nothing of the session either: a
-        copy dials its own. Addresses and paths are whole, with what this process's variables and working directory add
-        to them: those of the copy's may be others.
+        Nothing secret: of the credentials only the paths, which the copy reads anew; of the token a handle, see
+        `tokens`. Nothing of the session either: a copy dials its own. Addresses and paths are whole, with what this
+        process's variables and working directory add to them: those of the copy's may be others.
         """
         urls = [join_address(address.host, address.port) for address in self.addresses]
         paths = self.client_credentials_paths
         carried = {name: getattr(self, name) for name in _ARGUMENTS}
         carried["url"] = urls if len(urls) > 1 else urls[0]
         carried["port"] = None  # it is in the address
+        carried["token"] = handle_for(self.token)
         carried["client_credentials_paths"] = None if paths is None else tuple(map(_absolute, paths))
         return {name: value for name, value in carried.items() if not (self.single and name in OF_BATCHES)}
 

@@ -53,6 +53,7 @@ class RemoteVectorEnv(VectorEnv[Any, Any, Any]):
         on_session_lost: str = "raise",
         allow_insecure: bool = False,
         transport: str = "auto",
+        token: str | None = None,
     ) -> None:
         """Prepare; dials nothing yet.
 
@@ -65,7 +66,7 @@ class RemoteVectorEnv(VectorEnv[Any, Any, Any]):
             observation_mode=observation_mode, validate_actions=validate_actions, render_with_step=render_with_step,
             unportable_infos=unportable_infos, compression=compression, connect_timeout_seconds=connect_timeout_seconds,
             reconnect_timeout_seconds=reconnect_timeout_seconds, on_worker_failure=on_worker_failure,
-            on_session_lost=on_session_lost, allow_insecure=allow_insecure, transport=transport,
+            on_session_lost=on_session_lost, allow_insecure=allow_insecure, transport=transport, token=token,
         )  # fmt: skip
         self._remote = Remote(settings)
         self._stepping = Stepping(self._remote)

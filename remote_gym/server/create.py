@@ -11,6 +11,7 @@ from remote_gym.arguments import RemoteArgs, check_args
 from remote_gym.errors import MisuseError
 from remote_gym.pool import Surroundings, Timeouts, hold_standard_descriptors
 from remote_gym.processes import refuse_in_a_worker, usable_cores
+from remote_gym.server.authentication import authenticator
 from remote_gym.server.certificates import Certificates
 from remote_gym.server.isolation import Isolation
 from remote_gym.server.listening import Endpoints, check_exposure
@@ -62,6 +63,8 @@ def create_remote_environment_server(
     hash_seed: int | None = None,
     grpc_only: bool = False,
     isolation: Isolation = "principal",
+    token_file: str | os.PathLike[str] | None = None,
+    deny_file: str | os.PathLike[str] | None = None,
 ) -> RemoteEnvironmentServer:
     """Host environments for remote clients; returns at once with the server running in the background.
 
@@ -106,6 +109,11 @@ def create_remote_environment_server(
             ``"principal"``: those of one principal; whoever has no name is one principal, ``anonymous``. Each has up to
             `num_workers` of its own, started when it opens its first session and kept for 30 s after its last.
             ``"session"``: none. ``"shared"``: all.
+        token_file: Path of a file of tokens, as `remote-gym tokens add` writes it: whoever comes over TCP needs one,
+            and has its name. Read again when it changes; sessions whose token is gone, or has expired, end within
+            seconds. Needs TLS or a Unix socket.
+        deny_file: Path of a file of SHA-256 fingerprints of client certificates that are taken no more, one a line.
+            Read again when it changes; sessions by these end within seconds. Needs a client CA.
 
     Workers start in the working directory, with the ``sys.path`` and the environment variables, that this process has
     now, whatever becomes of these later.
@@ -142,10 +150,13 @@ def create_remote_environment_server(
     host, port = split_address(url, DEFAULT_PORT if port is None and ":" not in url else port)
     certificates = Certificates(server_credentials_paths) if server_credentials_paths is not None else None
     pem = None if certificates is None else certificates.current()
-    check_exposure(host, pem, allow_insecure)
+    known = authenticator(token_file, deny_file, [host], pem, allow_insecure)
+    check_exposure(host, pem, allow_insecure, known.asks_for_tokens)
     if unix_socket is not None:
         unix_socket, _ = split_address(UNIX + os.fspath(unix_socket).removeprefix(UNIX))
     if metrics_port is not None:
         metrics_url, metrics_port = split_address(metrics_url, metrics_port)
-    endpoints = Endpoints(host, port, pem, unix_socket, metrics_url, metrics_port, grpc_only, certificates)
+    endpoints = Endpoints(
+        host, port, pem, unix_socket, metrics_url, metrics_port, grpc_only, certificates, authenticator=known
+    )
     return RemoteEnvironmentServer(settings, endpoints, grace_seconds, probe)

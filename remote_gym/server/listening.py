@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import socket
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from remote_gym.addresses import grpc_target, is_loopback, join_address, unix_path
 from remote_gym.credentials import ServerPem, server_credentials
 from remote_gym.errors import MisuseError
 from remote_gym.pool import connection_limit
+from remote_gym.server.authentication import Authenticator
 from remote_gym.server.certificates import Certificates
 from remote_gym.server.socket_files import SocketFile
 from remote_gym.server.sockets import listen_tcp, listen_unix, unusable
@@ -51,6 +52,7 @@ class Endpoints:
         metrics_port: Their TCP port, 0: any free one; None: no metrics.
         grpc_only: Whether gRPC itself listens, and there is no direct carrier.
         certificates: The files that `pem` is from, which change; None: it stays as it is.
+        authenticator: Who may come, and as whom.
     """
 
     host: str
@@ -61,6 +63,7 @@ class Endpoints:
     metrics_port: int | None = None
     grpc_only: bool = False
     certificates: Certificates | None = None
+    authenticator: Authenticator = field(default_factory=Authenticator)
 
 
 class Listener(Protocol):
@@ -159,7 +162,7 @@ def bind_grpc(
     return int(bound)
 
 
-def check_exposure(host: str, pem: ServerPem | None, allow_insecure: bool) -> None:
+def check_exposure(host: str, pem: ServerPem | None, allow_insecure: bool, asks_for_tokens: bool = False) -> None:
     """Refuse or warn about an address that others reach without proving who they are.
 
     Raises:
@@ -181,9 +184,9 @@ def check_exposure(host: str, pem: ServerPem | None, allow_insecure: bool) -> No
         warnings.warn(
             f"listening on {host} in plaintext: anyone who reaches the port can use it and read along", stacklevel=3
         )
-    elif pem.root is None:
+    elif pem.root is None and not asks_for_tokens:
         warnings.warn(
             f"listening on {host} with TLS but without a client CA: whoever reaches the port can use it; add the CA's "
-            f"certificate as third path to require client certificates",
+            f"certificate as third path to require client certificates, or pass token_file to require tokens",
             stacklevel=3,
         )

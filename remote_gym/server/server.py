@@ -101,7 +101,7 @@ class RemoteEnvironmentServer:
 
     async def _start(self, endpoints: Endpoints, probe: bool) -> None:
         self._grpc = grpc.aio.server(options=options())
-        self._edge = Edge(self._sessions)
+        self._edge = Edge(self._sessions, endpoints.authenticator)
         self._direct = _direct(self._edge, endpoints)
         self._front = Front(self._grpc, endpoints, None if self._direct is None else self._direct.accept)
         self._grpc.add_generic_rpc_handlers((Servicer(self._edge, self._front.peer, self._front.uid).handler(),))
@@ -123,6 +123,7 @@ class RemoteEnvironmentServer:
             if self._direct is not None:
                 endpoints.certificates.on_change = self._direct.renew
             self._certificates_task = asyncio.create_task(endpoints.certificates.watch())
+        self._revoking = asyncio.create_task(endpoints.authenticator.watch(self._sessions.by_id))
 
     async def _stop(self, grace_seconds: float) -> None:
         deadline = self._loop.time() + grace_seconds

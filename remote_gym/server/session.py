@@ -172,6 +172,11 @@ class Session:
         self.ledger.apply(SessionEvent.CLOSE)
         self._end(Lost("CLOSED", "the client closed it"), pack_server(Closed()))
 
+    def revoke(self, detail: str) -> None:
+        """End the session, whose client may not go on by what it has shown of who it is."""
+        self.ledger.apply(SessionEvent.REVOKE)
+        self._end(Lost("REVOKED", detail))
+
     def _break(self, detail: str) -> None:
         self.ledger.apply(SessionEvent.BREAK)
         self._end(Lost("BROKEN", detail))

@@ -11,7 +11,7 @@ import os
 import threading
 import time
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Protocol
 
 import grpc
 
@@ -66,7 +66,11 @@ class Address:
     """Where a server is and how to prove who we are.
 
     Attributes:
+        host: A name, an IP, or ``unix:/path``.
+        port: Of the host.
+        pem: For TLS; None: plaintext.
         paths: The files that `pem` is from, absolute, which may be renewed; empty: it stays as it is.
+        token: Tells the server who we are; empty without one.
 
     Raises:
         MisuseError: TLS on a unix socket.
@@ -76,6 +80,7 @@ class Address:
     port: int
     pem: ClientPem | None
     paths: tuple[str, ...] = field(default=(), compare=False, repr=False)
+    token: str = field(default="", repr=False)
 
     def __post_init__(self) -> None:
         """Check that the three fit."""
@@ -85,6 +90,11 @@ class Address:
     def __str__(self) -> str:
         """Return ``host:port``, or ``unix:/path``."""
         return join_address(self.host, self.port)
+
+    @property
+    def metadata(self) -> tuple[tuple[str, str], ...]:
+        """What goes along with every gRPC call."""
+        return (("authorization", f"Bearer {self.token}"),) if self.token else ()
 
 
 class Call(Protocol):
@@ -172,7 +182,8 @@ class SharedChannel:
         """
         # A call with a deadline, not `grpc.channel_ready_future`: that one's thread delays closing by up to 200 ms.
         try:
-            self.channel.unary_unary(DESCRIBE_METHOD)(b"", timeout=timeout_seconds, wait_for_ready=True)  # type: ignore[arg-type]
+            ask: Any = self.channel.unary_unary(DESCRIBE_METHOD)
+            ask(b"", timeout=timeout_seconds, wait_for_ready=True, metadata=self.address.metadata)
         except grpc.RpcError as error:
             if not isinstance(error, grpc.Call):
                 return False

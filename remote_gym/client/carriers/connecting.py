@@ -127,7 +127,7 @@ def connect(address: Address, patience: Patience) -> DirectCarrier:
     try:
         if address.pem is not None:
             connection = _encrypted(connection, address.host, address.pem, patience)
-        _greet(connection, patience)
+        _greet(connection, address.token, patience)
         return DirectCarrier(connection)
     except BaseException:
         connection.close()
@@ -224,10 +224,10 @@ def _encrypted(connection: socket.socket, host: str, pem: ClientPem, patience: P
 # --- greetings
 
 
-def _greet(connection: socket.socket, patience: Patience) -> None:
+def _greet(connection: socket.socket, token: str, patience: Patience) -> None:
     """Say Hello and hear the server's; see `connect` for what is raised."""
     encrypted = isinstance(connection, ssl.SSLSocket)
-    greeting = pack_hello(Hello())
+    greeting = pack_hello(Hello(token=token))
     _write(connection, greeting if encrypted else MAGIC + greeting, patience)
     header = _read(connection, HEADER.size, patience)
     (length,) = HEADER.unpack(header)

@@ -9,8 +9,8 @@ import grpc
 
 from remote_gym.client.carriers import channel
 from remote_gym.client.carriers.channel import Address
-from remote_gym.client.failures import unreadable
-from remote_gym.errors import ConnectError
+from remote_gym.client.failures import not_taken, unreadable
+from remote_gym.errors import ConnectError, RemoteGymError
 from remote_gym.messages import Description
 from remote_gym.texts import MAX_NAME_BYTES, printable, shortened
 from remote_gym.wire.codec import DESCRIBE_METHOD, read_description
@@ -25,13 +25,14 @@ def describe(address: Address, timeout_seconds: float) -> Description:
 
     Raises:
         ConnectError: The server was not reached, or does not answer the question; lists the likely causes.
+        RefusedError: It takes nobody by what was shown of who we are.
         ProtocolError: It answered something else.
     """
     shared = channel.acquire(address)
     try:
         shared.wait_until_ready(timeout_seconds)
         ask: Any = shared.channel.unary_unary(DESCRIBE_METHOD)
-        return _read(str(address), ask(b"", timeout=timeout_seconds))
+        return _read(str(address), ask(b"", timeout=timeout_seconds, metadata=address.metadata))
     except grpc.RpcError as error:
         raise _unanswered(str(address), error) from error
     finally:
@@ -46,8 +47,10 @@ def _read(address: str, data: bytes) -> Description:
         raise unreadable(address, error) from error
 
 
-def _unanswered(address: str, error: grpc.RpcError) -> ConnectError:
+def _unanswered(address: str, error: grpc.RpcError) -> RemoteGymError:
     code = error.code()
+    if code is grpc.StatusCode.UNAUTHENTICATED:
+        return not_taken(address, error.details() or "")
     if code is grpc.StatusCode.UNIMPLEMENTED:
         causes = ["the server runs remote-gym 0.x: upgrade it", "another gRPC service listens on this port"]
         return ConnectError(address, "a gRPC server is there, but it is not remote-gym", causes)

@@ -42,7 +42,7 @@ class GrpcDialer:
         """See `Dialer`."""
         shared = self._channel()
         try:
-            carrier = GrpcCarrier(shared.channel)
+            carrier = GrpcCarrier(shared.channel, self._address.metadata)
         except (ValueError, RuntimeError, OSError) as error:  # closed by a fork just now, or no more threads to be had
             raise CarrierEnded(str(error)) from error
         shared.add(carrier)
@@ -70,8 +70,8 @@ class GrpcDialer:
 class GrpcCarrier:
     """One call; begun with the object, in the thread that makes it."""
 
-    def __init__(self, channel: grpc.Channel) -> None:
-        """Begin.
+    def __init__(self, channel: grpc.Channel, metadata: tuple[tuple[str, str], ...] = ()) -> None:
+        """Begin, and send `metadata` along.
 
         Raises:
             ValueError: The channel is closed.
@@ -79,7 +79,8 @@ class GrpcCarrier:
         self._requests: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()  # None: no more
         with _beginning:
             before = set(threading.enumerate())
-            self._call: Any = channel.stream_stream(SESSION_METHOD)(self._outgoing())  # type: ignore[arg-type]
+            begin: Any = channel.stream_stream(SESSION_METHOD)
+            self._call: Any = begin(self._outgoing(), metadata=metadata)
             self._threads = [thread for thread in set(threading.enumerate()) - before if _is_grpc(thread)]
 
     def _outgoing(self) -> Iterator[bytes]:

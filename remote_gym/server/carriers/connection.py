@@ -164,8 +164,8 @@ class Connection:
         """Take in the client's Hello, and say ours."""
         if not frame:
             raise ProtocolError("a ping before the greeting")
-        read_hello(frame)  # which versions it speaks, its Open will say again
-        shown = shown_by_connection(self._socket, self._visitor.uid)
+        said = read_hello(frame)  # which versions it speaks, its Open will say again
+        shown = shown_by_connection(self._socket, self._visitor.uid, said.token)
         self._dialogue.principal = self._edge.known(self._peer, lambda: self._edge.authenticator.principal(shown))
         self._take = self._begun
         self._visitor.spoke()

@@ -8,7 +8,7 @@ from urllib.parse import unquote
 
 import grpc
 
-from remote_gym.server.authentication import Authenticator
+from remote_gym.server.authentication import Authenticator, StrangerError
 from remote_gym.server.carriers.edge import Edge, code_of
 from remote_gym.server.carriers.identity import shown_by_call
 from remote_gym.server.principals import Principal
@@ -92,8 +92,13 @@ class Servicer:
             },
         )
 
-    async def describe(self, _request: bytes, _context: Context) -> bytes:
+    async def describe(self, _request: bytes, context: Context) -> bytes:
         """Answer Describe."""
+        carrier = self._stream(context)
+        try:
+            self._edge.known(carrier.peer, lambda: carrier.principal)
+        except StrangerError as error:
+            await context.abort(status_of(error), shortened(str(error)))
         return pack_description(self._edge.sessions.describe())
 
     async def session(self, _requests: Any, context: Context) -> None:

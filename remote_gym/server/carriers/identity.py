@@ -6,6 +6,7 @@ import os
 import socket
 import ssl
 import struct
+from collections.abc import Iterable
 from typing import Any
 
 from remote_gym.server.authentication import Shown
@@ -30,11 +31,11 @@ def peer_uid(connection: socket.socket) -> int | None:
     return int(_CREDENTIALS.unpack(said)[1])
 
 
-def shown_by_connection(connection: socket.socket, uid: int | None) -> Shown:
-    """Return what a direct connection shows, after its handshake."""
+def shown_by_connection(connection: socket.socket, uid: int | None, token: str = "") -> Shown:
+    """Return what a direct connection shows, after its handshake and with its Hello."""
     encrypted = isinstance(connection, ssl.SSLSocket)
     certificate = connection.getpeercert(True) if isinstance(connection, ssl.SSLSocket) else None
-    return Shown(encrypted or uid is not None, certificate, uid)
+    return Shown(encrypted or uid is not None, certificate, uid, token)
 
 
 def shown_by_call(context: Any, uid: int | None) -> Shown:
@@ -43,4 +44,14 @@ def shown_by_call(context: Any, uid: int | None) -> Shown:
     encrypted = b"ssl" in said.get("transport_security_type", ())
     pem = next(iter(said.get("x509_pem_cert", ())), None)
     certificate = None if pem is None else ssl.PEM_cert_to_DER_cert(pem.decode("ascii"))
-    return Shown(encrypted or uid is not None, certificate, uid)
+    return Shown(encrypted or uid is not None, certificate, uid, _bearer(context.invocation_metadata() or ()))
+
+
+def _bearer(metadata: Iterable[tuple[str, str | bytes]]) -> str:
+    """Return the token of an ``authorization: Bearer ...``, empty without one (RFC 6750, 2.1)."""
+    for key, value in metadata:
+        if key == "authorization" and isinstance(value, str):
+            scheme, _, token = value.strip().partition(" ")
+            if scheme.lower() == "bearer":
+                return token.strip()
+    return ""

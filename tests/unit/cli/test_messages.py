@@ -34,7 +34,7 @@ USAGE = [
     ("sevre CartPole-v1", "there is no command 'sevre'; did you mean serve?"),
     (
         "host",
-        "there is no command 'host'; there are serve, certs, check, bench, check-connection, demo, completion",
+        "there is no command 'host'; there are serve, certs, tokens, check, bench, check-connection, demo, completion",
     ),
     (
         "serve",
@@ -88,6 +88,24 @@ USAGE = [
     ("certs", "the following arguments are required: DIR"),
     ("certs new --hots here", "there is no flag --hots; did you mean --host?"),
     ("certs new --days 0", "argument --days: must be a whole number from 1 to 36500, got '0'"),
+    (
+        "certs --client alice",
+        "--client and --ca belong together: who it is for, and the folder of the CA that signs it",
+    ),
+    ("certs --client alice --ca . --host here", "--host is of a server's certificate, and --client makes none"),
+    ("tokens", "the following arguments are required: add|list|revoke"),
+    ("tokens ad alice", "argument add|list|revoke: must be 'add' or 'list' or 'revoke', got 'ad'"),
+    ("tokens add", "add needs a NAME"),
+    ("tokens list alice", "list takes no NAME"),
+    ("tokens revoke alice --expires 1d", "--expires goes with add"),
+    (
+        "tokens add alice --expires 1",
+        "argument --expires: must be a time such as 12h, 90d, 8w or 1y, or never, got '1'",
+    ),
+    (
+        "tokens add uid:0",
+        "NAME 'uid:0': anonymous and uid:... name who has shown no certificate and no token",
+    ),
     ("check", "the following arguments are required: ENTRYPOINT"),
     ("check CartPole-v1 --stps 3", "there is no flag --stps; did you mean --steps?"),
     ("check CartPole-v1 --num_envs 0", "argument --num-envs: must be a whole number of at least 1, got '0'"),
@@ -197,6 +215,39 @@ FAILURES = [
     ),
     ("certs environment.py", "cannot write certificates to 'environment.py': File exists: 'environment.py'"),
     (
+        "certs --client alice --ca no",
+        "--ca 'no': ca.pem cannot be read (No such file or directory): give the folder that `remote-gym certs` has "
+        "written, with the key of its CA",
+    ),
+    ("certs --client server --ca .", "--client 'server': server.pem is what another file is called; give another name"),
+    ("certs --client client --ca .", "'client.pem' exists; name another folder, or replace it with --overwrite"),
+    (
+        "tokens list",
+        "there is no {here}/remote-gym.tokens; `remote-gym tokens add NAME` makes one, --file names another",
+    ),
+    ("tokens revoke alice --file empty", "{here}/empty has no token of 'alice'; it has those of nobody"),
+    (
+        "serve CartPole-v1 --token-file empty",
+        "--token-file: tokens would travel in plaintext, where others can read and use them: pass --server-certificate "
+        "and --server-private-key (make them with `remote-gym certs`), listen on a Unix socket, or spell out "
+        "--allow-insecure",
+    ),
+    (
+        f"serve CartPole-v1 {PEMS} --token-file no",
+        "--token-file '{here}/no': No such file or directory",
+    ),
+    (
+        f"serve CartPole-v1 {PEMS} --token-file damaged.pem",
+        "--token-file '{here}/damaged.pem': line 1: 2 fields, not three: name, sha256:HASH, and when it expires or "
+        "never; line 2: 1 fields, not three: name, sha256:HASH, and when it expires or never; line 3: 2 fields, not "
+        "three: name, sha256:HASH, and when it expires or never",
+    ),
+    (
+        f"serve CartPole-v1 {PEMS} --deny-file empty",
+        "--deny-file lists certificates of clients, and this server asks for none: add the CA's certificate as "
+        "--root-certificate to require client certificates, or leave --deny-file out",
+    ),
+    (
         "check CartPol-v1",
         "the local environment itself fails: NameNotFound: Environment `CartPol` doesn't exist. Did you mean: "
         "`CartPole`?",
@@ -268,6 +319,7 @@ def folder(tmp_path: Path, certificates: Certificates) -> Path:
     for path in certificates.directory.glob("*.pem"):
         (tmp_path / path.name).write_bytes(path.read_bytes())
     (tmp_path / "damaged.pem").write_text("-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n")
+    (tmp_path / "empty").touch()
     (tmp_path / "environment.py").write_text("def create_environment():\n    raise RuntimeError('no licence')\n")
     return tmp_path
 
@@ -319,7 +371,7 @@ def test_every_command_is_in_the_tables() -> None:
 
     named = [line.partition(" ")[0] for line, _ in [*USAGE, *FAILURES]]
     assert set(COMMANDS) <= set(named)
-    assert {line.partition(" ")[0] for _, line, _ in MISSING} == set(COMMANDS) - {"check-connection"}
+    assert {line.partition(" ")[0] for _, line, _ in MISSING} == set(COMMANDS) - {"check-connection", "tokens"}
 
 
 @pytest.mark.parametrize("command", ["serve --port 0", "check"])

@@ -228,8 +228,8 @@ class Status(grpc.RpcError, grpc.Call):  # type: ignore[misc]
     ids=str,
 )
 def test_whoever_answers_even_with_an_error_is_there(outcome: Any, answers: bool) -> None:
-    def ask(_request: bytes, timeout: float, wait_for_ready: bool) -> bytes:
-        assert timeout == 1.5 and wait_for_ready
+    def ask(_request: bytes, timeout: float, wait_for_ready: bool, metadata: Any) -> bytes:
+        assert timeout == 1.5 and wait_for_ready and metadata == ()
         if isinstance(outcome, Exception):
             raise outcome
         return b""

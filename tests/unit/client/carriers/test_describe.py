@@ -11,14 +11,14 @@ import grpc
 import pytest
 from malicious import DESCRIPTION
 
-from remote_gym import ConnectError, ProtocolError
+from remote_gym import ConnectError, ProtocolError, RefusedError
 from remote_gym.client.carriers import channel
 from remote_gym.client.carriers.channel import Address
 from remote_gym.client.carriers.describe import describe
 from remote_gym.messages import Description
 from remote_gym.wire.codec import pack_description
 
-ADDRESS = Address("127.0.0.1", 1, None)
+ADDRESS = Address("127.0.0.1", 1, None, "secret")
 
 
 class Status(grpc.RpcError):  # type: ignore[misc]
@@ -36,8 +36,8 @@ def ask(monkeypatch: pytest.MonkeyPatch) -> Ask:
     """Describe a server that answers, or raises, as given."""
 
     def run(answer: Any, unreachable: Exception | None = None) -> Description:
-        def unary(_request: bytes, timeout: float) -> Any:
-            assert timeout == 7.0
+        def unary(_request: bytes, timeout: float, metadata: Any) -> Any:
+            assert timeout == 7.0 and metadata == (("authorization", "Bearer secret"),)
             if isinstance(answer, Exception):
                 raise answer
             return answer
@@ -83,6 +83,12 @@ def test_another_service(ask: Ask) -> None:
     with pytest.raises(ConnectError, match="it is not remote-gym") as error:
         ask(Status(grpc.StatusCode.UNIMPLEMENTED, ""))
     assert len(error.value.causes) == 2
+
+
+def test_who_does_not_know_us(ask: Ask) -> None:
+    with pytest.raises(RefusedError, match=r"127\.0\.0\.1:1 takes no connection of ours: no token") as error:
+        ask(Status(grpc.StatusCode.UNAUTHENTICATED, "no token"))
+    assert error.value.limit == "authentication"
 
 
 @pytest.mark.parametrize("details", [None, "busy", "busy " * 10**6])

@@ -7,6 +7,7 @@ import socket
 import ssl
 import threading
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -65,9 +66,13 @@ def test_a_call(certificates: Certificates) -> None:
 
     class Context:
         said: Any
+        metadata: Any = None
 
         def auth_context(self) -> Any:
             return self.said
+
+        def invocation_metadata(self) -> Any:
+            return self.metadata
 
     context = Context()
     context.said = {"transport_security_type": [b"insecure"]}
@@ -77,3 +82,20 @@ def test_a_call(certificates: Certificates) -> None:
     assert shown_by_call(context, None) == Shown(True)
     context.said["x509_pem_cert"] = [pem]
     assert shown_by_call(context, None) == Shown(True, ssl.PEM_cert_to_DER_cert(pem.decode()))
+
+
+@pytest.mark.parametrize(
+    ("metadata", "token"),
+    [
+        ([("authorization", "Bearer abc")], "abc"),
+        ([("user-agent", "x"), ("authorization", "bearer  abc "), ("authorization", "Bearer other")], "abc"),
+        ([("authorization", "Basic abc")], ""),
+        ([("authorization", "abc")], ""),
+        ([("authorization", "Bearer")], ""),
+        ([("authorization", b"Bearer abc")], ""),
+        ([], ""),
+    ],
+)
+def test_the_token_of_a_call(metadata: Any, token: str) -> None:
+    context = SimpleNamespace(auth_context=dict, invocation_metadata=lambda: metadata)
+    assert shown_by_call(context, None) == Shown(False, token=token)
