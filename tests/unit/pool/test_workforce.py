@@ -168,7 +168,9 @@ def test_without_a_warm_time_workers_end_at_once_also_the_only_ones() -> None:
     run(test, warm_seconds=0.0)
 
 
-def test_what_is_still_closing_ends_later() -> None:
+def test_what_is_still_closing_ends_later(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("remote_gym.pool.workforce.CLOSING_SECONDS", 0.01)
+
     async def test(stage: Stage) -> None:
         one, other = await stage.comes("a")
         other.idle = False
