@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from remote_gym.pool.placement import NoRoomError
+from remote_gym.pool.placement import NoRoomError, room_for, shares
 from remote_gym.pool.workforce import Workforce
 
 
@@ -365,3 +365,46 @@ def test_whatever_comes_and_goes_and_dies_no_worker_has_two_tenants(seed: int, w
         assert len(lived) > 5 and refused
 
     run(test, max_workers=7, warm_seconds=warm_seconds)
+
+
+@pytest.mark.parametrize("each", [None, 3])
+@pytest.mark.parametrize("seed", range(5))
+def test_a_single_tenant_is_placed_as_if_there_were_no_tenants(seed: int, each: int | None) -> None:
+    rng = random.Random(seed)
+
+    async def test(stage: Stage) -> None:
+        force = stage.force
+        plain = list(force.workers)  # a pool whose workers are everybody's, in the order of their start
+        loads: dict[Any, int] = dict.fromkeys(plain, 0)
+        sessions: list[list[tuple[Any, int]]] = []
+        for _ in range(150):
+            if sessions and rng.random() < 0.5:
+                gone = sessions.pop(rng.randrange(len(sessions)))
+                for worker, count in gone:
+                    worker.num_envs -= count
+                    loads[worker] -= count
+                    worker.groups.discard(id(gone))
+                for worker, _ in gone:
+                    force.vacated(worker)
+                await stage.settled()
+                for worker, _ in gone:
+                    if not loads[worker] and len(plain) > force.num_workers:
+                        plain.remove(worker)
+                assert force.workers == plain
+                continue
+            num_envs = rng.randint(1, 7)
+            placed: list[tuple[Any, int]] = await force.find_room(num_envs, False, "a", each, None)
+            plain += [worker for worker, _ in placed if worker not in plain]
+            loads.update({worker: loads.get(worker, 0) for worker in plain})
+            room = room_for(num_envs, [loads[worker] for worker in plain], each)
+            expected = shares(num_envs, [loads[worker] for worker in plain], room)
+            assert placed == [(plain[at], count) for at, count in expected]
+            for worker, count in placed:
+                force.assign(worker, "a")
+                worker.num_envs += count
+                loads[worker] += count
+                worker.groups.add(id(placed))
+            sessions.append(placed)
+        assert force.workers == plain and (each or stage.started == 4)
+
+    run(test, num_workers=4, max_workers=200)
