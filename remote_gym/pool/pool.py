@@ -156,6 +156,7 @@ class Pool:
             NoRoomError: There was none, and there may be no more.
             OSError, MemoryError: None could be started.
         """
+        await self._mended(tenant)
         usable = self._force.of(tenant) or self._force.of(None) or await self._force.recruit(1, tenant)
         return min(usable, key=lambda worker: worker.num_envs)
 
@@ -189,8 +190,7 @@ class Pool:
             OSError, MemoryError: A worker that was needed could not be started; those that could are ended again.
         """
         force = self._force
-        while self._replacing and any(worker.lost is not None for worker in force.concerning(tenant)):
-            await asyncio.wait(self._replacing, return_when=asyncio.FIRST_COMPLETED)
+        await self._mended(tenant)
         placed = await force.find_room(num_envs, whole, tenant, self._max_envs_per_worker, max_workers)
         spare = self._take_spare(recipe)  # from here on nothing is awaited: what was found is still so
         blocks, first = [], 0
@@ -207,6 +207,11 @@ class Pool:
             self.release(spare)
         force.trim()
         return blocks
+
+    async def _mended(self, tenant: str) -> None:
+        """Wait until the lost workers that `tenant` may use are replaced; it does not wait for others'."""
+        while self._replacing and any(worker.lost is not None for worker in self._force.concerning(tenant)):
+            await asyncio.wait(self._replacing, return_when=asyncio.FIRST_COMPLETED)
 
     def _settle(self, block: Block, count: int) -> None:
         """Give `block` env_ids until it has `count`, and a place in its worker."""

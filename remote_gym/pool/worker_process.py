@@ -24,6 +24,7 @@ from remote_gym.ipc.progress import NO_ENV_ID, SIZE_BYTES, Board
 from remote_gym.pool.descriptors import DescriptorSender
 from remote_gym.pool.exits import WorkerLost, describe_exit
 from remote_gym.pool.output import WorkerOutput
+from remote_gym.pool.rounds import next_round
 from remote_gym.pool.surroundings import Surroundings
 
 logger = logging.getLogger("remote_gym.pool")
@@ -137,7 +138,7 @@ class WorkerProcess:
         logger.debug("%s started as process %d", self.name, self.pid)
 
     def submit(self, command: Command, callback: Callback) -> None:
-        """Run `command` in the next round. Commands that wait for a busy worker travel together."""
+        """Run `command` in the next round. Commands that wait for a busy worker travel together, see `rounds`."""
         if self.lost is not None:
             asyncio.get_running_loop().call_soon(callback, self.lost)
             return
@@ -184,8 +185,10 @@ class WorkerProcess:
             self._descriptors.send(descriptor)
 
     def _send_round(self) -> None:
-        commands, callbacks = zip(*self._waiting, strict=True)
-        self._waiting.clear()
+        waiting, self._waiting = self._waiting, deque()
+        if len(waiting) > 1:
+            waiting, self._waiting = next_round(waiting)
+        commands, callbacks = zip(*waiting, strict=True)
         self._in_flight = list(callbacks)
         self._watched = ((-1, -1), 0.0)
         self._transport.write(self._encoder.encode(commands))

@@ -21,7 +21,6 @@ WARM_SECONDS = 30.0
 """How long a tenant's workers are kept after its last session: who opens one after the other does not wait for their
 start, nor for what they have imported."""
 
-
 CLOSING_SECONDS = 1.0
 """Until one is looked at again that was still closing environments when it was to end."""
 
@@ -161,8 +160,7 @@ class Workforce:
     def assign(self, worker: WorkerProcess, tenant: str) -> None:
         """Make `worker`, nobody's or its own, the place of environments of `tenant`."""
         worker.tenant = tenant
-        if (timer := self._cooling.pop(tenant, None)) is not None:
-            timer.cancel()
+        self._warm(tenant)
         if self._several or tenant == self._only:
             return
         if self._only is None:
@@ -193,11 +191,15 @@ class Workforce:
         elif self._several and tenant not in self._cooling:
             self._cool_for(tenant, self._warm_seconds)
 
+    def _warm(self, tenant: str) -> None:
+        if (timer := self._cooling.pop(tenant, None)) is not None:
+            timer.cancel()
+
     def _cool_for(self, tenant: str, seconds: float) -> None:
         self._cooling[tenant] = asyncio.get_running_loop().call_later(seconds, self._cold, tenant)
 
     def _cold(self, tenant: str) -> None:
-        self._cooling.pop(tenant, None)
+        self._warm(tenant)
         if not self._is_away(tenant):
             return
         for worker in self.of(tenant):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import secrets
 import threading
 from collections.abc import Callable, Coroutine
@@ -332,3 +333,20 @@ def test_while_many_environments_are_built_others_in_that_worker_step_on(
         assert len(built) > 50  # at every other environment's end, at least, a step was answered
         observations, _ = many.reset()
         assert set(observations[:, PID].astype(int)) == set(server.statistics()["worker_processes"])
+
+
+def test_while_many_sessions_are_opened_others_in_that_worker_step_on(serve: ServerFactory, marked: str) -> None:
+    server = serve(marked, num_workers=1)
+    slow = {"entrypoint_kwargs": {"seconds": 0.015}}
+    with contextlib.ExitStack() as stack:
+        steps = stack.enter_context(RemoteEnvironment(server.address))
+        many = [stack.enter_context(RemoteEnvironment(server.address, remote_args=slow)) for _ in range(60)]
+        steps.reset()
+        opening = [threading.Thread(target=env.reset, daemon=True) for env in many]
+        for thread in opening:
+            thread.start()
+        built = set()
+        while any(thread.is_alive() for thread in opening):
+            built.add(int(steps.step(0)[0][BUILT]))
+        assert max(built) == 61
+        assert len(built) > 30

@@ -201,7 +201,7 @@ def test_requests_of_two_sessions_in_one_worker_do_not_mix(serve: ServerFactory)
 
 
 def test_more_sessions_than_a_socket_holds_descriptors_open_while_their_worker_is_busy(serve: ServerFactory) -> None:
-    # Their builds are answered in one round, so all their rows are handed over at once: a socket holds 278 descriptors.
+    # Each has its rows handed over as a descriptor, of which a socket holds 278.
     server = serve(str(HOSTILE), num_workers=1)
     envs = [RemoteEnvironment(server.address) for _ in range(320)]
     gate = threading.Barrier(len(envs))

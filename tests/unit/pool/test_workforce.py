@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import random
 from collections.abc import Callable, Coroutine
 from typing import Any
 
 import pytest
 
-from remote_gym.pool.placement import NoRoomError
+from remote_gym.pool.placement import NoRoomError, room_for, shares
 from remote_gym.pool.workforce import Workforce
 
 
@@ -168,7 +169,9 @@ def test_without_a_warm_time_workers_end_at_once_also_the_only_ones() -> None:
     run(test, warm_seconds=0.0)
 
 
-def test_what_is_still_closing_ends_later() -> None:
+def test_what_is_still_closing_ends_later(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("remote_gym.pool.workforce.CLOSING_SECONDS", 0.01)
+
     async def test(stage: Stage) -> None:
         one, other = await stage.comes("a")
         other.idle = False
@@ -176,6 +179,13 @@ def test_what_is_still_closing_ends_later() -> None:
         assert (one.stopped, other.stopped) == (True, False)
         other.idle = True
         await stage.until(lambda: other.stopped)
+        one, other = await stage.comes("b")
+        other.idle = False
+        await stage.goes([one, other])
+        other.idle = True
+        stage.force.vacated(other)  # it says so itself
+        await stage.settled()
+        assert other.stopped and not stage.force._cooling
 
     run(test, warm_seconds=0.0)
 
@@ -285,3 +295,117 @@ def test_a_process_in_the_place_of_a_tenants_is_new_if_nobody_is_to_live_there()
         assert stage.whose == [None, "a"]
 
     run(test)
+
+
+@pytest.mark.parametrize("warm_seconds", [0.0, 0.001, 60.0])
+@pytest.mark.parametrize("seed", range(5))
+def test_whatever_comes_and_goes_and_dies_no_worker_has_two_tenants(seed: int, warm_seconds: float) -> None:
+    rng = random.Random(seed)
+    lived: dict[Any, set[str]] = {}
+    sessions: list[tuple[str, int, dict[Any, int]]] = []  # whose, its group, how many where
+
+    async def test(stage: Stage) -> None:
+        force = stage.force
+
+        async def comes(group: int, tenant: str) -> None:
+            each = rng.choice([None, None, 2])
+            placed = await force.find_room(rng.randint(1, 5), False, tenant, each, None)
+            for worker, count in placed:
+                force.assign(worker, tenant)
+                worker.groups.add(group)
+                worker.num_envs += count
+                lived.setdefault(worker, set()).add(tenant)
+            force.trim()
+            sessions.append((tenant, group, dict(placed)))
+
+        async def goes() -> None:
+            _, group, workers = sessions.pop(rng.randrange(len(sessions)))
+            for worker, count in workers.items():
+                worker.groups.discard(group)
+                worker.num_envs -= count
+            for worker in workers:
+                force.vacated(worker)
+
+        async def dies() -> None:
+            worker: Any = rng.choice(force.workers)
+            worker.lost = "killed"
+            await asyncio.sleep(0)
+            if not force.is_wanted(worker):
+                force.dismiss(worker)
+                return
+            new = await stage.start()
+            force.replaces(worker, new)
+            new.groups, new.num_envs = worker.groups, worker.num_envs
+            for tenant, _, workers in sessions:
+                if worker in workers:
+                    workers[new] = workers.pop(worker)
+                    lived.setdefault(new, set()).add(tenant)
+
+        refused = 0
+        for group in range(200):
+            kind = rng.random()
+            try:
+                if kind < 0.5:
+                    both = [comes(2 * group + at, rng.choice("abcd")) for at in range(rng.randint(1, 2))]
+                    for error in await asyncio.gather(*both, return_exceptions=True):
+                        if error is not None:
+                            raise error
+                elif kind < 0.9 and sessions:
+                    await goes()
+                elif force.workers:
+                    await dies()
+            except NoRoomError:
+                refused += 1
+            assert len(force.workers) <= 7
+            await stage.settled()
+            assert len([worker for worker in force.workers if worker.lost is None]) >= 2 or kind >= 0.9
+        assert all(len(tenants) == 1 for tenants in lived.values())
+        for worker, (tenant,) in lived.items():
+            assert worker not in force.workers or worker.tenant in (tenant, None)
+            assert worker.stopped <= (not worker.groups)  # none ended that hosted anybody
+        assert len(lived) > 5 and refused
+
+    run(test, max_workers=7, warm_seconds=warm_seconds)
+
+
+@pytest.mark.parametrize("each", [None, 3])
+@pytest.mark.parametrize("seed", range(5))
+def test_a_single_tenant_is_placed_as_if_there_were_no_tenants(seed: int, each: int | None) -> None:
+    rng = random.Random(seed)
+
+    async def test(stage: Stage) -> None:
+        force = stage.force
+        plain = list(force.workers)  # a pool whose workers are everybody's, in the order of their start
+        loads: dict[Any, int] = dict.fromkeys(plain, 0)
+        sessions: list[list[tuple[Any, int]]] = []
+        for _ in range(150):
+            if sessions and rng.random() < 0.5:
+                gone = sessions.pop(rng.randrange(len(sessions)))
+                for worker, count in gone:
+                    worker.num_envs -= count
+                    loads[worker] -= count
+                    worker.groups.discard(id(gone))
+                for worker, _ in gone:
+                    force.vacated(worker)
+                await stage.settled()
+                for worker, _ in gone:
+                    if not loads[worker] and len(plain) > force.num_workers:
+                        plain.remove(worker)
+                assert force.workers == plain
+                continue
+            num_envs = rng.randint(1, 7)
+            placed: list[tuple[Any, int]] = await force.find_room(num_envs, False, "a", each, None)
+            plain += [worker for worker, _ in placed if worker not in plain]
+            loads.update({worker: loads.get(worker, 0) for worker in plain})
+            room = room_for(num_envs, [loads[worker] for worker in plain], each)
+            expected = shares(num_envs, [loads[worker] for worker in plain], room)
+            assert placed == [(plain[at], count) for at, count in expected]
+            for worker, count in placed:
+                force.assign(worker, "a")
+                worker.num_envs += count
+                loads[worker] += count
+                worker.groups.add(id(placed))
+            sessions.append(placed)
+        assert force.workers == plain and (each or stage.started == 4)
+
+    run(test, num_workers=4, max_workers=200)
