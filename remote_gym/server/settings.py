@@ -9,6 +9,8 @@ from typing import Any
 from remote_gym import values
 from remote_gym.errors import MisuseError
 from remote_gym.pool import Surroundings, Timeouts
+from remote_gym.server.limits import Limits
+from remote_gym.server.principals import Principal
 
 DEFAULT_MAX_WORKERS = 256
 """A worker takes some 30 MB and ten descriptors before it hosts anything."""
@@ -27,6 +29,7 @@ class Settings:
             None: `worker_limit` decides.
         max_envs: Environments the server holds at once.
         max_sessions: Sessions the server holds at once.
+        limits: What of these each principal may have, and how long its sessions are kept.
         lease_seconds: How long a session without a stream is kept.
         timeouts: Of one environment's operations.
         max_held_bytes: Bytes of each kind that are held for clients, see `holdings`.
@@ -51,6 +54,7 @@ class Settings:
     allow_client_kwargs: bool
     vectorization_mode: str | None = None
     surroundings: Surroundings = field(default_factory=Surroundings.here)
+    limits: Limits = field(default_factory=Limits)
 
     def __post_init__(self) -> None:
         """Check every number.
@@ -85,6 +89,11 @@ class Settings:
             if seconds is not None and not (isinstance(seconds, (int, float)) and seconds > 0):
                 raise MisuseError(f"{name} must be a positive number of seconds, got {seconds!r}")
         _ = self.packed_kwargs
+
+    def lease_of(self, principal: Principal) -> float:
+        """Return how long, in seconds, a session of `principal` without a stream is kept."""
+        seconds = self.limits.of(principal.name).lease_seconds
+        return self.lease_seconds if seconds is None else seconds
 
     @property
     def worker_limit(self) -> int:

@@ -28,7 +28,7 @@ def ask(ledger: Ledger, results: StoredResults, number: int, size: int) -> bytes
     ledger.admit(number, None)
     results.prune()
     if not results.keep(number, frame):
-        frame = results.refusal(number, "too large")
+        frame = results.refusal(number, size)
     ledger.answer(number, None, frame)
     return frame
 

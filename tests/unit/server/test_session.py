@@ -79,6 +79,9 @@ class Environments:
 class Settings:
     lease_seconds = 0.05
 
+    def lease_of(self, _principal: Any) -> float:
+        return self.lease_seconds
+
 
 @pytest.fixture
 def run() -> Iterator[Callable[[Callable[[Session, Environments], Any]], None]]:
