@@ -5,8 +5,8 @@ could not be built, when it has ended, however either came about. A client that 
 lease runs.
 
 Where the server itself is full, of sessions or environments, who has left gives way to who is there, between different
-principals alone: the session whose client has been away longest, of the principal that holds most, as long as that is
-more than the asking one would hold then. So nobody who takes everything and leaves keeps others out, nobody who holds
+principals alone: the session whose client has been away longest, of the principal that holds most, if that is more than
+the asking one would hold then. So nobody who takes everything and leaves keeps others out, nobody who holds
 much pushes out who holds little, and a server's only principal keeps every session for its lease.
 """
 
@@ -293,10 +293,13 @@ class Shares:
         for name, queue in queues.items():
             if not queue:
                 continue
-            held = self._accounts[name].held[quantity] - (freed[name][quantity] if name in freed else 0)
+            held = self._accounts[name].held[quantity]
             away = now - (queue[0].left_at or now)
-            if held > most and away >= (RETURN_SECONDS if held > asking else EQUALS_SECONDS) and held >= asking:
-                most, found = held, name
+            if held < asking or away < (RETURN_SECONDS if held > asking else EQUALS_SECONDS):
+                continue
+            left = held - freed[name][quantity] if name in freed else held
+            if left > most:
+                most, found = left, name
         return found
 
     def _full(self, quantity: Quantity, num_envs: int) -> RefusalError:

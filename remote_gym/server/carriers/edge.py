@@ -201,7 +201,11 @@ class Dialogue:
         return self._sessions.holdings if self._place is None else self._place.holdings
 
     def _attach(self, message: Attach) -> None:
-        self._enter()
+        try:
+            self._enter()
+        except RefusalError as error:
+            self._sessions.counters.refusals[error.limit] += 1
+            raise
         found = self._sessions.attach(message, self._outlet, self.principal)
         if isinstance(found, Lost):
             self._outlet.send(pack_server(found))

@@ -255,15 +255,41 @@ def test_who_would_hold_as_much_waits_longer() -> None:
     assert held.told
 
 
-def test_whoever_holds_most_gives_way_first() -> None:
+@pytest.mark.parametrize("ago", [(1.0, 100.0), (100.0, 1.0)])
+def test_whoever_holds_most_gives_way_first(ago: tuple[float, float]) -> None:
     server = Server(max_sessions=6)
     much, little = [server.open("much") for _ in range(4)], [server.open("little") for _ in range(2)]
-    server.leave(*much, ago=1.0)
-    server.leave(*little, ago=100.0)
+    server.leave(*much, ago=ago[0])
+    server.leave(*little, ago=ago[1])
     server.open("bob")
     server.open("carol")
     assert sum(session.told != "" for session in much) == 2
     assert not any(session.told for session in little)
+
+
+def test_who_has_given_way_counts_no_more_for_who_is_next() -> None:
+    server = Server(max_envs=54)
+    more, less = [server.open("more", 10) for _ in range(3)], [server.open("less", 12) for _ in range(2)]
+    server.leave(*more, *less)
+    server.open("bob", 20)
+    assert [session.told != "" for session in (*more, *less)] == [True, False, False, True, False]
+
+
+def test_one_that_gives_way_makes_room_for_session_and_environments() -> None:
+    server = Server(max_sessions=3, max_envs=6)
+    held = [server.open("attacker", 2) for _ in range(3)]
+    server.leave(*held)
+    server.open("bob", 2)
+    assert sum(session.told != "" for session in held) == 1
+
+
+def test_in_how_many_sessions_somebody_holds_makes_no_difference() -> None:
+    for sizes in ([60], [4] * 15):
+        server = Server(max_envs=60)
+        held = [server.open("attacker", size) for size in sizes]
+        server.leave(*held)
+        server.open("bob", 40)
+        assert server.shares.held("envs") <= 60
 
 
 def test_nobody_gives_way_to_what_is_refused_all_the_same() -> None:
