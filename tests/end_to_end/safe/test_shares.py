@@ -14,11 +14,14 @@ from collections import Counter
 from collections.abc import Coroutine
 from typing import Any
 
+import numpy as np
 import psutil
 import pytest
 from conftest import ServerFactory
+from faults.proxy import Proxy
+from helpers import wait_until
 
-from remote_gym import RemoteEnvironmentServer
+from remote_gym import RemoteEnvironmentServer, RemoteVectorEnv, SessionLost
 from remote_gym.messages import Attach, Close, Lost, Open, Opened, Refused, Reset, Step
 from remote_gym.server import shares as module
 from remote_gym.server.limits import Limits
@@ -109,6 +112,38 @@ def test_a_client_that_has_taken_everything_and_left_keeps_nobody_else_out(
 
     on(server, test())
     assert server.statistics()["sessions"] == 6
+
+
+@pytest.mark.parametrize("on_session_lost", ["raise", "truncate"])
+def test_who_comes_back_is_told_that_it_gave_way(
+    serve: ServerFactory, monkeypatch: pytest.MonkeyPatch, on_session_lost: str
+) -> None:
+    monkeypatch.setattr(module, "RETURN_SECONDS", 0.0)
+    server = serve("CartPole-v1", num_workers=1, max_envs=8)
+
+    async def bob() -> None:
+        peer = Peer(server, "bob")
+        assert isinstance(await peer.open(2), Opened)
+        await peer.close()
+
+    with Proxy(server.address) as proxy:
+        options: dict[str, Any] = {"num_envs": 8, "on_session_lost": on_session_lost}
+        with RemoteVectorEnv(proxy.address, **options) as envs:
+            envs.reset(seed=1)
+            proxy.refuse()
+            proxy.cut()
+            (session,) = server._sessions.by_id.values()
+            wait_until(lambda: session.left_at is not None)
+            on(server, bob())
+            proxy.accept()
+            if on_session_lost == "raise":
+                with pytest.raises(SessionLost, match=r"GAVE_WAY \(the server was full, and its client had been away"):
+                    envs.step(np.zeros(8, np.int64))
+                return
+            with pytest.warns(UserWarning, match="were lost: session lost: GAVE_WAY"):
+                truncated = envs.step(np.zeros(8, np.int64))[3]
+            assert truncated.all()
+            envs.step(np.zeros(8, np.int64))
 
 
 def test_the_lease_of_a_principal_is_the_one_the_owner_gives_it(serve: ServerFactory) -> None:
