@@ -177,8 +177,8 @@ class SessionLost(RemoteGymError):
     """The server no longer holds this session, so its environments are gone.
 
     Attributes:
-        reason: ``"SERVER_RESTARTED"``, ``"EXPIRED"``, ``"FENCED"``, ``"CLOSED"``, ``"UNREACHABLE"``, ``"BROKEN"`` or
-            ``"REVOKED"``: the token or the certificate is valid no longer.
+        reason: ``"SERVER_RESTARTED"``, ``"EXPIRED"``, ``"GAVE_WAY"``, ``"FENCED"``, ``"CLOSED"``, ``"UNREACHABLE"``,
+            ``"BROKEN"`` or ``"REVOKED"``: the token or the certificate is valid no longer.
     """
 
     def __init__(self, reason: str, detail: str = "") -> None:

@@ -6,6 +6,8 @@ from typing import Any
 
 from remote_gym.messages import Attach, Closed, Lost, Open
 from remote_gym.server.holdings import Holdings
+from remote_gym.server.limits import Limits
+from remote_gym.server.shares import Shares
 from remote_gym.server.statistics import Counters
 from remote_gym.wire.codec import pack_server
 
@@ -38,6 +40,7 @@ class FakeSessions:
     def __init__(self) -> None:
         self.counters = Counters()
         self.holdings = Holdings(1_000)
+        self.shares = Shares(Limits(), 3, 10, self.holdings)
         self.session = FakeSession()
         self.instead: Any = None
         self.epoch = b"e" * 16

@@ -78,7 +78,9 @@ class Configuration:
             elif setting.secret:
                 yield f"# {setting.name} is secret  # {self.origin(setting).name}"
             else:
-                yield f"{setting.name} = {_toml(self.values[setting.name])}  # {self.origin(setting).name}"
+                value, to_text = self.values[setting.name], setting.kind.to_text
+                said = _toml(value if to_text is None else to_text(value))
+                yield f"{setting.name} = {said}  # {self.origin(setting).name}"
 
     def _take(self, setting: Setting, value: Any, origin: Origin) -> None:
         self.values[setting.name] = value

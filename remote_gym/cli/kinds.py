@@ -28,6 +28,8 @@ class Kind:
         from_toml: Reads what a TOML file holds; raises `ValueError`.
         is_path: Whether text may name a file: then it is relative to the folder of the TOML file that holds it.
         choices: All values, where they are few.
+        to_text: Writes a value as `from_text` reads it, where TOML has no other form of it.
+        merged: Makes one value of two, where a flag may be given several times; None: the last one holds.
     """
 
     metavar: str
@@ -36,6 +38,8 @@ class Kind:
     from_toml: Callable[[Any], Any]
     is_path: bool = False
     choices: tuple[str, ...] = ()
+    to_text: Callable[[Any], str] | None = None
+    merged: Callable[[Any, Any], Any] | None = None
 
     def refusal(self, given: object, error: ValueError) -> str:
         """Return what is said of a value that cannot be read."""

@@ -7,8 +7,9 @@ paths of the credentials, are three settings here.
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from remote_gym.cli.kinds import (
@@ -24,6 +25,7 @@ from remote_gym.cli.kinds import (
     seconds,
     text,
 )
+from remote_gym.cli.limits import LIMITS
 
 VARIABLE_PREFIX = "REMOTE_GYM_SERVE_"
 """Not `REMOTE_GYM_` alone: clients read `REMOTE_GYM_URL`, also one that is hosted; and where a service is called
@@ -48,6 +50,7 @@ class Setting:
         others: Further flags.
         old: Flags that went before, which are read and not shown.
         secret: Whether its value is repeated nowhere.
+        own_flag: Its flag, where that is not the name.
     """
 
     name: str
@@ -58,11 +61,12 @@ class Setting:
     others: tuple[str, ...] = ()
     old: tuple[str, ...] = ()
     secret: bool = False
+    own_flag: str = ""
 
     @property
     def flag(self) -> str:
         """The flag, in the spelling that is shown; `serve` takes the entrypoint without one."""
-        return "ENTRYPOINT" if self.name == "entrypoint" else f"--{self.name.replace('_', '-')}"
+        return "ENTRYPOINT" if self.name == "entrypoint" else self.own_flag or f"--{self.name.replace('_', '-')}"
 
     @property
     def variable(self) -> str:
@@ -124,6 +128,12 @@ SETTINGS = (
         "max_held_bytes", integer(1, metavar="BYTES"), WORKERS, "held in memory for clients, of each kind", 64 * 2**20
     ),
     Setting(
+        "limits", LIMITS, WORKERS,
+        "what a principal may have of sessions, envs, workers, bytes and opens_per_minute, and its lease_seconds; may "
+        "be given again",
+        own_flag="--limit",
+    ),
+    Setting(
         "restart_budget", RESTARTS, WORKERS, "how often a session may end its worker and be built again", (10, 60.0)
     ),
     Setting(
@@ -166,7 +176,21 @@ def add_flag(parser: Any, setting: Setting, *names: str, **options: Any) -> None
         options["action"] = argparse.BooleanOptionalAction
     else:
         options.update(type=setting.kind.argument, metavar=setting.kind.metavar, choices=setting.kind.choices or None)
+        if setting.kind.merged is not None:
+            options["action"] = partial(_Merge, setting.kind.merged)
     parser.add_argument(*names, **options)
+
+
+class _Merge(argparse.Action):
+    """Makes one value of a flag that is given several times."""
+
+    def __init__(self, merged: Callable[[Any, Any], Any], **options: Any) -> None:
+        super().__init__(**options)
+        self._merged = merged
+
+    def __call__(self, _parser: Any, namespace: argparse.Namespace, value: Any, _option: str | None = None) -> None:
+        before = getattr(namespace, self.dest)
+        setattr(namespace, self.dest, value if before is None else self._merged(before, value))
 
 
 def described(setting: Setting) -> str:

@@ -20,7 +20,7 @@ from remote_gym.texts import printable, shortened
 MAX_RESETS = 3
 """Resets of one environment that may be lost in a row; an environment that dies of every reset must not be hidden."""
 
-REOPENED = frozenset({"SERVER_RESTARTED", "EXPIRED"})
+REOPENED = frozenset({"SERVER_RESTARTED", "EXPIRED", "GAVE_WAY"})
 """Reasons of a lost session that a new one makes up for. FENCED is another client's doing, BROKEN a bug: both raise."""
 
 

@@ -72,8 +72,8 @@ class Settings:
             ``infos["remote_gym"]`` ("lost", "reason", "generation"). ``"raise"``: `EnvironmentLost`. Either way it is
             rebuilt, and needs a reset but where a vector environment goes on with the next episode by itself.
         on_session_lost: What happens when a server was started anew, or has kept the environments for as long as
-            it promised. ``"truncate"``: a new session is opened, and all episodes end like those above.
-            ``"raise"``: `SessionLost`.
+            it promised, or until another needed the room. ``"truncate"``: a new session is opened, and all episodes
+            end like those above. ``"raise"``: `SessionLost`.
         allow_insecure: Permit plaintext to other machines.
         transport: What carries the steps. ``"auto"``: a connection of their own where the server, and whatever is in
             between, lets one through, else gRPC; looked at anew when a connection was lost. ``"direct"`` and

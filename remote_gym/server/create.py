@@ -14,6 +14,7 @@ from remote_gym.processes import refuse_in_a_worker, usable_cores
 from remote_gym.server.authentication import authenticator
 from remote_gym.server.certificates import Certificates
 from remote_gym.server.isolation import Isolation
+from remote_gym.server.limits import GivenLimits, Limits
 from remote_gym.server.listening import Endpoints, check_exposure
 from remote_gym.server.server import RemoteEnvironmentServer
 from remote_gym.server.settings import Settings
@@ -48,6 +49,7 @@ def create_remote_environment_server(
     max_envs: int = 16_384,
     max_sessions: int = 1_024,
     max_held_bytes: int = 64 * 2**20,
+    limits: GivenLimits | None = None,
     lease_seconds: float = 300.0,
     step_timeout_seconds: float | None = 60.0,
     reset_timeout_seconds: float | None = 300.0,
@@ -87,6 +89,10 @@ def create_remote_environment_server(
         max_held_bytes: Bytes held in memory for clients, of each kind: their keyword arguments; messages that have not
             come whole; results of calls and renders, kept in case the connection breaks. What is over is refused, or
             dropped once it was sent; a single larger one is held, up to four times as much, if there is little else.
+        limits: What each principal may have at once: ``{"alice": {"envs": 512, "sessions": 8}, "*": {"envs": 64}}``,
+            of `sessions`, `envs`, `workers` (of its own), `bytes` (held, of each kind), `opens_per_minute`, and how
+            long its sessions are kept, `lease_seconds`. ``"*"`` stands for every principal, each for itself, as far as
+            nothing else is said of it; None as a number: no limit. What is over is refused at once.
         lease_seconds: How long the environments of a client that lost its connection are kept.
         step_timeout_seconds: Longest time of one environment's step, call or render; None: no limit.
         reset_timeout_seconds: Longest time of one environment's reset; None: no limit.
@@ -146,6 +152,7 @@ def create_remote_environment_server(
         vectorization_mode=args.get("vectorization_mode"),
         surroundings=Surroundings.here(hash_seed),
         isolation=isolation,
+        limits=Limits(limits),
     )
     host, port = split_address(url, DEFAULT_PORT if port is None and ":" not in url else port)
     certificates = Certificates(server_credentials_paths) if server_credentials_paths is not None else None

@@ -48,7 +48,13 @@ LABELLED = {
     "refusals": ("limit", "Sessions and requests refused, by the limit or rule"),
 }
 
-LABELLED_GAUGES = {"held_bytes": ("kind", "Bytes held for clients: kwargs, unfinished messages, results of calls")}
+LABELLED_GAUGES = {
+    "held_bytes": ("kind", "Bytes held for clients: kwargs, unfinished messages, results of calls"),
+    "principal_sessions": ("principal", "Sessions of each principal that the owner has named, and of all others"),
+    "principal_envs": ("principal", "Their environments"),
+    "principal_connections": ("principal", "Their connections that carry a session, or are about to"),
+    "principal_held_bytes": ("principal", "Bytes held for them, of all kinds"),
+}
 
 HISTOGRAMS = {
     "step_seconds": "From a step request's arrival to its last answer",

@@ -87,7 +87,15 @@ class Opening:
     layout: Layout
     rows: Rows
 
-    def __init__(self, message: Open, kwargs: bytes, settings: Settings, pool: Pool, tenant: str = "") -> None:
+    def __init__(
+        self,
+        message: Open,
+        kwargs: bytes,
+        settings: Settings,
+        pool: Pool,
+        tenant: str = "",
+        max_workers: int | None = None,
+    ) -> None:
         """Prepare; `open` builds.
 
         Args:
@@ -96,6 +104,7 @@ class Opening:
             settings: The server's.
             pool: Where they will live.
             tenant: Who they share workers with, see `isolation`.
+            max_workers: Of that tenant; None: no limit but that of all.
         """
         self.blocks: list[Block] = []
         self.is_vector = False
@@ -105,6 +114,7 @@ class Opening:
         self._settings = settings
         self._pool = pool
         self._tenant = tenant
+        self._max_workers = max_workers
         self._memory: SharedBlock | None = None
 
     async def open(self, on_lost: OnLost, on_died: OnDied) -> Built:
@@ -122,12 +132,12 @@ class Opening:
         try:
             await self._find_out_kind()
             self.blocks = await self._pool.place(
-                num_envs, on_lost, recipe, self.is_vector, on_died, tenant=self._tenant, max_workers=None
+                num_envs, on_lost, recipe, self.is_vector, on_died, tenant=self._tenant, max_workers=self._max_workers
             )
         except (OSError, MemoryError) as error:
             raise RefusalError("num_workers", f"a worker process could not be started: {error}") from error
         except NoRoomError as error:
-            raise RefusalError("max_workers", str(error)) from error
+            raise RefusalError("principal_workers" if error.of_tenant else "max_workers", str(error)) from error
         described = await _in_order(map(self._build, self.blocks))
         first: Built = described[0]
         check_spaces([block.first for block in self.blocks], described, self._message.observation_mode)

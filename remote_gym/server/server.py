@@ -209,6 +209,8 @@ class RemoteEnvironmentServer:
             A dict. Held right now: `sessions`, `envs`, `workers`: counts; `max_sessions`, `max_envs`: their limits;
             `draining`: bool; `worker_processes`: process ids; `stored_reply_bytes`: answers kept for clients;
             `held_bytes`: kwargs, unfinished messages and results of calls, by kind, each at most `max_held_bytes`;
+            `principal_sessions`, `principal_envs`, `principal_connections`, `principal_held_bytes`: by the names in
+            `limits`, all other principals together as ``"other"``;
             `event_loop_lag_last_seconds`: how late the event loop was when last measured.
             Since the start: `opened_sessions`; `requests`: by kind (``"reset"``, ``"step"``, ``"call"``,
             ``"render"``); `env_steps`: environment steps answered; `worker_restarts`; `attaches`: streams that came

@@ -78,13 +78,13 @@ class Session:
         self.id, self.token = secrets.token_bytes(16), secrets.token_bytes(32)
         self.nonce = message.nonce
         self.num_envs = message.num_envs
-        self.kwargs_bytes = len(kwargs)
         self.ledger = Ledger(message.num_envs)
         self.reason: Lost | None = None
         self.draining = False
-        self._lease_seconds = settings.lease_seconds
         tenant = tenant_of(settings.isolation, principal.name, self.id)
-        self._opening = Opening(message, kwargs, settings, pool, tenant)
+        self.left_at: float | None = None  # on the monotonic clock, when its client has left; None: it is there
+        self.lease_seconds = settings.lease_of(principal)
+        self._opening = Opening(message, kwargs, settings, pool, tenant, settings.workers_of(principal))
         self._scatter: Scatter | None = None  # once they are built
         self._reply_early = message.reply_early
         self._results = StoredResults(self.ledger, holdings)
@@ -116,7 +116,7 @@ class Session:
             session_id=self.id,
             token=self.token,
             server_epoch=server_epoch,
-            lease_seconds=self._lease_seconds,
+            lease_seconds=self.lease_seconds,
             env_ids=[env_id for block in opening.blocks for env_id in block.env_ids],
             actions_as_given=True,
             **described._asdict(),
@@ -129,6 +129,7 @@ class Session:
             self._outlet.end()
         self.ledger.apply(SessionEvent.ATTACH)
         self._stop_lease()
+        self.left_at = None
         self._outlet = outlet
 
     def attach(self, message: Attach, outlet: Outlet) -> None:
@@ -140,7 +141,7 @@ class Session:
         replay = self.ledger.replay(message.missing)
         self.take_over(outlet)
         failpoints.hit("server.attach.bound")
-        outlet.send(pack_server(Attached(self.ledger.highest, self._lease_seconds)))
+        outlet.send(pack_server(Attached(self.ledger.highest, self.lease_seconds)))
         self._counters.attaches += 1
         self._counters.replayed_answers += len(replay.frames)
         for frame in replay.frames:
@@ -152,15 +153,21 @@ class Session:
             return
         failpoints.hit("server.stream.ended")
         self._outlet = None
+        self.left_at = time.monotonic()
         self.ledger.apply(SessionEvent.STREAM_ENDED)
-        until = time.strftime("%H:%M:%S", time.localtime(time.time() + self._lease_seconds))
+        until = time.strftime("%H:%M:%S", time.localtime(time.time() + self.lease_seconds))
         logger.info("the client of %r has gone: its environments are kept until %s, for it to come back", self, until)
-        self._lease = asyncio.get_running_loop().call_later(self._lease_seconds, self._expire)
+        self._lease = asyncio.get_running_loop().call_later(self.lease_seconds, self._expire)
 
     def _expire(self) -> None:
         failpoints.hit("server.lease.ended")
         self.ledger.apply(SessionEvent.EXPIRE)
-        self._end(Lost("EXPIRED", f"no stream for {self._lease_seconds:g} s"))
+        self._end(Lost("EXPIRED", f"no stream for {self.lease_seconds:g} s"))
+
+    def give_way(self, detail: str) -> None:
+        """End before the lease does; its client, which has left, is told `detail` if it comes back."""
+        self.ledger.apply(SessionEvent.EXPIRE)
+        self._end(Lost("GAVE_WAY", detail))
 
     def _stop_lease(self) -> None:
         if self._lease is not None:
@@ -274,7 +281,7 @@ class Session:
         failpoints.hit("server.answer.ready")
         number = request.number
         if isinstance(request, (Call, Render)) and not self._results.keep(number, frame):
-            frame = self._results.refusal(number, f"the result of {len(frame):,} bytes was dropped")
+            frame = self._results.refusal(number, len(frame))
         self.ledger.answer(number, indices, frame)  # stored first, then sent
         failpoints.hit("server.answer.stored")
         self._send(frame)

@@ -7,6 +7,7 @@ import hmac
 import logging
 import secrets
 from collections import OrderedDict
+from functools import partial
 from typing import Any
 
 from remote_gym import autoreset, failpoints, observation_modes
@@ -15,13 +16,14 @@ from remote_gym.errors import MisuseError, ProtocolError
 from remote_gym.messages import Attach, Description, Lost, Open
 from remote_gym.pool import Pool, check_descriptors
 from remote_gym.server.checks import surveyed_kwargs
-from remote_gym.server.holdings import LIMIT, Holdings
+from remote_gym.server.holdings import Holdings
 from remote_gym.server.isolation import warm_seconds
 from remote_gym.server.opening import Opening
 from remote_gym.server.principals import ANONYMOUS, Principal
 from remote_gym.server.refusals import RefusalError
 from remote_gym.server.session import Outlet, Session
 from remote_gym.server.settings import Settings
+from remote_gym.server.shares import Hold, Shares
 from remote_gym.server.statistics import Counters, Histogram
 from remote_gym.server.trimming import Trimmer
 from remote_gym.texts import printable
@@ -40,6 +42,12 @@ def _detach(building: asyncio.Task[Session]) -> None:
     """Begin the lease of a session that was opened for a stream which is no more."""
     if not building.cancelled() and building.exception() is None:
         building.result().detach(None)
+
+
+def _release_unless_built(hold: Hold, building: asyncio.Task[Session]) -> None:
+    """Give back what was taken for a session that there is not, whatever it is that has kept it from being built."""
+    if building.cancelled() or building.exception() is not None:
+        hold.release()
 
 
 def _check_compression(name: str) -> None:
@@ -74,6 +82,7 @@ class Sessions:
         self.draining = False
         self.counters = Counters()
         self.holdings = Holdings(settings.max_held_bytes, Trimmer().freed)
+        self.shares = Shares(settings.limits, settings.max_sessions, settings.max_envs, self.holdings)
         self.pool = Pool(
             settings.num_workers,
             settings.max_envs_per_worker,
@@ -86,7 +95,6 @@ class Sessions:
         self.by_id: dict[bytes, Session] = {}
         self._by_nonce: dict[tuple[Principal, bytes], asyncio.Task[Session]] = {}  # a nonce is its principal's alone
         self._tombstones: OrderedDict[bytes, tuple[Principal, Lost]] = OrderedDict()
-        self._reserved = 0  # environments of sessions that are being opened
 
     async def start(self, probe: bool) -> None:
         """Start the workers; with `probe`, build one environment to find out whether it can be.
@@ -113,11 +121,11 @@ class Sessions:
         """
         building = self._by_nonce.get((principal, message.nonce))
         if building is None:
-            kwargs, protocol = self._admit(message)
-            self._reserved += message.num_envs
+            kwargs, protocol, hold = self._admit(message, principal)
             building = self._by_nonce[principal, message.nonce] = asyncio.ensure_future(
-                self._build(message, kwargs, protocol, principal)
+                self._build(message, kwargs, protocol, principal, hold)
             )
+            building.add_done_callback(partial(_release_unless_built, hold))
         try:
             session = await asyncio.shield(building)
         except asyncio.CancelledError:
@@ -129,17 +137,14 @@ class Sessions:
         failpoints.hit("server.open.answered")
         return session
 
-    async def _build(self, message: Open, kwargs: bytes, protocol: int, principal: Principal) -> Session:
-        session = Session(
-            message, kwargs, self.settings, self.pool, self.counters, self.holdings, self._gone, principal
-        )
+    async def _build(self, message: Open, kwargs: bytes, protocol: int, principal: Principal, hold: Hold) -> Session:
+        holdings, gone = self.shares.account(principal).holdings, partial(self._gone, hold)
         try:
+            session = Session(message, kwargs, self.settings, self.pool, self.counters, holdings, gone, principal)
             await session.open(self.epoch, protocol)
         except BaseException:
             self._by_nonce.pop((principal, message.nonce), None)
             raise
-        finally:
-            self._reserved -= message.num_envs
         failpoints.hit("server.open.built")
         self.by_id[session.id] = session
         self.counters.opened_sessions += 1
@@ -147,9 +152,8 @@ class Sessions:
         logger.info("opened %r for remote_gym %s", session, version)
         return session
 
-    def _admit(self, message: Open) -> tuple[bytes, int]:
-        """Check `message` against every limit and rule; return the packed kwargs and the protocol version."""
-        settings = self.settings
+    def _admit(self, message: Open, principal: Principal) -> tuple[bytes, int, Hold]:
+        """Check `message` against every limit and rule; return packed kwargs, protocol version and what was taken."""
         try:
             protocol = common_protocol((message.protocol_min, message.protocol_max), "client")
         except ProtocolError as error:
@@ -164,22 +168,12 @@ class Sessions:
             raise RefusalError("request", f"unknown observation mode {message.observation_mode!r}: upgrade the server")
         if len(message.nonce) != 16:
             raise RefusalError("request", "nonce must be 16 bytes")
-        if len(self._by_nonce) >= settings.max_sessions:
-            raise RefusalError("max_sessions", f"the server holds its limit of {settings.max_sessions} sessions")
-        held = sum(session.num_envs for session in self.by_id.values()) + self._reserved
-        if held + message.num_envs > settings.max_envs:
-            raise RefusalError(
-                "max_envs",
-                f"{message.num_envs} environments were asked for, the server has room for {settings.max_envs - held} "
-                f"of its limit of {settings.max_envs}",
-            )
+        leaving = self.shares.who_gives_way(principal, message.num_envs, self.by_id.values())
         if message.compression is not None:
             _check_compression(message.compression)
         kwargs = self._kwargs(message)
         _check_descriptors()
-        if not self.holdings.take("kwargs", len(kwargs)):  # the last to be asked: it must be given back
-            raise RefusalError(LIMIT, f"the server holds {self.holdings.limit_bytes:,} bytes of its clients' kwargs")
-        return kwargs, protocol
+        return kwargs, protocol, self.shares.take(principal, message.num_envs, len(kwargs), leaving)
 
     def _kwargs(self, message: Open) -> bytes:
         """Return the client's packed keyword arguments, after a look at their size and names."""
@@ -215,9 +209,9 @@ class Sessions:
         session.attach(message, outlet)
         return session
 
-    def _gone(self, session: Session) -> None:
+    def _gone(self, hold: Hold, session: Session) -> None:
         self._by_nonce.pop((session.principal, session.nonce), None)
-        self.holdings.give("kwargs", session.kwargs_bytes)
+        hold.release()
         if self.by_id.pop(session.id, None) is not None and session.reason is not None:
             logger.info("ended %r: %s", session, session.reason.reason)
             self._tombstones[session.id] = session.principal, session.reason
@@ -270,6 +264,7 @@ def collect(sessions: Sessions) -> dict[str, Any]:
         "worker_processes": [worker.pid for worker in pool.workers],
         "stored_reply_bytes": sum(session.ledger.stored_bytes for session in sessions.by_id.values()),
         "held_bytes": dict(sessions.holdings.bytes),
+        **sessions.shares.statistics(),
         "max_held_bytes": sessions.holdings.limit_bytes,
         "event_loop_lag_last_seconds": counters.last_loop_lag_seconds,
         "opened_sessions": counters.opened_sessions,

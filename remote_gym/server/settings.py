@@ -10,6 +10,8 @@ from remote_gym import values
 from remote_gym.errors import MisuseError
 from remote_gym.pool import Surroundings, Timeouts
 from remote_gym.server.isolation import ISOLATIONS, Isolation
+from remote_gym.server.limits import Limits
+from remote_gym.server.principals import Principal
 
 DEFAULT_MAX_WORKERS = 256
 """A worker takes some 30 MB and ten descriptors before it hosts anything."""
@@ -28,6 +30,7 @@ class Settings:
             None: `worker_limit` decides.
         max_envs: Environments the server holds at once.
         max_sessions: Sessions the server holds at once.
+        limits: What of these each principal may have, and how long its sessions are kept.
         lease_seconds: How long a session without a stream is kept.
         timeouts: Of one environment's operations.
         max_held_bytes: Bytes of each kind that are held for clients, see `holdings`.
@@ -54,6 +57,7 @@ class Settings:
     vectorization_mode: str | None = None
     surroundings: Surroundings = field(default_factory=Surroundings.here)
     isolation: Isolation = "principal"
+    limits: Limits = field(default_factory=Limits)
 
     def __post_init__(self) -> None:
         """Check every number.
@@ -90,6 +94,15 @@ class Settings:
             if seconds is not None and not (isinstance(seconds, (int, float)) and seconds > 0):
                 raise MisuseError(f"{name} must be a positive number of seconds, got {seconds!r}")
         _ = self.packed_kwargs
+
+    def lease_of(self, principal: Principal) -> float:
+        """Return how long, in seconds, a session of `principal` without a stream is kept."""
+        seconds = self.limits.of(principal.name).lease_seconds
+        return self.lease_seconds if seconds is None else seconds
+
+    def workers_of(self, principal: Principal) -> int | None:
+        """Return how many workers those who share them with `principal`'s sessions may have; None: as many as all."""
+        return None if self.isolation == "shared" else self.limits.of(principal.name).workers
 
     @property
     def worker_limit(self) -> int:

@@ -202,6 +202,7 @@ class Connection:
             return
         self._take = self._request
         try:
+            self._frames.charge(self._dialogue.holdings)
             while self._early:
                 self._request(self._early.popleft())
         except Exception as error:
@@ -329,6 +330,10 @@ class Frames:
         """Return how many bytes the partial frame lacks, as far as that is known."""
         have = len(self._partial)
         return HEADER.size - have if have < HEADER.size else HEADER.size + self._length(self._partial) - have
+
+    def charge(self, holdings: Holdings) -> None:
+        """Let what is not whole be held of `holdings` from now on; may raise a RefusalError."""
+        self._held.charge(holdings)
 
     def close(self) -> None:
         """Give back what is held; may be called twice."""

@@ -15,11 +15,12 @@ from remote_gym.errors import ProtocolError
 from remote_gym.messages import Attach, Fragment, Lost, Open, Refused
 from remote_gym.server.authentication import Authenticator, StrangerError
 from remote_gym.server.carriers.outlet import UNREAD_BYTES, OutletQueue
-from remote_gym.server.holdings import LIMIT, Holdings
+from remote_gym.server.holdings import Holdings
 from remote_gym.server.principals import ANONYMOUS, Principal
 from remote_gym.server.refusals import RefusalError
 from remote_gym.server.session import Outlet, Session
 from remote_gym.server.sessions import Sessions
+from remote_gym.server.shares import Place
 from remote_gym.server.statistics import Counters
 from remote_gym.texts import printable
 from remote_gym.wire.codec import MAX_REQUEST_BYTES, Joiner, OversizeError, pack_server, read_client, read_first
@@ -72,17 +73,29 @@ class Held:
         """Hold `size` bytes from now on.
 
         Raises:
-            RefusalError: The server holds too many of unfinished messages.
+            RefusalError: The server, or its principal, holds too many of unfinished messages.
         """
         more = size - self.bytes
         if more < 0:
             self._holdings.give("fragments", -more)
-        elif more and not self._holdings.take("fragments", more, self.bytes):
-            self._counters.refusals[LIMIT] += 1
-            raise RefusalError(
-                LIMIT, f"the server holds {self._holdings.limit_bytes:,} bytes of unfinished messages: try later"
-            )
+        elif more:
+            full = self._holdings.without_room("fragments", more, self.bytes)
+            if full is not None:
+                self._counters.refusals[full.limit] += 1
+                raise RefusalError(full.limit, f"{full.said('fragments', more)} of unfinished messages: try later")
+            self._holdings.take("fragments", more)
         self.bytes = size
+
+    def charge(self, holdings: Holdings) -> None:
+        """Let it be held of `holdings` from now on.
+
+        Raises:
+            RefusalError: It cannot be; nothing is held then.
+        """
+        size = self.bytes
+        self.be(0)
+        self._holdings = holdings
+        self.be(size)
 
 
 class Incoming:
@@ -113,6 +126,10 @@ class Incoming:
             self._held.be(self._joiner.held_bytes)
         return message
 
+    def charge(self, holdings: Holdings) -> None:
+        """Let it be held of `holdings` from now on; may raise a RefusalError."""
+        self._held.charge(holdings)
+
     def close(self) -> None:
         """Give back what is held."""
         self._held.be(0)
@@ -133,6 +150,7 @@ class Dialogue:
         self._outlet = outlet
         self._peer = peer
         self.principal = principal
+        self._place: Place | None = None
         self._incoming = Incoming(sessions.holdings, sessions.counters)
         self.session: Session | None = None
 
@@ -141,6 +159,7 @@ class Dialogue:
 
         Raises:
             ProtocolError: It is no message that begins.
+            RefusalError: It attaches, and its principal has too many connections.
             Exception: A bug of ours; logged.
         """
         self._sessions.counters.received_bytes += len(data)
@@ -162,6 +181,7 @@ class Dialogue:
         failpoints.hit("server.open.received")
         outlet, sessions = self._outlet, self._sessions
         try:
+            self._enter()
             self.session = session = await sessions.open(message, outlet, self.principal)
         except RefusalError as error:
             sessions.counters.refusals[error.limit] += 1
@@ -170,7 +190,26 @@ class Dialogue:
             outlet.send(pack_server(session.opened))
             logger.info("%s has opened %r", printable(self._peer), session)
 
+    def _enter(self) -> None:
+        """Be counted among the connections of the principal, and let what is held be held for it.
+
+        Raises:
+            RefusalError: There are too many of them.
+        """
+        self._place = self._sessions.shares.enter(self.principal)
+        self._incoming.charge(self._place.holdings)
+
+    @property
+    def holdings(self) -> Holdings:
+        """Of what the bytes are held that come with it."""
+        return self._sessions.holdings if self._place is None else self._place.holdings
+
     def _attach(self, message: Attach) -> None:
+        try:
+            self._enter()
+        except RefusalError as error:
+            self._sessions.counters.refusals[error.limit] += 1
+            raise
         found = self._sessions.attach(message, self._outlet, self.principal)
         if isinstance(found, Lost):
             self._outlet.send(pack_server(found))
@@ -206,6 +245,8 @@ class Dialogue:
     def end(self) -> None:
         """Take note that the carrier is over; may be called twice."""
         self._incoming.close()
+        if self._place is not None:
+            self._place.hold.release()
         session, self.session = self.session, None
         if session is not None:
             session.detach(self._outlet)

@@ -20,6 +20,7 @@ from conftest import Certificates, ServeProcess
 from remote_gym import RemoteEnvironment
 from remote_gym.cli.configuration import Origin, configure
 from remote_gym.cli.kinds import BOOLEAN, JSON_OBJECT, RESTARTS
+from remote_gym.cli.limits import LIMITS
 from remote_gym.cli.options import CONFIG_VARIABLE, SETTINGS, Setting
 from remote_gym.cli.terminal import UsageError
 
@@ -36,6 +37,8 @@ def text_of(setting: Setting, way: str) -> str:
         return ("1/2.5", "none", "3/4.5")[number - 1]
     if setting.kind is JSON_OBJECT:
         return json.dumps({"number": number, "more": [True, "x"]})
+    if setting.kind is LIMITS:
+        return f"alice:envs={number},sessions=none;bob:lease_seconds={number}.5"
     if setting.kind.choices:
         return setting.kind.choices[0]
     return str(number) if setting.kind.metavar in ("N", "PORT", "SECONDS", "BYTES") else f"{setting.name}-{number}"

@@ -58,9 +58,15 @@ def test_certificates_without_a_client_ca() -> None:
 def text_of(setting: Setting) -> str:
     if setting.kind.choices:
         return setting.kind.choices[0]
-    return {"N": "3", "PORT": "3", "SECONDS": "3", "BYTES": "3", "JSON": "{}", "N/SECONDS": "3/3"}.get(
-        setting.kind.metavar, setting.kind.metavar
-    )
+    return {
+        "N": "3",
+        "PORT": "3",
+        "SECONDS": "3",
+        "BYTES": "3",
+        "JSON": "{}",
+        "N/SECONDS": "3/3",
+        "NAME:QUANTITY=N": "a:envs=3",
+    }.get(setting.kind.metavar, setting.kind.metavar)
 
 
 @pytest.mark.parametrize("setting", SETTINGS, ids=lambda setting: setting.name)

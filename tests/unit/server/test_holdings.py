@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from raw import RawClient
 
 from remote_gym import MisuseError, RefusedError, RemoteEnvironmentServer, RemoteVectorEnv, values
 from remote_gym.messages import Refused
-from remote_gym.server.holdings import COUNTED_BYTES, LARGEST, Holdings, StoredResults
+from remote_gym.server.holdings import COUNTED_BYTES, LARGEST, Holdings, PrincipalHoldings, StoredResults
 from remote_gym.server.ledger import Ledger
 from remote_gym.wire import session_pb2 as pb
 from remote_gym.wire.codec import read_server
@@ -28,7 +29,7 @@ def ask(ledger: Ledger, results: StoredResults, number: int, size: int) -> bytes
     ledger.admit(number, None)
     results.prune()
     if not results.keep(number, frame):
-        frame = results.refusal(number, "too large")
+        frame = results.refusal(number, size)
     ledger.answer(number, None, frame)
     return frame
 
@@ -95,6 +96,28 @@ def test_one_large_result_is_held_alone_until_it_was_sent(holdings: Holdings) ->
     assert isinstance(read_server(ask(one, results, 2, LARGEST * LIMIT + 1)), Refused)
 
 
+def test_a_principals_limit_is_within_the_servers_and_has_no_exceptions(holdings: Holdings) -> None:
+    alice, bob = PrincipalHoldings(holdings, "alice", 500_000), PrincipalHoldings(holdings, "bob", None)
+    first, second = session(alice), session(alice)
+    ask(*first, 1, 300_000)
+    told = read_server(ask(*second, 1, 300_000))  # the first one has not left yet
+    assert isinstance(told, Refused) and told.limit == "principal_bytes"
+    assert "alice asked for 300,000 bytes and has 300,000 of its limit of 500,000 bytes of results" in told.message
+    first[1].sent(1)
+    assert len(ask(*second, 2, 300_000)) == 300_000
+    assert "was sent once and is gone: alice has 0 of its limit" in replayed(first[0], 1).message
+    assert isinstance(read_server(ask(*session(alice), 1, 500_001)), Refused)  # nor if it is the only one
+    others = session(bob)
+    ask(*others, 1, 700_000)
+    assert (holdings.bytes["results"], alice.bytes["results"], bob.bytes["results"]) == (1_000_000, 300_000, 700_000)
+    second[1].sent(2)
+    ask(*session(bob), 1, 300_000)  # the server's limit drops what is alice's
+    assert replayed(second[0], 2).limit == "max_held_bytes"
+    assert alice.bytes["results"] == 0
+    others[1].clear()
+    assert (holdings.bytes["results"], bob.bytes["results"]) == (300_000, 300_000)
+
+
 # Against a server
 
 
@@ -159,6 +182,26 @@ def test_messages_that_never_come_whole(server: RemoteEnvironmentServer, clients
         assert client.ended_with() is grpc.StatusCode.INVALID_ARGUMENT
     assert held(server)["fragments"] == 0
     assert server.statistics()["refusals"]["max_held_bytes"] == 1
+
+
+def test_all_of_it_is_counted_for_its_principal(serve: ServerFactory) -> None:
+    server = serve("CartPole-v1", num_workers=1, limits={"anonymous": {"bytes": 1_000_000}})
+    large = values.pack([b"\1" * 600_000])
+    with RawClient(server.address) as client, RawClient(server.address) as other:
+        client.open(2)
+        for index in range(2):
+            client.ask("call", name="gravity", set=True, indices=[index], values=large)
+        assert len(client.ask("call", name="gravity", indices=[0]).values[0]) > 600_000
+        assert server.statistics()["principal_held_bytes"]["anonymous"] > 600_000
+        refused = client.ask("call", name="gravity")
+        assert refused.limit == "principal_bytes"
+        assert re.search(r"anonymous asked for 1,200,\d+ bytes and has 0 of its limit of 1,000,000 ", refused.message)
+        other.open()
+        piece = pb.ClientMessage(fragment=pb.Fragment(data=bytes(1 << 20), total_bytes=1 << 21)).SerializeToString()
+        assert other.send(piece).ended_with() is grpc.StatusCode.RESOURCE_EXHAUSTED
+        assert not client.ask("reset").failures
+    assert server.statistics()["refusals"] == {"principal_bytes": 1}
+    assert server.statistics()["principal_held_bytes"] == {"anonymous": 0, "other": 0}
 
 
 def test_keyword_arguments_count_as_long_as_their_session(serve: ServerFactory, tmp_path: Path) -> None:

@@ -80,6 +80,12 @@ class Settings:
     lease_seconds = 0.05
     isolation = "principal"
 
+    def lease_of(self, _principal: Any) -> float:
+        return self.lease_seconds
+
+    def workers_of(self, _principal: Any) -> None:
+        return None
+
 
 @pytest.fixture
 def run() -> Iterator[Callable[[Callable[[Session, Environments], Any]], None]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable, Coroutine
 from typing import Any
 
@@ -13,6 +14,7 @@ from remote_gym.errors import ProtocolError
 from remote_gym.messages import Attach, Lost, Open
 from remote_gym.pool import Timeouts
 from remote_gym.server import sessions as module
+from remote_gym.server.limits import Limits
 from remote_gym.server.principals import ANONYMOUS, Principal
 from remote_gym.server.refusals import RefusalError
 from remote_gym.server.sessions import Sessions, collect
@@ -29,7 +31,7 @@ class Session:
     def __init__(
         self,
         message: Open,
-        kwargs: bytes,
+        _kwargs: bytes,
         _settings: Any,
         _pool: Any,
         _counters: Any,
@@ -40,7 +42,8 @@ class Session:
         self.principal = principal
         self.id, self.token, self.nonce = message.nonce, b"token", message.nonce
         self.num_envs = message.num_envs
-        self.kwargs_bytes = len(kwargs)
+        self.left_at: float | None = None
+        self.lease_seconds = 1.0
         self.reason: Lost | None = None
         self.draining = False
         self.idle = True
@@ -65,6 +68,10 @@ class Session:
 
     def end(self) -> None:
         self.reason = Lost("CLOSED", "the client closed it")
+        self._on_gone(self)
+
+    def give_way(self, detail: str) -> None:
+        self.reason = Lost("GAVE_WAY", detail)
         self._on_gone(self)
 
 
@@ -301,3 +308,82 @@ def test_a_session_is_its_principals_alone(monkeypatch: pytest.MonkeyPatch) -> N
         assert attach(sessions, session.id, principal=ALICE).reason == "CLOSED"
 
     play(monkeypatch, test)
+
+
+def test_a_share_is_counted_exactly_under_a_hundred_opens_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def test(sessions: Sessions) -> None:
+        Session.gate.clear()
+        outlet: Any = "a"
+        tasks = [
+            asyncio.ensure_future(sessions.open(opening(number, 3), outlet, principal))
+            for number in range(100)
+            for principal in (ALICE if number % 2 else BOB,)
+        ]
+        await asyncio.sleep(0)
+        assert sessions.shares.statistics()["principal_envs"] == {"alice": 15, "other": 9}
+        for task in tasks[:10]:  # their streams break: their sessions are built all the same
+            task.cancel()
+        Session.gate.set()
+        results = await asyncio.gather(*tasks, return_exceptions=True)
+        refused = [result.limit for result in results if isinstance(result, RefusalError)]
+        assert (refused.count("principal_sessions"), refused.count("principal_envs")) == (47, 45)
+        assert len(sessions.by_id) == 8
+        for session in list(sessions.by_id.values()):
+            session.end()  # type: ignore[attr-defined]
+        assert sessions.shares.statistics()["principal_sessions"] == {"alice": 0, "other": 0}
+
+    limits = {"alice": {"envs": 17, "sessions": None}, "*": {"sessions": 3}}
+    play(monkeypatch, test, limits=Limits(limits), max_sessions=100, max_envs=1_000)
+
+
+@pytest.mark.parametrize("how", ["a refusal", "a bug", "cancelled at once", "cancelled later"])
+def test_what_was_taken_for_a_session_that_is_not_built_is_given_back(
+    monkeypatch: pytest.MonkeyPatch, how: str
+) -> None:
+    async def test(sessions: Sessions) -> None:
+        outlet: Any = "a"
+        kwargs = values.pack({"a": 1}, "kwargs")
+        if how == "a bug":
+            monkeypatch.setattr(module, "Session", None)
+        else:
+            monkeypatch.setattr(Session, "error", RefusalError("build", "no"))
+        Session.gate.clear()
+        tasks = [
+            asyncio.ensure_future(sessions.open(opening(number, entrypoint_kwargs=kwargs), outlet, ALICE))
+            for number in range(2)
+        ]
+        if how == "cancelled later":
+            await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        assert sessions.shares.statistics()["principal_envs"]["alice"] == 4
+        if how.startswith("cancelled"):
+            for building in sessions._by_nonce.values():
+                building.cancel()
+        Session.gate.set()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        await asyncio.sleep(0)
+        assert {name: said["alice"] for name, said in sessions.shares.statistics().items()} == {
+            "principal_sessions": 0, "principal_envs": 0, "principal_connections": 0, "principal_held_bytes": 0,
+        }  # fmt: skip
+        assert sessions.holdings.bytes["kwargs"] == 0
+
+    play(monkeypatch, test, limits=Limits({"alice": {"sessions": 2}}))
+
+
+def test_who_has_left_gives_way_to_another_principal_and_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def test(sessions: Sessions) -> None:
+        outlet: Any = "a"
+        held: list[Any] = [await sessions.open(opening(number), outlet, ALICE) for number in range(3)]
+        with pytest.raises(RefusalError, match="its limit of 3 sessions"):
+            await sessions.open(opening(3), outlet, BOB)
+        held[1].left_at = time.monotonic() - 60.0
+        with pytest.raises(RefusalError, match="no"):  # what is refused for another reason makes nobody go
+            await sessions.open(opening(3, entrypoint_kwargs=values.pack({"a": 1}, "x")), outlet, BOB)
+        assert len(sessions.by_id) == 3
+        session = await sessions.open(opening(3), outlet, BOB)
+        assert set(sessions.by_id.values()) == {held[0], held[2], session}
+        lost = attach(sessions, held[1].id, principal=ALICE)
+        assert lost.reason == "GAVE_WAY"
+        assert "its client had been away for 60 s" in lost.detail
+
+    play(monkeypatch, test, allow_client_kwargs=False)

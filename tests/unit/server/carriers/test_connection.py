@@ -17,6 +17,7 @@ from remote_gym.messages import Close, Closed, Fragment, Lost, Refused
 from remote_gym.server.carriers import connection as connections
 from remote_gym.server.carriers.outlet import UNREAD_BYTES
 from remote_gym.server.refusals import RefusalError
+from remote_gym.server.shares import SPARE_CONNECTIONS
 from remote_gym.wire.codec import FRAGMENT_BYTES, Joiner, pack_client, pack_server, read_server
 from remote_gym.wire.direct import LAST, PING, framed
 
@@ -82,7 +83,7 @@ def test_what_comes_while_a_session_is_opened_waits_for_it(lab: Lab) -> None:
 def test_who_goes_away_while_a_session_is_opened_is_not_waited_for(lab: Lab) -> None:
     begun = threading.Event()
 
-    async def never(_message: Any, _outlet: Any, _principal: Any) -> Any:
+    async def never(*_asked: Any) -> Any:
         begun.set()
         await asyncio.Event().wait()
 
@@ -96,7 +97,7 @@ def test_who_goes_away_while_a_session_is_opened_is_not_waited_for(lab: Lab) -> 
 
 
 def test_a_flood_while_a_session_is_opened_is_not_taken_in(lab: Lab) -> None:
-    async def never(_message: Any, _outlet: Any, _principal: Any) -> Any:
+    async def never(*_asked: Any) -> Any:
         await asyncio.Event().wait()
 
     lab.sessions.open = never
@@ -163,9 +164,43 @@ def test_an_unfinished_message_is_accounted_for(lab: Lab) -> None:
     client = lab.opened()
     client.say(framed(pack_client(Fragment(bytes(900), False, 5_000))))
     wait_until(lambda: lab.sessions.holdings.bytes["fragments"] == 900)
+    assert lab.sessions.shares.statistics()["principal_held_bytes"] == {"other": 900}
     client.say(framed(pack_client(Fragment(bytes(5_000), False, 5_000))))
     assert client.last().code == 3
     wait_until(lambda: lab.sessions.holdings.bytes["fragments"] == 0)
+    wait_until(lambda: lab.sessions.shares.statistics()["principal_connections"] == {"other": 0})
+    assert lab.sessions.shares.statistics()["principal_held_bytes"] == {"other": 0}
+
+
+def test_a_frame_that_is_not_whole_is_its_principals_too(lab: Lab) -> None:
+    lab.sessions.holdings.limit_bytes = 1_000_000
+    client = lab.opened()
+    client.say(framed(bytes(500_000))[:300_000])
+    wait_until(lambda: lab.sessions.holdings.bytes["fragments"] > 290_000)
+    held = lab.sessions.shares.statistics()["principal_held_bytes"]
+    assert held == {"other": lab.sessions.holdings.bytes["fragments"]}
+    client.socket.close()
+    wait_until(lambda: lab.sessions.holdings.bytes["fragments"] == 0)
+    assert lab.sessions.shares.statistics()["principal_held_bytes"] == {"other": 0}
+
+
+def test_who_has_too_many_connections_is_told_and_may_come_again(lab: Lab) -> None:
+    others = [lab.opened() for _ in range(2 * 3 + SPARE_CONNECTIONS)]
+    refused = lab.dial()
+    refused.greet()
+    refused.say(OPEN)
+    assert refused.message().limit == "principal_connections"
+    sent_away = lab.dial()
+    sent_away.greet()
+    sent_away.say(ATTACH)
+    assert sent_away.last().code == 8
+    others[0].socket.close()
+    wait_until(lambda: lab.sessions.shares.statistics()["principal_connections"]["other"] == len(others) - 1)
+    back = lab.dial()
+    back.greet()
+    back.say(ATTACH, request(1))
+    assert back.message() == Closed()
+    assert lab.sessions.counters.refusals["principal_connections"] == 2
 
 
 def test_the_rest_of_a_message_must_come_in_time(lab: Lab) -> None:
