@@ -42,7 +42,7 @@ class FakeSessions:
         self.instead: Any = None
         self.epoch = b"e" * 16
 
-    async def open(self, _message: Open, _outlet: Any, _principal: Any) -> FakeSession:
+    async def open(self, _message: Open, _outlet: Any, _principal: Any, _is_owner: bool) -> FakeSession:
         if self.instead is not None:
             raise self.instead
         return self.session

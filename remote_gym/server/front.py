@@ -73,6 +73,17 @@ class Front:
         """Return who is at the other end of what gRPC calls `name`."""
         return name if self._passages is None else self._passages.peer(name)
 
+    def is_owner(self, name: str) -> bool:
+        """Return whether what gRPC calls `name` is the server's owner, over its own unix-domain socket.
+
+        Who is passed through reaches gRPC by a private socket, whoever it is: the door has looked who that was. Where
+        gRPC itself listens, the mode of the socket's file lets in nobody but its owner.
+        """
+        if self._passages is None:
+            return name.startswith(UNIX)
+        visitor = self._passages.visitors.get(name)
+        return visitor is not None and visitor.is_owner
+
     def shut(self) -> None:
         """Let nobody in any more; who has not said what they want go."""
         if self._door is not None:

@@ -85,7 +85,9 @@ class Opening:
     layout: Layout
     rows: Rows
 
-    def __init__(self, message: Open, kwargs: bytes, settings: Settings, pool: Pool) -> None:
+    def __init__(
+        self, message: Open, kwargs: bytes, settings: Settings, pool: Pool, kept_kwargs: Sequence[str] = ()
+    ) -> None:
         """Prepare; `open` builds.
 
         Args:
@@ -93,7 +95,9 @@ class Opening:
             kwargs: Its packed keyword arguments, which go over the owner's; empty: none.
             settings: The server's.
             pool: Where they will live.
+            kept_kwargs: Names of the client's that are set aside.
         """
+        self._kept_kwargs = kept_kwargs
         self.blocks: list[Block] = []
         self.is_vector = False
         self._message = message
@@ -114,7 +118,7 @@ class Opening:
             RefusalError: An environment could not be built, or memory was refused. Call `release` then.
         """
         await self._find_out_kind()
-        recipe = (self._kwargs, self._render_mode)
+        recipe = (self._kwargs, self._render_mode)  # of a probe, which is reused, the first is empty
         num_envs = self._message.num_envs
         try:
             self.blocks = await self._pool.place(num_envs, on_lost, recipe, self.is_vector, on_died)
@@ -174,6 +178,7 @@ class Opening:
             entrypoint=self._settings.entrypoint,
             kwargs=self._settings.packed_kwargs,
             client_kwargs=self._kwargs,
+            kept_kwargs=self._kept_kwargs,
             render_mode=self._render_mode,
             env_ids=block.env_ids,
             first=block.first,

@@ -37,6 +37,7 @@ from remote_gym.server.holdings import Holdings, StoredResults
 from remote_gym.server.ledger import BusyError, Ledger, OutOfOrderError, SessionEvent, SessionState
 from remote_gym.server.losses import Losses
 from remote_gym.server.opening import Opening
+from remote_gym.server.permissions import NOBODYS, Permissions
 from remote_gym.server.principals import ANONYMOUS, Principal
 from remote_gym.server.refusals import RefusalError
 from remote_gym.server.scatter import Scatter
@@ -71,6 +72,7 @@ class Session:
         holdings: Holdings,
         on_gone: Callable[[Session], None],
         principal: Principal = ANONYMOUS,
+        permissions: Permissions = NOBODYS,
     ) -> None:
         """Prepare; `open` builds the environments. `on_gone` is called once, when the session has ended."""
         self.principal = principal  # who opened it, and alone may come back to it
@@ -81,8 +83,9 @@ class Session:
         self.ledger = Ledger(message.num_envs)
         self.reason: Lost | None = None
         self.draining = False
+        self._permissions = permissions
         self._lease_seconds = settings.lease_seconds
-        self._opening = Opening(message, kwargs, settings, pool)
+        self._opening = Opening(message, kwargs, settings, pool, permissions.kept_kwargs)
         self._scatter: Scatter | None = None  # once they are built
         self._reply_early = message.reply_early
         self._results = StoredResults(self.ledger, holdings)
@@ -107,7 +110,8 @@ class Session:
             self._release()
             raise
         self._scatter = Scatter(opening, losses, self._reply_early, self._counters, self._answered, self._failed)
-        self._checker = RequestChecker(self.num_envs, opening.layout.action_space, opening.is_vector)
+        space = opening.layout.action_space
+        self._checker = RequestChecker(self.num_envs, space, opening.is_vector, self._permissions)
         self.ledger.apply(SessionEvent.OPENED)
         self.opened = Opened(
             protocol=protocol,
@@ -117,6 +121,7 @@ class Session:
             lease_seconds=self._lease_seconds,
             env_ids=[env_id for block in opening.blocks for env_id in block.env_ids],
             actions_as_given=True,
+            kept_kwargs=self._permissions.kept_kwargs,
             **described._asdict(),
         )
 

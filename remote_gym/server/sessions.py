@@ -17,6 +17,7 @@ from remote_gym.pool import Pool, check_descriptors
 from remote_gym.server.checks import surveyed_kwargs
 from remote_gym.server.holdings import LIMIT, Holdings
 from remote_gym.server.opening import Opening
+from remote_gym.server.permissions import OWNER, Permissions
 from remote_gym.server.principals import ANONYMOUS, Principal
 from remote_gym.server.refusals import RefusalError
 from remote_gym.server.session import Outlet, Session
@@ -49,6 +50,22 @@ def _check_compression(name: str) -> None:
         codec(name)
     except MisuseError as error:
         raise RefusalError("compression", f"the server cannot compress: {error}") from error
+
+
+def _kwargs(message: Open, permissions: Permissions, settings: Settings) -> tuple[bytes, Permissions]:
+    """Return the client's packed keyword arguments, after a look at their size and names, and its permissions then."""
+    packed = bytes(message.entrypoint_kwargs)
+    if len(packed) > MAX_KWARGS_BYTES:
+        raise RefusalError(
+            "request",
+            f"remote_args['entrypoint_kwargs'] take {len(packed):,} bytes, the limit is {MAX_KWARGS_BYTES:,}: put "
+            f"large values in a file that the entrypoint reads",
+        )
+    names = surveyed_kwargs(packed) if packed else []
+    permissions = permissions.sift_kwargs(names, settings.entrypoint_kwargs)
+    if kept := permissions.kept_kwargs:
+        logger.warning("the owner's own stand where a client gives %s too", printable(", ".join(kept)))
+    return packed if set(names).difference(kept) else b"", permissions
 
 
 def _check_descriptors() -> None:
@@ -98,23 +115,27 @@ class Sessions:
             opening = Opening(Open(1, 1, b"", 1), b"", self.settings, self.pool)
             await self.pool.probe((b"", None), opening.probe)
 
-    async def open(self, message: Open, outlet: Outlet, principal: Principal = ANONYMOUS) -> Session:
+    async def open(
+        self, message: Open, outlet: Outlet, principal: Principal = ANONYMOUS, is_owner: bool = False
+    ) -> Session:
         """Return the session for `message`, new or, for a nonce already seen, the same as before; sends Opened.
 
         Args:
             message: What the client asks for.
             outlet: Where its answers go.
             principal: Who the client is.
+            is_owner: Whether that is the server's owner, over its own unix-domain socket.
 
         Raises:
             RefusalError: A limit, a rule or a failed build; nothing is left behind.
         """
         building = self._by_nonce.get(message.nonce)
         if building is None:
-            kwargs, protocol = self._admit(message)
+            permissions = OWNER if is_owner else self.settings.permissions
+            kwargs, permissions, protocol = self._admit(message, permissions)
             self._reserved += message.num_envs
             building = self._by_nonce[message.nonce] = asyncio.ensure_future(
-                self._build(message, kwargs, protocol, principal)
+                self._build(message, kwargs, protocol, principal, permissions)
             )
         try:
             session = await asyncio.shield(building)
@@ -126,9 +147,11 @@ class Sessions:
         failpoints.hit("server.open.answered")
         return session
 
-    async def _build(self, message: Open, kwargs: bytes, protocol: int, principal: Principal) -> Session:
+    async def _build(
+        self, message: Open, kwargs: bytes, protocol: int, principal: Principal, permissions: Permissions
+    ) -> Session:
         session = Session(
-            message, kwargs, self.settings, self.pool, self.counters, self.holdings, self._gone, principal
+            message, kwargs, self.settings, self.pool, self.counters, self.holdings, self._gone, principal, permissions
         )
         try:
             await session.open(self.epoch, protocol)
@@ -144,8 +167,8 @@ class Sessions:
         logger.info("opened %r for remote_gym %s", session, version)
         return session
 
-    def _admit(self, message: Open) -> tuple[bytes, int]:
-        """Check `message` against every limit and rule; return the packed kwargs and the protocol version."""
+    def _admit(self, message: Open, permissions: Permissions) -> tuple[bytes, Permissions, int]:
+        """Check `message` against every limit and rule; return packed kwargs, permissions and the protocol version."""
         settings = self.settings
         try:
             protocol = common_protocol((message.protocol_min, message.protocol_max), "client")
@@ -172,25 +195,11 @@ class Sessions:
             )
         if message.compression is not None:
             _check_compression(message.compression)
-        kwargs = self._kwargs(message)
+        kwargs, permissions = _kwargs(message, permissions, settings)
         _check_descriptors()
         if not self.holdings.take("kwargs", len(kwargs)):  # the last to be asked: it must be given back
             raise RefusalError(LIMIT, f"the server holds {self.holdings.limit_bytes:,} bytes of its clients' kwargs")
-        return kwargs, protocol
-
-    def _kwargs(self, message: Open) -> bytes:
-        """Return the client's packed keyword arguments, after a look at their size and names."""
-        packed = bytes(message.entrypoint_kwargs)
-        if len(packed) > MAX_KWARGS_BYTES:
-            raise RefusalError(
-                "request",
-                f"remote_args['entrypoint_kwargs'] take {len(packed):,} bytes, the limit is {MAX_KWARGS_BYTES:,}: put "
-                f"large values in a file that the entrypoint reads",
-            )
-        names = surveyed_kwargs(packed) if packed else []
-        if names and not self.settings.allow_client_kwargs:
-            raise RefusalError("allow_client_kwargs", "the server's owner allows no entrypoint_kwargs from clients")
-        return packed if names else b""
+        return kwargs, permissions, protocol
 
     def attach(self, message: Attach, outlet: Outlet, principal: Principal = ANONYMOUS) -> Session | Lost:
         """Bind `outlet` to the session that `message` names, or return why `principal` has none.

@@ -9,6 +9,7 @@ from typing import Any
 from remote_gym import values
 from remote_gym.errors import MisuseError
 from remote_gym.pool import Surroundings, Timeouts
+from remote_gym.server.permissions import NOBODYS, Permissions
 
 DEFAULT_MAX_WORKERS = 256
 """A worker takes some 30 MB and ten descriptors before it hosts anything."""
@@ -32,7 +33,7 @@ class Settings:
         max_held_bytes: Bytes of each kind that are held for clients, see `holdings`.
         restart_budget: (count, seconds): how often the environments of one session in one worker are built again after
             deaths of their own doing; None: without end.
-        allow_client_kwargs: Whether clients may send `entrypoint_kwargs`.
+        permissions: What clients may touch that are not the owner.
         vectorization_mode: ``"vector_entry_point"`` to host vector environments; None: as the entrypoint is.
         surroundings: What all workers start with.
     """
@@ -48,7 +49,7 @@ class Settings:
     lease_seconds: float
     timeouts: Timeouts
     restart_budget: tuple[int, float] | None
-    allow_client_kwargs: bool
+    permissions: Permissions = NOBODYS
     vectorization_mode: str | None = None
     surroundings: Surroundings = field(default_factory=Surroundings.here)
 

@@ -28,10 +28,12 @@ class Visitor:
         key: Connections with the same key are of one peer.
         descriptors: What it takes of the process's.
         has_left: Whether it is gone.
+        is_owner: Whether it is the server's owner, over its own unix-domain socket.
     """
 
-    def __init__(self, admission: Admission, peer: str, close: Callable[[], object]) -> None:
+    def __init__(self, admission: Admission, peer: str, close: Callable[[], object], is_owner: bool = False) -> None:
         """Come; `Admission.admit` lets in."""
+        self.is_owner = is_owner
         self.peer = peer
         self.close = close
         self.key = peer_key(peer)

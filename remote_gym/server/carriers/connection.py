@@ -86,7 +86,7 @@ class Connection:
         self._on_closed = on_closed
         self._loop = asyncio.get_running_loop()
         self.outlet = SocketOutlet(sock, edge.sessions.counters, self._say_goodbye, self._broken)
-        self._dialogue = Dialogue(edge.sessions, self.outlet, visitor.peer)
+        self._dialogue = Dialogue(edge.sessions, self.outlet, visitor.peer, is_owner=visitor.is_owner)
         self._frames = Frames(edge.sessions.holdings, edge.sessions.counters)
         self._take: Callable[[bytes], None] = self._greeted  # what the next frame means
         self._opening: asyncio.Task[None] | None = None

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 
 from remote_gym.server.carriers.admission import Admission, Visitor, peer_name
 from remote_gym.server.carriers.client_hello import MAX_HELLO_BYTES, Judge
+from remote_gym.server.carriers.ownership import is_owners
 from remote_gym.server.carriers.passage import DESCRIPTORS, Passages
 
 logger = logging.getLogger("remote_gym.server")
@@ -125,7 +126,7 @@ class Door:
 
     def _let_in(self, entrance: Entrance, connection: socket.socket, address: object) -> None:
         connection.setblocking(False)
-        visitor = Visitor(self.admission, peer_name(address), connection.close)
+        visitor = Visitor(self.admission, peer_name(address), connection.close, is_owners(connection))
         if not self.admission.admit(visitor):
             self._complain(f"there are as many connections as the process has descriptors for; refused {visitor.peer}")
             connection.close()

@@ -39,6 +39,10 @@ class Carrier(Protocol):
     def principal(self) -> Principal:
         """Who that is by name; known before anything is read."""
 
+    @property
+    def is_owner(self) -> bool:
+        """Whether that is the server's owner, over its own unix-domain socket."""
+
     async def read(self) -> bytes | None:
         """Return the next message or piece; None: the client sends no more. Raises whatever breaks it."""
 
@@ -122,13 +126,24 @@ class Dialogue:
         session: The session that is carried; None before `begin`, and if there is none to carry.
     """
 
-    def __init__(self, sessions: Sessions, outlet: Outlet, peer: str, principal: Principal = ANONYMOUS) -> None:
-        """Begin with nothing said; answers go to `outlet`, `peer` is for the log, and the client is `principal`."""
+    def __init__(
+        self,
+        sessions: Sessions,
+        outlet: Outlet,
+        peer: str,
+        principal: Principal = ANONYMOUS,
+        is_owner: bool = False,
+    ) -> None:
+        """Begin with nothing said; answers go to `outlet`, `peer` is for the log, and the client is `principal`.
+
+        If it `is_owner`, it may touch all that the server's owner may.
+        """
         failpoints.hit("server.stream.begun")
         self._sessions = sessions
         self._outlet = outlet
         self._peer = peer
         self.principal = principal
+        self._is_owner = is_owner
         self._incoming = Incoming(sessions.holdings, sessions.counters)
         self.session: Session | None = None
 
@@ -158,7 +173,7 @@ class Dialogue:
         failpoints.hit("server.open.received")
         outlet, sessions = self._outlet, self._sessions
         try:
-            self.session = session = await sessions.open(message, outlet, self.principal)
+            self.session = session = await sessions.open(message, outlet, self.principal, self._is_owner)
         except RefusalError as error:
             sessions.counters.refusals[error.limit] += 1
             outlet.send(pack_server(Refused(0, error.limit, str(error), error.failure)))
@@ -260,7 +275,7 @@ class Edge:
 
     async def _read(self, carrier: Carrier, outlet: OutletQueue) -> None:
         """Read the carrier to its end, whatever comes; raises why it must end."""
-        dialogue = Dialogue(self.sessions, outlet, carrier.peer, carrier.principal)
+        dialogue = Dialogue(self.sessions, outlet, carrier.peer, carrier.principal, carrier.is_owner)
         try:
             if (data := await carrier.read()) is None:
                 return

@@ -19,14 +19,23 @@ Context = Any
 TruePeer = Callable[[str], str]
 """A peer's name, as gRPC has it -> the peer's name."""
 
+IsOwner = Callable[[str], bool]
+"""A peer's name, as gRPC has it -> whether it is the server's owner, over its own unix-domain socket."""
+
+
+def nobody(_peer: str) -> bool:
+    """Take nobody for the owner."""
+    return False
+
 
 class Stream:
     """A `Carrier`: one gRPC call."""
 
-    def __init__(self, context: Context, true_peer: TruePeer = str) -> None:
+    def __init__(self, context: Context, true_peer: TruePeer = str, is_owner: IsOwner = nobody) -> None:
         """Carry over the call of `context`."""
         self._context = context
         self._true_peer = true_peer
+        self._is_owner = is_owner
 
     @property
     def peer(self) -> str:
@@ -37,6 +46,11 @@ class Stream:
     def principal(self) -> Principal:
         """Who that is by name."""
         return ANONYMOUS
+
+    @property
+    def is_owner(self) -> bool:
+        """Whether that is the server's owner."""
+        return self._is_owner(unquote(self._context.peer()))
 
     async def read(self) -> bytes | None:
         """Return the next message; None: the client has closed its side."""
@@ -51,10 +65,11 @@ class Stream:
 class Servicer:
     """The handlers of the service `remote_gym.v1.RemoteGym`."""
 
-    def __init__(self, edge: Edge, true_peer: TruePeer = str) -> None:
-        """Hand every stream to `edge`; `true_peer` knows who is behind the peers that gRPC sees."""
+    def __init__(self, edge: Edge, true_peer: TruePeer = str, is_owner: IsOwner = nobody) -> None:
+        """Hand every stream to `edge`; `true_peer` and `is_owner` know who is behind the peers that gRPC sees."""
         self._edge = edge
         self._true_peer = true_peer
+        self._is_owner = is_owner
 
     def handler(self) -> grpc.GenericRpcHandler:
         """Return what a gRPC server registers. Messages pass as bytes: `wire` reads and writes them."""
@@ -73,7 +88,7 @@ class Servicer:
 
     async def session(self, _requests: Any, context: Context) -> None:
         """Carry a session over one stream, until either side ends it."""
-        if (error := await self._edge.carry(Stream(context, self._true_peer))) is not None:
+        if (error := await self._edge.carry(Stream(context, self._true_peer, self._is_owner))) is not None:
             await context.abort(status_of(error), shortened(str(error)))
 
 

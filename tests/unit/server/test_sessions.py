@@ -13,6 +13,7 @@ from remote_gym.errors import ProtocolError
 from remote_gym.messages import Attach, Lost, Open
 from remote_gym.pool import Timeouts
 from remote_gym.server import sessions as module
+from remote_gym.server.permissions import Permissions
 from remote_gym.server.principals import Principal
 from remote_gym.server.refusals import RefusalError
 from remote_gym.server.sessions import Sessions, collect
@@ -36,8 +37,10 @@ class Session:
         _holdings: Any,
         on_gone: Any,
         principal: Principal,
+        permissions: Permissions,
     ) -> None:
         self.principal = principal
+        self.permissions = permissions
         self.id, self.token, self.nonce = message.nonce, b"token", message.nonce
         self.num_envs = message.num_envs
         self.kwargs_bytes = len(kwargs)
@@ -72,7 +75,7 @@ def settings(**changes: Any) -> Settings:
     fields: dict[str, Any] = {
         "entrypoint": "CartPole-v1", "entrypoint_kwargs": {}, "num_workers": 1, "max_envs_per_worker": None,
         "max_workers": None, "max_envs": 10, "max_sessions": 3, "max_held_bytes": 1_000, "lease_seconds": 1.0,
-        "timeouts": Timeouts(), "restart_budget": None, "allow_client_kwargs": True,
+        "timeouts": Timeouts(), "restart_budget": None,
     }  # fmt: skip
     return Settings(**{**fields, **changes})
 
@@ -186,11 +189,28 @@ def test_environments_and_sessions_being_opened_count_already(monkeypatch: pytes
 def test_kwargs_that_the_owner_does_not_allow(monkeypatch: pytest.MonkeyPatch) -> None:
     async def test(sessions: Sessions) -> None:
         await sessions.open(opening(entrypoint_kwargs=values.pack({}, "x")), "a")  # type: ignore[arg-type]  # none
+        packed = values.pack({"a": 1}, "x")
         with pytest.raises(RefusalError) as caught:
-            await sessions.open(opening(1, entrypoint_kwargs=values.pack({"a": 1}, "x")), "a")  # type: ignore[arg-type]
+            await sessions.open(opening(1, entrypoint_kwargs=packed), "a")  # type: ignore[arg-type]
         assert caught.value.limit == "allow_client_kwargs"
+        owners: Any = await sessions.open(opening(1, entrypoint_kwargs=packed), "a", is_owner=True)  # type: ignore[arg-type]
+        assert owners.permissions.is_owner and owners.kwargs_bytes == len(packed)
 
-    play(monkeypatch, test, allow_client_kwargs=False)
+    play(monkeypatch, test)
+
+
+def test_where_the_owner_has_a_value_of_its_own_a_clients_is_set_aside(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def test(sessions: Sessions) -> None:
+        given = {"a": 1, "listed": 2, "env_id": 3}
+        session: Any = await sessions.open(opening(entrypoint_kwargs=values.pack(given, "x")), "a")  # type: ignore[arg-type]
+        assert session.permissions.kept_kwargs == ("a", "env_id")
+        assert session.kwargs_bytes
+        nothing: Any = await sessions.open(opening(1, entrypoint_kwargs=values.pack({"a": 1}, "x")), "a")  # type: ignore[arg-type]
+        assert nothing.permissions.kept_kwargs == ("a",)
+        assert not nothing.kwargs_bytes  # as if it had given none
+
+    own = {"entrypoint_kwargs": {"a": 0, "listed": 0}, "permissions": Permissions(("listed",))}
+    play(monkeypatch, test, **own)
 
 
 def attach(sessions: Sessions, session_id: bytes, token: bytes = b"token", epoch: bytes | None = None) -> Any:
