@@ -50,3 +50,19 @@ def check_args(args: Mapping[str, Any] | None, where: str, allowed: tuple[str, .
     if kwargs is not None and not (isinstance(kwargs, Mapping) and all(isinstance(key, str) for key in kwargs)):
         raise MisuseError(f"{where}['entrypoint_kwargs'] must be a dict with string keys, got {kwargs!r}")
     return dict(args)
+
+
+OF_THE_SERVER = {
+    "env_id": "the server numbers its environments itself",
+    "enable_rendering": "it follows from the render mode, which is an argument of its own: render_mode=",
+    "render_mode": "it is an argument of its own: render_mode=",
+}
+"""Keyword arguments that an entrypoint gets from the server, and why they are not for clients to give among others."""
+
+
+def kwargs_remedy(name: str) -> str:
+    """Return who can do something about a keyword argument that a client may not give."""
+    return (
+        f"Its owner can allow it with --allow-kwargs {name} (allow_client_kwargs=[{name!r}]), all of them with '*', or "
+        f"give it itself; over its own unix socket, and with RemoteVectorEnv.local, all are free"
+    )

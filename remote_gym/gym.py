@@ -5,7 +5,7 @@ What is here is what another interpreter, with another Gymnasium, would have to 
 
 from __future__ import annotations
 
-from gymnasium import Env, Space, error, make, make_vec
+from gymnasium import Env, Space, Wrapper, error, make, make_vec
 from gymnasium.error import ResetNeeded
 from gymnasium.spaces import (
     Box,
@@ -41,6 +41,7 @@ __all__ = [
     "Text",
     "Tuple",
     "VectorEnv",
+    "Wrapper",
     "batch_differing_spaces",
     "batch_space",
     "error",

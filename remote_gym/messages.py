@@ -150,6 +150,7 @@ class Opened:
     spec_kwargs: bytes = b""
     actions_as_given: bool = False
     observation_spaces: Sequence[SpaceData] = ()  # empty: all are equal
+    kept_kwargs: Sequence[str] = ()  # of the client's, whose values were set aside
 
 
 @dataclass(frozen=True)

@@ -103,6 +103,8 @@ def toys(certificates: Certificates) -> Iterator[ToyServer]:
         server_credentials_paths=certificates.server,
         num_workers=2,
         restart_budget=None,
+        allow_client_kwargs="*",
+        allow_set="*",
     ) as server:
         yield ToyServer(server, certificates)
 

@@ -136,7 +136,7 @@ def _serve(arguments: argparse.Namespace) -> Iterator[tuple[str, tuple[Path] | N
             client_paths = (directory / "ca.pem",)
         args = {"entrypoint": arguments.entrypoint, "entrypoint_kwargs": arguments.entrypoint_kwargs}
         with create_remote_environment_server(
-            args, port=0, server_credentials_paths=server_paths, num_workers=arguments.num_workers
+            args, port=0, server_credentials_paths=server_paths, num_workers=arguments.num_workers, allow_set="*"
         ) as server:
             yield server.address, client_paths
 

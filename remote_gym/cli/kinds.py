@@ -8,11 +8,15 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from remote_gym.server.permissions import is_pattern
+
 NONE = "none"
 """What says that there is no limit: TOML has no null, and a shell has no None."""
 
 NEVER = "never"
 """What says that something has no end."""
+EVERY = "*"
+"""What stands for all names."""
 
 _TRUE, _FALSE = ("1", "true", "yes", "on"), ("0", "false", "no", "off")
 
@@ -163,10 +167,51 @@ def _budget_pair(value: Any) -> tuple[int, float] | None:
     return COUNT.from_toml(value[0]), SECONDS.from_toml(value[1])
 
 
+def _names(given: str) -> str | tuple[str, ...]:
+    if given in (EVERY, NONE):
+        return EVERY if given == EVERY else ()
+    names = tuple(name.strip() for name in given.split(","))
+    return _checked(names, (tuple,), lambda names: all(map(str.isidentifier, names)))  # type: ignore[no-any-return]
+
+
+def _patterns(given: str) -> str | tuple[str, ...]:
+    if given in (EVERY, NONE):
+        return EVERY if given == EVERY else ()
+    patterns = tuple(pattern.strip() for pattern in given.split(","))
+    return _checked(patterns, (tuple,), lambda patterns: all(map(is_pattern, patterns)))  # type: ignore[no-any-return]
+
+
+def _list_of(read: Callable[[str], Any]) -> Callable[[Any], Any]:
+    """Return what reads a list, or its text, with `read`, which reads text."""
+
+    def from_toml(value: Any) -> Any:
+        if isinstance(value, list) and all(isinstance(item, str) and "," not in item for item in value):
+            return read(",".join(value)) if value else ()
+        return read(_checked(value, (str,), bool))
+
+    return from_toml
+
+
+def _names_or_boolean(value: Any) -> Any:
+    """Read what was a boolean once."""
+    if isinstance(value, bool):
+        return EVERY if value else ()
+    return _list_of(_old_names)(value)
+
+
+def _old_names(given: str) -> Any:
+    return {"true": EVERY, "false": ()}[given.lower()] if given.lower() in ("true", "false") else _names(given)
+
+
 COUNT = integer(1)
 PORT = integer(0, 65535, metavar="PORT")
 SECONDS = seconds()
 BOOLEAN = Kind("true|false", "true or false", _boolean, lambda value: _checked(value, (bool,), lambda _: True))
 JSON_OBJECT = Kind("JSON", "a JSON object, such as '{\"g\": 9.8}'", _json_object, _object)
+NAMES = Kind("NAMES", f"names, such as g,task, or * for all, or {NONE}", _old_names, _names_or_boolean)
+PATTERNS = Kind(
+    "PATTERNS", f"names, or patterns of them, such as level,get_*, or * for all, or {NONE}", _patterns,
+    _list_of(_patterns),
+)  # fmt: skip
 PEM = text("PEM", "the path of a PEM file", is_path=True)
 RESTARTS = Kind("N/SECONDS", f"restarts within seconds, such as 10/60, or {NONE}", _budget, _budget_pair)

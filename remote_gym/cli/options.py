@@ -16,6 +16,8 @@ from remote_gym.cli.kinds import (
     BOOLEAN,
     COUNT,
     JSON_OBJECT,
+    NAMES,
+    PATTERNS,
     PEM,
     PORT,
     RESTARTS,
@@ -49,6 +51,7 @@ class Setting:
         default: What holds if nobody says anything; a str says in words what is decided elsewhere.
         others: Further flags.
         old: Flags that went before, which are read and not shown.
+        off: A flag without a value that went before, for an empty one; read and not shown.
         secret: Whether its value is repeated nowhere.
         own_flag: Its flag, where that is not the name.
     """
@@ -60,6 +63,7 @@ class Setting:
     default: Any = None
     others: tuple[str, ...] = ()
     old: tuple[str, ...] = ()
+    off: str = ""
     secret: bool = False
     own_flag: str = ""
 
@@ -85,7 +89,15 @@ SETTINGS = (
     ),
     Setting("entrypoint_kwargs", JSON_OBJECT, HOST, "keyword arguments for it", others=("--kwargs",)),
     Setting("vectorization_mode", choice("vector_entry_point"), HOST, "host the id's own vector environment"),
-    Setting("allow_client_kwargs", BOOLEAN, HOST, "clients may send entrypoint_kwargs, merged over yours", True),
+    Setting(
+        "allow_client_kwargs", NAMES, HOST, "entrypoint_kwargs that clients may give, over yours", "none",
+        others=("--allow-kwargs",), off="--no-allow-client-kwargs",
+    ),
+    Setting(
+        "allow_call", PATTERNS, HOST, "public names that clients may call and read",
+        "all, but those of wrappers that write files",
+    ),
+    Setting("allow_set", PATTERNS, HOST, "public names that clients may set", "none"),
     Setting("probe", BOOLEAN, HOST, "build one environment before listening, and end if that fails", True),
     Setting(
         "hash_seed", integer(0, 2**32 - 1), HOST, "of strings in all workers", "$PYTHONHASHSEED, else random",
@@ -167,6 +179,9 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
         add_flag(groups[setting.group], setting, *setting.others, setting.flag, dest=setting.name)
         if setting.old:
             add_flag(groups[setting.group], setting, *setting.old, dest=setting.name, help=argparse.SUPPRESS)
+        if setting.off:
+            options = {"dest": setting.name, "action": "store_const", "const": (), "help": argparse.SUPPRESS}
+            groups[setting.group].add_argument(setting.off, **options)
 
 
 def add_flag(parser: Any, setting: Setting, *names: str, **options: Any) -> None:
@@ -225,5 +240,5 @@ def table() -> Iterator[str]:
     yield "|---|---|---|---|---|"
     for setting in SETTINGS:
         flags = ", ".join(f"`{name}`" for name in (setting.flag, *setting.others, *setting.old))
-        values = setting.kind.what.replace("|", r"\|")
+        values = setting.kind.what.replace("|", r"\|").replace("*", r"\*")
         yield f"| {flags} | `{setting.name}` | {setting.help} | {values} | {default_of(setting)} |"

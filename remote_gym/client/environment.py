@@ -244,9 +244,9 @@ class RemoteEnvironment(gymnasium.Env[Any, Any]):
         calls = self._remote.free("has_wrapper_attr").calls
         try:
             check_name(name)
-        except AttributeError:
+            (has,) = calls.call("has_wrapper_attr", (name,), {})  # not by its value, which might not be able to travel
+        except AttributeError:  # nobody may reach it
             return False
-        (has,) = calls.call("has_wrapper_attr", (name,), {})  # not by its value, which might not be able to travel
         return bool(has)
 
     def set_wrapper_attr(self, name: str, value: Any, *, force: bool = True) -> bool:

@@ -18,6 +18,7 @@ from remote_gym.errors import (
     RemoteGymError,
     SessionLost,
     TimedOut,
+    also,
     raised,
 )
 from remote_gym.messages import Failure, FailureKind, Refused
@@ -25,6 +26,9 @@ from remote_gym.texts import MAX_DETAIL_CHARACTERS, MAX_NAME_BYTES, printable, s
 
 _MISUSE_LIMITS = frozenset({"request", "space"})
 """Refusals of what the caller asked for, not of how much."""
+
+_ATTRIBUTE_LIMITS = frozenset({"allow_call", "allow_set"})
+"""Refusals of names that the server's owner has not listed."""
 
 
 AUTHENTICATION = "authentication"
@@ -89,7 +93,9 @@ def refusal(refused: Refused) -> RemoteGymError:
         return ProtocolError(message)
     if limit in _MISUSE_LIMITS:
         return MisuseError(message)
-    return RefusedError(message, limit)
+    # To whoever asks for it, an attribute that is not listed is not there.
+    error_type = also(RefusedError, AttributeError) if limit in _ATTRIBUTE_LIMITS else RefusedError
+    return error_type(message, limit)
 
 
 def not_taken(peer: object, detail: str) -> RefusedError:

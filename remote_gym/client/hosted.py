@@ -13,6 +13,7 @@ from gymnasium.envs.registration import EnvSpec
 from gymnasium.vector.utils import batch_space
 
 from remote_gym import values
+from remote_gym.arguments import OF_THE_SERVER, kwargs_remedy
 from remote_gym.client.carriers.channel import Address
 from remote_gym.client.carriers.describe import describe
 from remote_gym.client.carriers.dialing import dialer_for
@@ -21,9 +22,10 @@ from remote_gym.client.opened import read_each, read_space, shown_space
 from remote_gym.client.session.session import Session
 from remote_gym.client.settings import Settings
 from remote_gym.client.specs import read_spec
-from remote_gym.errors import ProtocolError, SessionLost
+from remote_gym.errors import ProtocolError, RefusedError, SessionLost
 from remote_gym.messages import Opened
 from remote_gym.spaces import bases_assumed
+from remote_gym.texts import MAX_NAME_BYTES, printable
 
 
 @dataclass(frozen=True)
@@ -96,6 +98,13 @@ def read_told(opened: Opened, num_envs: int) -> Told:
         opened.actions_as_given,
         read_each(opened.observation_spaces, observation_space),
     )
+
+
+def _set_aside(name: str) -> RefusedError:
+    """Return what to raise about a keyword argument of which the server did not take our value."""
+    shown = printable(name, MAX_NAME_BYTES)
+    why = OF_THE_SERVER.get(name) or f"its owner has a value of its own, which stands. {kwargs_remedy(shown)}"
+    return RefusedError(f"the server does not take entrypoint_kwargs[{shown!r}]: {why}", "allow_client_kwargs")
 
 
 class Hosted:
@@ -182,6 +191,9 @@ class Hosted:
         opening = replace(settings.opening, num_envs=self.num_envs)
         timeouts = settings.connect_timeout_seconds, settings.reconnect_timeout_seconds
         session = Session(self.address, opening, *timeouts, dialer_for(self.address, settings.transport))
+        if session.opened.kept_kwargs:  # environments of other arguments than were asked for are none
+            session.close()
+            raise _set_aside(session.opened.kept_kwargs[0])
         try:
             return session, read_told(session.opened, self.num_envs)
         except Exception as error:

@@ -78,6 +78,7 @@ class BuildGroup(NamedTuple):
         is_vector: Build one vector environment for them all.
         spare: A group of one environment, built by the same recipe, that becomes the first of this one; None: none.
         rebuilt: They take the place of lost ones, so they need a reset before a step.
+        kept_kwargs: Names of the client's keyword arguments that are set aside.
     """
 
     group: int
@@ -92,6 +93,7 @@ class BuildGroup(NamedTuple):
     is_vector: bool
     spare: int | None
     rebuilt: bool
+    kept_kwargs: Sequence[str] = ()
 
 
 class BuildMore(NamedTuple):
@@ -150,12 +152,17 @@ class StepGroup(NamedTuple):
 
 
 class CallGroup(NamedTuple):
-    """Call a method, or read an attribute; with empty `arguments` nothing is called, only looked at."""
+    """Call a method, or read an attribute; with empty `arguments` nothing is called, only looked at.
+
+    `guarded` is the name that is touched in the end, to be refused where a wrapper that writes files has it; empty: not
+    to be refused.
+    """
 
     group: int
     indices: Sequence[int] | None
     name: str
     arguments: bytes
+    guarded: str = ""
 
 
 class SetGroup(NamedTuple):

@@ -20,7 +20,7 @@ import logging
 import os
 import warnings
 from collections.abc import Container, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 from remote_gym.addresses import unix_path
@@ -107,10 +107,11 @@ class Authenticator:
         fingerprint = None if shown.certificate is None else hashlib.sha256(shown.certificate).digest()
         if self._is_denied(fingerprint):
             raise StrangerError("your certificate was denied by this server's owner: ask for another one")
+        is_owner = shown.uid is not None and shown.uid == os.geteuid()
         if self._tokens is not None and (shown.token or shown.uid is None):
-            return self._by_token(self._tokens, shown.token, fingerprint)
+            return replace(self._by_token(self._tokens, shown.token, fingerprint), is_owner=is_owner)
         if shown.uid is not None:
-            return of_user(shown.uid)
+            return replace(of_user(shown.uid), is_owner=is_owner)
         return Principal(_name(shown.certificate), fingerprint=fingerprint)
 
     def _by_token(self, tokens: Tokens, text: str, fingerprint: bytes | None) -> Principal:

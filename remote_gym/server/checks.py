@@ -16,12 +16,14 @@ from gymnasium import spaces
 from remote_gym.leaves import Leaf, leaves_of, of_dtypes, rows_at, variable_leaves_of
 from remote_gym.messages import Call, Render, Request, Reset, Step
 from remote_gym.pool import CallGroup, Command, RenderGroup, ResetGroup, SetGroup, StepGroup
+from remote_gym.server.permissions import Permissions
 from remote_gym.server.refusals import RefusalError
 from remote_gym.texts import MAX_NAME_BYTES, is_private, printable
 from remote_gym.values.scanning import Survey, survey
 
+_SETTERS = frozenset({"set_wrapper_attr", "set_attr"})
 _ACCESS = frozenset({"get_wrapper_attr", "set_wrapper_attr", "has_wrapper_attr"})
-_VECTOR_ACCESS = _ACCESS | {"call", "get_attr", "set_attr"}
+_VECTOR_ACCESS = _ACCESS | {"call", "call_async", "get_attr", "set_attr"}
 """Methods of an environment, and of a hosted vector environment, whose argument `name` is the name of another."""
 
 _INTEGERS = frozenset({"int", "extension 16"})
@@ -84,12 +86,15 @@ MAX_INTS = 256
 class RequestChecker:
     """Checks the requests of one session."""
 
-    def __init__(self, num_envs: int, action_space: spaces.Space[Any], is_vector: bool) -> None:
-        """Check against this many environments with this (single) action space.
+    def __init__(
+        self, num_envs: int, action_space: spaces.Space[Any], is_vector: bool, permissions: Permissions
+    ) -> None:
+        """Check against this many environments with this (single) action space, for a client with `permissions`.
 
         Those of a hosted vector environment (`is_vector`) are asked only together.
         """
         self._is_vector = is_vector
+        self._permissions = permissions
         self._num_envs = num_envs
         self._layout = Layout.of(leaves_of(action_space))
         self._variable_leaves = variable_leaves_of(action_space)
@@ -180,16 +185,23 @@ class RequestChecker:
         if request.values is not None:
             return self._set(request, request.values)
         if not request.arguments:  # look at the attribute, call nothing
-            return Order(CallGroup, None, (request.name, b""))
+            looked_at = request.name if self._permissions.check_call(request.name) else ""
+            return Order(CallGroup, None, (request.name, b"", looked_at))
         packed = bytes(request.arguments)
         arguments = _surveyed(packed, "arguments")
         if arguments.kind != "list" or arguments.kinds() != ["list", "map"]:
             raise RefusalError("request", "arguments must be an array [positional array, keyword map]")
         access = _VECTOR_ACCESS if self._is_vector else _ACCESS
-        _check_access(request.name, access, arguments.element(0), arguments.element(1))
-        return Order(CallGroup, None, (request.name, packed))
+        touched = _reached(request.name, access, arguments.element(0), arguments.element(1))
+        if touched.is_set:
+            for name in touched.names:
+                self._permissions.check_set(name)
+            return Order(CallGroup, None, (request.name, packed, ""))
+        guarded = [name for name in touched.names if self._permissions.check_call(name)][-1:] or [""]
+        return Order(CallGroup, None, (request.name, packed, *guarded))
 
     def _set(self, request: Call, packed: bytes) -> Order:
+        self._permissions.check_set(request.name)
         new = _surveyed(bytes(packed), "values")
         if new.kind != "list" or len(new) != self._count(request):
             raise RefusalError("request", f"values must be a list of {self._count(request)}")
@@ -230,16 +242,38 @@ def _check_name(name: str) -> None:
         raise RefusalError("request", f"the name {printable(name)!r} is private: it cannot be reached from outside")
 
 
-def _check_access(name: str, access: frozenset[str], positional: Survey, keywords: Survey) -> None:
-    """Refuse a method that would reach a private name by its own argument, directly or through others of its kind."""
+class _Reached(NamedTuple):
+    """What a call touches in the end.
+
+    Attributes:
+        names: Of the attribute; more than one where the argument is given more than once.
+        is_set: Whether it is set.
+    """
+
+    names: list[str]
+    is_set: bool
+
+
+def _reached(name: str, access: frozenset[str], positional: Survey, keywords: Survey) -> _Reached:
+    """Return what a method touches, by itself or by its own argument, directly or through others of its kind.
+
+    Raises:
+        RefusalError: A name on the way is private.
+    """
+    is_set = False
     for position in range(len(positional)):
         if name not in access:
-            return
+            return _Reached([name], is_set)
+        is_set = is_set or name in _SETTERS
         name = _name_in(positional, position)
-    if name in access:
-        for number in range(0, len(keywords), 2):
-            if keywords.text(number, MAX_NAME_BYTES) == "name":
-                _name_in(keywords, number + 1)
+    if name not in access:
+        return _Reached([name], is_set)
+    given = [
+        _name_in(keywords, number + 1)
+        for number in range(0, len(keywords), 2)
+        if keywords.text(number, MAX_NAME_BYTES) == "name"
+    ]
+    return _Reached(given or [name], is_set or name in _SETTERS)
 
 
 def _name_in(arguments: Survey, number: int) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from remote_gym.addresses import DEFAULT_PORT, UNIX, split_address
@@ -16,6 +16,7 @@ from remote_gym.server.certificates import Certificates
 from remote_gym.server.isolation import Isolation
 from remote_gym.server.limits import GivenLimits, Limits
 from remote_gym.server.listening import Endpoints, check_exposure
+from remote_gym.server.permissions import permissions
 from remote_gym.server.server import RemoteEnvironmentServer
 from remote_gym.server.settings import Settings
 
@@ -57,7 +58,9 @@ def create_remote_environment_server(
     restart_budget: tuple[int, float] | None = (10, 60.0),
     grace_seconds: float = DEFAULT_GRACE_SECONDS,
     allow_insecure: bool = False,
-    allow_client_kwargs: bool = True,
+    allow_client_kwargs: Iterable[str] | str | bool = (),
+    allow_call: Iterable[str] | str | None = None,
+    allow_set: Iterable[str] | str = (),
     probe: bool = False,
     unix_socket: str | os.PathLike[str] | None = None,
     metrics_port: int | None = None,
@@ -101,7 +104,13 @@ def create_remote_environment_server(
             within `seconds` are not rebuilt; those of others in that worker always are. None: always.
         grace_seconds: How long `stop` lets running requests take.
         allow_insecure: Permit plaintext on an address that other machines reach. Warns.
-        allow_client_kwargs: Whether clients may send `entrypoint_kwargs`, merged over yours.
+        allow_client_kwargs: Names of the `entrypoint_kwargs` that clients may give, over yours; ``"*"`` or True: all;
+            False: none. Never `env_id`, `enable_rendering` or `render_mode`, which is an argument of its own. This and
+            the next two are for all clients but the one that this process's user is over `unix_socket`, or
+            ``url="unix:..."``: for that one all is free. What names files is as open as this server's files are.
+        allow_call: Patterns (``*``, ``?``) of the names that clients may call and read, of public ones; None: all
+            public ones, but those of wrappers that write files, as `RecordVideo`.
+        allow_set: Patterns of the names that clients may set, of public ones; ``"*"``: all.
         probe: Build one environment before listening and raise if that fails; it is kept for the first session.
         unix_socket: Path of a unix socket to listen on as well, as with ``url="unix:/path"``.
         metrics_port: TCP port of Prometheus metrics; 0 takes any free one (see `.metrics_port`); None: no metrics.
@@ -148,7 +157,7 @@ def create_remote_environment_server(
         lease_seconds=lease_seconds,
         timeouts=Timeouts(build_timeout_seconds, reset_timeout_seconds, step_timeout_seconds),
         restart_budget=restart_budget,
-        allow_client_kwargs=allow_client_kwargs,
+        permissions=permissions(allow_client_kwargs, allow_call, allow_set),
         vectorization_mode=args.get("vectorization_mode"),
         surroundings=Surroundings.here(hash_seed),
         isolation=isolation,

@@ -95,6 +95,7 @@ class Opening:
         pool: Pool,
         tenant: str = "",
         max_workers: int | None = None,
+        kept_kwargs: Sequence[str] = (),
     ) -> None:
         """Prepare; `open` builds.
 
@@ -105,7 +106,9 @@ class Opening:
             pool: Where they will live.
             tenant: Who they share workers with, see `isolation`.
             max_workers: Of that tenant; None: no limit but that of all.
+            kept_kwargs: Names of the client's that are set aside.
         """
+        self._kept_kwargs = kept_kwargs
         self.blocks: list[Block] = []
         self.is_vector = False
         self._message = message
@@ -127,7 +130,7 @@ class Opening:
         Raises:
             RefusalError: An environment could not be built, or memory was refused. Call `release` then.
         """
-        recipe = (self._kwargs, self._render_mode)
+        recipe = (self._kwargs, self._render_mode)  # of a probe, which is reused, the first is empty
         num_envs = self._message.num_envs
         try:
             await self._find_out_kind()
@@ -193,6 +196,7 @@ class Opening:
             entrypoint=self._settings.entrypoint,
             kwargs=self._settings.packed_kwargs,
             client_kwargs=self._kwargs,
+            kept_kwargs=self._kept_kwargs,
             render_mode=self._render_mode,
             env_ids=block.env_ids,
             first=block.first,

@@ -23,11 +23,13 @@ class Principal:
         name: Of a certificate, a token or a user of this machine; ``anonymous`` without any.
         token: SHA-256 of the token that has proved it, None without one; which one it was does not tell people apart.
         fingerprint: SHA-256 of the certificate that was shown, None without one; likewise.
+        is_owner: Whether it came as the server's own user over its Unix socket; likewise.
     """
 
     name: str
     token: bytes | None = field(default=None, compare=False, repr=False)
     fingerprint: bytes | None = field(default=None, compare=False, repr=False)
+    is_owner: bool = field(default=False, compare=False, repr=False)
 
 
 ANONYMOUS = Principal("anonymous")

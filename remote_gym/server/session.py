@@ -38,6 +38,7 @@ from remote_gym.server.isolation import tenant_of
 from remote_gym.server.ledger import BusyError, Ledger, OutOfOrderError, SessionEvent, SessionState
 from remote_gym.server.losses import Losses
 from remote_gym.server.opening import Opening
+from remote_gym.server.permissions import NOBODYS, Permissions
 from remote_gym.server.principals import ANONYMOUS, Principal
 from remote_gym.server.refusals import RefusalError
 from remote_gym.server.scatter import Scatter
@@ -72,6 +73,7 @@ class Session:
         holdings: Holdings,
         on_gone: Callable[[Session], None],
         principal: Principal = ANONYMOUS,
+        permissions: Permissions = NOBODYS,
     ) -> None:
         """Prepare; `open` builds the environments. `on_gone` is called once, when the session has ended."""
         self.principal = principal  # who opened it, and alone may come back to it
@@ -84,7 +86,10 @@ class Session:
         tenant = tenant_of(settings.isolation, principal.name, self.id)
         self.left_at: float | None = None  # on the monotonic clock, when its client has left; None: it is there
         self.lease_seconds = settings.lease_of(principal)
-        self._opening = Opening(message, kwargs, settings, pool, tenant, settings.workers_of(principal))
+        self._opening = Opening(
+            message, kwargs, settings, pool, tenant, settings.workers_of(principal), permissions.kept_kwargs
+        )
+        self._permissions = permissions
         self._scatter: Scatter | None = None  # once they are built
         self._reply_early = message.reply_early
         self._results = StoredResults(self.ledger, holdings)
@@ -109,7 +114,8 @@ class Session:
             self._release()
             raise
         self._scatter = Scatter(opening, losses, self._reply_early, self._counters, self._answered, self._failed)
-        self._checker = RequestChecker(self.num_envs, opening.layout.action_space, opening.is_vector)
+        space = opening.layout.action_space
+        self._checker = RequestChecker(self.num_envs, space, opening.is_vector, self._permissions)
         self.ledger.apply(SessionEvent.OPENED)
         self.opened = Opened(
             protocol=protocol,
@@ -119,6 +125,7 @@ class Session:
             lease_seconds=self.lease_seconds,
             env_ids=[env_id for block in opening.blocks for env_id in block.env_ids],
             actions_as_given=True,
+            kept_kwargs=self._permissions.kept_kwargs,
             **described._asdict(),
         )
 

@@ -8,7 +8,7 @@ import logging
 import secrets
 from collections import OrderedDict
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 from remote_gym import autoreset, failpoints, observation_modes
 from remote_gym.compression import NAMES, codec
@@ -19,6 +19,7 @@ from remote_gym.server.checks import surveyed_kwargs
 from remote_gym.server.holdings import Holdings
 from remote_gym.server.isolation import warm_seconds
 from remote_gym.server.opening import Opening
+from remote_gym.server.permissions import OWNER, Permissions
 from remote_gym.server.principals import ANONYMOUS, Principal
 from remote_gym.server.refusals import RefusalError
 from remote_gym.server.session import Outlet, Session
@@ -60,6 +61,22 @@ def _check_compression(name: str) -> None:
         raise RefusalError("compression", f"the server cannot compress: {error}") from error
 
 
+def _kwargs(message: Open, permissions: Permissions, settings: Settings) -> tuple[bytes, Permissions]:
+    """Return the client's packed keyword arguments, after a look at their size and names, and its permissions then."""
+    packed = bytes(message.entrypoint_kwargs)
+    if len(packed) > MAX_KWARGS_BYTES:
+        raise RefusalError(
+            "request",
+            f"remote_args['entrypoint_kwargs'] take {len(packed):,} bytes, the limit is {MAX_KWARGS_BYTES:,}: put "
+            f"large values in a file that the entrypoint reads",
+        )
+    names = surveyed_kwargs(packed) if packed else []
+    permissions = permissions.sift_kwargs(names, settings.entrypoint_kwargs)
+    if kept := permissions.kept_kwargs:
+        logger.warning("the owner's own stand where a client gives %s too", printable(", ".join(kept)))
+    return packed if set(names).difference(kept) else b"", permissions
+
+
 def _check_descriptors() -> None:
     """Refuse a session that would take the last file descriptors."""
     try:
@@ -70,6 +87,15 @@ def _check_descriptors() -> None:
             f"the server has no file descriptors left for another session ({error.strerror}): its owner may raise the "
             f"limit (ulimit -n), or others may close theirs",
         ) from error
+
+
+class Admitted(NamedTuple):
+    """A session that may be opened: its packed kwargs, what its client may touch, and what was taken for it."""
+
+    kwargs: bytes
+    permissions: Permissions
+    protocol: int
+    hold: Hold
 
 
 class Sessions:
@@ -121,11 +147,11 @@ class Sessions:
         """
         building = self._by_nonce.get((principal, message.nonce))
         if building is None:
-            kwargs, protocol, hold = self._admit(message, principal)
+            admitted = self._admit(message, principal)
             building = self._by_nonce[principal, message.nonce] = asyncio.ensure_future(
-                self._build(message, kwargs, protocol, principal, hold)
+                self._build(message, admitted, principal)
             )
-            building.add_done_callback(partial(_release_unless_built, hold))
+            building.add_done_callback(partial(_release_unless_built, admitted.hold))
         try:
             session = await asyncio.shield(building)
         except asyncio.CancelledError:
@@ -137,11 +163,14 @@ class Sessions:
         failpoints.hit("server.open.answered")
         return session
 
-    async def _build(self, message: Open, kwargs: bytes, protocol: int, principal: Principal, hold: Hold) -> Session:
-        holdings, gone = self.shares.account(principal).holdings, partial(self._gone, hold)
+    async def _build(self, message: Open, admitted: Admitted, principal: Principal) -> Session:
+        holdings, gone = self.shares.account(principal).holdings, partial(self._gone, admitted.hold)
+        settings, kwargs, permissions = self.settings, admitted.kwargs, admitted.permissions
         try:
-            session = Session(message, kwargs, self.settings, self.pool, self.counters, holdings, gone, principal)
-            await session.open(self.epoch, protocol)
+            session = Session(
+                message, kwargs, settings, self.pool, self.counters, holdings, gone, principal, permissions
+            )
+            await session.open(self.epoch, admitted.protocol)
         except BaseException:
             self._by_nonce.pop((principal, message.nonce), None)
             raise
@@ -152,8 +181,8 @@ class Sessions:
         logger.info("opened %r for remote_gym %s", session, version)
         return session
 
-    def _admit(self, message: Open, principal: Principal) -> tuple[bytes, int, Hold]:
-        """Check `message` against every limit and rule; return packed kwargs, protocol version and what was taken."""
+    def _admit(self, message: Open, principal: Principal) -> Admitted:
+        """Check `message` against every limit and rule."""
         try:
             protocol = common_protocol((message.protocol_min, message.protocol_max), "client")
         except ProtocolError as error:
@@ -171,23 +200,11 @@ class Sessions:
         leaving = self.shares.who_gives_way(principal, message.num_envs, self.by_id.values())
         if message.compression is not None:
             _check_compression(message.compression)
-        kwargs = self._kwargs(message)
+        permissions = OWNER if principal.is_owner else self.settings.permissions
+        kwargs, permissions = _kwargs(message, permissions, self.settings)
         _check_descriptors()
-        return kwargs, protocol, self.shares.take(principal, message.num_envs, len(kwargs), leaving)
-
-    def _kwargs(self, message: Open) -> bytes:
-        """Return the client's packed keyword arguments, after a look at their size and names."""
-        packed = bytes(message.entrypoint_kwargs)
-        if len(packed) > MAX_KWARGS_BYTES:
-            raise RefusalError(
-                "request",
-                f"remote_args['entrypoint_kwargs'] take {len(packed):,} bytes, the limit is {MAX_KWARGS_BYTES:,}: put "
-                f"large values in a file that the entrypoint reads",
-            )
-        names = surveyed_kwargs(packed) if packed else []
-        if names and not self.settings.allow_client_kwargs:
-            raise RefusalError("allow_client_kwargs", "the server's owner allows no entrypoint_kwargs from clients")
-        return packed if names else b""
+        hold = self.shares.take(principal, message.num_envs, len(kwargs), leaving)
+        return Admitted(kwargs, permissions, protocol, hold)
 
     def attach(self, message: Attach, outlet: Outlet, principal: Principal = ANONYMOUS) -> Session | Lost:
         """Bind `outlet` to the session that `message` names, or return why `principal` has none.

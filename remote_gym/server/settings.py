@@ -11,6 +11,7 @@ from remote_gym.errors import MisuseError
 from remote_gym.pool import Surroundings, Timeouts
 from remote_gym.server.isolation import ISOLATIONS, Isolation
 from remote_gym.server.limits import Limits
+from remote_gym.server.permissions import NOBODYS, Permissions
 from remote_gym.server.principals import Principal
 
 DEFAULT_MAX_WORKERS = 256
@@ -36,7 +37,7 @@ class Settings:
         max_held_bytes: Bytes of each kind that are held for clients, see `holdings`.
         restart_budget: (count, seconds): how often the environments of one session in one worker are built again after
             deaths of their own doing; None: without end.
-        allow_client_kwargs: Whether clients may send `entrypoint_kwargs`.
+        permissions: What clients may touch that are not the owner.
         vectorization_mode: ``"vector_entry_point"`` to host vector environments; None: as the entrypoint is.
         surroundings: What all workers start with.
         isolation: Which sessions share workers, see `isolation`.
@@ -53,7 +54,7 @@ class Settings:
     lease_seconds: float
     timeouts: Timeouts
     restart_budget: tuple[int, float] | None
-    allow_client_kwargs: bool
+    permissions: Permissions = NOBODYS
     vectorization_mode: str | None = None
     surroundings: Surroundings = field(default_factory=Surroundings.here)
     isolation: Isolation = "principal"

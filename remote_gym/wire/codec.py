@@ -213,6 +213,7 @@ _PACK_SERVER: dict[type[Any], _Pack] = {
             spec_kwargs=m.spec_kwargs,
             actions_as_given=m.actions_as_given,
             observation_spaces=map(pack_space, m.observation_spaces),
+            kept_kwargs=map(encodable, m.kept_kwargs),
         )
     },
     Attached: lambda m: {"attached": pb.Attached(highest=m.highest, lease_seconds=m.lease_seconds)},
@@ -267,6 +268,7 @@ _READ_SERVER: dict[str, _Read] = {
         m.spec_kwargs,
         m.actions_as_given,
         read_spaces(m.observation_spaces),
+        tuple(m.kept_kwargs),
     ),
     "attached": lambda m: Attached(m.highest, lease(m.lease_seconds)),
     "transition": lambda m: Transition(

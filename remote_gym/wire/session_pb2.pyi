@@ -170,7 +170,7 @@ class Open(_message.Message):
     def __init__(self, protocol_min: _Optional[int] = ..., protocol_max: _Optional[int] = ..., nonce: _Optional[bytes] = ..., num_envs: _Optional[int] = ..., entrypoint_kwargs: _Optional[bytes] = ..., render_mode: _Optional[str] = ..., autoreset_mode: _Optional[_Union[AutoresetMode, str]] = ..., exact_types: bool = ..., reply_early: bool = ..., client_version: _Optional[str] = ..., render_with_step: bool = ..., drop_unportable_infos: bool = ..., compression: _Optional[str] = ..., observation_mode: _Optional[_Union[ObservationMode, str]] = ...) -> None: ...
 
 class Opened(_message.Message):
-    __slots__ = ("protocol", "session_id", "token", "server_epoch", "lease_seconds", "observation_space", "action_space", "spec_json", "metadata", "render_mode", "env_ids", "hosted_vector", "spec_kwargs", "actions_as_given", "observation_spaces")
+    __slots__ = ("protocol", "session_id", "token", "server_epoch", "lease_seconds", "observation_space", "action_space", "spec_json", "metadata", "render_mode", "env_ids", "hosted_vector", "spec_kwargs", "actions_as_given", "observation_spaces", "kept_kwargs")
     PROTOCOL_FIELD_NUMBER: _ClassVar[int]
     SESSION_ID_FIELD_NUMBER: _ClassVar[int]
     TOKEN_FIELD_NUMBER: _ClassVar[int]
@@ -186,6 +186,7 @@ class Opened(_message.Message):
     SPEC_KWARGS_FIELD_NUMBER: _ClassVar[int]
     ACTIONS_AS_GIVEN_FIELD_NUMBER: _ClassVar[int]
     OBSERVATION_SPACES_FIELD_NUMBER: _ClassVar[int]
+    KEPT_KWARGS_FIELD_NUMBER: _ClassVar[int]
     protocol: int
     session_id: bytes
     token: bytes
@@ -201,7 +202,8 @@ class Opened(_message.Message):
     spec_kwargs: bytes
     actions_as_given: bool
     observation_spaces: _containers.RepeatedCompositeFieldContainer[_space_pb2.Space]
-    def __init__(self, protocol: _Optional[int] = ..., session_id: _Optional[bytes] = ..., token: _Optional[bytes] = ..., server_epoch: _Optional[bytes] = ..., lease_seconds: _Optional[float] = ..., observation_space: _Optional[_Union[_space_pb2.Space, _Mapping]] = ..., action_space: _Optional[_Union[_space_pb2.Space, _Mapping]] = ..., spec_json: _Optional[str] = ..., metadata: _Optional[bytes] = ..., render_mode: _Optional[str] = ..., env_ids: _Optional[_Iterable[int]] = ..., hosted_vector: bool = ..., spec_kwargs: _Optional[bytes] = ..., actions_as_given: bool = ..., observation_spaces: _Optional[_Iterable[_Union[_space_pb2.Space, _Mapping]]] = ...) -> None: ...
+    kept_kwargs: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, protocol: _Optional[int] = ..., session_id: _Optional[bytes] = ..., token: _Optional[bytes] = ..., server_epoch: _Optional[bytes] = ..., lease_seconds: _Optional[float] = ..., observation_space: _Optional[_Union[_space_pb2.Space, _Mapping]] = ..., action_space: _Optional[_Union[_space_pb2.Space, _Mapping]] = ..., spec_json: _Optional[str] = ..., metadata: _Optional[bytes] = ..., render_mode: _Optional[str] = ..., env_ids: _Optional[_Iterable[int]] = ..., hosted_vector: bool = ..., spec_kwargs: _Optional[bytes] = ..., actions_as_given: bool = ..., observation_spaces: _Optional[_Iterable[_Union[_space_pb2.Space, _Mapping]]] = ..., kept_kwargs: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class Attach(_message.Message):
     __slots__ = ("session_id", "token", "server_epoch", "protocol", "missing")

@@ -11,6 +11,7 @@ from remote_gym.failures import Failure
 from remote_gym.gym import Env
 from remote_gym.ipc.commands import PackedValues
 from remote_gym.ipc.progress import Board
+from remote_gym.worker.file_writers import refuse_file_writers
 from remote_gym.worker.results import failure_of, invalid
 
 MAX_RESULTS_BYTES = 256 * 2**20
@@ -20,14 +21,17 @@ Run = Callable[["Env[Any, Any]", int], Any]
 """Called with an environment and its position in the request; what it returns travels."""
 
 
-def caller(name: str, arguments: Any) -> Run:
+def caller(name: str, arguments: Any, guarded: str = "") -> Run:
     """Return what calls the method, or reads the attribute, `name` of an environment, through its wrappers.
 
-    With `arguments` None nothing is called: the result tells whether it is callable, or its value.
+    With `arguments` None nothing is called: the result tells whether it is callable, or its value. Where a wrapper that
+    writes files has `guarded`, that is refused.
     """
     args, kwargs = arguments or ((), {})
 
     def run(env: Env[Any, Any], _position: int) -> Any:
+        if guarded:
+            refuse_file_writers(env, guarded)
         attribute = env.get_wrapper_attr(name)
         if arguments is None:
             return {"callable": True} if callable(attribute) else {"value": attribute}

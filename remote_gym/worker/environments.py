@@ -330,12 +330,13 @@ class EnvironmentGroup:
                 for at in range(count))  # fmt: skip
         return (self._unflatten_actions(row, ()) for row in rows)
 
-    def call(self, indices: Sequence[int] | None, name: str, arguments: Any) -> PackedValues:
+    def call(self, indices: Sequence[int] | None, name: str, arguments: Any, guarded: str = "") -> PackedValues:
         """Call the method, or read the attribute, `name` of each environment, through its wrappers.
 
-        With `arguments` None nothing is called: the result tells whether it is callable, or its value.
+        With `arguments` None nothing is called: the result tells whether it is callable, or its value. What it touches
+        is `guarded` where wrappers that write files have it.
         """
-        return self._each(indices, progress.CALL, caller(name, arguments), f"result of {name!r}")
+        return self._each(indices, progress.CALL, caller(name, arguments, guarded), f"result of {name!r}")
 
     def set_attribute(self, indices: Sequence[int] | None, name: str, new: Sequence[Any]) -> PackedValues:
         """Set the attribute `name` of each environment to its item of `new`."""

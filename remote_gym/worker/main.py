@@ -192,7 +192,8 @@ class Worker:
         env_ids, options, rebuilt = command.env_ids, command.options, command.rebuilt
         self._board.begin(progress.BUILD, env_ids[0])
         kwargs = self._kwargs(command.kwargs, "default_args['entrypoint_kwargs']")
-        kwargs.update(self._kwargs(command.client_kwargs, "remote_args['entrypoint_kwargs']"))
+        theirs = self._kwargs(command.client_kwargs, "remote_args['entrypoint_kwargs']")
+        kwargs.update((name, value) for name, value in theirs.items() if name not in command.kept_kwargs)
         recipe = Recipe(command.entrypoint, kwargs, command.render_mode, command.vectorization_mode)
         ready = None if command.spare is None else self._groups.pop(command.spare).envs[0].env
         hosted: Any
@@ -284,7 +285,8 @@ class Worker:
 
     def _call(self, command: CallGroup) -> Result:
         arguments = self._unpack(command.arguments, "arguments") if command.arguments else None
-        return self._groups[command.group].call(command.indices, command.name, arguments)  # type: ignore[no-any-return]
+        hosted = self._groups[command.group]
+        return hosted.call(command.indices, command.name, arguments, command.guarded)  # type: ignore[no-any-return]
 
     def _set(self, command: SetGroup) -> Result:
         new = self._unpack(command.values, "values")

@@ -27,6 +27,7 @@ from remote_gym.spaces import build, describe
 from remote_gym.worker.actions import typed_rows
 from remote_gym.worker.compression import RowCompressor
 from remote_gym.worker.entrypoint import Recipe
+from remote_gym.worker.file_writers import refuse_file_writers_of
 from remote_gym.worker.results import (
     REMEDY,
     BuildError,
@@ -196,14 +197,17 @@ class VectorGroup:
         one = failure_of(0, error)
         return [replace(one, index=index) for index in range(len(self.env_ids))]
 
-    def call(self, _indices: Sequence[int] | None, name: str, arguments: Any) -> PackedValues:
+    def call(self, _indices: Sequence[int] | None, name: str, arguments: Any, guarded: str = "") -> PackedValues:
         """Call `name` through the vector environment's own `call`; without one, its own method or attribute.
 
-        The latter's result stands for each environment.
+        The latter's result stands for each environment. What it touches is `guarded` where wrappers that write files
+        have it.
         """
         args, kwargs = arguments or ((), {})
 
         def run() -> Sequence[Any]:
+            if guarded:
+                refuse_file_writers_of(self.env, guarded)
             if arguments is None:
                 attribute = getattr(self.env.unwrapped, name)
                 seen = {"callable": True} if callable(attribute) else {"value": attribute}

@@ -41,7 +41,7 @@ class Served:
 def served(entrypoint: str = str(HASH_CHAIN), kwargs: Any = None, **options: Any) -> Iterator[Served]:
     """Start ``create_remote_environment_server``; kill it at the end."""
     args = {"entrypoint": entrypoint, "entrypoint_kwargs": kwargs or {}}
-    options = {"default_args": args, "port": 0, "restart_budget": None, **options}
+    options = {"default_args": args, "port": 0, "restart_budget": None, "allow_client_kwargs": "*", **options}
     command = [sys.executable, "-c", SCRIPT, json.dumps(options, default=str)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as process:
         assert process.stdout is not None

@@ -70,6 +70,7 @@ def served(
     tls = request.param == "TLS"
     flags = ["--server_certificate", certificate, "--server_private_key", key] if tls else []
     command = pair[0].command("-m", "remote_gym", "serve", PLAYED, "--port", "0", "--num-workers", "1", *flags)
+    command["env"] = {**command["env"], "REMOTE_GYM_SERVE_ALLOW_CLIENT_KWARGS": "true"}  # as old ones read it, too
     process = subprocess.Popen(**command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
     assert process.stdout is not None
     try:

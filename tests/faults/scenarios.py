@@ -80,7 +80,7 @@ class Stage:
         """Return a new server of hash chains; not yet entered as a context."""
         credentials = None if self.certificates is None else self.certificates.server
         return create_remote_environment_server(
-            {"entrypoint": str(HASH_CHAIN)}, port=0, num_workers=2, restart_budget=None,
+            {"entrypoint": str(HASH_CHAIN)}, port=0, num_workers=2, restart_budget=None, allow_client_kwargs="*",
             server_credentials_paths=credentials, **options,
         )  # fmt: skip
 
@@ -374,6 +374,8 @@ def serve_process(stage: Stage, *flags: str) -> tuple[subprocess.Popen[str], str
         "0",
         "--num-workers",
         "2",
+        "--allow-kwargs",
+        "*",
         *flags,
     ]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)

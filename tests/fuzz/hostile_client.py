@@ -35,7 +35,8 @@ import sys
 from remote_gym import create_remote_environment_server
 
 server = create_remote_environment_server(
-    {"entrypoint": "CartPole-v1"}, port=0, num_workers=2, max_envs=64, max_sessions=24, lease_seconds=0.3
+    {"entrypoint": "CartPole-v1"}, port=0, num_workers=2, max_envs=64, max_sessions=24, lease_seconds=0.3,
+    allow_client_kwargs="*", allow_set="*",
 )
 print(server.address, flush=True)
 sys.stdin.read()

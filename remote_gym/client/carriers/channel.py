@@ -16,7 +16,7 @@ from typing import Any, Protocol
 import grpc
 
 from remote_gym.addresses import grpc_target, is_loopback, join_address, unix_path
-from remote_gym.client.diagnosis import findings
+from remote_gym.client.diagnosis import findings, socket_owner
 from remote_gym.client.diagnosis.findings import Finding
 from remote_gym.client.diagnosis.steps import diagnose
 from remote_gym.credentials import ClientPem, channel_credentials
@@ -144,12 +144,22 @@ class SharedChannel:
         for call in calls:
             call.join(deadline)
 
+    def check_owner(self) -> None:
+        """Refuse another user's socket; gRPC dials by itself, again and again.
+
+        Raises:
+            ConnectError: It is one.
+        """
+        if (path := unix_path(self.address.host)) is not None:
+            socket_owner.check(path)
+
     def wait_until_ready(self, timeout_seconds: float) -> None:
         """Return when the server has answered once.
 
         Raises:
             ConnectError: It did not in time, or never can; lists the likely causes.
         """
+        self.check_owner()
         if self.was_ready:
             return
         deadline = time.monotonic() + timeout_seconds

@@ -24,6 +24,7 @@ from remote_gym.addresses import unix_path
 from remote_gym.client.carriers.carrier import ENDS, CarrierEnded, End
 from remote_gym.client.carriers.channel import Address
 from remote_gym.client.carriers.direct import DirectCarrier
+from remote_gym.client.diagnosis import socket_owner
 from remote_gym.client.diagnosis.certificate_names import without_zone
 from remote_gym.client.diagnosis.handshake import SETTINGS, is_settings
 from remote_gym.credentials import ClientPem, client_context
@@ -120,6 +121,7 @@ def connect(address: Address, patience: Patience) -> DirectCarrier:
     Raises:
         NotDirect: Something else answers there.
         CarrierEnded: The server said why it takes nobody, or the connection is not needed any more.
+        ConnectError: It is another user's socket.
         ProtocolError: The server speaks no version of the contract that we do, or says what is no Hello.
         OSError: It could not be reached, or TLS failed; `ssl.SSLError`, `socket.gaierror` and `TimeoutError` are such.
     """
@@ -146,7 +148,10 @@ def _connected(address: Address, patience: Patience) -> socket.socket:
         try:
             connection.setblocking(False)
             _connect(connection, endpoint, patience.share(1 / (len(endpoints) - index)))
-            if family != getattr(socket, "AF_UNIX", None):
+            if family == getattr(socket, "AF_UNIX", None):
+                socket_owner.check_file(endpoint)
+                socket_owner.check_peer(connection, endpoint)
+            else:
                 connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             return connection
         except OSError as failed:

@@ -156,6 +156,8 @@ class DirectDialer:
             return connect(self._address, Patience(time.monotonic() + timeout_seconds, lambda: self._needed))
         except OSError as error:
             raise CarrierEnded(said(error)) from error
+        except ConnectError as error:
+            raise CarrierEnded(error.summary, End.OTHER) from error
 
     def interrupt(self) -> None:
         """See `Dialer`."""

@@ -19,6 +19,7 @@ from remote_gym.client.carriers import channel as channels
 from remote_gym.client.carriers.carrier import ENDS, CarrierEnded, End, Landing, Take
 from remote_gym.client.carriers.channel import Address, SharedChannel
 from remote_gym.client.carriers.renewal import renewed
+from remote_gym.errors import ConnectError
 from remote_gym.texts import shortened
 from remote_gym.wire.codec import SESSION_METHOD
 
@@ -42,9 +43,12 @@ class GrpcDialer:
         """See `Dialer`."""
         shared = self._channel()
         try:
+            shared.check_owner()
             carrier = GrpcCarrier(shared.channel, self._address.metadata)
         except (ValueError, RuntimeError, OSError) as error:  # closed by a fork just now, or no more threads to be had
             raise CarrierEnded(str(error)) from error
+        except ConnectError as error:
+            raise CarrierEnded(error.summary, End.OTHER) from error
         shared.add(carrier)
         return carrier
 

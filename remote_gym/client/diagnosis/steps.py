@@ -19,12 +19,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from remote_gym.addresses import join_address, unix_path
-from remote_gym.client.diagnosis import findings
+from remote_gym.client.diagnosis import findings, socket_owner
 from remote_gym.client.diagnosis.certificate_names import certificate_names, covers
 from remote_gym.client.diagnosis.findings import Finding
 from remote_gym.client.diagnosis.handshake import is_settings
 from remote_gym.client.diagnosis.probe import Endpoint, Probe, load_client_certificate, tls_context
 from remote_gym.credentials import ClientPem
+from remote_gym.errors import ConnectError
 
 STEP_NAMES = ("address", "tcp", "tls", "certificate name", "client certificate")
 
@@ -150,9 +151,17 @@ class _Examination:
             except OSError as error:
                 errors.append(error)
             else:
+                self._check_owner()
                 self._good("tcp", f"connected to {self._reached(endpoint)}")
                 return
         raise findings.unreached(self.address, self.probe.host, errors, self.probe.timeout_seconds)
+
+    def _check_owner(self) -> None:
+        if (path := unix_path(self.probe.host)) is not None:
+            try:
+                socket_owner.check(path)
+            except ConnectError as error:
+                raise Finding("tcp", error.summary, error.causes, permanent=True) from error
 
     def _reached(self, endpoint: Endpoint) -> str:
         return self.address if unix_path(self.probe.host) else join_address(endpoint[1][0], self.probe.port)

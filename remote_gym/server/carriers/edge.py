@@ -143,7 +143,13 @@ class Dialogue:
         session: The session that is carried; None before `begin`, and if there is none to carry.
     """
 
-    def __init__(self, sessions: Sessions, outlet: Outlet, peer: str, principal: Principal = ANONYMOUS) -> None:
+    def __init__(
+        self,
+        sessions: Sessions,
+        outlet: Outlet,
+        peer: str,
+        principal: Principal = ANONYMOUS,
+    ) -> None:
         """Begin with nothing said; answers go to `outlet`, `peer` is for the log, and the client is `principal`."""
         failpoints.hit("server.stream.begun")
         self._sessions = sessions

@@ -27,7 +27,7 @@ TOYS = "toys:uneven"
 @pytest.fixture
 def address(serve: ServerFactory) -> str:
     """Of a server whose environments are numbered from 0: their spaces depend on it."""
-    return serve(TOYS, num_workers=2).address
+    return serve(TOYS, num_workers=2, allow_client_kwargs=["kind"]).address
 
 
 def local(kind: str, num_envs: int, **options: Any) -> SyncVectorEnv:
@@ -111,7 +111,7 @@ def test_given_spaces_of_another_shape(address: str) -> None:
 
 
 def test_several_servers(serve: ServerFactory) -> None:
-    addresses = [serve(TOYS, num_workers=1).address for _ in range(2)]
+    addresses = [serve(TOYS, num_workers=1, allow_client_kwargs=["kind"]).address for _ in range(2)]
     with remote(addresses, "boxes", 4, observation_mode="different") as ours:
         each = [uneven(env_id, "boxes").observation_space for env_id in (0, 1, 0, 1)]
         assert ours.observation_space == gym.vector.utils.batch_differing_spaces(each)
@@ -137,7 +137,7 @@ def test_keys_in_another_order_are_not_mixed_up(address: str) -> None:
 
 
 def test_after_a_loss_they_are_the_same(serve: ServerFactory) -> None:
-    server = serve(TOYS, num_workers=2)
+    server = serve(TOYS, num_workers=2, allow_client_kwargs=["kind"])
     with remote(server.address, "boxes", 4, observation_mode="different") as ours:
         space = ours.observation_space
         ours.reset(seed=1)

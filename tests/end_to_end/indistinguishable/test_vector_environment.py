@@ -43,7 +43,7 @@ def test_infos_options_masks_and_calls_go_verbatim(serve: ServerFactory, tmp_pat
     path = tmp_path / "vector_entrypoint.py"
     path.write_text(CREATES)
     local = gym.vector.SyncVectorEnv([lambda: gym.make("CartPole-v1")] * 3, autoreset_mode="SameStep")
-    server = serve(str(path), probe=True)
+    server = serve(str(path), probe=True, allow_set=["gravity"])
     with RemoteVectorEnv(server.address, num_envs=3, autoreset_mode="SameStep") as remote:
         for env in (remote, local):
             env.reset(seed=[4, None, 6])

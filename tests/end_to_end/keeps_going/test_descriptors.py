@@ -177,7 +177,7 @@ def test_a_full_file_system_refuses_rows_and_the_server_goes_on(tmp_path: Path) 
     folder.mkdir()
     inner = f'mount -t tmpfs -o size=2m none {folder} && exec "$@"'
     command = ["unshare", "-rm", "sh", "-c", inner, "sh", sys.executable, "-c", FULL_TMPFS]
-    command += ["serve", str(HOSTILE), "--port", "0", "--num-workers", "1"]
+    command += ["serve", str(HOSTILE), "--port", "0", "--num-workers", "1", "--allow-kwargs", "pixels"]
     environment = {**os.environ, "TMPDIR": str(folder)}
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, env=environment)
     try:
@@ -204,7 +204,7 @@ def test_a_full_file_system_refuses_rows_and_the_server_goes_on(tmp_path: Path) 
 
 def test_the_limit_of_file_sizes_refuses_rows_and_the_server_goes_on(serve_process: ServeFactory) -> None:
     script = LIMITED.replace("NOFILE", "FSIZE").format(limit=1_000_000)
-    served = serve_process(str(HOSTILE), "--num-workers", "1", script=script)
+    served = serve_process(str(HOSTILE), "--num-workers", "1", "--allow-kwargs", "pixels", script=script)
     with RemoteEnvironment(served.address) as other:
         other.reset()
         large = {"entrypoint_kwargs": {"pixels": 3_000_000}}

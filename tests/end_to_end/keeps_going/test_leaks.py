@@ -184,7 +184,7 @@ def test_a_closed_sessions_memory_is_given_back_at_once(serve: ServerFactory) ->
 
 
 def test_a_hundred_failed_openings_grow_nothing(serve: ServerFactory) -> None:
-    server = serve(str(HOSTILE), num_workers=1)
+    server = serve(str(HOSTILE), num_workers=1, allow_client_kwargs=["broken"])
     me = psutil.Process()
 
     def fail(count: int) -> None:

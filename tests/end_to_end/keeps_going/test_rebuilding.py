@@ -33,7 +33,7 @@ def create_environment(fails):
 def test_rebuilding(serve: ServerFactory, tmp_path: Path, fails: bool) -> None:
     path = tmp_path / "dies.py"
     path.write_text(DIES.format(flag=str(tmp_path / "flag")))
-    server = serve(str(path), {"fails": fails}, num_workers=2)
+    server = serve(str(path), {"fails": fails}, num_workers=2, allow_client_kwargs=["fails"])
     with (
         RemoteVectorEnv(server.address, num_envs=2, on_worker_failure="raise") as victim,
         RemoteVectorEnv(server.address, num_envs=1, on_worker_failure="raise") as other,

@@ -25,7 +25,7 @@ MORTAL = Path(__file__).parents[2] / "mortal.py"
 @pytest.fixture
 def addresses(serve: ServerFactory) -> list[str]:
     """Three servers with 1, 2 and 1 workers."""
-    return [serve(str(MORTAL), num_workers=workers).address for workers in (1, 2, 1)]
+    return [serve(str(MORTAL), num_workers=workers, allow_set=["label"]).address for workers in (1, 2, 1)]
 
 
 @pytest.mark.parametrize(

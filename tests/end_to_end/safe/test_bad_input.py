@@ -444,7 +444,13 @@ sys.exit(main(sys.argv[1:]))
 def test_refused_row_memory(serve_process: Callable[..., ServeProcess]) -> None:
     here = {"PYTHONPATH": str(Path(__file__).parents[2])}
     address = serve_process(
-        "toys:naughty", "--num-workers", "1", script=SERVE_WITH_LITTLE_MEMORY, environment=here
+        "toys:naughty",
+        "--num-workers",
+        "1",
+        "--allow-kwargs",
+        "build",
+        script=SERVE_WITH_LITTLE_MEMORY,
+        environment=here,
     ).address
     large = {"entrypoint_kwargs": {"build": "large"}}
     with RemoteVectorEnv(address, num_envs=2, remote_args=large) as env:

@@ -57,7 +57,9 @@ HOSTILE_VALUES: dict[str, bytes] = {
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[RemoteEnvironmentServer]:
-    with create_remote_environment_server({"entrypoint": "CartPole-v1"}, port=0, num_workers=1) as server:
+    with create_remote_environment_server(
+        {"entrypoint": "CartPole-v1"}, port=0, num_workers=1, allow_client_kwargs="*", allow_set="*"
+    ) as server:
         worker = server.statistics()["worker_processes"]
         yield server
         assert server.statistics()["worker_processes"] == worker, "no worker died"

@@ -66,7 +66,7 @@ def steps_per_second(envs: RemoteVectorEnv, seconds: float = 1.0) -> tuple[float
 
 
 def test_a_stopped_client_slows_nobody(serve_process: ServeFactory) -> None:
-    served = serve_process(str(HOSTILE), "--num-workers", "2")
+    served = serve_process(str(HOSTILE), "--num-workers", "2", "--allow-kwargs", "pixels")
     with RemoteVectorEnv(served.address, num_envs=4) as envs, contextlib.ExitStack() as stack:
         envs.reset()
         alone, _ = steps_per_second(envs)
@@ -116,7 +116,7 @@ class RudeClient:
 
 
 def test_of_a_client_that_never_reads_no_more_is_read(serve: ServerFactory) -> None:
-    server = serve(str(HOSTILE), num_workers=1)
+    server = serve(str(HOSTILE), num_workers=1, allow_client_kwargs=["pixels"])
     num_envs, pixels = 2, 500_000
     with RemoteVectorEnv(server.address, num_envs=4) as envs:
         envs.reset()
@@ -144,7 +144,7 @@ def test_of_a_client_that_never_reads_no_more_is_read(serve: ServerFactory) -> N
 
 
 def test_a_client_that_never_reads_delays_the_stop_by_no_more_than_the_grace(serve: ServerFactory) -> None:
-    server = serve(str(HOSTILE), num_workers=1)
+    server = serve(str(HOSTILE), num_workers=1, allow_client_kwargs=["pixels"])
     rude = RudeClient(server.address, 2, 500_000)
     try:
         wait_until(lambda: server.statistics()["stored_reply_bytes"] > 0, what="answers")

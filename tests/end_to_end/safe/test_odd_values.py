@@ -26,7 +26,7 @@ MODES = ("NextStep", "SameStep", "Disabled")
 @pytest.fixture(scope="module")
 def server() -> Iterator[RemoteEnvironmentServer]:
     with create_remote_environment_server(
-        {"entrypoint": HERE}, port=0, num_workers=1, allow_client_kwargs="*"
+        {"entrypoint": HERE}, port=0, num_workers=1, allow_client_kwargs="*", allow_set=["shown"]
     ) as running:
         yield running
 

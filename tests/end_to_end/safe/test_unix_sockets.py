@@ -23,6 +23,7 @@ from remote_gym import (
     RemoteEnvironment,
     RemoteEnvironmentServer,
     RemoteVectorEnv,
+    SessionLost,
     create_remote_environment_server,
 )
 
@@ -255,3 +256,40 @@ def test_sessions_survive_the_loss_of_the_connection(serve: ServerFactory, folde
         wait_until(lambda: not next(iter(server._sessions.by_id.values()))._outlet, what="the end")
         envs.step(np.zeros(2, np.int64))
         assert server.statistics()["attaches"] == 1
+
+
+# Whose it is
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a file away")
+@pytest.mark.parametrize("transport", ["auto", "direct", "grpc"])
+def test_a_socket_that_is_another_users_is_refused(folder: Path, transport: str) -> None:
+    with start(f"unix:{folder}/x.sock") as server:
+        os.chown(folder / "x.sock", 65534, 65534)  # as if that user had been quicker
+        env = RemoteEnvironment(server.address, transport=transport, connect_timeout_seconds=5.0)
+        with env, pytest.raises(ConnectError, match=r"another user's: it belongs to \w+ \(uid 65534\)"):
+            env.reset()
+        assert server.statistics()["opened_sessions"] == 0
+        told = check_connection(server.address)
+        assert told.returncode == 1
+        assert "another user's" in told.stdout
+
+
+def step_without_end(env: RemoteEnvironment) -> None:
+    while True:
+        if any(env.step(env.action_space.sample())[2:4]):
+            env.reset()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a file away")
+@pytest.mark.parametrize("transport", ["direct", "grpc"])
+def test_a_session_does_not_come_back_to_another_users_socket(folder: Path, transport: str) -> None:
+    with start(f"unix:{folder}/x.sock") as server:
+        env = RemoteEnvironment(server.address, transport=transport, reconnect_timeout_seconds=1.0)
+        with env:
+            env.reset()
+            os.chown(folder / "x.sock", 65534, 65534)
+            for session in server._sessions.by_id.values():
+                server._loop.call_soon_threadsafe(session._outlet.end)  # type: ignore[union-attr]
+            with pytest.raises(SessionLost, match="another user's"):
+                step_without_end(env)

@@ -19,7 +19,7 @@ from conftest import Certificates, ServeProcess
 
 from remote_gym import RemoteEnvironment
 from remote_gym.cli.configuration import Origin, configure
-from remote_gym.cli.kinds import BOOLEAN, JSON_OBJECT, RESTARTS
+from remote_gym.cli.kinds import BOOLEAN, JSON_OBJECT, NAMES, PATTERNS, RESTARTS
 from remote_gym.cli.limits import LIMITS
 from remote_gym.cli.options import CONFIG_VARIABLE, SETTINGS, Setting
 from remote_gym.cli.terminal import UsageError
@@ -35,6 +35,8 @@ def text_of(setting: Setting, way: str) -> str:
         return ("true", "false", "true")[number - 1]
     if setting.kind is RESTARTS:
         return ("1/2.5", "none", "3/4.5")[number - 1]
+    if setting.kind in (NAMES, PATTERNS):
+        return ("a,b_2", "*", "none")[number - 1]
     if setting.kind is JSON_OBJECT:
         return json.dumps({"number": number, "more": [True, "x"]})
     if setting.kind is LIMITS:

@@ -29,6 +29,15 @@ GOOD: list[tuple[Kind, str, Any, Any]] = [
     (kinds.RESTARTS, "3/2.5", [3, 2.5], (3, 2.5)),
     (kinds.RESTARTS, "10/60", "10/60", (10, 60)),
     (kinds.RESTARTS, "none", "none", None),
+    (kinds.NAMES, "g,task", ["g", "task"], ("g", "task")),
+    (kinds.NAMES, "g, task", "g,task", ("g", "task")),
+    (kinds.NAMES, "*", ["*"], "*"),
+    (kinds.NAMES, "true", True, "*"),  # what was a boolean once
+    (kinds.NAMES, "False", False, ()),
+    (kinds.NAMES, "none", [], ()),
+    (kinds.PATTERNS, "get_*,level", ["get_*", "level"], ("get_*", "level")),
+    (kinds.PATTERNS, "*", "*", "*"),
+    (kinds.PATTERNS, "none", [], ()),
     (kinds.PEM, "a.pem", "a.pem", "a.pem"),
     (kinds.choice("a", "b"), "b", "b", "b"),
 ]
@@ -41,6 +50,8 @@ BAD_TEXT: list[tuple[Kind, list[str]]] = [
     (kinds.BOOLEAN, ["", "2", "ja"]),
     (kinds.JSON_OBJECT, ["", "[1]", "1", "{", "null"]),
     (kinds.RESTARTS, ["3", "3/", "/3", "0/3", "3/0", "1.5/3", "3/2/1", "never"]),
+    (kinds.NAMES, ["", "g,", "get_*", "a-b", "1x", "g;task"]),
+    (kinds.PATTERNS, ["", "a,,b", "[a-z]", "a.b", "1*"]),
     (kinds.PEM, [""]),
     (kinds.choice("a", "b"), ["c", "", "A"]),
 ]
@@ -51,6 +62,8 @@ BAD_TOML: list[tuple[Kind, list[Any]]] = [
     (kinds.BOOLEAN, ["true", 1, 0]),
     (kinds.JSON_OBJECT, [1, [1], "[1]", True]),
     (kinds.RESTARTS, [3, [3], [3, 2, 1], [0, 1], [1, 0], [True, 1], {}]),
+    (kinds.NAMES, [1, [1], ["a,b"], "", ["*", "g"], {}]),
+    (kinds.PATTERNS, [True, ["a-b"], 1]),
     (kinds.PEM, ["", 1, ["a.pem"]]),
     (kinds.choice("a", "b"), ["c", 1]),
 ]

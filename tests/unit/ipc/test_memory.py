@@ -87,7 +87,7 @@ def test_nothing_appears_in_the_file_system() -> None:
 
 
 def test_refused_rows_refuse_the_opening_and_the_server_goes_on(serve: ServerFactory) -> None:
-    server = serve(str(HOSTILE), num_workers=1)
+    server = serve(str(HOSTILE), num_workers=1, allow_client_kwargs=["pixels"])
     kwargs = {"entrypoint_kwargs": {"pixels": 3_000_000}}
     with RemoteEnvironment(server.address) as other:
         other.reset()

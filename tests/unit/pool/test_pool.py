@@ -133,7 +133,7 @@ def test_the_probed_environment_is_part_of_a_batch(serve: ServerFactory, tmp_pat
 
 
 def test_a_session_of_another_recipe_closes_the_probed_environment(serve: ServerFactory, tmp_path: Path) -> None:
-    server = probed(serve, tmp_path)
+    server = probed(serve, tmp_path, allow_client_kwargs=["pixels"])
     with RemoteEnvironment(server.address, remote_args={"entrypoint_kwargs": {"pixels": 7}}) as env:
         assert env.reset()[0].shape == (7,)
         wait_until(lambda: (tmp_path / "closed").exists(), 5.0, "the close of the probed environment")
@@ -176,7 +176,7 @@ def test_a_server_whose_environment_cannot_be_built_does_not_start(serve: Server
 
 
 def test_a_failed_opening_leaves_nothing_behind(serve: ServerFactory) -> None:
-    server = serve(str(HOSTILE))
+    server = serve(str(HOSTILE), allow_client_kwargs=["broken"])
     for _ in range(3):
         with pytest.raises(EnvironmentRaised, match="cannot be built"):
             RemoteVectorEnv(server.address, num_envs=4, remote_args={"entrypoint_kwargs": {"broken": True}}).reset()

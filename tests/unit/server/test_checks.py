@@ -13,6 +13,7 @@ from remote_gym.ipc.commands import CallGroup, RenderGroup, ResetGroup, SetGroup
 from remote_gym.messages import Call, Render, Reset, Step
 from remote_gym.server import checks
 from remote_gym.server.checks import Order, RequestChecker, surveyed_kwargs
+from remote_gym.server.permissions import OWNER, Permissions
 from remote_gym.server.refusals import RefusalError
 
 NUMBERS = np.arange(3, dtype="<i8").tobytes()
@@ -20,8 +21,8 @@ SEEDS = values.pack([1, None, 3], "seeds")
 ARGUMENTS = values.pack([[1], {}], "arguments")
 
 
-def checker(space: Any = None, is_vector: bool = False) -> RequestChecker:
-    return RequestChecker(3, space or spaces.Discrete(9), is_vector)
+def checker(space: Any = None, is_vector: bool = False, permissions: Permissions = OWNER) -> RequestChecker:
+    return RequestChecker(3, space or spaces.Discrete(9), is_vector, permissions)
 
 
 def command_of(order: Order, own: Any, positions: list[int]) -> Any:
@@ -130,7 +131,7 @@ def test_the_names_of_keyword_arguments() -> None:
 
 
 def test_a_plain_int_is_looked_at_once_and_for_one_environment_only() -> None:
-    checked = RequestChecker(3, spaces.Discrete(2), is_vector=False)
+    checked = RequestChecker(3, spaces.Discrete(2), False, OWNER)
     given = values.pack([1])
     first = checked.check(Step(1, [0], [], given=given))
     assert checked.check(Step(2, [2], [], given=given)) is first
@@ -143,7 +144,7 @@ def test_a_plain_int_is_looked_at_once_and_for_one_environment_only() -> None:
 
 
 def test_what_is_no_plain_int_is_looked_at_each_time() -> None:
-    checked = RequestChecker(1, spaces.Discrete(2), is_vector=False)
+    checked = RequestChecker(1, spaces.Discrete(2), False, OWNER)
     for given in ([1.5], [True], [[1]], [None], ["1"]):
         checked.check(Step(1, None, [], given=values.pack(given)))
     assert not checked._ints

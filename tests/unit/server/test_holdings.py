@@ -123,7 +123,7 @@ def test_a_principals_limit_is_within_the_servers_and_has_no_exceptions(holdings
 
 @pytest.fixture
 def server(serve: ServerFactory) -> RemoteEnvironmentServer:
-    return serve("CartPole-v1", num_workers=1, max_held_bytes=4 << 20)
+    return serve("CartPole-v1", num_workers=1, max_held_bytes=4 << 20, allow_set="*")
 
 
 def held(server: RemoteEnvironmentServer) -> dict[str, int]:
@@ -152,7 +152,7 @@ def test_results_at_rest_stay_within_the_limit(server: RemoteEnvironmentServer, 
 
 
 def test_a_result_that_is_too_large_is_a_refusal_that_says_so(serve: ServerFactory) -> None:
-    server = serve("CartPole-v1", num_workers=1, max_held_bytes=100_000)
+    server = serve("CartPole-v1", num_workers=1, max_held_bytes=100_000, allow_set="*")
     with RemoteVectorEnv(server.address, num_envs=2) as envs:
         envs.reset(seed=1)
         envs.set_attr("gravity", [b"x" * 300_000] * 2)
@@ -207,7 +207,7 @@ def test_all_of_it_is_counted_for_its_principal(serve: ServerFactory) -> None:
 def test_keyword_arguments_count_as_long_as_their_session(serve: ServerFactory, tmp_path: Path) -> None:
     entrypoint = tmp_path / "takes_anything.py"
     entrypoint.write_text("import gymnasium\ndef create_environment(**_):\n    return gymnasium.make('CartPole-v1')\n")
-    server = serve(str(entrypoint), num_workers=1, max_held_bytes=1_000_000)
+    server = serve(str(entrypoint), num_workers=1, max_held_bytes=1_000_000, allow_client_kwargs="*")
     kwargs = values.pack({"text": "x" * 600_000})
     with RawClient(server.address) as first, RawClient(server.address) as second, RawClient(server.address) as third:
         assert first.open(entrypoint_kwargs=kwargs).WhichOneof("message") == "opened"

@@ -15,6 +15,7 @@ from remote_gym.messages import Attach, Lost, Open
 from remote_gym.pool import Timeouts
 from remote_gym.server import sessions as module
 from remote_gym.server.limits import Limits
+from remote_gym.server.permissions import Permissions
 from remote_gym.server.principals import ANONYMOUS, Principal
 from remote_gym.server.refusals import RefusalError
 from remote_gym.server.sessions import Sessions, collect
@@ -31,15 +32,17 @@ class Session:
     def __init__(
         self,
         message: Open,
-        _kwargs: bytes,
+        kwargs: bytes,
         _settings: Any,
         _pool: Any,
         _counters: Any,
         _holdings: Any,
         on_gone: Any,
         principal: Principal,
+        permissions: Permissions,
     ) -> None:
         self.principal = principal
+        self.permissions, self.kwargs = permissions, kwargs
         self.id, self.token, self.nonce = message.nonce, b"token", message.nonce
         self.num_envs = message.num_envs
         self.left_at: float | None = None
@@ -79,7 +82,7 @@ def settings(**changes: Any) -> Settings:
     fields: dict[str, Any] = {
         "entrypoint": "CartPole-v1", "entrypoint_kwargs": {}, "num_workers": 1, "max_envs_per_worker": None,
         "max_workers": None, "max_envs": 10, "max_sessions": 3, "max_held_bytes": 1_000, "lease_seconds": 1.0,
-        "timeouts": Timeouts(), "restart_budget": None, "allow_client_kwargs": True,
+        "timeouts": Timeouts(), "restart_budget": None, "permissions": Permissions(("*",)),
     }  # fmt: skip
     return Settings(**{**fields, **changes})
 
@@ -193,11 +196,28 @@ def test_environments_and_sessions_being_opened_count_already(monkeypatch: pytes
 def test_kwargs_that_the_owner_does_not_allow(monkeypatch: pytest.MonkeyPatch) -> None:
     async def test(sessions: Sessions) -> None:
         await sessions.open(opening(entrypoint_kwargs=values.pack({}, "x")), "a")  # type: ignore[arg-type]  # none
+        packed = values.pack({"a": 1}, "x")
         with pytest.raises(RefusalError) as caught:
-            await sessions.open(opening(1, entrypoint_kwargs=values.pack({"a": 1}, "x")), "a")  # type: ignore[arg-type]
+            await sessions.open(opening(1, entrypoint_kwargs=packed), "a")  # type: ignore[arg-type]
         assert caught.value.limit == "allow_client_kwargs"
+        owners: Any = await sessions.open(opening(1, entrypoint_kwargs=packed), "a", Principal("uid:1", is_owner=True))  # type: ignore[arg-type]
+        assert owners.permissions.is_owner and owners.kwargs == packed
 
-    play(monkeypatch, test, allow_client_kwargs=False)
+    play(monkeypatch, test, permissions=Permissions())
+
+
+def test_where_the_owner_has_a_value_of_its_own_a_clients_is_set_aside(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def test(sessions: Sessions) -> None:
+        given = {"a": 1, "listed": 2, "env_id": 3}
+        session: Any = await sessions.open(opening(entrypoint_kwargs=values.pack(given, "x")), "a")  # type: ignore[arg-type]
+        assert session.permissions.kept_kwargs == ("a", "env_id")
+        assert session.kwargs
+        nothing: Any = await sessions.open(opening(1, entrypoint_kwargs=values.pack({"a": 1}, "x")), "a")  # type: ignore[arg-type]
+        assert nothing.permissions.kept_kwargs == ("a",)
+        assert not nothing.kwargs  # as if it had given none
+
+    own = {"entrypoint_kwargs": {"a": 0, "listed": 0}, "permissions": Permissions(("listed",))}
+    play(monkeypatch, test, **own)
 
 
 def attach(
@@ -386,4 +406,4 @@ def test_who_has_left_gives_way_to_another_principal_and_is_told(monkeypatch: py
         assert lost.reason == "GAVE_WAY"
         assert "its client had been away for 60 s" in lost.detail
 
-    play(monkeypatch, test, allow_client_kwargs=False)
+    play(monkeypatch, test, permissions=Permissions())

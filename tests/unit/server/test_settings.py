@@ -14,7 +14,7 @@ from remote_gym.server.settings import DEFAULT_MAX_WORKERS, Settings
 GOOD: dict[str, Any] = {
     "entrypoint": "CartPole-v1", "entrypoint_kwargs": {}, "num_workers": 2, "max_envs_per_worker": None,
     "max_workers": None, "max_envs": 10, "max_sessions": 3, "max_held_bytes": 1_000, "lease_seconds": 1.0,
-    "timeouts": Timeouts(), "restart_budget": None, "allow_client_kwargs": True,
+    "timeouts": Timeouts(), "restart_budget": None,
 }  # fmt: skip
 
 

@@ -53,13 +53,17 @@ class Toys:
 
 @pytest.fixture(scope="package")
 def two_workers() -> Iterator[Toys]:
-    with create_remote_environment_server({"entrypoint": ENTRYPOINT}, port=0, num_workers=2) as server:
+    with create_remote_environment_server(
+        {"entrypoint": ENTRYPOINT}, port=0, num_workers=2, allow_client_kwargs="*", allow_set="*"
+    ) as server:
         yield Toys(server)
 
 
 @pytest.fixture(scope="package")
 def one_worker() -> Iterator[Toys]:
-    with create_remote_environment_server({"entrypoint": ENTRYPOINT}, port=0, num_workers=1) as server:
+    with create_remote_environment_server(
+        {"entrypoint": ENTRYPOINT}, port=0, num_workers=1, allow_client_kwargs="*", allow_set="*"
+    ) as server:
         yield Toys(server)
 
 

@@ -81,7 +81,12 @@ def client(certificates: Certificates) -> Iterator[Any]:
     """Make clients: ``client(RemoteEnvironment, id=id)``."""
     args = {"entrypoint": str(ENTRYPOINT)}
     with create_remote_environment_server(
-        args, port=0, server_credentials_paths=certificates.server, num_workers=2
+        args,
+        port=0,
+        server_credentials_paths=certificates.server,
+        num_workers=2,
+        allow_client_kwargs=["id"],
+        allow_set="*",
     ) as server:
 
         def make(kind: Any, *, id: str, **options: Any) -> Any:
