@@ -12,6 +12,7 @@ import random
 import time
 from collections import Counter
 from collections.abc import Coroutine
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -21,7 +22,7 @@ from conftest import ServerFactory
 from faults.proxy import Proxy
 from helpers import wait_until
 
-from remote_gym import RemoteEnvironmentServer, RemoteVectorEnv, SessionLost
+from remote_gym import RefusedError, RemoteEnvironmentServer, RemoteVectorEnv, SessionLost
 from remote_gym.messages import Attach, Close, Lost, Open, Opened, Refused, Reset, Step
 from remote_gym.server import giving_way
 from remote_gym.server.limits import Limits
@@ -155,6 +156,30 @@ def test_the_lease_of_a_principal_is_the_one_the_owner_gives_it(serve: ServerFac
             assert answer.message.endswith("1 wait for clients that have left, the first for at most 1 s more")
 
     on(server, test())
+
+
+@pytest.mark.parametrize("transport", ["direct", "grpc"])
+def test_many_clients_at_once_over_either_carrier(serve: ServerFactory, transport: str) -> None:
+    server = serve("CartPole-v1", num_workers=1, limits={"anonymous": {"sessions": 5, "envs": 12, "lease_seconds": 1}})
+    clients = [RemoteVectorEnv(server.address, num_envs=3, transport=transport) for _ in range(20)]
+
+    def limit_of(client: RemoteVectorEnv) -> str:
+        try:
+            client.reset()
+        except RefusedError as error:
+            return error.limit
+        return "none"
+
+    with ThreadPoolExecutor(len(clients)) as threads:
+        told = Counter(threads.map(limit_of, clients))
+        assert told == {"none": 4, "principal_envs": 16}
+        assert server.statistics()["principal_envs"] == {"anonymous": 12, "other": 0}
+        for client in clients:
+            client.close()
+    with RemoteVectorEnv(server.address, num_envs=12, transport=transport) as envs:
+        wait_until(lambda: server.statistics()["principal_envs"]["anonymous"] == 0)
+        envs.reset()
+    assert server.statistics()["refusals"] == {"principal_envs": 16}
 
 
 def test_a_hundred_at_once_and_connections_that_follow(serve: ServerFactory) -> None:
