@@ -4,10 +4,7 @@ Whatever is taken is counted before anything is awaited, and given back exactly 
 could not be built, when it has ended, however either came about. A client that has left holds its share as long as its
 lease runs.
 
-Where the server itself is full, of sessions or environments, who has left gives way to who is there, between different
-principals alone: the session whose client has been away longest, of the principal that holds most, if that is more than
-the asking one would hold then. So nobody who takes everything and leaves keeps others out, nobody who holds
-much pushes out who holds little, and a server's only principal keeps every session for its lease.
+Where the server itself is full, `giving_way` decides whose sessions end.
 """
 
 from __future__ import annotations
@@ -16,24 +13,16 @@ import math
 import time
 from collections import deque
 from collections.abc import Callable, Iterable
-from typing import Literal, NamedTuple, Protocol
+from typing import NamedTuple
 
+from remote_gym.server.giving_way import Holder, NoRoomError, Quantity, who_gives_way
 from remote_gym.server.holdings import Holdings, PrincipalHoldings
 from remote_gym.server.limits import Limits
 from remote_gym.server.principals import Principal
 from remote_gym.server.refusals import RefusalError
 from remote_gym.texts import printable
 
-Quantity = Literal["sessions", "envs"]
-
 MINUTE_SECONDS = 60.0
-
-RETURN_SECONDS = 0.5
-"""How long a session without a client gives way to nobody: who has lost its connection comes back at once, and needs
-some round trips for it."""
-
-EQUALS_SECONDS = 30.0
-"""How long it does not give way to a principal that would then hold as much as its own: most outages are over."""
 
 SPARE_CONNECTIONS = 8
 """Connections of a principal beyond two for each session that it may have: who attaches may still have an old one."""
@@ -54,25 +43,6 @@ class Hold:
         give_back, self._give_back = self._give_back, None
         if give_back is not None:
             give_back()
-
-
-class Holder(Protocol):
-    """A session, as far as it matters here.
-
-    Attributes:
-        principal: Whose it is.
-        num_envs: Its environments.
-        left_at: When its client has left, on the clock of `Shares`; None: it is there.
-        lease_seconds: How long it is kept then.
-    """
-
-    principal: Principal
-    num_envs: int
-    left_at: float | None
-    lease_seconds: float
-
-    def give_way(self, detail: str) -> None:
-        """End, and tell the client why when it comes back."""
 
 
 class Account:
@@ -224,7 +194,11 @@ class Shares:
         """
         account, now = self.account(principal), self._clock()
         account.check(num_envs, sessions, now)
-        return self._leaving(account, num_envs, sessions, now)
+        held = {name: account.held for name, account in self._accounts.items()}
+        try:
+            return who_gives_way(account.name, num_envs, sessions, held, self._most, now)
+        except NoRoomError as error:
+            raise self._full(error.quantity, num_envs) from None
 
     def take(self, principal: Principal, num_envs: int, kwargs_bytes: int, leaving: Iterable[Holder]) -> Hold:
         """Take a session of `num_envs` environments for `principal`, or nothing.
@@ -248,55 +222,6 @@ class Shares:
                 f"the server was full, and its client had been away for {away:.0f} s when another one needed the room"
             )
         return account.take(num_envs, kwargs_bytes, now)
-
-    def _leaving(self, asking: Account, num_envs: int, sessions: Iterable[Holder], now: float) -> list[Holder]:
-        """Return which sessions must end for another one of `num_envs`.
-
-        Raises:
-            RefusalError: There would be no room even so.
-        """
-        queues: dict[str, deque[Holder]] | None = None
-        leaving: list[Holder] = []
-        freed: dict[str, dict[Quantity, int]] = {}
-        quantities: tuple[tuple[Quantity, int], ...] = (("sessions", 1), ("envs", num_envs))
-        for quantity, asked in quantities:
-            room = self._most[quantity] - self.held(quantity)
-            room += sum(each[quantity] for each in freed.values())
-            while room < asked:
-                if queues is None:
-                    queues = _away(sessions, asking)
-                name = self._whose_turn(quantity, asking.held[quantity] + asked, queues, freed, now)
-                if name is None:
-                    raise self._full(quantity, num_envs)
-                session = queues[name].popleft()
-                leaving.append(session)
-                gone = freed.setdefault(name, {"sessions": 0, "envs": 0})
-                gone["sessions"] += 1
-                gone["envs"] += session.num_envs
-                room += 1 if quantity == "sessions" else session.num_envs
-        return leaving
-
-    def _whose_turn(
-        self,
-        quantity: Quantity,
-        asking: int,
-        queues: dict[str, deque[Holder]],
-        freed: dict[str, dict[Quantity, int]],
-        now: float,
-    ) -> str | None:
-        """Return the principal that loses the first session of its queue to one that would hold `asking`; or None."""
-        most, found = 0, None
-        for name, queue in queues.items():
-            if not queue:
-                continue
-            held = self._accounts[name].held[quantity]
-            away = now - (queue[0].left_at or now)
-            if held < asking or away < (RETURN_SECONDS if held > asking else EQUALS_SECONDS):
-                continue
-            left = held - freed[name][quantity] if name in freed else held
-            if left > most:
-                most, found = left, name
-        return found
 
     def _full(self, quantity: Quantity, num_envs: int) -> RefusalError:
         limit = self._most[quantity]
@@ -344,13 +269,3 @@ class Shares:
             said["principal_connections"][known] += account.connections
             said["principal_held_bytes"][known] += sum(account.holdings.bytes.values())
         return said
-
-
-def _away(sessions: Iterable[Holder], asking: Account) -> dict[str, deque[Holder]]:
-    """Return the sessions of others whose clients have left, by principal, those away longest first."""
-    queues: dict[str, deque[Holder]] = {}
-    away = (session for session in sessions if session.left_at is not None)
-    for session in sorted(away, key=lambda session: session.left_at or 0.0):
-        if session.principal.name != asking.name:
-            queues.setdefault(session.principal.name, deque()).append(session)
-    return queues
