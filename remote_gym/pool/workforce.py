@@ -219,10 +219,15 @@ class Workforce:
         return worker in self.workers and (bool(worker.groups) or len(self.workers) <= self.num_workers)
 
     def trim(self) -> None:
-        """End workers that were started for somebody who did not take them."""
+        """End workers that were started for somebody who did not take them; start what could not be started before."""
         for worker in self.of(None):
             if len(self.workers) > self.num_workers and not worker.groups:
                 self._end(worker)
+        self._refill_soon()
+
+    def _refill_soon(self) -> None:
+        if len(self.workers) < self.num_workers and not self._stopped:
+            self._spawn(self.refill())
 
     def dismiss(self, worker: WorkerProcess) -> None:
         """Take note that there will be no other in the place of `worker`, which is lost."""
@@ -237,8 +242,7 @@ class Workforce:
         (steps, seconds), (more, took) = self._ended_steps, worker.steps
         self._ended_steps = steps + more, seconds + took
         self._spawn(worker.stop())
-        if len(self.workers) < self.num_workers:
-            self._spawn(self.refill())
+        self._refill_soon()
 
     async def refill(self) -> None:
         """Start workers for whoever comes next, until there are `num_workers`."""

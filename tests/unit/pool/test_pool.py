@@ -23,6 +23,7 @@ from remote_gym import (
     RemoteVectorEnv,
 )
 from remote_gym.pool import placement
+from remote_gym.pool.placement import NoRoomError
 from remote_gym.pool.pool import Pool, Timeouts
 
 
@@ -229,3 +230,24 @@ def test_more_sessions_than_a_socket_holds_descriptors_open_while_their_worker_i
     for env in envs:
         env.close()
     assert server.statistics()["envs"] == 0
+
+
+def test_who_asks_about_the_entrypoint_asks_no_others_worker() -> None:
+    async def run() -> None:
+        pool = Pool(1, None, Timeouts(), None, 2)
+        await pool.start()
+        try:
+            (fresh,) = pool.workers
+            assert await pool.worker_to_ask("a") is fresh and fresh.tenant is None
+            (block,) = await pool.place(2, lambda *_: None, None, tenant="a")
+            assert block.worker is fresh is await pool.worker_to_ask("a")
+            new = await pool.worker_to_ask("b")
+            assert new is not fresh and new.tenant is None
+            (other,) = await pool.place(2, lambda *_: None, None, tenant="b")
+            assert other.worker is new
+            with pytest.raises(NoRoomError, match="the limit is 2"):
+                await pool.worker_to_ask("c")
+        finally:
+            await pool.stop()
+
+    asyncio.run(run())

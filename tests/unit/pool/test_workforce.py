@@ -244,6 +244,16 @@ def test_where_workers_cannot_be_started_fewer_do_or_none() -> None:
     run(test, max_workers=9)
 
 
+def test_what_could_not_be_started_is_once_somebody_comes() -> None:
+    async def test(stage: Stage) -> None:
+        stage.force.dismiss(stage.force.workers[0])  # lost, and no other could be started
+        assert len(await stage.comes("a", 1)) == 1
+        await stage.settled()
+        assert stage.whose == ["a", None]
+
+    run(test)
+
+
 def test_what_was_started_for_a_session_that_is_refused_ends_again() -> None:
     async def test(stage: Stage) -> None:
         async def start() -> Any:

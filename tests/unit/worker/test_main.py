@@ -81,6 +81,13 @@ class Stage:
         return [result for results in self.answers for result in results]
 
     def build(self, group: int = 1, kwargs: bytes = b"", **changes: Any) -> Any:
+        """Build, however many slices it takes."""
+        result = self.begin(group, kwargs, **changes)
+        while isinstance(result, Building):
+            (result,) = self.ask(BuildMore(group))
+        return result
+
+    def begin(self, group: int = 1, kwargs: bytes = b"", **changes: Any) -> Any:
         options = HostingOptions("None")
         command = BuildGroup(group, self.entrypoint, b"", kwargs, None, [0, 1], 0, options, None, False, None, False)
         (result,) = self.ask(command._replace(**changes))
@@ -167,7 +174,7 @@ def noted(slow: Stage, what: str) -> list[int]:
 def test_many_environments_are_built_in_slices_and_others_step_in_between(slow: Stage) -> None:
     one = slow.build(7, env_ids=[70])
     slow.attach(one, 7)
-    assert slow.build(1, env_ids=[0, 1, 2]) == Building(1)
+    assert slow.begin(1, env_ids=[0, 1, 2]) == Building(1)
     for expected in (Building(2), Built):
         slow.ask(ResetGroup(7, None, b"", b""))
         result, more = slow.ask(StepGroup(7, None, b""), BuildMore(1))
@@ -176,19 +183,19 @@ def test_many_environments_are_built_in_slices_and_others_step_in_between(slow: 
         assert more == expected or type(more) is expected
     assert slow.ask(BuildMore(1)) == [NoGroup()]
     assert noted(slow, "built") == [70, 0, 1, 2]
-    assert slow.build(2, env_ids=[3, 4, 5]) == Building(1)
+    assert slow.begin(2, env_ids=[3, 4, 5]) == Building(1)
     assert slow.ask(StepGroup(2, None, b""), ResetGroup(2, None, b"", b"")) == [NoGroup(), NoGroup()]
     assert slow.ask(CloseGroup(2), BuildMore(2)) == [Done(), NoGroup()]
     assert noted(slow, "closed") == [3]
 
 
 def test_what_takes_the_place_of_lost_environments_is_built_at_once(slow: Stage) -> None:
-    assert isinstance(slow.build(1, env_ids=[0, 1, 2], rebuilt=True), Built)
+    assert isinstance(slow.begin(1, env_ids=[0, 1, 2], rebuilt=True), Built)
 
 
 def test_an_environment_that_fails_in_a_later_slice_closes_those_before(slow: Stage) -> None:
     kwargs = values.pack({"broken": 2}, "kwargs")
-    assert slow.build(1, kwargs, env_ids=[0, 1, 2, 3], first=5) == Building(1)
+    assert slow.begin(1, kwargs, env_ids=[0, 1, 2, 3], first=5) == Building(1)
     assert slow.ask(BuildMore(1)) == [Building(2)]
     (refused,) = slow.ask(BuildMore(1))
     assert (refused.failure.index, refused.failure.message) == (7, "no licence")
