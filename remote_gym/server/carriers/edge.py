@@ -284,6 +284,7 @@ class Edge:
             dialogue.principal = self.known(carrier.peer, lambda: carrier.principal)
             if (data := await carrier.read()) is None:
                 return
+            self.authenticator.check(dialogue.principal)
             await dialogue.begin(data)
             while dialogue.session is not None:
                 if (piece := await _next_piece(carrier, dialogue.unfinished)) is None:
