@@ -81,7 +81,7 @@ class Settings:
             `docs/how-to/tls.md`.
         token: What `remote-gym tokens add` printed: tells a server that asks for tokens who this is. None: what
             ``REMOTE_GYM_TOKEN`` says. Sent over TLS and to Unix sockets only, unless `allow_insecure`. In no pickle:
-            copies in other processes need that variable there. See `docs/how-to/who-is-who.md`.
+            copies on other machines need that variable there. See `docs/how-to/who-is-who.md`.
         single: Whether these are a `RemoteEnvironment`'s, which has no batches.
         addresses: Where the servers are, with what the files at `client_credentials_paths` hold.
         opening: What a session is asked for; with several servers, but for the number of environments.
@@ -252,7 +252,10 @@ class Settings:
         carried = {name: getattr(self, name) for name in _ARGUMENTS}
         carried["url"] = urls if len(urls) > 1 else urls[0]
         carried["port"] = None  # it is in the address
-        carried["token"] = handle_for(self.token)
+        shown = {address.token for address in self.addresses}
+        carried["token"] = handle_for(
+            shown.pop() if len(shown) == 1 else self.token
+        )  # a variable's, if all are shown it
         carried["client_credentials_paths"] = None if paths is None else tuple(map(_absolute, paths))
         return {name: value for name, value in carried.items() if not (self.single and name in OF_BATCHES)}
 

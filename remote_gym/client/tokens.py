@@ -1,8 +1,9 @@
 """Trainer process, no I/O: a client's token: where it is from, where it may go, and what a pickle says of it.
 
 A token is as good as its owner, so it travels over TLS and Unix sockets alone, is part of no repr, and no pickle holds
-it: that holds a random handle, by which copies in this process, and in processes forked from it, find the token in
-memory. A copy elsewhere takes the token of its own ``REMOTE_GYM_TOKEN``.
+it: that tells where this process keeps it in memory. Copies in this process, in processes forked from it and, on Linux,
+in others of the same user on the same machine find it there, as long as this process lives; as with the paths of
+certificates, what is elsewhere is not there. A copy anywhere else takes the token of its own ``REMOTE_GYM_TOKEN``.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import os
 import re
 import secrets
+import sys
 from dataclasses import dataclass, field
 
 from remote_gym.addresses import unix_path
@@ -17,33 +19,65 @@ from remote_gym.errors import MisuseError
 
 VARIABLE = "REMOTE_GYM_TOKEN"
 
-_TOKEN = re.compile(r"[\x21-\x7e]{1,512}")
+MAX_BYTES = 1_024
+"""Of what is kept: a name, a line break, and a token."""
 
-_handed: dict[str, str] = {}
-"""Tokens of pickles that this process has made, or a process that it was forked from, by their handles."""
+_TOKEN = re.compile(r"[\x21-\x7e]{1,512}")
 
 
 @dataclass(frozen=True)
 class Handle:
-    """What a pickle has instead of a token: of use only where the token is known anyway."""
+    """What a pickle has instead of a token.
 
-    text: str = field(repr=False)
+    Attributes:
+        name: At random; tells the token from whatever may come to lie at `path` later.
+        path: Where processes of the same user find name and token, on this machine; empty: nowhere.
+    """
+
+    name: str = field(repr=False)
+    path: str = ""
 
     def token(self) -> str | None:
-        """Return the token; None: nobody knows it here."""
-        return _handed.get(self.text)
+        """Return the token; None: it is not to be had here."""
+        if (token := _handed.get(self.name)) is not None:
+            return token
+        try:
+            with open(self.path, encoding="ascii") as file:
+                name, _, token = file.read(MAX_BYTES).partition("\n")
+        except (OSError, ValueError):
+            return None
+        return token if name == self.name else None
+
+
+_handed: dict[str, str] = {}
+"""Tokens of pickles that this process has made, or a process that it was forked from, by the names of their handles."""
+
+_handles: dict[tuple[int, str], Handle] = {}
+"""By process and token: one for each, however often it is pickled."""
 
 
 def handle_for(token: str | None) -> Handle | None:
     """Return what stands for `token` in a pickle; None: there is no token."""
-    if token is None:
+    if not token:
         return None
-    for text, known in _handed.items():
-        if known == token:
-            return Handle(text)
-    handle = Handle(secrets.token_hex(16))
-    _handed[handle.text] = token
-    return handle
+    here = os.getpid(), token
+    if here not in _handles:
+        name = secrets.token_hex(16)
+        _handed[name] = token
+        _handles[here] = Handle(name, _kept(f"{name}\n{token}"))
+    return _handles[here]
+
+
+def _kept(text: str) -> str:
+    """Keep `text` in memory for as long as this process lives; return the path by which its user's others read it."""
+    if sys.platform != "linux":
+        return ""
+    try:
+        descriptor = os.memfd_create("remote_gym token")  # closed by `exec`, and on no disk
+        os.write(descriptor, text.encode("ascii"))
+    except OSError:
+        return ""
+    return f"/proc/{os.getpid()}/fd/{descriptor}"
 
 
 def checked(token: object, where: str = "token") -> str | None:

@@ -147,6 +147,21 @@ class Authenticator:
             return f"the certificate of {principal.name!r} was denied"
         return None
 
+    def check(self, principal: Principal) -> None:
+        """Look once more, before `principal` opens or attaches: it may have shown who it is some time ago.
+
+        Raises:
+            StrangerError: What it has shown holds no longer.
+        """
+        self._refresh()
+        if (why := self.why_no_longer(principal)) is not None:
+            raise StrangerError(why)
+
+    def _refresh(self) -> None:
+        for one in (self._tokens, self._denied):
+            if one is not None:
+                one.refresh()
+
     async def watch(self, sessions: Mapping[bytes, Held]) -> None:
         """End those of `sessions`, which change meanwhile, whose tokens and certificates hold no longer; for ever."""
         suspects: set[bytes] = set()
@@ -162,9 +177,7 @@ class Authenticator:
 
         At the second look only: somebody who writes a file anew empties it first.
         """
-        for one in (self._tokens, self._denied):
-            if one is not None:
-                one.refresh()
+        self._refresh()
         found = set()
         for number, session in list(sessions.items()):
             if (why := self.why_no_longer(session.principal)) is None:

@@ -86,7 +86,7 @@ class WatchedFile:
             self._gone()
 
     def _read(self) -> list[str]:
-        with open(self.path, "rb") as file:
+        with open(self.path, "rb", opener=_at_once) as file:
             about = os.fstat(file.fileno())
             self._seen = _looks(about)
             if not stat.S_ISREG(about.st_mode):
@@ -97,6 +97,11 @@ class WatchedFile:
         if len(data) > MAX_BYTES:
             raise ValueError(f"it has more than {MAX_BYTES:,} bytes")
         return self._take(data.decode("utf-8-sig"))
+
+
+def _at_once(path: str, flags: int) -> int:
+    """Open without waiting for who writes to a pipe."""
+    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
 
 
 def _looks(about: os.stat_result) -> object:

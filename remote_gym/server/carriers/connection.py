@@ -176,6 +176,7 @@ class Connection:
         """Take in what opens or attaches."""
         self._be_done_within(None)
         self._take = self._keep
+        self._edge.recheck(self._peer, self._dialogue.principal)
         self._opening = asyncio.ensure_future(self._dialogue.begin(frame))
         self._opening.add_done_callback(self._opened)
 

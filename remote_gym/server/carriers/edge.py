@@ -291,6 +291,15 @@ class Edge:
             logger.info("%s was refused: %s", printable(peer), printable(str(error), 400))
             raise
 
+    def recheck(self, peer: str, principal: Principal) -> None:
+        """Look once more, before `principal` opens or attaches, whether it may; raises and counts as `known`."""
+
+        def again() -> Principal:
+            self.authenticator.check(principal)
+            return principal
+
+        self.known(peer, again)
+
     def end_all(self) -> None:
         """Let every carrier end once what is queued for it is written."""
         for outlet in list(self.outlets):
@@ -331,6 +340,7 @@ class Edge:
             dialogue.principal = self.known(carrier.peer, lambda: carrier.principal)
             if (data := await carrier.read()) is None:
                 return
+            self.recheck(carrier.peer, dialogue.principal)
             await dialogue.begin(data)
             while dialogue.session is not None:
                 if (piece := await _next_piece(carrier, dialogue.unfinished)) is None:

@@ -23,9 +23,12 @@ from remote_gym import (
 )
 from remote_gym.cli import main
 from remote_gym.cli.check_connection import VERSION_STEP
+from remote_gym.client.carriers.carrier import CarrierEnded, End
+from remote_gym.messages import Open
 from remote_gym.server import authentication, watched_files
 from remote_gym.server.authentication import LOOK_SECONDS
 from remote_gym.server.tokens import Token, digest_of, new_token
+from remote_gym.wire.codec import pack_client
 
 TRANSPORTS = ("direct", "grpc")
 REVOKED_SECONDS = 10.0
@@ -144,6 +147,26 @@ def test_a_revoked_token_ends_its_sessions_and_no_others(
         assert names(server) == ["bob"]
         his.reset(seed=1)
     assert "does not know your token" in refused(dial(alice))
+
+
+def test_who_has_connected_before_it_was_revoked_opens_nothing(
+    server: RemoteEnvironmentServer, file: File, dial: Dial
+) -> None:
+    env = dial(file.add("alice"))
+    dialer = _dialer(env)
+    try:
+        dialer.wait_until_ready(10.0)
+        carrier = dialer.begin()  # over the direct carrier, both sides have said Hello
+        file.path.write_text("")
+        carrier.send(pack_client(Open(1, 1, b"n" * 16, 1)))
+        with pytest.raises(CarrierEnded, match=r"revoked|does not know your token") as caught:
+            carrier.receive(lambda size: memoryview(bytearray(size)))
+        assert caught.value.end is End.STRANGER
+        carrier.close()
+    finally:
+        dialer.close()
+        env.close()
+    assert names(server) == []
 
 
 def test_who_attaches_by_a_revoked_token_is_not_kept_waiting(

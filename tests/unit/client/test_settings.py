@@ -21,12 +21,14 @@ from helpers import settings
 from remote_gym import MisuseError, RemoteEnvironment, RemoteVectorEnv
 from remote_gym.client.settings import OF_BATCHES, Settings
 from remote_gym.messages import Open
+from remote_gym.server.tokens import Token, digest_of
 
 VARIABLES = (
     "REMOTE_GYM_URL",
     "REMOTE_GYM_ROOT_CERTIFICATE",
     "REMOTE_GYM_CLIENT_CERTIFICATE",
     "REMOTE_GYM_CLIENT_PRIVATE_KEY",
+    "REMOTE_GYM_TOKEN",
 )
 
 PICKLERS = [pytest.param(pickle.dumps, id="pickle")]
@@ -42,6 +44,25 @@ else:
 def no_variables(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in (*VARIABLES, "REMOTE_GYM_TRANSPORT"):
         monkeypatch.delenv(name, raising=False)
+
+
+# A token
+
+
+def test_every_server_is_shown_the_token(certificates: Certificates, monkeypatch: pytest.MonkeyPatch) -> None:
+    def tokens(**changes: Any) -> list[str]:
+        both = ["localhost:1", "localhost:2"]
+        made = settings(url=both, client_credentials_paths=certificates.client, **changes)
+        return [address.token for address in made.addresses]
+
+    assert tokens() == ["", ""]
+    assert tokens(token="abc\n") == ["abc", "abc"]
+    monkeypatch.setenv("REMOTE_GYM_TOKEN", "of-the-variable")
+    assert tokens() == ["of-the-variable"] * 2
+    assert tokens(token="abc") == ["abc", "abc"]
+    assert settings(url="unix:/x").addresses[0].token == "of-the-variable"
+    assert settings().addresses[0].token == ""  # in plaintext
+    assert settings(allow_insecure=True).addresses[0].token == "of-the-variable"
 
 
 # Checked
@@ -75,6 +96,8 @@ WRONG: list[tuple[str, Any, str]] = [
     ("port", 4321, "different ports"),
     ("client_credentials_paths", "ca.pem", "client_credentials_paths"),
     ("client_credentials_paths", ("nowhere.pem",), "nowhere.pem"),
+    ("token", "a b", "token is not what `remote-gym tokens add` prints"),
+    ("token", "abc", "refusing to send a token to localhost without TLS"),
     ("remote_args", ["x"], "remote_args must be a dict"),
     ("remote_args", {"entrypoint": "CartPole-v1"}, "'entrypoint'"),
     ("remote_args", {"entrypoint_kwargs": {1: 2}}, "entrypoint_kwargs"),
@@ -140,10 +163,10 @@ def test_when_frames_travel_with_steps(mode: str | None, asked: bool, travels: b
 
 def test_variables_stand_in_for_what_is_not_passed(monkeypatch: pytest.MonkeyPatch, certificates: Certificates) -> None:
     ca, certificate, key = map(str, certificates.client_mutual)
-    for name, value in zip(VARIABLES, ("example.org:5", ca, certificate, key), strict=True):
+    for name, value in zip(VARIABLES, ("example.org:5", ca, certificate, key, "abc"), strict=True):
         monkeypatch.setenv(name, value)
     (address,) = settings(url=None).addresses
-    assert str(address) == "example.org:5"
+    assert (str(address), address.token) == ("example.org:5", "abc")
     assert address.pem is not None and address.pem.private_key == Path(key).read_bytes()
     unix, other = settings(url=["unix:/run/x.sock", "localhost:1"]).addresses
     assert unix.pem is None and other.pem == address.pem, "a socket of this machine speaks no TLS"
@@ -201,11 +224,12 @@ def test_what_a_pickle_carries(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, 
 @pytest.mark.parametrize("dumps", PICKLERS)
 @pytest.mark.parametrize("single", [True, False])
 def test_a_pickle_holds_no_secret(dumps: Callable[[Any], bytes], single: bool, certificates: Certificates) -> None:
-    ours = settings(client_credentials_paths=certificates.client_mutual, single=single)
-    arguments = {"client_credentials_paths": certificates.client_mutual}
+    ours = settings(client_credentials_paths=certificates.client_mutual, token="a-secret-token", single=single)
+    arguments: Any = {"client_credentials_paths": certificates.client_mutual, "token": "a-secret-token"}
     env = (RemoteEnvironment if single else RemoteVectorEnv)("localhost:1234", **arguments)
     for data in (dumps(ours), dumps(env)):
-        assert b"PRIVATE KEY" not in data and b"CERTIFICATE-----" not in data
+        assert b"PRIVATE KEY" not in data and b"CERTIFICATE-----" not in data and b"a-secret" not in data
+    assert "a-secret" not in f"{ours}{ours.addresses}{env}"
     copy = pickle.loads(dumps(ours))
     assert copy.carried() == ours.carried() and copy.addresses == ours.addresses and copy.single is single
 
@@ -226,9 +250,12 @@ def test_a_copy_connects_from_elsewhere(
     dumps: Callable[[Any], bytes], single: bool,
 ) -> None:  # fmt: skip
     """Another process, as Ray or `AsyncVectorEnv` start one: in another folder, and without this one's variables."""
-    server = serve("CartPole-v1", server_credentials_paths=certificates.server_mutual)
+    (tmp_path / "tokens").write_text(f"{Token('alice', digest_of('abc'), None)}\n")
+    file = tmp_path / "tokens" if sys.platform == "linux" else None  # elsewhere a copy needs the variable
+    server = serve("CartPole-v1", server_credentials_paths=certificates.server_mutual, token_file=file)
     monkeypatch.chdir(certificates.directory)
-    for name, value in zip(VARIABLES, (server.address, "ca.pem", "client.pem", "client-key.pem"), strict=True):
+    paths = "ca.pem", "client.pem", "client-key.pem"
+    for name, value in zip(VARIABLES, (server.address, *paths, "abc"), strict=True):
         monkeypatch.setenv(name, value)
     with RemoteEnvironment() if single else RemoteVectorEnv(num_envs=2) as env:
         env.reset()

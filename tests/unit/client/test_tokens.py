@@ -6,6 +6,7 @@ import os
 import pickle
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -58,7 +59,7 @@ def test_a_variable_that_holds_none(monkeypatch: pytest.MonkeyPatch) -> None:
         token_for(None, "farm.example", True, False)
 
 
-def test_a_handle_is_of_use_here_alone() -> None:
+def test_a_handle_stands_for_a_token() -> None:
     handle = handle_for("secret-token")
     assert handle is not None and handle == handle_for("secret-token") != handle_for("another")
     assert handle_for(None) is None
@@ -66,9 +67,34 @@ def test_a_handle_is_of_use_here_alone() -> None:
     assert b"secret-token" not in pickled and "secret" not in repr(handle)
     assert checked(pickle.loads(pickled)) == "secret-token"
     assert checked(Handle("of another process")) is None
-    told = "import pickle, sys; print(pickle.loads(sys.stdin.buffer.read()).token())"
-    done = subprocess.run([sys.executable, "-c", told], input=pickled, capture_output=True, timeout=60, check=True)
-    assert done.stdout.strip() == b"None"
+    assert handle_for("") is None
+
+
+TELL = "import pickle, sys; print(pickle.loads(sys.stdin.buffer.read()).token())"
+
+
+def told(pickled: bytes) -> str:
+    """Return which token another process of this user finds by a pickled handle."""
+    done = subprocess.run([sys.executable, "-c", TELL], input=pickled, capture_output=True, timeout=60, check=True)
+    return done.stdout.decode().strip()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="processes of other systems do not share memory by a path")
+def test_another_process_finds_it_while_this_one_lives() -> None:
+    assert told(pickle.dumps(handle_for("secret-token"))) == "secret-token"
+    make = "import os, sys, pickle; from remote_gym.client.tokens import handle_for; "
+    make += "sys.stdout.buffer.write(pickle.dumps(handle_for('secret-token')))"
+    done = subprocess.run([sys.executable, "-c", make], capture_output=True, timeout=60, check=True)
+    assert b"secret" not in done.stdout
+    assert told(done.stdout) == "None"  # it has ended
+
+
+def test_what_else_lies_there_is_no_token(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("another\nsecret-token")
+    (tmp_path / "binary").write_bytes(b"\xff" * 9)
+    for path in ("file", "binary", "nothing"):
+        assert Handle("name", str(tmp_path / path)).token() is None
+    assert Handle("another", str(tmp_path / "file")).token() == "secret-token"
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork")

@@ -115,6 +115,16 @@ def test_a_new_token_holds_at_once(tokens: Path) -> None:
     assert known.principal(Shown(True, token="d")) == Principal("dave")
 
 
+def test_who_has_shown_it_some_time_ago(tokens: Path) -> None:
+    known = Authenticator(Tokens("token_file", tokens))
+    principal = known.principal(Shown(True, token="a"))
+    known.check(principal)
+    tokens.write_text("")
+    with pytest.raises(StrangerError, match="the token of 'alice' was revoked"):
+        known.check(principal)
+    Authenticator().check(principal)
+
+
 def test_a_denied_certificate(certificates: Certificates, tokens: Path, tmp_path: Path) -> None:
     denied, listed = der(certificates, "alice"), tmp_path / "denied"
     listed.touch()

@@ -32,7 +32,7 @@ class Running:
         self.front = Front(self.server, endpoints, direct)
 
         async def who(_request: bytes, context: Any) -> bytes:
-            return self.front.peer(context.peer()).encode()
+            return f"{self.front.peer(context.peer())} {self.front.uid(context.peer())}".encode()
 
         async def echo(request: bytes, _context: Any) -> bytes:
             return request
@@ -72,8 +72,9 @@ def test_grpc_is_reached_and_knows_its_peers(tmp_path: Path, grpc_only: bool) ->
         endpoints = Endpoints("127.0.0.1", 0, unix_socket=f"unix:{tmp_path}/s", grpc_only=grpc_only)
         async with Running(endpoints) as running:
             tcp, unix = running.front.listeners
-            assert (await running.who_am_i(tcp.address)).startswith("ipv4:127.0.0.1:")
-            assert await running.who_am_i(unix.address) == "unix:"
+            who = await running.who_am_i(tcp.address)
+            assert who.startswith("ipv4:127.0.0.1:") and who.endswith(" None")
+            assert await running.who_am_i(unix.address) == f"unix: {os.geteuid()}"
             assert (tmp_path / "s").exists()
         assert not (tmp_path / "s").exists()
         with socket.socket() as again:
@@ -131,13 +132,13 @@ def test_plaintext_and_unix_sockets_have_both_carriers(tmp_path: Path) -> None:
         endpoints = Endpoints(f"unix:{tmp_path}/s", 0)
         async with Running(endpoints, lambda *direct: taken.append(direct)) as running:
             (listener,) = running.front.listeners
-            assert await running.who_am_i(listener.address) == "unix:"
+            assert await running.who_am_i(listener.address) == f"unix: {os.geteuid()}"
             _, writer = await asyncio.open_unix_connection(f"{tmp_path}/s")
             writer.write(MAGIC)
             while not taken:
                 await asyncio.sleep(0.005)
             ((connection, visitor),) = taken
-            assert visitor.peer == "unix:"
+            assert (visitor.peer, visitor.uid) == ("unix:", os.geteuid())
             writer.close()
             connection.close()
             visitor.leave()

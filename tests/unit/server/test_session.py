@@ -170,6 +170,23 @@ def test_the_lease_runs_only_while_detached(run: Any) -> None:
     run(test)
 
 
+@pytest.mark.parametrize("attached", [True, False])
+def test_what_is_revoked_ends_and_its_carrier_is_told(run: Any, attached: bool) -> None:
+    async def test(session: Session, environments: Environments) -> None:
+        outlet = Outlet()
+        attach(session, outlet)
+        if not attached:
+            session.detach(outlet)
+        session.revoke("the token of 'alice' was revoked")
+        assert session.reason == Lost("REVOKED", "the token of 'alice' was revoked")
+        last = [read_server(frame) for frame in outlet.frames[-1:]]
+        assert (last == [session.reason]) is attached
+        with pytest.raises(Exception, match="gone"):
+            attach(session, Outlet())
+
+    run(test)
+
+
 def test_an_answer_is_stored_before_it_is_sent(run: Any) -> None:
     async def test(session: Session, _environments: Environments) -> None:
         outlet, seen = Outlet(), []

@@ -64,7 +64,7 @@ def test_it_is_the_same_wherever_the_process_goes(path: Path, monkeypatch: pytes
     assert told.look() == "two"
 
 
-@pytest.mark.parametrize("spoil", ["folder", "bytes", "size", "mode"])
+@pytest.mark.parametrize("spoil", ["folder", "pipe", "bytes", "size", "mode"])
 def test_what_cannot_be_read_changes_nothing_and_is_told_once(
     path: Path, spoil: str, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -72,6 +72,9 @@ def test_what_cannot_be_read_changes_nothing_and_is_told_once(
     if spoil == "folder":
         path.unlink()
         path.mkdir()
+    elif spoil == "pipe":
+        path.unlink()
+        os.mkfifo(path)
     elif spoil == "bytes":
         path.write_bytes(b"\xff\xfe\xfd")
     elif spoil == "size":
@@ -85,6 +88,8 @@ def test_what_cannot_be_read_changes_nothing_and_is_told_once(
         Told(path)
     if spoil == "folder":
         path.rmdir()
+    elif spoil == "pipe":
+        path.unlink()
     path.write_text("two")
     path.chmod(0o600)
     assert told.look() == "two"

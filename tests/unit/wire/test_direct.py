@@ -26,10 +26,11 @@ def test_the_magic_is_the_alpn_protocol_on_a_line() -> None:
 
 
 def test_a_hello_comes_back_as_it_was() -> None:
-    hello = Hello(1, 3, "1.2.3", b"e" * 16)
+    hello = Hello(1, 3, "1.2.3", b"e" * 16, "secret")
     length, data = unframed(direct.pack_hello(hello))
     assert length == len(data)
     assert direct.read_hello(data) == hello
+    assert "secret" not in repr(hello)
 
 
 def test_a_hello_is_what_any_protobuf_reads() -> None:

@@ -9,6 +9,7 @@ import ssl
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -49,7 +50,8 @@ def test_over_tls(mutual: bool) -> None:
 
     with tls_peer(script, mutual) as running:
         dial(running.address)
-    assert said == [Hello()]
+        dial(replace(running.address, token="secret"))
+    assert said == [Hello(), Hello(token="secret")]
 
 
 def test_in_plaintext_and_at_a_unix_socket(tmp_path: Path) -> None:

@@ -17,13 +17,13 @@ import pytest
 from direct_peer import CA, OTHER_CA, WAIT_SECONDS, Link, client_pem, peer, server_context, tls_peer
 
 from remote_gym.client.carriers import dialing
-from remote_gym.client.carriers.carrier import Carrier, CarrierEnded, Dialer
+from remote_gym.client.carriers.carrier import Carrier, CarrierEnded, Dialer, End
 from remote_gym.client.carriers.channel import Address
 from remote_gym.client.carriers.dialing import TRANSPORTS, AutoDialer, DirectDialer, dialer_for
 from remote_gym.client.carriers.direct import DirectCarrier
 from remote_gym.client.carriers.grpc import GrpcCarrier, GrpcDialer
 from remote_gym.credentials import ClientPem, ServerPem, server_credentials
-from remote_gym.errors import ConnectError, ProtocolError
+from remote_gym.errors import ConnectError, ProtocolError, RefusedError
 from remote_gym.wire.codec import DESCRIBE_METHOD, SESSION_METHOD
 from remote_gym.wire.direct import Ended, Hello, pack_ended, pack_hello
 
@@ -250,6 +250,21 @@ def test_a_server_that_is_full_says_so_at_once(dial: Dial) -> None:
 
     with tls_peer(script) as running, pytest.raises(ConnectError, match="max_connections=4"):
         dial(running.address).wait_until_ready(WAIT_SECONDS)
+
+
+def test_a_server_that_does_not_know_us_is_asked_once(dial: Dial) -> None:
+    def script(link: Link) -> None:
+        link.hear_hello()
+        link.say(pack_ended(Ended(16, "this server asks for a token")))
+
+    with tls_peer(script) as running:
+        with pytest.raises(RefusedError, match="takes no connection of ours: this server asks for a token") as caught:
+            dial(running.address).wait_until_ready(WAIT_SECONDS)
+        assert caught.value.limit == "authentication"
+        assert running.dials == 1
+        with pytest.raises(CarrierEnded) as ended:
+            dial(running.address).begin()
+        assert ended.value.end is End.STRANGER
 
 
 def test_another_version_of_the_contract(dial: Dial) -> None:

@@ -259,6 +259,19 @@ def test_ends_that_another_carrier_would_meet_too(end: End, kind: type[Exception
     assert isinstance(play.protocol.lost, kind)
 
 
+@pytest.mark.parametrize("attaching", [False, True])
+def test_who_is_known_no_longer_does_not_try_again(attaching: bool) -> None:
+    play = Played()
+    if attaching:
+        play.end()
+        play.now += 1.0
+        play.begin()
+    play.end(CarrierEnded("the token of 'alice' was revoked", End.STRANGER))
+    assert isinstance(play.protocol.lost, SessionLost) and play.protocol.lost.reason == "REVOKED"
+    assert "the token of 'alice' was revoked" in str(play.protocol.lost)
+    assert play.protocol.over
+
+
 # Opening
 
 
@@ -295,12 +308,20 @@ def test_a_build_that_takes_long_does_not_count() -> None:
     assert play.protocol.lost is None
 
 
-@pytest.mark.parametrize("end", [End.FOREIGN, End.MISUNDERSTOOD, End.OTHER, End.OVERSIZE])
+@pytest.mark.parametrize("end", [End.FOREIGN, End.MISUNDERSTOOD, End.OTHER, End.OVERSIZE, End.STRANGER])
 def test_who_cannot_open_is_not_asked_again(end: End) -> None:
     play = Played(opens=False)
     play.begin()
     play.end(CarrierEnded("no", end))
     assert play.protocol.lost is not None
+
+
+def test_who_is_not_known_is_refused() -> None:
+    play = Played(opens=False)
+    play.begin()
+    play.end(CarrierEnded("no token", End.STRANGER))
+    assert isinstance(play.protocol.lost, RefusedError) and play.protocol.lost.limit == "authentication"
+    assert "no token" in str(play.protocol.lost)
 
 
 def test_a_refusal_to_open() -> None:
