@@ -177,7 +177,8 @@ class SessionLost(RemoteGymError):
     """The server no longer holds this session, so its environments are gone.
 
     Attributes:
-        reason: ``"SERVER_RESTARTED"``, ``"EXPIRED"``, ``"FENCED"``, ``"CLOSED"``, ``"UNREACHABLE"`` or ``"BROKEN"``.
+        reason: ``"SERVER_RESTARTED"``, ``"EXPIRED"``, ``"FENCED"``, ``"CLOSED"``, ``"ENDED"`` (by the
+            server's owner), ``"UNREACHABLE"`` or ``"BROKEN"``.
     """
 
     def __init__(self, reason: str, detail: str = "") -> None:

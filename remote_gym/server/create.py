@@ -12,9 +12,10 @@ from remote_gym.credentials import load_server_pem
 from remote_gym.errors import MisuseError
 from remote_gym.pool import Surroundings, Timeouts, hold_standard_descriptors
 from remote_gym.processes import refuse_in_a_worker, usable_cores
+from remote_gym.server.admin_places import AUTO
 from remote_gym.server.listening import Endpoints, check_exposure
 from remote_gym.server.server import RemoteEnvironmentServer
-from remote_gym.server.settings import Settings
+from remote_gym.server.settings import TEXT, Settings
 
 DEFAULT_GRACE_SECONDS = 10.0
 
@@ -32,6 +33,23 @@ def entrypoint_text(entrypoint: Any) -> Any:
         return os.path.abspath(text)
     except FileNotFoundError as error:
         raise MisuseError(f"the entrypoint file {text!r} cannot be found: the working directory is gone") from error
+
+
+def file_path(path: object, name: str) -> str:
+    """Return the whole path of a file that is made, whatever the working directory becomes later.
+
+    Raises:
+        MisuseError: It is no path, or relative and the working directory is gone.
+    """
+    try:
+        text = os.fsdecode(os.fspath(path))  # type: ignore[call-overload]
+        if not text or "\0" in text:
+            raise ValueError
+        return os.path.abspath(text)
+    except (TypeError, ValueError):
+        raise MisuseError(f"{name} must be the path of a file, got {path!r}") from None
+    except FileNotFoundError as error:
+        raise MisuseError(f"{name}={path!r} is relative, and the working directory is gone") from error
 
 
 def create_remote_environment_server(
@@ -60,6 +78,9 @@ def create_remote_environment_server(
     metrics_url: str = "127.0.0.1",
     hash_seed: int | None = None,
     grpc_only: bool = False,
+    admin_socket: str | os.PathLike[str] | None = AUTO,
+    audit_log: str | os.PathLike[str] | None = None,
+    log_format: str = TEXT,
 ) -> RemoteEnvironmentServer:
     """Host environments for remote clients; returns at once with the server running in the background.
 
@@ -98,6 +119,14 @@ def create_remote_environment_server(
             strings agree. Give several servers the same where they must agree too. None: this process's own
             `PYTHONHASHSEED` if it is set, else a random one that nobody is told.
         grpc_only: Leave the port to gRPC: no direct carrier, and nothing between gRPC and its clients.
+        admin_socket: Path of the socket over which `remote-gym sessions` lists and ends sessions, for this user alone;
+            ``"auto"``: in the user's runtime folder, named by the port, or beside the server's own unix socket (see
+            `.admin_socket`); None: no such socket.
+        audit_log: Path of a file that says who did what and was refused what, as JSON lines; appended to, made with
+            mode 0600, and made anew when it was moved away. None: no such file.
+        log_format: ``"json"`` writes the log of this package to stderr, a JSON object per line, in the place of the
+            handlers that this process has set up, unless these have a `JsonFormatter` themselves. ``"text"`` leaves it
+            to them.
 
     Workers start in the working directory, with the ``sys.path`` and the environment variables, that this process has
     now, whatever becomes of these later.
@@ -129,6 +158,8 @@ def create_remote_environment_server(
         allow_client_kwargs=allow_client_kwargs,
         vectorization_mode=args.get("vectorization_mode"),
         surroundings=Surroundings.here(hash_seed),
+        log_format=log_format,
+        audit_log=None if audit_log is None else file_path(audit_log, "audit_log"),
     )
     host, port = split_address(url, DEFAULT_PORT if port is None and ":" not in url else port)
     pem = load_server_pem(server_credentials_paths) if server_credentials_paths is not None else None
@@ -137,5 +168,6 @@ def create_remote_environment_server(
         unix_socket, _ = split_address(UNIX + os.fspath(unix_socket).removeprefix(UNIX))
     if metrics_port is not None:
         metrics_url, metrics_port = split_address(metrics_url, metrics_port)
-    endpoints = Endpoints(host, port, pem, unix_socket, metrics_url, metrics_port, grpc_only)
+    admin = admin_socket if admin_socket in (AUTO, None) else file_path(admin_socket, "admin_socket")
+    endpoints = Endpoints(host, port, pem, unix_socket, metrics_url, metrics_port, grpc_only, admin)
     return RemoteEnvironmentServer(settings, endpoints, grace_seconds, probe)

@@ -39,6 +39,7 @@ class SessionEvent(Enum):
     ATTACH = "attach"  # also while attached: the older stream is fenced
     CLOSE = "close"
     EXPIRE = "expire"
+    REVOKE = "revoke"  # the server's owner ends it
     BREAK = "break"  # the client broke the contract, or a bug of ours keeps it from an answer
 
 
@@ -49,10 +50,12 @@ SESSION_TABLE: dict[tuple[SessionState, SessionEvent], SessionState] = {
     (_S.ATTACHED, _E.STREAM_ENDED): _S.DETACHED,
     (_S.ATTACHED, _E.ATTACH): _S.ATTACHED,
     (_S.ATTACHED, _E.CLOSE): _S.GONE,
+    (_S.ATTACHED, _E.REVOKE): _S.GONE,
     (_S.ATTACHED, _E.BREAK): _S.GONE,
     (_S.DETACHED, _E.ATTACH): _S.ATTACHED,
     (_S.DETACHED, _E.EXPIRE): _S.GONE,
     (_S.DETACHED, _E.CLOSE): _S.GONE,
+    (_S.DETACHED, _E.REVOKE): _S.GONE,
     (_S.DETACHED, _E.BREAK): _S.GONE,
 }
 """Every allowed change; anything else is a bug of the caller and raises `ProtocolError`."""

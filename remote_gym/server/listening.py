@@ -49,6 +49,7 @@ class Endpoints:
         metrics_url: Where metrics are scraped.
         metrics_port: Their TCP port, 0: any free one; None: no metrics.
         grpc_only: Whether gRPC itself listens, and there is no direct carrier.
+        admin_socket: The path of the admin socket; `AUTO`: in the usual place; None: there is none.
     """
 
     host: str
@@ -58,6 +59,7 @@ class Endpoints:
     metrics_url: str = "127.0.0.1"
     metrics_port: int | None = None
     grpc_only: bool = False
+    admin_socket: str | None = None
 
 
 class Listener(Protocol):

@@ -33,6 +33,7 @@ from remote_gym.messages import (
 )
 from remote_gym.pool import Pool
 from remote_gym.server.checks import Order, RequestChecker
+from remote_gym.server.events import Events
 from remote_gym.server.holdings import Holdings, StoredResults
 from remote_gym.server.ledger import BusyError, Ledger, OutOfOrderError, SessionEvent, SessionState
 from remote_gym.server.losses import Losses
@@ -71,9 +72,14 @@ class Session:
         holdings: Holdings,
         on_gone: Callable[[Session], None],
         principal: Principal = ANONYMOUS,
+        peer: str = "",
+        events: Events | None = None,
     ) -> None:
         """Prepare; `open` builds the environments. `on_gone` is called once, when the session has ended."""
         self.principal = principal  # who opened it, and alone may come back to it
+        self.peer = peer  # who carries it, or did last, for the log
+        self.began = time.monotonic()
+        self._events = Events() if events is None else events
         self.id, self.token = secrets.token_bytes(16), secrets.token_bytes(32)
         self.nonce = message.nonce
         self.num_envs = message.num_envs
@@ -122,12 +128,15 @@ class Session:
 
     def take_over(self, outlet: Outlet) -> None:
         """Let `outlet` carry the session from now on; an older stream that still lives is fenced."""
+        is_back = self._outlet is not None or self.ledger.state is SessionState.DETACHED
         if self._outlet is not None:
             self._outlet.send(pack_server(Lost("FENCED", "another stream has attached to this session")))
             self._outlet.end()
         self.ledger.apply(SessionEvent.ATTACH)
         self._stop_lease()
         self._outlet = outlet
+        if is_back:
+            self._events.back(self)
 
     def attach(self, message: Attach, outlet: Outlet) -> None:
         """Take over and send Attached and what the client misses.
@@ -151,8 +160,7 @@ class Session:
         failpoints.hit("server.stream.ended")
         self._outlet = None
         self.ledger.apply(SessionEvent.STREAM_ENDED)
-        until = time.strftime("%H:%M:%S", time.localtime(time.time() + self._lease_seconds))
-        logger.info("the client of %r has gone: its environments are kept until %s, for it to come back", self, until)
+        self._events.gone(self, self._lease_seconds)
         self._lease = asyncio.get_running_loop().call_later(self._lease_seconds, self._expire)
 
     def _expire(self) -> None:
@@ -169,6 +177,11 @@ class Session:
         """End the session at its client's wish."""
         self.ledger.apply(SessionEvent.CLOSE)
         self._end(Lost("CLOSED", "the client closed it"), pack_server(Closed()))
+
+    def revoke(self, detail: str) -> None:
+        """End the session at the wish of the server's owner; its client is told `detail`, and does not come back."""
+        self.ledger.apply(SessionEvent.REVOKE)
+        self._end(Lost("ENDED", detail))
 
     def _break(self, detail: str) -> None:
         self.ledger.apply(SessionEvent.BREAK)
@@ -189,6 +202,16 @@ class Session:
         self._opening.release()
         self._results.clear()
         self._on_gone(self)
+
+    @property
+    def requests(self) -> int:
+        """How many it was sent."""
+        return self.ledger.highest
+
+    @property
+    def kept_seconds(self) -> float | None:
+        """How long it will be kept for its client to come back; None while that is there."""
+        return None if self._lease is None else self._lease.when() - asyncio.get_running_loop().time()
 
     @property
     def running(self) -> int:
@@ -259,6 +282,7 @@ class Session:
 
     def _refuse(self, number: int, limit: str, message: str) -> None:
         self._counters.refusals[limit] += 1
+        self._events.refused("request", self.principal, self.peer, limit, message, self)
         frame = pack_server(Refused(number, limit, message))
         self.ledger.refuse(number, frame)
         self._send(frame)

@@ -15,7 +15,9 @@ from remote_gym.errors import MisuseError, ProtocolError
 from remote_gym.messages import Attach, Description, Lost, Open
 from remote_gym.pool import Pool, check_descriptors
 from remote_gym.server.checks import surveyed_kwargs
+from remote_gym.server.events import Events
 from remote_gym.server.holdings import LIMIT, Holdings
+from remote_gym.server.json_lines import FIELDS
 from remote_gym.server.opening import Opening
 from remote_gym.server.principals import ANONYMOUS, Principal
 from remote_gym.server.refusals import RefusalError
@@ -23,7 +25,6 @@ from remote_gym.server.session import Outlet, Session
 from remote_gym.server.settings import Settings
 from remote_gym.server.statistics import Counters, Histogram
 from remote_gym.server.trimming import Trimmer
-from remote_gym.texts import printable
 from remote_gym.version import __version__
 from remote_gym.wire.codec import MAX_KWARGS_BYTES, MAX_MESSAGE_BYTES, PROTOCOL_MAX, PROTOCOL_MIN, common_protocol
 
@@ -66,10 +67,12 @@ def _check_descriptors() -> None:
 class Sessions:
     """The sessions, the pool they share and the limits they meet."""
 
-    def __init__(self, settings: Settings) -> None:
-        """Prepare; `start` starts the workers."""
+    def __init__(self, settings: Settings, events: Events | None = None) -> None:
+        """Prepare; `start` starts the workers. What happens is told to `events`."""
         self.settings = settings
+        self.events = Events() if events is None else events
         self.epoch = secrets.token_bytes(16)
+        self.serving = False  # whether anybody could have come
         self.draining = False
         self.counters = Counters()
         self.holdings = Holdings(settings.max_held_bytes, Trimmer().freed)
@@ -98,13 +101,19 @@ class Sessions:
             opening = Opening(Open(1, 1, b"", 1), b"", self.settings, self.pool)
             await self.pool.probe((b"", None), opening.probe)
 
-    async def open(self, message: Open, outlet: Outlet, principal: Principal = ANONYMOUS) -> Session:
+    def begin_serving(self, addresses: list[str]) -> None:
+        """Take note that clients can come, at `addresses`."""
+        self.serving = True
+        self.events.serving(addresses)
+
+    async def open(self, message: Open, outlet: Outlet, principal: Principal = ANONYMOUS, peer: str = "") -> Session:
         """Return the session for `message`, new or, for a nonce already seen, the same as before; sends Opened.
 
         Args:
             message: What the client asks for.
             outlet: Where its answers go.
             principal: Who the client is.
+            peer: Where it is, for the log.
 
         Raises:
             RefusalError: A limit, a rule or a failed build; nothing is left behind.
@@ -114,7 +123,7 @@ class Sessions:
             kwargs, protocol = self._admit(message)
             self._reserved += message.num_envs
             building = self._by_nonce[message.nonce] = asyncio.ensure_future(
-                self._build(message, kwargs, protocol, principal)
+                self._build(message, kwargs, protocol, principal, peer)
             )
         try:
             session = await asyncio.shield(building)
@@ -122,14 +131,16 @@ class Sessions:
             # A stream that breaks meanwhile does not stop the building: its client comes back with the same nonce.
             building.add_done_callback(_detach)
             raise
+        session.peer = peer
         session.take_over(outlet)
         failpoints.hit("server.open.answered")
         return session
 
-    async def _build(self, message: Open, kwargs: bytes, protocol: int, principal: Principal) -> Session:
+    async def _build(self, message: Open, kwargs: bytes, protocol: int, principal: Principal, peer: str) -> Session:
         session = Session(
-            message, kwargs, self.settings, self.pool, self.counters, self.holdings, self._gone, principal
-        )
+            message, kwargs, self.settings, self.pool, self.counters, self.holdings, self._gone, principal, peer,
+            self.events,
+        )  # fmt: skip
         try:
             await session.open(self.epoch, protocol)
         except BaseException:
@@ -140,8 +151,7 @@ class Sessions:
         failpoints.hit("server.open.built")
         self.by_id[session.id] = session
         self.counters.opened_sessions += 1
-        version = printable(message.client_version) or "of no version that it tells"
-        logger.info("opened %r for remote_gym %s", session, version)
+        self.events.opened(session, message.client_version)
         return session
 
     def _admit(self, message: Open) -> tuple[bytes, int]:
@@ -192,7 +202,9 @@ class Sessions:
             raise RefusalError("allow_client_kwargs", "the server's owner allows no entrypoint_kwargs from clients")
         return packed if names else b""
 
-    def attach(self, message: Attach, outlet: Outlet, principal: Principal = ANONYMOUS) -> Session | Lost:
+    def attach(
+        self, message: Attach, outlet: Outlet, principal: Principal = ANONYMOUS, peer: str = ""
+    ) -> Session | Lost:
         """Bind `outlet` to the session that `message` names, or return why `principal` has none.
 
         Raises:
@@ -206,6 +218,7 @@ class Sessions:
             return self._tombstones.get(message.session_id) or Lost("EXPIRED", "the server knows no such session")
         if not hmac.compare_digest(session.token, message.token):
             return Lost("EXPIRED", "the server knows no such session")  # the same words: a guess learns nothing
+        session.peer = peer
         session.attach(message, outlet)
         return session
 
@@ -213,22 +226,25 @@ class Sessions:
         self._by_nonce.pop(session.nonce, None)
         self.holdings.give("kwargs", session.kwargs_bytes)
         if self.by_id.pop(session.id, None) is not None and session.reason is not None:
-            logger.info("ended %r: %s", session, session.reason.reason)
+            self.events.ended(session, session.reason)
             self._tombstones[session.id] = session.reason
             while len(self._tombstones) > MAX_TOMBSTONES:
                 self._tombstones.popitem(last=False)
 
     async def drain(self, grace_seconds: float) -> None:
-        """Refuse what is new and wait, at most `grace_seconds`, until nothing runs."""
+        """Refuse what is new and wait, at most `grace_seconds`, until nothing runs; what is left then ends."""
         self.draining = True
         failpoints.hit("server.drain.begun")
         for session in self.by_id.values():
             session.draining = True
-        logger.info("draining: refusing what is new, %d sessions", len(self.by_id))
+        if self.serving:
+            told = {"event": "draining", "sessions": len(self.by_id)}
+            logger.info("draining: refusing what is new, %d sessions", len(self.by_id), extra={FIELDS: told})
         loop = asyncio.get_running_loop()
         deadline = loop.time() + grace_seconds
         while loop.time() < deadline and not all(session.idle for session in self.by_id.values()):
             await asyncio.sleep(0.01)
+        self.events.stopping(list(self.by_id.values()))
 
     async def stop(self) -> None:
         """End all workers; bounded in time."""

@@ -13,6 +13,9 @@ from remote_gym.pool import Surroundings, Timeouts
 DEFAULT_MAX_WORKERS = 256
 """A worker takes some 30 MB and ten descriptors before it hosts anything."""
 
+TEXT, JSON = "text", "json"
+"""Formats of the log."""
+
 
 @dataclass(frozen=True)
 class Settings:
@@ -35,6 +38,8 @@ class Settings:
         allow_client_kwargs: Whether clients may send `entrypoint_kwargs`.
         vectorization_mode: ``"vector_entry_point"`` to host vector environments; None: as the entrypoint is.
         surroundings: What all workers start with.
+        log_format: Of the log: ``"text"``, as the process's handlers write it, or ``"json"``.
+        audit_log: The path of the audit log; None: there is none.
     """
 
     entrypoint: str
@@ -51,6 +56,8 @@ class Settings:
     allow_client_kwargs: bool
     vectorization_mode: str | None = None
     surroundings: Surroundings = field(default_factory=Surroundings.here)
+    log_format: str = TEXT
+    audit_log: str | None = None
 
     def __post_init__(self) -> None:
         """Check every number.
@@ -65,6 +72,8 @@ class Settings:
                 f"default_args['vectorization_mode'] must be 'vector_entry_point' or left out, got "
                 f"{self.vectorization_mode!r}"
             )
+        if self.log_format not in (TEXT, JSON):
+            raise MisuseError(f"log_format must be {TEXT!r} or {JSON!r}, got {self.log_format!r}")
         for name in (
             "num_workers", "max_envs_per_worker", "max_workers", "max_envs", "max_sessions", "max_held_bytes",
         ):  # fmt: skip

@@ -56,6 +56,8 @@ def test_certificates_without_a_client_ca() -> None:
 
 
 def text_of(setting: Setting) -> str:
+    if setting.kind.choices:
+        return setting.kind.choices[-1]
     return {"N": "3", "PORT": "3", "SECONDS": "3", "BYTES": "3", "JSON": "{}", "N/SECONDS": "3/3"}.get(
         setting.kind.metavar, setting.kind.metavar
     )

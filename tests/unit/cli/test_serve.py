@@ -128,7 +128,8 @@ def test_the_log_names_who_has_come(serve_process: ServeFactory, flags: list[str
     served = serve_process("CartPole-v1", "--num-workers", "1", *flags)
     with RemoteEnvironment(served.address) as env:
         env.reset()
-    wait_until(lambda: re.search(r"ipv4:127\.0\.0\.1:\d+ has opened", served.log), what="the log")
+    opened = r"session \w{8} opened: principal anonymous, peer ipv4:127\.0\.0\.1:\d+, 1 envs, \d+\.\d\d s, for "
+    wait_until(lambda: re.search(opened, served.log), what="the log")
 
 
 @pytest.mark.parametrize("mutual", [False, True])

@@ -13,6 +13,7 @@ from remote_gym.errors import ProtocolError
 from remote_gym.messages import Attach, Lost, Open
 from remote_gym.pool import Timeouts
 from remote_gym.server import sessions as module
+from remote_gym.server.events import Events
 from remote_gym.server.principals import Principal
 from remote_gym.server.refusals import RefusalError
 from remote_gym.server.sessions import Sessions, collect
@@ -36,8 +37,10 @@ class Session:
         _holdings: Any,
         on_gone: Any,
         principal: Principal,
+        peer: str,
+        events: Events,
     ) -> None:
-        self.principal = principal
+        self.principal, self.peer, self.began, self.requests = principal, peer, 0.0, 0
         self.id, self.token, self.nonce = message.nonce, b"token", message.nonce
         self.num_envs = message.num_envs
         self.kwargs_bytes = len(kwargs)

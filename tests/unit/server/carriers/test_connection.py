@@ -66,9 +66,9 @@ def test_what_comes_while_a_session_is_opened_waits_for_it(lab: Lab) -> None:
     go = threading.Event()
     at_once = lab.sessions.open
 
-    async def slowly(message: Any, outlet: Any) -> Any:
+    async def slowly(*asked: Any) -> Any:
         await lab.loop.run_in_executor(None, go.wait)
-        return await at_once(message, outlet)
+        return await at_once(*asked)
 
     lab.sessions.open = slowly
     client = lab.dial()
@@ -82,7 +82,7 @@ def test_what_comes_while_a_session_is_opened_waits_for_it(lab: Lab) -> None:
 def test_who_goes_away_while_a_session_is_opened_is_not_waited_for(lab: Lab) -> None:
     begun = threading.Event()
 
-    async def never(_message: Any, _outlet: Any) -> Any:
+    async def never(*_asked: Any) -> Any:
         begun.set()
         await asyncio.Event().wait()
 
@@ -96,7 +96,7 @@ def test_who_goes_away_while_a_session_is_opened_is_not_waited_for(lab: Lab) -> 
 
 
 def test_a_flood_while_a_session_is_opened_is_not_taken_in(lab: Lab) -> None:
-    async def never(_message: Any, _outlet: Any) -> Any:
+    async def never(*_asked: Any) -> Any:
         await asyncio.Event().wait()
 
     lab.sessions.open = never

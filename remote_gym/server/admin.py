@@ -1,0 +1,270 @@
+"""Server process: the admin socket: the server's owner lists sessions and ends them. For nobody else.
+
+A unix-domain socket of mode 0600, whose peers must be the server's own user, or root (`SO_PEERCRED`; without that, as
+on macOS, the file's mode decides). One line of JSON comes, one goes back, and the connection ends:
+
+    {"do": "list"}                           {"server": {...}, "sessions": [{...}, ...]}
+    {"do": "end", "sessions": ["1a2b", ...]} {"ended": [{...}, ...]}
+    anything else                            {"error": "..."}
+
+It is not gRPC: a gRPC server offers all its services on all its ports, so this would take a second one, and the command
+that asks would take a second to load it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import logging
+import os
+import random
+import socket
+import stat
+import struct
+import time
+from collections.abc import Sequence
+from typing import Any
+
+from remote_gym.server import admin_places
+from remote_gym.server.admin_places import AUTO
+from remote_gym.server.json_lines import json_line
+from remote_gym.server.session import Session
+from remote_gym.server.sessions import Sessions
+from remote_gym.server.socket_files import SocketFile
+from remote_gym.server.sockets import listen_unix
+from remote_gym.texts import printable
+from remote_gym.version import __version__
+
+logger = logging.getLogger("remote_gym.server")
+
+MAX_REQUEST_BYTES = 65_536
+"""Of a request: the ids of some 1,800 sessions."""
+
+TIMEOUT_SECONDS = 10.0
+"""How long a request, and taking the answer, may take."""
+
+MAX_CONNECTIONS = 16
+"""At once; more are ended."""
+
+MIN_ID = 4
+"""Hexadecimal digits of a session's id that may stand for all of it, if no other begins so."""
+
+REASON = "ended by the server's owner"
+
+TRIES = 3
+"""How often a folder is made that others remove meanwhile."""
+
+WAIT_SECONDS = 0.01
+"""How often it is looked whether an answer was taken."""
+
+STALE_SECONDS = 60.0
+"""How old a socket is that may be a dead server's: on a younger one nobody may listen yet."""
+
+SWEPT = 8
+"""How many sockets of the folder are looked at, at a server's start, whether a killed server left them."""
+
+Reply = dict[str, Any]
+
+
+class AdminError(Exception):
+    """A request cannot be answered; says why."""
+
+
+class Admin:
+    """The admin sockets of one server. All methods are called on its event loop.
+
+    Closing contract: `close` removes the files, and may be called twice.
+
+    Attributes:
+        paths: Where it listens.
+        addresses: Where the server does.
+    """
+
+    def __init__(self, sessions: Sessions, addresses: Sequence[str]) -> None:
+        """Answer for `sessions` of the server that listens on `addresses`; `listen` opens a socket."""
+        self.paths: list[str] = []
+        self._sessions = sessions
+        self.addresses = list(addresses)
+        self._files: list[SocketFile] = []
+        self._servers: list[asyncio.Server] = []
+        self._connections = 0
+
+    async def open(self, wanted: str | None, listening: Sequence[tuple[str, int]]) -> None:
+        """Listen at `wanted`; `AUTO`: in the usual places of a server that listens on `listening`; None: nowhere.
+
+        Raises:
+            OSError: Nothing can listen at `wanted`. Where a usual place is of no use, that is logged.
+        """
+        if wanted is None:
+            return
+        if wanted != AUTO:
+            await self._listen(wanted)
+            return
+        for host, port in listening:
+            try:
+                await self._listen_in_place(host, port)
+            except OSError as error:
+                logger.warning(
+                    "no admin socket (%s): `remote-gym sessions` does not find this server; name a place, "
+                    "admin_socket=..., or do without, admin_socket=None", error,
+                )  # fmt: skip
+
+    async def _listen_in_place(self, host: str, port: int) -> None:
+        for tries in range(TRIES):
+            path = admin_places.place(host, port)
+            try:
+                await self._listen(path)
+            except OSError:
+                # The last server that had its socket there has removed the folder.
+                if tries == TRIES - 1 or os.path.exists(os.path.dirname(path)):
+                    raise
+            else:
+                break
+        if admin_places.is_shared(path):
+            sweep(os.path.dirname(path))
+
+    async def _listen(self, path: str) -> None:
+        sockets: list[socket.socket] = []
+        file = SocketFile(path, lambda: sockets.append(listen_unix(path)))
+        self._files.append(file)
+        self._servers.append(await asyncio.start_unix_server(self._serve, sock=sockets[0], limit=MAX_REQUEST_BYTES))
+        self.paths.append(path)
+
+    def close(self) -> None:
+        """Listen no more."""
+        for server in self._servers:
+            server.close()
+        for file in self._files:
+            file.remove()
+        for path in self.paths:
+            if admin_places.is_shared(path):
+                with contextlib.suppress(OSError):  # others are there
+                    os.rmdir(os.path.dirname(path))
+        self._servers, self._files = [], []
+
+    # One connection
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._connections += 1
+        try:
+            if self._connections <= MAX_CONNECTIONS:
+                await asyncio.wait_for(self._answer(reader, writer), TIMEOUT_SECONDS)
+        except (OSError, asyncio.TimeoutError) as error:
+            logger.debug("a peer of the admin socket has gone, or is silent: %r", error)
+        except Exception:
+            logger.exception("the admin socket failed")
+        finally:
+            self._connections -= 1
+            writer.transport.abort()  # the answer was taken, or will not be
+
+    async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        uid = peer_uid(writer.get_extra_info("socket"))
+        reply: Reply
+        if uid not in (None, 0, os.geteuid()):
+            self._sessions.events.admin(uid, "refused")
+            reply = {"error": "the server belongs to another user"}
+        else:
+            try:
+                reply = self._replied(_request(await reader.readline()), uid)
+            except ValueError:  # of a line without an end
+                reply = {"error": f"a request has {MAX_REQUEST_BYTES:,} bytes at most"}
+            except AdminError as error:
+                reply = {"error": str(error)}
+        writer.write(json_line(reply).encode() + b"\n")
+        await writer.drain()
+        while writer.transport.get_write_buffer_size():
+            await asyncio.sleep(WAIT_SECONDS)
+
+    def _replied(self, request: Reply, uid: int | None) -> Reply:
+        wanted = request.get("do")
+        if wanted == "list":
+            return {"server": self._about(), "sessions": [about(one) for one in self._sessions.by_id.values()]}
+        if wanted != "end":
+            raise AdminError(f"the server knows no '{printable(str(wanted))}'")
+        given = request.get("sessions")
+        if not isinstance(given, list) or not given or not all(isinstance(one, str) for one in given):
+            raise AdminError("end takes the ids of sessions")
+        return {"ended": self._end(given, uid)}
+
+    def _about(self) -> Reply:
+        sessions = self._sessions
+        return {
+            "addresses": self.addresses, "process": os.getpid(), "version": __version__, "draining": sessions.draining,
+        }  # fmt: skip
+
+    def _end(self, ids: Sequence[str], uid: int | None) -> list[Reply]:
+        """End sessions: all of `ids`, or none if one of them is not to be found."""
+        found = [self._found(one) for one in ids]
+        ended = []
+        for session in dict.fromkeys(found):
+            ended.append(about(session))
+            self._sessions.events.admin(uid, "end", session=session.id.hex(), principal=session.principal.name)
+            session.revoke(REASON)
+        return ended
+
+    def _found(self, given: str) -> Session:
+        begin = given.lower()
+        found = [one for one in self._sessions.by_id.values() if one.id.hex().startswith(begin)]
+        if len(begin) < MIN_ID:
+            raise AdminError(f"'{printable(given)}' is too short for an id: {MIN_ID} digits at least")
+        if not found:
+            raise AdminError(f"there is no session '{printable(given)}'")
+        if len(found) > 1:
+            raise AdminError(f"{len(found)} sessions have ids that begin with '{printable(given)}'")
+        return found[0]
+
+
+def about(session: Session) -> Reply:
+    """Return what an owner wants to know of a session."""
+    kept = session.kept_seconds
+    return {
+        "id": session.id.hex(),
+        "principal": printable(session.principal.name),
+        "peer": printable(session.peer),
+        "envs": session.num_envs,
+        "state": session.ledger.state.value,
+        "kept_seconds": None if kept is None else round(kept, 3),
+        "age_seconds": round(time.monotonic() - session.began, 3),
+        "requests": session.requests,
+        "running": session.running,
+    }
+
+
+def peer_uid(connection: Any) -> int | None:
+    """Return the user at the other end; None where the system does not tell."""
+    if not hasattr(socket, "SO_PEERCRED"):
+        return None
+    _, uid, _ = struct.unpack("3i", connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i")))
+    return int(uid)
+
+
+def _request(line: bytes) -> Reply:
+    try:
+        request = json.loads(line)
+    except (ValueError, RecursionError):
+        raise AdminError("a request is one line of JSON") from None
+    if not isinstance(request, dict):
+        raise AdminError("a request is one line of JSON, an object")
+    return request
+
+
+def sweep(folder: str) -> None:
+    """Remove what killed servers have left in `folder`, which is this user's alone; a few at a time."""
+    with contextlib.suppress(OSError):
+        names = os.listdir(folder)
+        for name in random.sample(names, min(SWEPT, len(names))):
+            remove_if_stale(os.path.join(folder, name))
+
+
+def remove_if_stale(path: str) -> None:
+    """Remove the socket at `path` if nobody listens there."""
+    with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX) as probe:
+        about_it = os.lstat(path)
+        if not stat.S_ISSOCK(about_it.st_mode) or time.time() - about_it.st_mtime < STALE_SECONDS:
+            return
+        probe.setblocking(False)
+        try:
+            probe.connect(path)
+        except ConnectionRefusedError:
+            os.unlink(path)
