@@ -124,7 +124,7 @@ def create_remote_environment_server(
             `.admin_socket`); None: no such socket.
         audit_log: Path of a file that says who did what and was refused what, as JSON lines; appended to, made with
             mode 0600, and made anew when it was moved away. None: no such file.
-        log_format: ``"json"`` writes the log of this package to stderr, a JSON object per line, in the place of the
+        log_format: ``"json"`` writes the log of the server to stderr, a JSON object per line, in the place of the
             handlers that this process has set up, unless these have a `JsonFormatter` themselves. ``"text"`` leaves it
             to them.
 

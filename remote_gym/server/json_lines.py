@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from datetime import datetime, timezone
 from typing import Any
 
+from remote_gym.server.logs import LOGGERS
 from remote_gym.texts import encodable, shortened
 
 FIELDS = "fields"
@@ -21,9 +22,6 @@ FIELDS = "fields"
 
 MAX_TEXT_CHARACTERS = 131_072
 """Of one text in a line, far above what any of ours has: a reader of lines need not take more."""
-
-PARENT = "remote_gym"
-"""The logger that all of ours are below."""
 
 
 def utc(seconds: float) -> str:
@@ -79,20 +77,20 @@ class _Json:
     """What is changed while servers of this process log in JSON, and how it was before."""
 
     def __init__(self) -> None:
-        self.handler = logging.StreamHandler(sys.stderr)
-        self.handler.setFormatter(JsonFormatter())
-        logger = logging.getLogger(PARENT)
-        self._before = logger.level, logger.propagate
-        if logger.level == logging.NOTSET:
-            logger.setLevel(logging.INFO)
-        logger.propagate = False
-        logger.addHandler(self.handler)
+        self._handler = logging.StreamHandler(sys.stderr)
+        self._handler.setFormatter(JsonFormatter())
+        self._before = {logger: (logger.level, logger.propagate) for logger in LOGGERS.values()}
+        for logger in self._before:
+            if logger.level == logging.NOTSET:
+                logger.setLevel(logging.INFO)
+            logger.propagate = False
+            logger.addHandler(self._handler)
 
     def undo(self) -> None:
-        logger = logging.getLogger(PARENT)
-        logger.removeHandler(self.handler)
-        level, logger.propagate = self._before
-        logger.setLevel(level)
+        for logger, (level, propagates) in self._before.items():
+            logger.removeHandler(self._handler)
+            logger.setLevel(level)
+            logger.propagate = propagates
 
 
 _lock = threading.Lock()
@@ -123,5 +121,9 @@ def end() -> None:
 
 
 def _is_json() -> bool:
-    handlers = (*logging.getLogger(PARENT).handlers, *logging.getLogger().handlers)
-    return any(isinstance(handler.formatter, JsonFormatter) for handler in handlers)
+    logger: logging.Logger | None = next(iter(LOGGERS.values()))
+    while logger is not None:
+        if any(isinstance(handler.formatter, JsonFormatter) for handler in logger.handlers):
+            return True
+        logger = logger.parent
+    return False

@@ -14,6 +14,7 @@ import pytest
 
 from remote_gym.server import json_lines
 from remote_gym.server.json_lines import FIELDS, JsonFormatter, json_line
+from remote_gym.server.logs import LOGGERS
 
 
 def strict(line: str) -> dict[str, Any]:
@@ -108,35 +109,46 @@ def test_a_name_that_is_reserved_is_the_events() -> None:
     assert strict(json_line({"time": "t", "message": "m"})) == {"time": "t", "message": "m"}
 
 
+State = dict[str, tuple[int, bool, int]]
+
+
+def state() -> State:
+    return {one.name: (one.level, one.propagate, len(one.handlers)) for one in LOGGERS.values()}
+
+
 @pytest.fixture
-def parent(monkeypatch: pytest.MonkeyPatch) -> Iterator[logging.Logger]:
-    logger = logging.getLogger("remote_gym")
+def before(monkeypatch: pytest.MonkeyPatch) -> Iterator[State]:
+    """How the loggers are, as if no other test had a server; they are so again in the end."""
     monkeypatch.setattr(json_lines, "_servers", 0)
     monkeypatch.setattr(json_lines, "_json", None)
-    before = logger.level, logger.propagate, list(logger.handlers)
-    yield logger
-    assert (logger.level, logger.propagate, logger.handlers) == before
+    found = state()
+    yield found
+    assert state() == found
 
 
-def test_the_last_server_leaves_all_as_it_was(parent: logging.Logger) -> None:
+def test_the_last_server_leaves_all_as_it_was(before: State) -> None:
     json_lines.begin()
     json_lines.begin()
-    assert (len(parent.handlers), parent.propagate) == (1, False)
+    changed = state()
+    assert {name: count - before[name][2] for name, (_, _, count) in changed.items()} == dict.fromkeys(before, 1)
+    assert not any(propagates for _, propagates, _ in changed.values())
     json_lines.end()
-    assert len(parent.handlers) == 1
+    assert state() == changed
     json_lines.end()
 
 
-def test_handlers_that_write_json_are_left_alone(parent: logging.Logger) -> None:
+@pytest.mark.parametrize("name", [None, "remote_gym", "remote_gym.server"])
+def test_handlers_that_write_json_are_left_alone(before: State, name: str | None) -> None:
     handler = logging.NullHandler()
     handler.setFormatter(JsonFormatter())
-    logging.getLogger().addHandler(handler)
+    logging.getLogger(name).addHandler(handler)
     try:
+        own = state()
         json_lines.begin()
-        assert (parent.handlers, parent.propagate) == ([], True)
+        assert state() == own
         json_lines.end()
     finally:
-        logging.getLogger().removeHandler(handler)
+        logging.getLogger(name).removeHandler(handler)
 
 
 SCRIPT = """
