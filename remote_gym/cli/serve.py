@@ -88,6 +88,8 @@ def _host(arguments: argparse.Namespace) -> None:
     handler.setFormatter(JsonFormatter() if is_json else LineFormatter(FORMAT))
     handler.addFilter(OwnWords(words(arguments)))
     logging.basicConfig(level=logging.DEBUG if arguments.verbose else logging.INFO, handlers=[handler])
+    if is_json:
+        _hook_tracebacks()
     logging.captureWarnings(True)
     warnings.simplefilter("always", UserWarning)
     warnings.formatwarning = lambda message, *_args, **_options: str(message)
@@ -160,6 +162,23 @@ def _check_credentials(configuration: Configuration) -> None:
 def is_in_json(configuration: Configuration) -> bool:
     """Tell whether all that is written to stderr is to be JSON, an object per line."""
     return configuration.values.get("log_format") == JSON
+
+
+def _hook_tracebacks() -> None:
+    """Have Python log what it would print of errors that nobody catches."""
+
+    def of_thread(about: threading.ExceptHookArgs) -> None:
+        name = None if about.thread is None else about.thread.name
+        value = about.exc_value or about.exc_type()
+        logger.error("thread %s failed", name, exc_info=(about.exc_type, value, about.exc_traceback))
+
+    def of_nobody(about: sys.UnraisableHookArgs) -> None:
+        value = about.exc_value or about.exc_type()
+        said = about.err_msg or "an error was ignored"
+        logger.error("%s: %r", said, about.object, exc_info=(about.exc_type, value, about.exc_traceback))
+
+    threading.excepthook = of_thread
+    sys.unraisablehook = of_nobody
 
 
 def _dropped_in_json(count: int) -> str:

@@ -18,6 +18,7 @@ from remote_gym.cli.terminal import UsageError, say
 from remote_gym.cli.wording import ADDRESS, Word, argument
 from remote_gym.errors import RemoteGymError
 from remote_gym.server.admin_places import AUTO, candidates
+from remote_gym.server.sockets import peer_uid
 from remote_gym.texts import printable
 
 DESCRIPTION = (
@@ -130,11 +131,14 @@ def ask(paths: Sequence[str], request: dict[str, Any], address: str) -> dict[str
             except OSError as error:
                 reasons.append(f"{place}: {_reason(error)}")
                 continue
+            if (uid := peer_uid(asking)) not in (None, 0, os.geteuid()) and os.geteuid() != 0:
+                reasons.append(f"{place}: uid {uid} listens there")
+                continue
             return _exchange(asking, request, place)
+    found = "; ".join(reasons) or "there is none"
     raise RemoteGymError(
-        f"no admin socket of a server on {address} answers ({'; '.join(reasons)}): it must run on this machine, as "
-        f"the same user (uid {os.geteuid()}); the log of a server says where its admin "
-        f"socket is, --admin-socket PATH names it"
+        f"no admin socket of a server on {address} answers ({found}): it must run on this machine, as the same user "
+        f"(uid {os.geteuid()}); the log of a server says where its admin socket is, --admin-socket PATH names it"
     )
 
 

@@ -21,7 +21,6 @@ import os
 import random
 import socket
 import stat
-import struct
 import time
 from collections.abc import Sequence
 from typing import Any
@@ -32,7 +31,7 @@ from remote_gym.server.json_lines import json_line
 from remote_gym.server.session import Session
 from remote_gym.server.sessions import Sessions
 from remote_gym.server.socket_files import SocketFile
-from remote_gym.server.sockets import listen_unix
+from remote_gym.server.sockets import listen_unix, peer_uid
 from remote_gym.texts import printable
 from remote_gym.version import __version__
 
@@ -179,7 +178,7 @@ class Admin:
     def _replied(self, request: Reply, uid: int | None) -> Reply:
         wanted = request.get("do")
         if wanted == "list":
-            return {"server": self._about(), "sessions": [about(one) for one in self._sessions.by_id.values()]}
+            return {"server": self._about(), "sessions": [about(one) for one in self._all()]}
         if wanted != "end":
             raise AdminError(f"the server knows no '{printable(str(wanted))}'")
         given = request.get("sessions")
@@ -203,9 +202,12 @@ class Admin:
             session.revoke(REASON)
         return ended
 
+    def _all(self) -> list[Session]:
+        return [*self._sessions.by_id.values(), *self._sessions.opening]
+
     def _found(self, given: str) -> Session:
         begin = given.lower()
-        found = [one for one in self._sessions.by_id.values() if one.id.hex().startswith(begin)]
+        found = [one for one in self._all() if one.id.hex().startswith(begin)]
         if len(begin) < MIN_ID:
             raise AdminError(f"'{printable(given)}' is too short for an id: {MIN_ID} digits at least")
         if not found:
@@ -229,14 +231,6 @@ def about(session: Session) -> Reply:
         "requests": session.requests,
         "running": session.running,
     }
-
-
-def peer_uid(connection: Any) -> int | None:
-    """Return the user at the other end; None where the system does not tell."""
-    if not hasattr(socket, "SO_PEERCRED"):
-        return None
-    _, uid, _ = struct.unpack("3i", connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i")))
-    return int(uid)
 
 
 def _request(line: bytes) -> Reply:

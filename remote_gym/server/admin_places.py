@@ -45,7 +45,7 @@ def candidates(host: str, port: int) -> list[str]:
     beside = unix_path(host)
     if beside is not None:
         return [beside + SUFFIX]
-    return [os.path.join(folder, f"{port}.sock") for folder in folders()]
+    return [os.path.join(folder, f"{port}.sock") for folder in folders() if is_mine(folder)]
 
 
 def is_shared(path: str) -> bool:
@@ -57,7 +57,7 @@ def folders() -> list[str]:
     """Return the folders that hold the admin sockets of this user's servers; the first is for new ones."""
     runtime = os.environ.get(RUNTIME_VARIABLE, "")
     usual = f"/run/user/{os.geteuid()}"
-    found = [os.path.join(runtime, NAME)] if os.path.isabs(runtime) and _is_mine(runtime) else []
+    found = [os.path.join(runtime, NAME)] if os.path.isabs(runtime) and is_mine(runtime) else []
     temporary = os.path.join(_temporary_folder(), f"{NAME}-{os.geteuid()}")
     return list(dict.fromkeys([*found, temporary, os.path.join(usual, NAME)]))
 
@@ -77,12 +77,13 @@ def _private(folder: str) -> str:
         pass
     except OSError as error:
         raise OSError(f"the folder {folder!r} cannot be made: {error.strerror}") from None
-    if not _is_mine(folder):
+    if not is_mine(folder):
         raise OSError(f"others may enter {folder!r}, or it belongs to another user")
     return folder
 
 
-def _is_mine(folder: str) -> bool:
+def is_mine(folder: str) -> bool:
+    """Tell whether `folder` is this user's, and nobody else can enter it."""
     try:
         about: Any = os.lstat(folder)
     except OSError:

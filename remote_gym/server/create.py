@@ -6,7 +6,7 @@ import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from remote_gym.addresses import DEFAULT_PORT, UNIX, split_address
+from remote_gym.addresses import DEFAULT_PORT, MAX_UNIX_PATH_BYTES, UNIX, split_address
 from remote_gym.arguments import RemoteArgs, check_args
 from remote_gym.credentials import load_server_pem
 from remote_gym.errors import MisuseError
@@ -169,5 +169,7 @@ def create_remote_environment_server(
     if metrics_port is not None:
         metrics_url, metrics_port = split_address(metrics_url, metrics_port)
     admin = admin_socket if admin_socket in (AUTO, None) else file_path(admin_socket, "admin_socket")
+    if admin is not None and (length := len(os.fsencode(admin))) > MAX_UNIX_PATH_BYTES:
+        raise MisuseError(f"admin_socket={admin!r} has {length} bytes, a socket's path {MAX_UNIX_PATH_BYTES} at most")
     endpoints = Endpoints(host, port, pem, unix_socket, metrics_url, metrics_port, grpc_only, admin)
     return RemoteEnvironmentServer(settings, endpoints, grace_seconds, probe)

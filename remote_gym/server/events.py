@@ -25,11 +25,12 @@ logger = logging.getLogger("remote_gym.server")
 MAX_TEXT_CHARACTERS = 400
 """Of what a refusal says, which may repeat what a client has sent."""
 
-REFUSALS, WITHIN_SECONDS = 20, 10.0
-"""How many refusals of one kind, by one principal, are told of within how long: a flood of them fills no disk."""
+MOST, WITHIN_SECONDS = 20, 10.0
+"""How often a principal's refusals of one kind, or a session's comings and goings, are told of within how long: a flood
+of them fills no disk."""
 
-MAX_KINDS = 1_024
-"""Of refusals that are counted."""
+MAX_KINDS = 4_096
+"""Of what is counted for that."""
 
 
 _WORD = re.compile(r"[^\s,'\"]+")
@@ -51,7 +52,7 @@ class Told(Protocol):
 
 @dataclass
 class _Kind:
-    """Refusals of one kind."""
+    """What is told of again and again."""
 
     since: float
     told: int = 0
@@ -74,13 +75,17 @@ class Events:
 
     def gone(self, session: Told, kept_seconds: float) -> None:
         """Its client has gone; the session is kept for so long."""
+        if (left_out := self._left_out((session.id.hex(), "gone", ""))) is None:
+            return
         until = time.time() + kept_seconds
         clock = time.strftime("%H:%M:%S", time.localtime(until))
-        self._tell("gone", session, f"kept until {clock} for its client to come back", kept_until=utc(until))
+        said = f"kept until {clock} for its client to come back{_more(left_out)}"
+        self._tell("gone", session, said, kept_until=utc(until), left_out=left_out or None)
 
     def back(self, session: Told) -> None:
         """Its client has come back."""
-        self._tell("back", session, "")
+        if (left_out := self._left_out((session.id.hex(), "back", ""))) is not None:
+            self._tell("back", session, _more(left_out).strip(), left_out=left_out or None)
 
     def ended(self, session: Told, reason: Lost) -> None:
         """It has ended."""
@@ -94,7 +99,7 @@ class Events:
         seconds = time.monotonic() - session.began
         fields = {
             "event": event, "session": session.id.hex(), "principal": name, "peer": peer, "envs": session.num_envs,
-            "seconds": round(seconds, 3), **more,
+            "seconds": round(seconds, 3), **{name: value for name, value in more.items() if value is not None},
         }  # fmt: skip
         logger.info(
             "session %s %s: principal %s, peer %s, %d envs, %.2f s%s",
@@ -116,10 +121,9 @@ class Events:
             "principal": name, "peer": peer, "limit": limit, "text": text, "left_out": left_out or None,
         }  # fmt: skip
         if action != "request":
-            more = f" ({left_out} more like this were left out)" if left_out else ""
             logger.info(
-                "refused to %s: principal %s, peer %s, %s: %s%s", action, _word(name), _word(peer), limit, text, more,
-                extra={FIELDS: fields},
+                "refused to %s: principal %s, peer %s, %s: %s%s", action, _word(name), _word(peer), limit, text,
+                _more(left_out), extra={FIELDS: fields},
             )  # fmt: skip
         self._record(fields)
 
@@ -132,7 +136,7 @@ class Events:
             self._kinds.popitem(last=False)
         if now - kind.since > WITHIN_SECONDS:
             kind.since, kind.told = now, 0
-        if kind.told >= REFUSALS:
+        if kind.told >= MOST:
             kind.left_out += 1
             return None
         kind.told += 1
@@ -162,6 +166,10 @@ class Events:
     def _record(self, fields: dict[str, Any]) -> None:
         if self._audit is not None:
             self._audit.tell(fields)
+
+
+def _more(left_out: int) -> str:
+    return f" ({left_out} more like this were left out)" if left_out else ""
 
 
 def _word(text: str) -> str:

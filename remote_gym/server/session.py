@@ -79,6 +79,7 @@ class Session:
         self.principal = principal  # who opened it, and alone may come back to it
         self.peer = peer  # who carries it, or did last, for the log
         self.began = time.monotonic()
+        self.revoked: str | None = None  # by the server's owner, while it was being opened: what its client is told
         self._events = Events() if events is None else events
         self.id, self.token = secrets.token_bytes(16), secrets.token_bytes(32)
         self.nonce = message.nonce
@@ -179,7 +180,13 @@ class Session:
         self._end(Lost("CLOSED", "the client closed it"), pack_server(Closed()))
 
     def revoke(self, detail: str) -> None:
-        """End the session at the wish of the server's owner; its client is told `detail`, and does not come back."""
+        """End the session at the wish of the server's owner; its client is told `detail`, and does not come back.
+
+        One that is being opened ends as soon as it is: who opens it looks at `revoked`.
+        """
+        if self.ledger.state is SessionState.OPENING:
+            self.revoked = detail
+            return
         self.ledger.apply(SessionEvent.REVOKE)
         self._end(Lost("ENDED", detail))
 

@@ -85,6 +85,7 @@ class Sessions:
             settings.surroundings,
         )
         self.by_id: dict[bytes, Session] = {}
+        self.opening: set[Session] = set()
         self._by_nonce: dict[bytes, asyncio.Task[Session]] = {}
         self._tombstones: OrderedDict[bytes, Lost] = OrderedDict()
         self._reserved = 0  # environments of sessions that are being opened
@@ -131,6 +132,8 @@ class Sessions:
             # A stream that breaks meanwhile does not stop the building: its client comes back with the same nonce.
             building.add_done_callback(_detach)
             raise
+        if session.reason is not None:
+            raise RefusalError("ended", session.reason.detail)
         session.peer = peer
         session.take_over(outlet)
         failpoints.hit("server.open.answered")
@@ -141,17 +144,21 @@ class Sessions:
             message, kwargs, self.settings, self.pool, self.counters, self.holdings, self._gone, principal, peer,
             self.events,
         )  # fmt: skip
+        self.opening.add(session)
         try:
             await session.open(self.epoch, protocol)
         except BaseException:
             self._by_nonce.pop(message.nonce, None)
             raise
         finally:
+            self.opening.discard(session)
             self._reserved -= message.num_envs
         failpoints.hit("server.open.built")
         self.by_id[session.id] = session
         self.counters.opened_sessions += 1
         self.events.opened(session, message.client_version)
+        if session.revoked is not None:
+            session.revoke(session.revoked)
         return session
 
     def _admit(self, message: Open) -> tuple[bytes, int]:

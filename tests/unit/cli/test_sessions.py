@@ -230,6 +230,16 @@ def test_what_else_may_answer(runtime: Path, monkeypatch: pytest.MonkeyPatch, sa
     thread.join()
 
 
+def test_what_another_user_has_planted_is_not_asked(runtime: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.socket(socket.AF_UNIX) as planted:
+        planted.bind(str(runtime / "socket"))
+        planted.listen()
+        monkeypatch.setattr(module, "peer_uid", lambda _connection: 4_321)
+        monkeypatch.setattr(os, "geteuid", lambda: 1_234)
+        with pytest.raises(RemoteGymError, match="uid 4321 listens there"):
+            ask([str(runtime / "socket")], {"do": "list"}, "localhost:1")
+
+
 def session(**fields: Any) -> dict[str, Any]:
     return {
         "id": "1a2b3c4d" * 4, "principal": "alice", "peer": "unix:", "envs": 1, "state": "attached",

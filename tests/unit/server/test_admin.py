@@ -23,8 +23,9 @@ from conftest import ServerFactory
 from helpers import wait_until
 
 from remote_gym import RemoteEnvironment, RemoteEnvironmentServer, RemoteVectorEnv, SessionLost
+from remote_gym.errors import RefusedError
 from remote_gym.server import admin as module
-from remote_gym.server.admin import REASON, peer_uid, sweep
+from remote_gym.server.admin import REASON, sweep
 
 TRANSPORTS = pytest.mark.parametrize("transport", ["direct", "grpc"])
 
@@ -365,12 +366,6 @@ def test_another_user_is_refused(
     assert [(one["action"], one["uid"]) for one in events if one["event"] == "admin"] == [("refused", 65534)]
 
 
-def test_a_peer_is_this_user() -> None:
-    one, other = socket.socketpair()
-    with one, other:
-        assert peer_uid(one) in (os.geteuid(), None)
-
-
 # Many, and at the end
 
 
@@ -410,6 +405,42 @@ class Hang(gym.Wrapper):
 
 def create_environment():
     return Hang(gym.make("CartPole-v1"))
+"""
+
+
+def test_a_session_that_is_being_opened_is_seen_and_ended(serve: ServerFactory, tmp_path: Path) -> None:
+    (tmp_path / "gated.py").write_text(GATED)
+    server = serve(str(tmp_path / "gated.py"), {"gate": str(tmp_path / "gate")}, num_workers=1)
+    refused: list[Exception] = []
+
+    def open_one() -> None:
+        with RemoteVectorEnv(server.address, num_envs=2) as envs:
+            try:
+                envs.reset()
+            except RefusedError as error:
+                refused.append(error)
+
+    opening = threading.Thread(target=open_one)
+    opening.start()
+    (one,) = wait_until(lambda: listed(server), what="the opening")
+    assert (one["state"], one["envs"]) == ("opening", 2)
+    assert ask(server, do="end", sessions=[one["id"]])["ended"][0]["state"] == "opening"
+    (tmp_path / "gate").touch()
+    opening.join(20.0)
+    assert [str(error) for error in refused] == [REASON]
+    assert listed(server) == []
+    assert server.statistics()["envs"] == 0
+
+
+GATED = """
+import os
+import time
+import gymnasium as gym
+
+def create_environment(gate):
+    while not os.path.exists(gate):
+        time.sleep(0.01)
+    return gym.make("CartPole-v1")
 """
 
 

@@ -12,7 +12,7 @@ import pytest
 
 from remote_gym.messages import Lost
 from remote_gym.server import events as module
-from remote_gym.server.events import REFUSALS, Events
+from remote_gym.server.events import MOST, Events
 from remote_gym.server.json_lines import FIELDS
 from remote_gym.server.principals import Principal
 
@@ -148,10 +148,27 @@ def test_a_flood_of_refusals_is_counted(events: Events, audit: Audit, monkeypatc
         events.refused("request", ALICE, "p", "in_flight", "busy")
     events.refused("request", Principal("bob"), "p", "in_flight", "busy")
     events.refused("request", ALICE, "p", "request", "wrong")
-    assert len(audit.told) == REFUSALS + 2, "one's flood hides nobody else's, and nothing else"
+    assert len(audit.told) == MOST + 2, "one's flood hides nobody else's, and nothing else"
     now[0] += module.WITHIN_SECONDS + 1.0
     events.refused("request", ALICE, "p", "in_flight", "busy")
-    assert audit.told[-1]["left_out"] == 1_000 - REFUSALS
+    assert audit.told[-1]["left_out"] == 1_000 - MOST
+
+
+def test_a_session_that_comes_and_goes_without_end_is_counted(
+    events: Events, audit: Audit, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = [100.0]
+    monkeypatch.setattr(module.time, "monotonic", lambda: now[0])
+    session = Session()
+    for _ in range(500):
+        events.gone(session, 1.0)
+        events.back(session)
+    assert len(audit.told) == 2 * MOST
+    events.back(Session(id=b"b" * 16))
+    now[0] += module.WITHIN_SECONDS + 1.0
+    events.gone(session, 1.0)
+    assert audit.told[-1]["left_out"] == 500 - MOST
+    assert caplog.records[-1].getMessage().endswith(f"({500 - MOST} more like this were left out)")
 
 
 def test_kinds_of_refusals_take_no_memory(events: Events) -> None:

@@ -45,6 +45,7 @@ class Session:
         self.num_envs = message.num_envs
         self.kwargs_bytes = len(kwargs)
         self.reason: Lost | None = None
+        self.revoked: str | None = None
         self.draining = False
         self.idle = True
         self.outlets: list[Any] = []
@@ -65,6 +66,10 @@ class Session:
 
     def detach(self, _outlet: Any) -> None:
         self.detached += 1
+
+    def revoke(self, detail: str) -> None:
+        self.reason = Lost("ENDED", detail)
+        self._on_gone(self)
 
     def end(self) -> None:
         self.reason = Lost("CLOSED", "the client closed it")
