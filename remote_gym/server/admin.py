@@ -22,8 +22,9 @@ import random
 import socket
 import stat
 import time
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import Any, TypeVar
 
 from remote_gym.server import admin_places
 from remote_gym.server.admin_places import AUTO
@@ -51,8 +52,8 @@ MIN_ID = 4
 
 REASON = "ended by the server's owner"
 
-TRIES = 3
-"""How often a folder is made that others remove meanwhile."""
+TRIES = 4
+"""How often a socket is made, where others may remove the folder meanwhile."""
 
 WAIT_SECONDS = 0.01
 """How often it is looked whether an answer was taken."""
@@ -63,7 +64,11 @@ STALE_SECONDS = 60.0
 SWEPT = 8
 """How many sockets of the folder are looked at, at a server's start, whether a killed server left them."""
 
-Reply = dict[str, Any]
+AT_ONCE = 10
+"""Sessions that are listed, or ended, while steps wait: a tenth of a millisecond each."""
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
 
 
 class AdminError(Exception):
@@ -81,7 +86,7 @@ class Admin:
     """
 
     def __init__(self, sessions: Sessions, addresses: Sequence[str]) -> None:
-        """Answer for `sessions` of the server that listens on `addresses`; `listen` opens a socket."""
+        """Answer for `sessions` of the server that listens on `addresses`; `open` opens the sockets."""
         self.paths: list[str] = []
         self._sessions = sessions
         self.addresses = list(addresses)
@@ -110,18 +115,17 @@ class Admin:
                 )  # fmt: skip
 
     async def _listen_in_place(self, host: str, port: int) -> None:
-        for tries in range(TRIES):
-            path = admin_places.place(host, port)
+        for tries_left in reversed(range(TRIES)):
             try:
+                path = admin_places.place(host, port)
                 await self._listen(path)
-            except OSError:
-                # The last server that had its socket there has removed the folder.
-                if tries == TRIES - 1 or os.path.exists(os.path.dirname(path)):
+            except OSError:  # maybe because the last server that had its socket there has removed the folder
+                if not tries_left:
                     raise
             else:
-                break
-        if admin_places.is_shared(path):
-            sweep(os.path.dirname(path))
+                if admin_places.is_shared(path):
+                    sweep(os.path.dirname(path))
+                return
 
     async def _listen(self, path: str) -> None:
         sockets: list[socket.socket] = []
@@ -159,65 +163,88 @@ class Admin:
 
     async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         uid = peer_uid(writer.get_extra_info("socket"))
-        reply: Reply
-        if uid not in (None, 0, os.geteuid()):
-            self._sessions.events.admin(uid, "refused")
-            reply = {"error": "the server belongs to another user"}
-        else:
-            try:
-                reply = self._replied(_request(await reader.readline()), uid)
-            except ValueError:  # of a line without an end
-                reply = {"error": f"a request has {MAX_REQUEST_BYTES:,} bytes at most"}
-            except AdminError as error:
-                reply = {"error": str(error)}
-        writer.write(json_line(reply).encode() + b"\n")
+        try:
+            if uid not in (None, 0, os.geteuid()):
+                self._sessions.events.admin(uid, "refused")
+                raise AdminError("the server belongs to another user")
+            reply = await self._replied(_request(await reader.readline()), uid)
+        except ValueError:  # of a line without an end
+            reply = json_line({"error": f"a request has {MAX_REQUEST_BYTES:,} bytes at most"})
+        except AdminError as error:
+            reply = json_line({"error": str(error)})
+        writer.write(reply.encode() + b"\n")
         await writer.drain()
         while writer.transport.get_write_buffer_size():
             await asyncio.sleep(WAIT_SECONDS)
 
-    def _replied(self, request: Reply, uid: int | None) -> Reply:
+    async def _replied(self, request: dict[str, Any], uid: int | None) -> str:
+        """Return the answer's line. Where sessions are many, others have their turns in between."""
         wanted = request.get("do")
         if wanted == "list":
-            return {"server": self._about(), "sessions": [about(one) for one in self._all()]}
+            listed = await in_turns([*self._sessions.by_id.values(), *self._sessions.opening], _line)
+            return f'{{"server": {json_line(self._about())}, "sessions": [{", ".join(listed)}]}}'
         if wanted != "end":
             raise AdminError(f"the server knows no '{printable(str(wanted))}'")
         given = request.get("sessions")
         if not isinstance(given, list) or not given or not all(isinstance(one, str) for one in given):
             raise AdminError("end takes the ids of sessions")
-        return {"ended": self._end(given, uid)}
+        ended = await in_turns(await self._found(given), partial(self._end, uid))
+        return f'{{"ended": [{", ".join(ended)}]}}'
 
-    def _about(self) -> Reply:
+    def _about(self) -> dict[str, Any]:
         sessions = self._sessions
         return {
             "addresses": self.addresses, "process": os.getpid(), "version": __version__, "draining": sessions.draining,
         }  # fmt: skip
 
-    def _end(self, ids: Sequence[str], uid: int | None) -> list[Reply]:
-        """End sessions: all of `ids`, or none if one of them is not to be found."""
-        found = [self._found(one) for one in ids]
-        ended = []
-        for session in dict.fromkeys(found):
-            ended.append(about(session))
+    def _end(self, uid: int | None, session: Session) -> str:
+        """End a session, unless it has ended meanwhile; return what it was."""
+        line = _line(session)
+        if session.reason is None:
             self._sessions.events.admin(uid, "end", session=session.id.hex(), principal=session.principal.name)
             session.revoke(REASON)
-        return ended
+        return line
 
-    def _all(self) -> list[Session]:
-        return [*self._sessions.by_id.values(), *self._sessions.opening]
+    async def _found(self, ids: Sequence[str]) -> list[Session]:
+        """Return the sessions that `ids` mean, each once.
 
-    def _found(self, given: str) -> Session:
-        begin = given.lower()
-        found = [one for one in self._all() if one.id.hex().startswith(begin)]
-        if len(begin) < MIN_ID:
-            raise AdminError(f"'{printable(given)}' is too short for an id: {MIN_ID} digits at least")
-        if not found:
-            raise AdminError(f"there is no session '{printable(given)}'")
-        if len(found) > 1:
-            raise AdminError(f"{len(found)} sessions have ids that begin with '{printable(given)}'")
-        return found[0]
+        Raises:
+            AdminError: One of them means none, or several.
+        """
+        sessions = [*self._sessions.by_id.values(), *self._sessions.opening]
+        by_hex = {one.id.hex(): one for one in sessions}
+        return list(dict.fromkeys(await in_turns(ids, partial(_meant, by_hex))))
 
 
-def about(session: Session) -> Reply:
+async def in_turns(items: Sequence[Item], each: Callable[[Item], Result]) -> list[Result]:
+    """Return what `each` makes of `items`, and let the event loop do other things now and then."""
+    results = []
+    for number, item in enumerate(items):
+        if number % AT_ONCE == AT_ONCE - 1:
+            await asyncio.sleep(0)
+        results.append(each(item))
+    return results
+
+
+def _meant(by_hex: Mapping[str, Session], given: str) -> Session:
+    begin = given.lower()
+    if (exact := by_hex.get(begin)) is not None:
+        return exact
+    if len(begin) < MIN_ID:
+        raise AdminError(f"'{printable(given)}' is too short for an id: {MIN_ID} digits at least")
+    found = [one for whole, one in by_hex.items() if whole.startswith(begin)]
+    if not found:
+        raise AdminError(f"there is no session '{printable(given)}'")
+    if len(found) > 1:
+        raise AdminError(f"{len(found)} sessions have ids that begin with '{printable(given)}'")
+    return found[0]
+
+
+def _line(session: Session) -> str:
+    return json.dumps(about(session))
+
+
+def about(session: Session) -> dict[str, Any]:
     """Return what an owner wants to know of a session."""
     kept = session.kept_seconds
     return {
@@ -233,7 +260,7 @@ def about(session: Session) -> Reply:
     }
 
 
-def _request(line: bytes) -> Reply:
+def _request(line: bytes) -> dict[str, Any]:
     try:
         request = json.loads(line)
     except (ValueError, RecursionError):

@@ -89,8 +89,9 @@ class Events:
 
     def ended(self, session: Told, reason: Lost) -> None:
         """It has ended."""
-        said = f"{reason.reason}: {printable(reason.detail, MAX_TEXT_CHARACTERS)}"
-        self._tell("ended", session, said, reason=reason.reason, detail=reason.detail, requests=session.requests)
+        detail = printable(reason.detail, MAX_TEXT_CHARACTERS)
+        said = f"{reason.reason}: {detail}"
+        self._tell("ended", session, said, reason=reason.reason, detail=detail, requests=session.requests)
 
     def _tell(self, event: str, session: Told, said: str, **more: Any) -> None:
         if self._has_stopped:

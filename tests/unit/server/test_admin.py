@@ -331,7 +331,7 @@ def test_who_is_silent_holds_nothing(serve: ServerFactory, monkeypatch: pytest.M
 
 def test_who_does_not_read_holds_nothing(serve: ServerFactory, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "TIMEOUT_SECONDS", 0.3)
-    monkeypatch.setattr(module, "about", lambda _session: {"text": "x" * 10**7})
+    monkeypatch.setattr(module, "about", lambda _session: {"text": ["x" * 10**5] * 100})
     server = serve(num_workers=1)
     with RemoteEnvironment(server.address) as env, socket.socket(socket.AF_UNIX) as asking:
         env.reset()

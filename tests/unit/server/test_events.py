@@ -118,7 +118,7 @@ def test_what_a_client_chooses_forges_nothing(events: Events, audit: Audit, capl
     for record in caplog.records:
         assert record.getMessage().isprintable()
     for told in audit.told:
-        for name in {"peer", "text", "version"} & set(told):
+        for name in {"peer", "text", "version", "detail"} & set(told):
             assert told[name].isprintable(), name
 
 
