@@ -17,7 +17,6 @@ from collections import deque
 from collections.abc import Mapping
 from typing import Any
 
-from remote_gym.errors import MisuseError
 from remote_gym.server.json_lines import json_line, utc
 
 logger = logging.getLogger("remote_gym.server")
@@ -44,7 +43,7 @@ class AppendedFile:
         """Open it, made with mode 0600 if it is not there.
 
         Raises:
-            OSError: It cannot be written, or is no ordinary file.
+            OSError: It cannot be written, is no ordinary file, belongs to another user, or others may write to it.
         """
         self._path = path
         self._descriptor = self._open()
@@ -54,14 +53,10 @@ class AppendedFile:
         # Without waiting: a pipe that was put in its place would hold up whoever opens it for ever.
         flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY
         descriptor = os.open(self._path, flags, OWNER_ONLY)
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        if (fault := _fault(os.fstat(descriptor))) is not None:
             os.close(descriptor)
-            raise OSError(errno.EINVAL, "it is no ordinary file", self._path)
+            raise OSError(errno.EPERM, fault, self._path)
         return descriptor
-
-    def mode(self) -> int:
-        """Return the permissions of the file."""
-        return stat.S_IMODE(os.fstat(self._descriptor).st_mode)
 
     def append(self, line: str) -> None:
         """Write a line, without its end.
@@ -94,6 +89,17 @@ class AppendedFile:
         self._descriptor = -1
 
 
+def _fault(about: os.stat_result) -> str | None:
+    """Return why a file proves nothing that is written to it; None if it may."""
+    if not stat.S_ISREG(about.st_mode):
+        return "it is no ordinary file"
+    if about.st_uid not in (0, os.geteuid()):
+        return "it belongs to another user"
+    if about.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+        return f"others than its owner may write to it (mode {stat.S_IMODE(about.st_mode):o}); chmod 600 it"
+    return None
+
+
 class AuditLog:
     """One audit log. `tell` may be called from any thread and never waits for the disk.
 
@@ -104,19 +110,12 @@ class AuditLog:
         """Open it.
 
         Raises:
-            OSError: It cannot be written, or is no ordinary file; says why.
-            MisuseError: Others may write to it.
+            OSError: It cannot be written, or proves nothing; says why.
         """
         try:
             self._file = AppendedFile(path)
         except OSError as error:
             raise OSError(f"the audit log {path!r} cannot be written: {error.strerror}") from None
-        if (mode := self._file.mode()) & (stat.S_IWGRP | stat.S_IWOTH):
-            self._file.close()
-            raise MisuseError(
-                f"audit_log={path!r}: others than its owner may write to it (mode {mode:o}): it would prove nothing; "
-                f"chmod 600 it, or name another file"
-            )
         self._path = path
         self._waiting: deque[str] = deque()
         self._waiting_bytes = 0

@@ -225,8 +225,12 @@ class Sessions:
             return self._tombstones.get(message.session_id) or Lost("EXPIRED", "the server knows no such session")
         if not hmac.compare_digest(session.token, message.token):
             return Lost("EXPIRED", "the server knows no such session")  # the same words: a guess learns nothing
-        session.peer = peer
-        session.attach(message, outlet)
+        before, session.peer = session.peer, peer
+        try:
+            session.attach(message, outlet)
+        except ProtocolError:
+            session.peer = before
+            raise
         return session
 
     def _gone(self, session: Session) -> None:

@@ -13,7 +13,6 @@ from typing import Any
 import pytest
 from helpers import wait_until
 
-from remote_gym.errors import MisuseError
 from remote_gym.server import audit as module
 from remote_gym.server.audit import AppendedFile, AuditLog
 
@@ -117,7 +116,17 @@ def test_a_disk_that_hangs_holds_nobody_up(tmp_path: Path, monkeypatch: pytest.M
 def test_a_file_that_others_write_to_proves_nothing(tmp_path: Path) -> None:
     (tmp_path / "audit").touch()
     (tmp_path / "audit").chmod(0o662)
-    with pytest.raises(MisuseError, match=r"audit_log=.*others than its owner may write to it \(mode 662\)"):
+    with pytest.raises(OSError, match=r"the audit log .*others than its owner may write to it \(mode 662\)"):
+        AuditLog(str(tmp_path / "audit"))
+
+
+def test_another_users_file_proves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "audit").touch(0o600)
+    if os.geteuid() == 0:
+        os.chown(tmp_path / "audit", 65534, -1)
+    else:
+        monkeypatch.setattr(os, "geteuid", lambda: 65534)
+    with pytest.raises(OSError, match="it belongs to another user"):
         AuditLog(str(tmp_path / "audit"))
 
 
