@@ -178,7 +178,8 @@ class SessionLost(RemoteGymError):
 
     Attributes:
         reason: ``"SERVER_RESTARTED"``, ``"EXPIRED"``, ``"GAVE_WAY"``, ``"FENCED"``, ``"CLOSED"``, ``"UNREACHABLE"``,
-            ``"BROKEN"`` or ``"REVOKED"``: the token or the certificate is valid no longer.
+            ``"BROKEN"``, ``"ENDED"``: by the server's owner, or ``"REVOKED"``: the token or the certificate is valid no
+            longer.
     """
 
     def __init__(self, reason: str, detail: str = "") -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from remote_gym.messages import Attach, Closed, Lost, Open
+from remote_gym.server.events import Events
 from remote_gym.server.holdings import Holdings
 from remote_gym.server.limits import Limits
 from remote_gym.server.shares import Shares
@@ -44,11 +45,12 @@ class FakeSessions:
         self.session = FakeSession()
         self.instead: Any = None
         self.epoch = b"e" * 16
+        self.events = Events()
 
-    async def open(self, _message: Open, _outlet: Any, _principal: Any) -> FakeSession:
+    async def open(self, _message: Open, _outlet: Any, *_who: Any) -> FakeSession:
         if self.instead is not None:
             raise self.instead
         return self.session
 
-    def attach(self, _message: Attach, _outlet: Any, _principal: Any) -> Any:
+    def attach(self, _message: Attach, _outlet: Any, *_who: Any) -> Any:
         return self.session if self.instead is None else self.instead

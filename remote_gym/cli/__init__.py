@@ -1,4 +1,4 @@
-"""The user's terminal: ``remote-gym serve | certs | tokens | check | bench | check-connection | demo | completion``.
+"""The user's terminal: ``remote-gym serve | certs | tokens | check | bench | check-connection | demo | sessions | …``.
 
 Each command imports what it needs only when it runs.
 """
@@ -25,6 +25,7 @@ COMMANDS = {
     "bench": "try workers, environments and batch sizes for an environment",
     "check-connection": "tell which step of a connection to a server fails",
     "demo": "serve CartPole over TLS and step it, as a first look",
+    "sessions": "list the sessions of a server of yours, or end some",
     "completion": "print what lets a shell complete these commands",
 }
 
@@ -46,7 +47,12 @@ def _add_arguments(command: Parser, name: str) -> None:
     command.description = module.DESCRIPTION
     module.add_arguments(command)
     command.add_argument("--verbose", action="store_true", help="log more, and show the tracebacks of errors")
-    command.set_defaults(run=module.run, words=getattr(module, "words", _no_words), parser=command)
+    command.set_defaults(
+        run=module.run,
+        words=getattr(module, "words", _no_words),
+        report=getattr(module, "report", _not_reported),
+        parser=command,
+    )
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -60,6 +66,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if unknown:
         parsed.parser.refuse(unknown)
     return _run(parsed)
+
+
+def _not_reported(_parsed: argparse.Namespace, _text: str, _error: Exception) -> bool:
+    return False
 
 
 def _no_words(_parsed: argparse.Namespace) -> list[Word]:
@@ -86,9 +96,11 @@ def _run(parsed: argparse.Namespace) -> int:
 
 
 def _print_error(parsed: argparse.Namespace, error: Exception, text: str) -> None:
-    if parsed.verbose:
-        traceback.print_exception(error)
     text = brief(text, "" if parsed.verbose else MORE)
     remedy = hint(text, getattr(parsed, "entrypoint", None) or "")
-    said = paint(f"remote-gym {parsed.command}:", RED, sys.stderr)
-    say(f"{said} {text}{f'; {remedy}' if remedy else ''}")
+    text = f"{text}{f'; {remedy}' if remedy else ''}"
+    if parsed.report(parsed, text, error):
+        return
+    if parsed.verbose:
+        traceback.print_exception(error)
+    say(f"{paint(f'remote-gym {parsed.command}:', RED, sys.stderr)} {text}")

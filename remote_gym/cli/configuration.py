@@ -180,7 +180,9 @@ def _parse(file: str) -> dict[str, Any]:
 def _beside(file: str, setting: Setting, value: Any) -> Any:
     """Return a path as it is from here: one in a file is relative to the file's folder."""
     prefix = "unix:" if str(value).startswith("unix:") else ""
-    is_no_path = {"entrypoint": not str(value).endswith(".py"), "url": not prefix}.get(setting.name, False)
+    is_no_path = {
+        "entrypoint": not str(value).endswith(".py"), "url": not prefix, "admin_socket": value in ("auto", None),
+    }.get(setting.name, False)  # fmt: skip
     if not setting.kind.is_path or is_no_path:
         return value
     return prefix + os.path.join(os.path.dirname(file), value.removeprefix(prefix))

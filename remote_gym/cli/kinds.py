@@ -123,6 +123,12 @@ def text(metavar: str, what: str, *, is_path: bool = False) -> Kind:
     return Kind(metavar, what, kind.from_text, kind.from_toml, is_path)
 
 
+def path(*, may_be_none: bool = False) -> Kind:
+    """Return the kind of paths of files."""
+    kind = _simple("PATH", "a path", str, (str,), bool, may_be_none=may_be_none)
+    return Kind("PATH", kind.what, kind.from_text, kind.from_toml, is_path=True)
+
+
 def choice(*values: str) -> Kind:
     """Return the kind that is one of `values`."""
     what = " or ".join(map(repr, values))

@@ -24,6 +24,7 @@ from remote_gym.cli.kinds import (
     Kind,
     choice,
     integer,
+    path,
     seconds,
     text,
 )
@@ -158,6 +159,13 @@ SETTINGS = (
     Setting("grace_seconds", seconds(may_be_zero=True), TIMES, "how long draining may take", 10.0, old=("--grace",)),
     Setting("metrics_port", PORT, REST, "serve Prometheus metrics; 0: any free port", "no metrics"),
     Setting("metrics_url", text("HOST", "a host"), REST, "address of the metrics", "127.0.0.1"),
+    Setting("log_format", choice("text", "json"), REST, "of the log: for people, or an object per line", "text"),
+    Setting("audit_log", path(), REST, "a file that tells who did what and was refused what, as JSON lines"),
+    Setting(
+        "admin_socket", path(may_be_none=True), REST,
+        "where `remote-gym sessions` reaches this server, for this user alone; auto: by its port, in $XDG_RUNTIME_DIR",
+        "auto",
+    ),
 )  # fmt: skip
 
 BY_NAME = {setting.name: setting for setting in SETTINGS}

@@ -9,6 +9,7 @@ import queue
 import signal
 import sys
 import threading
+import time
 import warnings
 from collections.abc import Callable
 from typing import TYPE_CHECKING
@@ -18,11 +19,19 @@ from remote_gym.cli.configuration import DEFAULT_FILE, Configuration, configure
 from remote_gym.cli.entrypoints import check_file
 from remote_gym.cli.options import BY_NAME, PEM_NAMES, VARIABLE_PREFIX, add_flags, server_arguments
 from remote_gym.cli.terminal import UsageError, say
-from remote_gym.cli.unread import LAST_WORDS_SECONDS, UnreadHandler, Writer
+from remote_gym.cli.unread import DROPPED, LAST_WORDS_SECONDS, LineFormatter, UnreadHandler, Writer
 from remote_gym.cli.wording import Word, translated, words_of_a_server
+from remote_gym.server.json_lines import FIELDS, JsonFormatter, json_line, utc
 
 if TYPE_CHECKING:
     from remote_gym import RemoteEnvironmentServer
+
+logger = logging.getLogger("remote_gym.server")
+
+FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
+"""Of the log for people."""
+
+JSON = "json"
 
 DESCRIPTION = (
     "Host environments until stopped. SIGTERM or Ctrl-C drains; a second one stops at once. Settings are flags, else "
@@ -55,7 +64,8 @@ def words(arguments: argparse.Namespace) -> list[Word]:
 def run(arguments: argparse.Namespace) -> int:
     """Serve until a signal."""
     configuration = arguments.configuration = configure(vars(arguments), os.environ, arguments.config)
-    for note in _notes(configuration):
+    is_json = is_in_json(configuration) and not arguments.show_settings
+    for note in [] if is_json else _notes(configuration):
         say(f"remote-gym serve: {note}")
     if arguments.show_settings:
         print("\n".join(configuration.lines()))
@@ -69,20 +79,23 @@ def run(arguments: argparse.Namespace) -> int:
 def _host(arguments: argparse.Namespace) -> None:
     from remote_gym.pool import hold_standard_descriptors
     from remote_gym.server.private_folder import remove_all
+    from remote_gym.server.socket_files import remove_all_files
 
     hold_standard_descriptors()
-    out, log = Writer(1), Writer(2)
+    is_json = is_in_json(arguments.configuration)
+    out, log = Writer(1), Writer(2, _dropped_in_json) if is_json else Writer(2)
     handler = UnreadHandler(log)
-    own_words = OwnWords(words(arguments))
-    handler.addFilter(own_words)
-    logging.basicConfig(
-        level=logging.DEBUG if arguments.verbose else logging.INFO,
-        handlers=[handler],
-        format="%(asctime)s %(levelname)s %(name)s: %(message)s",
-    )
+    handler.setFormatter(JsonFormatter() if is_json else LineFormatter(FORMAT))
+    handler.addFilter(OwnWords(words(arguments)))
+    logging.basicConfig(level=logging.DEBUG if arguments.verbose else logging.INFO, handlers=[handler])
+    if is_json:
+        _hook_tracebacks()
     logging.captureWarnings(True)
     warnings.simplefilter("always", UserWarning)
     warnings.formatwarning = lambda message, *_args, **_options: str(message)
+
+    for note in _notes(arguments.configuration) if is_json else ():
+        logger.info("%s", note)
 
     def last_words() -> None:
         for writer in (out, log):
@@ -91,13 +104,16 @@ def _host(arguments: argparse.Namespace) -> None:
     def exit_at_once(code: int) -> None:
         last_words()
         remove_all()
+        remove_all_files()
         os._exit(code)
 
     def announce(address: str) -> None:
-        own_words.ready = True
         out.put(READY_LINE.format(address=address) + "\n")
         out.flush(LAST_WORDS_SECONDS)  # in a terminal it comes first
-        log.put(announcement(address, arguments.configuration.values, sys.stderr))
+        if is_json:
+            logger.info("ready on %s", address, extra={FIELDS: {"event": "ready", "address": address}})
+        else:
+            log.put(announcement(address, arguments.configuration.values, sys.stderr))
 
     try:
         _serve(arguments.configuration, announce, exit_at_once)
@@ -143,26 +159,59 @@ def _check_credentials(configuration: Configuration) -> None:
         )
 
 
+def is_in_json(configuration: Configuration) -> bool:
+    """Tell whether all that is written to stderr is to be JSON, an object per line."""
+    return configuration.values.get("log_format") == JSON
+
+
+def _hook_tracebacks() -> None:
+    """Have Python log what it would print of errors that nobody catches."""
+
+    def of_thread(about: threading.ExceptHookArgs) -> None:
+        name = None if about.thread is None else about.thread.name
+        value = about.exc_value or about.exc_type()
+        logger.error("thread %s failed", name, exc_info=(about.exc_type, value, about.exc_traceback))
+
+    def of_nobody(about: sys.UnraisableHookArgs) -> None:
+        value = about.exc_value or about.exc_type()
+        said = about.err_msg or "an error was ignored"
+        logger.error("%s: %r", said, about.object, exc_info=(about.exc_type, value, about.exc_traceback))
+
+    threading.excepthook = of_thread
+    sys.unraisablehook = of_nobody
+
+
+def _dropped_in_json(count: int) -> str:
+    fields = {"time": utc(time.time()), "level": "WARNING", "logger": logger.name, "event": "dropped"}
+    return json_line({**fields, "message": (DROPPED % count).strip(), "lines": count}) + "\n"
+
+
+def report(arguments: argparse.Namespace, text: str, error: Exception) -> bool:
+    """Tell of the error that ends this command, if that is to be JSON; return whether it was told."""
+    if not hasattr(arguments, "configuration") or not is_in_json(arguments.configuration):
+        return False
+    record = logger.makeRecord(
+        logger.name, logging.ERROR, __file__, 0, text, (), None, extra={FIELDS: {"event": "failed"}}
+    )
+    if arguments.verbose:
+        record.exc_info = (type(error), error, error.__traceback__)
+    say(JsonFormatter().format(record))
+    return True
+
+
 class OwnWords(logging.Filter):
-    """Lets the log say what this command says.
-
-    Warnings call settings what the command calls them; a server that does not come up is no server that drains.
-
-    Attributes:
-        ready: Whether the server is up.
-    """
+    """Lets warnings call settings what this command calls them."""
 
     def __init__(self, own: list[Word]) -> None:
         """Translate by `own`."""
         super().__init__()
         self._own = own
-        self.ready = False
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """Tell whether the record is to be written."""
+        """Translate the record; it is to be written."""
         if record.name == "py.warnings":
             record.msg, record.args = translated(record.getMessage(), self._own), ()
-        return self.ready or record.levelno != logging.INFO or not str(record.msg).startswith("draining")
+        return True
 
 
 def _serve(configuration: Configuration, announce: Callable[[str], None], exit_at_once: Callable[[int], None]) -> None:
@@ -175,7 +224,7 @@ def _serve(configuration: Configuration, announce: Callable[[str], None], exit_a
     while signals.empty():
         server.wait_for_termination(WAKE_SECONDS)
     signals.get()
-    logging.getLogger("remote_gym.server").info("draining; a second signal stops at once")
+    logger.info("draining; a second signal stops at once")
     stopper = threading.Thread(target=server.stop, daemon=True)
     stopper.start()
     while not server.wait_for_termination(0.05):

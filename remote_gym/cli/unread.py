@@ -12,6 +12,9 @@ import os
 import select
 import threading
 from collections import deque
+from collections.abc import Callable
+
+from remote_gym.texts import printable
 
 MAX_QUEUED_BYTES = 8 * 2**20
 """Enough for a reader that stops for seconds while hundreds of environments talk."""
@@ -27,11 +30,22 @@ ENVIRONMENTS_LOGGER = "remote_gym.worker"
 DROPPED = "%d lines of the log were dropped here: they were not read as fast as they came\n"
 
 
+class LineFormatter(logging.Formatter):
+    """Writes a record for people. Whatever it says, it cannot pass for another: its further lines are indented."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return the lines, without the last one's end, and without anything a terminal obeys."""
+        first, *others = super().format(record).split("\n")
+        lines = [first, *(f"    {line}" for line in others)]
+        return "\n".join(printable(line, len(line)) for line in lines)
+
+
 class Writer:
     """Writes lines to a file descriptor from a thread of its own. Closed, hung up or full: whoever writes goes on."""
 
-    def __init__(self, descriptor: int) -> None:
-        """Write to `descriptor`, which stays open."""
+    def __init__(self, descriptor: int, dropped: Callable[[int], str] = DROPPED.__mod__) -> None:
+        """Write to `descriptor`, which stays open; `dropped` makes the line about so many that were not written."""
+        self._dropped_line = dropped
         self._descriptor = descriptor
         self._queue: deque[bytes] = deque()
         self._queued_bytes = 0
@@ -65,7 +79,7 @@ class Writer:
                 self._idle = False
                 data = b"".join(self._queue)
                 if self._dropped:
-                    data += (DROPPED % self._dropped).encode()
+                    data += self._dropped_line(self._dropped).encode()
                 self._queue.clear()
                 self._queued_bytes = self._dropped = 0
             self._write(memoryview(data))

@@ -21,7 +21,8 @@ MAX_RESETS = 3
 """Resets of one environment that may be lost in a row; an environment that dies of every reset must not be hidden."""
 
 REOPENED = frozenset({"SERVER_RESTARTED", "EXPIRED", "GAVE_WAY"})
-"""Reasons of a lost session that a new one makes up for. FENCED is another client's doing, BROKEN a bug: both raise."""
+"""Reasons of a lost session that a new one makes up for. FENCED is another client's doing, ENDED and REVOKED the
+server owner's, BROKEN a bug: all raise."""
 
 
 NAMED = 8

@@ -99,7 +99,8 @@ class WorkerOutput:
         line = printable(line, MAX_LINE_BYTES)  # nothing an environment prints can forge a line of the log
         if group in self.groups:
             self._tails.setdefault(group, deque(maxlen=TAIL_LINES)).append(line[:TAIL_CHARACTERS])
-        logger.info("%s, %s: %s", self._name, label, line)
+        fields = {"event": "output", "worker": self._name, "source": label}
+        logger.info("%s, %s: %s", self._name, label, line, extra={"fields": fields})
 
     def tails(self) -> dict[int, str]:
         """Return the last lines by group."""

@@ -6,11 +6,12 @@ import os
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from remote_gym.addresses import DEFAULT_PORT, UNIX, split_address
+from remote_gym.addresses import DEFAULT_PORT, MAX_UNIX_PATH_BYTES, UNIX, split_address
 from remote_gym.arguments import RemoteArgs, check_args
 from remote_gym.errors import MisuseError
 from remote_gym.pool import Surroundings, Timeouts, hold_standard_descriptors
 from remote_gym.processes import refuse_in_a_worker, usable_cores
+from remote_gym.server.admin_places import AUTO
 from remote_gym.server.authentication import authenticator
 from remote_gym.server.certificates import Certificates
 from remote_gym.server.isolation import Isolation
@@ -18,7 +19,7 @@ from remote_gym.server.limits import GivenLimits, Limits
 from remote_gym.server.listening import Endpoints, check_exposure
 from remote_gym.server.permissions import permissions
 from remote_gym.server.server import RemoteEnvironmentServer
-from remote_gym.server.settings import Settings
+from remote_gym.server.settings import TEXT, Settings
 
 DEFAULT_GRACE_SECONDS = 10.0
 
@@ -36,6 +37,23 @@ def entrypoint_text(entrypoint: Any) -> Any:
         return os.path.abspath(text)
     except FileNotFoundError as error:
         raise MisuseError(f"the entrypoint file {text!r} cannot be found: the working directory is gone") from error
+
+
+def file_path(path: object, name: str) -> str:
+    """Return the whole path of a file that is made, whatever the working directory becomes later.
+
+    Raises:
+        MisuseError: It is no path, or relative and the working directory is gone.
+    """
+    try:
+        text = os.fsdecode(os.fspath(path))  # type: ignore[call-overload]
+        if not text or "\0" in text:
+            raise ValueError
+        return os.path.abspath(text)
+    except (TypeError, ValueError):
+        raise MisuseError(f"{name} must be the path of a file, got {path!r}") from None
+    except FileNotFoundError as error:
+        raise MisuseError(f"{name}={path!r} is relative, and the working directory is gone") from error
 
 
 def create_remote_environment_server(
@@ -70,6 +88,9 @@ def create_remote_environment_server(
     isolation: Isolation = "principal",
     token_file: str | os.PathLike[str] | None = None,
     deny_file: str | os.PathLike[str] | None = None,
+    admin_socket: str | os.PathLike[str] | None = AUTO,
+    audit_log: str | os.PathLike[str] | None = None,
+    log_format: str = TEXT,
 ) -> RemoteEnvironmentServer:
     """Host environments for remote clients; returns at once with the server running in the background.
 
@@ -129,6 +150,14 @@ def create_remote_environment_server(
             seconds. Needs TLS or a Unix socket.
         deny_file: Path of a file of SHA-256 fingerprints of client certificates that are taken no more, one a line.
             Read again when it changes; sessions by these end within seconds. Needs a client CA.
+        admin_socket: Path of the socket over which `remote-gym sessions` lists and ends sessions, for this user alone;
+            ``"auto"``: in the user's runtime folder, named by the port, or beside the server's own unix socket (see
+            `.admin_socket`); None: no such socket.
+        audit_log: Path of a file that says who did what and was refused what, as JSON lines; appended to, made with
+            mode 0600, and made anew when it was moved away. None: no such file.
+        log_format: ``"json"`` writes the log of the server to stderr, a JSON object per line, in the place of the
+            handlers that this process has set up, unless these have a `JsonFormatter` themselves. ``"text"`` leaves it
+            to them.
 
     Workers start in the working directory, with the ``sys.path`` and the environment variables, that this process has
     now, whatever becomes of these later.
@@ -162,6 +191,8 @@ def create_remote_environment_server(
         surroundings=Surroundings.here(hash_seed),
         isolation=isolation,
         limits=Limits(limits),
+        log_format=log_format,
+        audit_log=None if audit_log is None else file_path(audit_log, "audit_log"),
     )
     host, port = split_address(url, DEFAULT_PORT if port is None and ":" not in url else port)
     certificates = Certificates(server_credentials_paths) if server_credentials_paths is not None else None
@@ -172,7 +203,10 @@ def create_remote_environment_server(
         unix_socket, _ = split_address(UNIX + os.fspath(unix_socket).removeprefix(UNIX))
     if metrics_port is not None:
         metrics_url, metrics_port = split_address(metrics_url, metrics_port)
+    admin = admin_socket if admin_socket in (AUTO, None) else file_path(admin_socket, "admin_socket")
+    if admin is not None and (length := len(os.fsencode(admin))) > MAX_UNIX_PATH_BYTES:
+        raise MisuseError(f"admin_socket={admin!r} has {length} bytes, a socket's path {MAX_UNIX_PATH_BYTES} at most")
     endpoints = Endpoints(
-        host, port, pem, unix_socket, metrics_url, metrics_port, grpc_only, certificates, authenticator=known
+        host, port, pem, unix_socket, metrics_url, metrics_port, grpc_only, certificates, known, admin
     )
     return RemoteEnvironmentServer(settings, endpoints, grace_seconds, probe)

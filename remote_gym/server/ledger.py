@@ -39,7 +39,7 @@ class SessionEvent(Enum):
     ATTACH = "attach"  # also while attached: the older stream is fenced
     CLOSE = "close"
     EXPIRE = "expire"
-    REVOKE = "revoke"  # its client's token or certificate holds no longer
+    REVOKE = "revoke"  # the server's owner ends it, or what its client has shown of who it is holds no longer
     BREAK = "break"  # the client broke the contract, or a bug of ours keeps it from an answer
 
 

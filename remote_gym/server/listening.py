@@ -53,6 +53,7 @@ class Endpoints:
         grpc_only: Whether gRPC itself listens, and there is no direct carrier.
         certificates: The files that `pem` is from, which change; None: it stays as it is.
         authenticator: Who may come, and as whom.
+        admin_socket: The path of the admin socket; `AUTO`: in the usual place; None: there is none.
     """
 
     host: str
@@ -64,6 +65,7 @@ class Endpoints:
     grpc_only: bool = False
     certificates: Certificates | None = None
     authenticator: Authenticator = field(default_factory=Authenticator)
+    admin_socket: str | None = None
 
 
 class Listener(Protocol):

@@ -23,7 +23,9 @@ def main(text: str) -> None:
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
     asked: dict[str, Any] = json.loads(text)
     try:
-        server = create_remote_environment_server(asked["args"], asked["url"], num_workers=asked["num_workers"])
+        server = create_remote_environment_server(
+            asked["args"], asked["url"], num_workers=asked["num_workers"], admin_socket=None
+        )
     except (RemoteGymError, OSError, MemoryError) as error:
         print(LOCAL_FAILED + " ".join(str(error).split()), flush=True)
         return

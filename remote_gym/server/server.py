@@ -24,17 +24,20 @@ from typing import Any
 import grpc
 
 from remote_gym.errors import RefusedError, RemoteGymError
-from remote_gym.server import logs
+from remote_gym.server import json_lines, logs
+from remote_gym.server.admin import Admin
+from remote_gym.server.audit import AuditLog
 from remote_gym.server.carriers.direct import Direct
 from remote_gym.server.carriers.edge import Edge
 from remote_gym.server.carriers.grpc import Servicer
+from remote_gym.server.events import Events
 from remote_gym.server.front import Front
 from remote_gym.server.health import Health
 from remote_gym.server.listening import Endpoints, options
 from remote_gym.server.metrics import MetricsServer
 from remote_gym.server.refusals import RefusalError
 from remote_gym.server.sessions import Sessions, collect
-from remote_gym.server.settings import Settings
+from remote_gym.server.settings import JSON, Settings
 from remote_gym.server.statistics import watch_loop_lag
 
 logger = logging.getLogger("remote_gym.server")
@@ -57,6 +60,7 @@ class RemoteEnvironmentServer:
         port: The port, also when 0 was asked for; 0 for a unix socket.
         unix_address: ``unix:/path`` of the socket it listens on as well; None without one.
         metrics_port: The port of the metrics, also when 0 was asked for; None without them.
+        admin_socket: The path of the admin socket, the first one if there are two; None without one.
     """
 
     def __init__(self, settings: Settings, endpoints: Endpoints, grace_seconds: float, probe: bool) -> None:
@@ -65,11 +69,14 @@ class RemoteEnvironmentServer:
         self._metrics: MetricsServer | None = None
         self._direct: Direct | None = None
         self._grace_seconds = grace_seconds
-        self._sessions = Sessions(settings)
+        self._audit = None if settings.audit_log is None else AuditLog(settings.audit_log)
+        self._sessions = Sessions(settings, Events(self._audit))
         self._process = os.getpid()
         self._stopped = threading.Event()
         self._stop_lock = threading.Lock()
         self._loop = asyncio.new_event_loop()
+        if settings.log_format == JSON:
+            json_lines.begin()
         logs.begin()
         self._thread = threading.Thread(target=self._run_loop, name="remote_gym server", daemon=True)
         self._thread.start()
@@ -84,9 +91,16 @@ class RemoteEnvironmentServer:
         self.address, self.port = listeners[0].address, listeners[0].port
         self.unix_address = listeners[-1].address if endpoints.unix_socket is not None else None
         self.metrics_port = None if self._metrics is None else self._metrics.port
+        self.admin_socket = self._admin.paths[0] if self._admin.paths else None
         _SERVERS.add(self)
-        addresses = " and ".join(listener.address for listener in listeners)
-        logger.info("listening on %s, %d workers", addresses, settings.num_workers)
+        addresses = [listener.address for listener in listeners]
+        told = {"event": "listening", "addresses": addresses, "admin_sockets": self._admin.paths}
+        logger.info(
+            "listening on %s, %d workers", " and ".join(addresses), settings.num_workers,
+            extra={json_lines.FIELDS: told},
+        )  # fmt: skip
+        for path in self._admin.paths:
+            logger.info("admin socket at %s, for this user alone", path)
         if self._metrics is not None:
             logger.info("metrics on http://%s/metrics", self._metrics.address)
 
@@ -116,7 +130,10 @@ class RemoteEnvironmentServer:
             workers = self._settings.num_workers
             raise RefusedError(f"{workers} worker processes could not be started: {error}", "num_workers") from error
         await self._grpc.start()
+        self._admin = Admin(self._sessions, [listener.address for listener in self._front.listeners])
+        await self._admin.open(endpoints.admin_socket, [(one.host, one.port) for one in self._front.listeners])
         self._front.open()
+        self._sessions.begin_serving(self._admin.addresses)
         await self._health.tell(serving=True)
         self._lag_task = asyncio.create_task(watch_loop_lag(self._sessions.counters))
         if endpoints.certificates is not None:
@@ -141,6 +158,8 @@ class RemoteEnvironmentServer:
                 await asyncio.gather(self._grpc.stop(left), *direct)
                 await self._front.ended(deadline - self._loop.time())
         finally:
+            if hasattr(self, "_admin"):
+                self._admin.close()
             if hasattr(self, "_front"):
                 self._front.close()
             if self._direct is not None:
@@ -180,7 +199,11 @@ class RemoteEnvironmentServer:
                     self._metrics.close()
                 self._stopped.set()
                 _SERVERS.discard(self)
+                if self._audit is not None:
+                    self._audit.close()
                 logs.end()
+                if self._settings.log_format == JSON:
+                    json_lines.end()
 
     def wait_for_termination(self, timeout: float | None = None) -> bool:
         """Block until the server has stopped.

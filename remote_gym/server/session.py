@@ -33,6 +33,7 @@ from remote_gym.messages import (
 )
 from remote_gym.pool import Pool
 from remote_gym.server.checks import Order, RequestChecker
+from remote_gym.server.events import Events
 from remote_gym.server.holdings import Holdings, StoredResults
 from remote_gym.server.isolation import tenant_of
 from remote_gym.server.ledger import BusyError, Ledger, OutOfOrderError, SessionEvent, SessionState
@@ -74,9 +75,15 @@ class Session:
         on_gone: Callable[[Session], None],
         principal: Principal = ANONYMOUS,
         permissions: Permissions = NOBODYS,
+        peer: str = "",
+        events: Events | None = None,
     ) -> None:
         """Prepare; `open` builds the environments. `on_gone` is called once, when the session has ended."""
         self.principal = principal  # who opened it, and alone may come back to it
+        self.peer = peer  # who carries it, or did last, for the log
+        self.began = time.monotonic()
+        self.revoked: Lost | None = None  # by the server's owner, while it was being opened: what its client is told
+        self._events = Events() if events is None else events
         self.id, self.token = secrets.token_bytes(16), secrets.token_bytes(32)
         self.nonce = message.nonce
         self.num_envs = message.num_envs
@@ -131,6 +138,7 @@ class Session:
 
     def take_over(self, outlet: Outlet) -> None:
         """Let `outlet` carry the session from now on; an older stream that still lives is fenced."""
+        is_back = self._outlet is not None or self.ledger.state is SessionState.DETACHED
         if self._outlet is not None:
             self._outlet.send(pack_server(Lost("FENCED", "another stream has attached to this session")))
             self._outlet.end()
@@ -138,6 +146,8 @@ class Session:
         self._stop_lease()
         self.left_at = None
         self._outlet = outlet
+        if is_back:
+            self._events.back(self)
 
     def attach(self, message: Attach, outlet: Outlet) -> None:
         """Take over and send Attached and what the client misses.
@@ -162,8 +172,7 @@ class Session:
         self._outlet = None
         self.left_at = time.monotonic()
         self.ledger.apply(SessionEvent.STREAM_ENDED)
-        until = time.strftime("%H:%M:%S", time.localtime(time.time() + self.lease_seconds))
-        logger.info("the client of %r has gone: its environments are kept until %s, for it to come back", self, until)
+        self._events.gone(self, self.lease_seconds)
         self._lease = asyncio.get_running_loop().call_later(self.lease_seconds, self._expire)
 
     def _expire(self) -> None:
@@ -186,10 +195,17 @@ class Session:
         self.ledger.apply(SessionEvent.CLOSE)
         self._end(Lost("CLOSED", "the client closed it"), pack_server(Closed()))
 
-    def revoke(self, detail: str) -> None:
-        """End the session, whose client may not go on by what it has shown of who it is."""
+    def revoke(self, detail: str, reason: str = "REVOKED") -> None:
+        """End the session at the wish of the server's owner; its client is told `reason` and `detail`, and stays away.
+
+        One that is being opened ends as soon as it is: who opens it looks at `revoked`.
+        """
+        lost = Lost(reason, detail)
+        if self.ledger.state is SessionState.OPENING:
+            self.revoked = lost
+            return
         self.ledger.apply(SessionEvent.REVOKE)
-        self._end(Lost("REVOKED", detail))
+        self._end(lost)
 
     def _break(self, detail: str) -> None:
         self.ledger.apply(SessionEvent.BREAK)
@@ -210,6 +226,16 @@ class Session:
         self._opening.release()
         self._results.clear()
         self._on_gone(self)
+
+    @property
+    def requests(self) -> int:
+        """How many it was sent."""
+        return self.ledger.highest
+
+    @property
+    def kept_seconds(self) -> float | None:
+        """How long it will be kept for its client to come back; None while that is there."""
+        return None if self._lease is None else self._lease.when() - asyncio.get_running_loop().time()
 
     @property
     def running(self) -> int:
@@ -280,6 +306,7 @@ class Session:
 
     def _refuse(self, number: int, limit: str, message: str) -> None:
         self._counters.refusals[limit] += 1
+        self._events.refused("request", self.principal, self.peer, limit, message, self)
         frame = pack_server(Refused(number, limit, message))
         self.ledger.refuse(number, frame)
         self._send(frame)

@@ -16,8 +16,10 @@ from remote_gym.errors import MisuseError, ProtocolError
 from remote_gym.messages import Attach, Description, Lost, Open
 from remote_gym.pool import Pool, check_descriptors
 from remote_gym.server.checks import surveyed_kwargs
+from remote_gym.server.events import Events
 from remote_gym.server.holdings import Holdings
 from remote_gym.server.isolation import warm_seconds
+from remote_gym.server.json_lines import FIELDS
 from remote_gym.server.opening import Opening
 from remote_gym.server.permissions import OWNER, Permissions
 from remote_gym.server.principals import ANONYMOUS, Principal
@@ -101,10 +103,12 @@ class Admitted(NamedTuple):
 class Sessions:
     """The sessions, the pool they share and the limits they meet."""
 
-    def __init__(self, settings: Settings) -> None:
-        """Prepare; `start` starts the workers."""
+    def __init__(self, settings: Settings, events: Events | None = None) -> None:
+        """Prepare; `start` starts the workers. What happens is told to `events`."""
         self.settings = settings
+        self.events = Events() if events is None else events
         self.epoch = secrets.token_bytes(16)
+        self.serving = False  # whether anybody could have come
         self.draining = False
         self.counters = Counters()
         self.holdings = Holdings(settings.max_held_bytes, Trimmer().freed)
@@ -119,6 +123,7 @@ class Sessions:
             warm_seconds(settings.isolation),
         )
         self.by_id: dict[bytes, Session] = {}
+        self.opening: set[Session] = set()
         self._by_nonce: dict[tuple[Principal, bytes], asyncio.Task[Session]] = {}  # a nonce is its principal's alone
         self._tombstones: OrderedDict[bytes, tuple[Principal, Lost]] = OrderedDict()
 
@@ -134,13 +139,19 @@ class Sessions:
             opening = Opening(Open(1, 1, b"", 1), b"", self.settings, self.pool)
             await self.pool.probe((b"", None), opening.probe)
 
-    async def open(self, message: Open, outlet: Outlet, principal: Principal = ANONYMOUS) -> Session:
+    def begin_serving(self, addresses: list[str]) -> None:
+        """Take note that clients can come, at `addresses`."""
+        self.serving = True
+        self.events.serving(addresses)
+
+    async def open(self, message: Open, outlet: Outlet, principal: Principal = ANONYMOUS, peer: str = "") -> Session:
         """Return the session for `message`, new or, for a nonce already seen, the same as before; sends Opened.
 
         Args:
             message: What the client asks for.
             outlet: Where its answers go.
             principal: Who the client is.
+            peer: Where it is, for the log.
 
         Raises:
             RefusalError: A limit, a rule or a failed build; nothing is left behind.
@@ -149,7 +160,7 @@ class Sessions:
         if building is None:
             admitted = self._admit(message, principal)
             building = self._by_nonce[principal, message.nonce] = asyncio.ensure_future(
-                self._build(message, admitted, principal)
+                self._build(message, admitted, principal, peer)
             )
             building.add_done_callback(partial(_release_unless_built, admitted.hold))
         try:
@@ -158,27 +169,36 @@ class Sessions:
             # A stream that breaks meanwhile does not stop the building: its client comes back with the same nonce.
             building.add_done_callback(_detach)
             raise
+        if session.reason is not None:
+            raise RefusalError("ended", session.reason.detail)
+        session.peer = peer
         session.principal = principal  # the same person, by what they have shown this time
         session.take_over(outlet)
         failpoints.hit("server.open.answered")
         return session
 
-    async def _build(self, message: Open, admitted: Admitted, principal: Principal) -> Session:
+    async def _build(self, message: Open, admitted: Admitted, principal: Principal, peer: str) -> Session:
         holdings, gone = self.shares.account(principal).holdings, partial(self._gone, admitted.hold)
         settings, kwargs, permissions = self.settings, admitted.kwargs, admitted.permissions
         try:
             session = Session(
-                message, kwargs, settings, self.pool, self.counters, holdings, gone, principal, permissions
-            )
-            await session.open(self.epoch, admitted.protocol)
+                message, kwargs, settings, self.pool, self.counters, holdings, gone, principal, permissions, peer,
+                self.events,
+            )  # fmt: skip
+            self.opening.add(session)
+            try:
+                await session.open(self.epoch, admitted.protocol)
+            finally:
+                self.opening.discard(session)
         except BaseException:
             self._by_nonce.pop((principal, message.nonce), None)
             raise
         failpoints.hit("server.open.built")
         self.by_id[session.id] = session
         self.counters.opened_sessions += 1
-        version = printable(message.client_version) or "of no version that it tells"
-        logger.info("opened %r for remote_gym %s", session, version)
+        self.events.opened(session, message.client_version)
+        if session.revoked is not None:
+            session.revoke(session.revoked.detail, session.revoked.reason)
         return session
 
     def _admit(self, message: Open, principal: Principal) -> Admitted:
@@ -206,7 +226,9 @@ class Sessions:
         hold = self.shares.take(principal, message.num_envs, len(kwargs), leaving)
         return Admitted(kwargs, permissions, protocol, hold)
 
-    def attach(self, message: Attach, outlet: Outlet, principal: Principal = ANONYMOUS) -> Session | Lost:
+    def attach(
+        self, message: Attach, outlet: Outlet, principal: Principal = ANONYMOUS, peer: str = ""
+    ) -> Session | Lost:
         """Bind `outlet` to the session that `message` names, or return why `principal` has none.
 
         Raises:
@@ -222,30 +244,38 @@ class Sessions:
             return reason if whose == principal else unknown
         if session.principal != principal or not hmac.compare_digest(session.token, message.token):
             return unknown  # the same words: a guess learns nothing
+        before, session.peer = session.peer, peer
+        try:
+            session.attach(message, outlet)
+        except ProtocolError:
+            session.peer = before
+            raise
         session.principal = principal  # as in `open`
-        session.attach(message, outlet)
         return session
 
     def _gone(self, hold: Hold, session: Session) -> None:
         self._by_nonce.pop((session.principal, session.nonce), None)
         hold.release()
         if self.by_id.pop(session.id, None) is not None and session.reason is not None:
-            logger.info("ended %r: %s", session, session.reason.reason)
+            self.events.ended(session, session.reason)
             self._tombstones[session.id] = session.principal, session.reason
             while len(self._tombstones) > MAX_TOMBSTONES:
                 self._tombstones.popitem(last=False)
 
     async def drain(self, grace_seconds: float) -> None:
-        """Refuse what is new and wait, at most `grace_seconds`, until nothing runs."""
+        """Refuse what is new and wait, at most `grace_seconds`, until nothing runs; what is left then ends."""
         self.draining = True
         failpoints.hit("server.drain.begun")
         for session in self.by_id.values():
             session.draining = True
-        logger.info("draining: refusing what is new, %d sessions", len(self.by_id))
+        if self.serving:
+            told = {"event": "draining", "sessions": len(self.by_id)}
+            logger.info("draining: refusing what is new, %d sessions", len(self.by_id), extra={FIELDS: told})
         loop = asyncio.get_running_loop()
         deadline = loop.time() + grace_seconds
         while loop.time() < deadline and not all(session.idle for session in self.by_id.values()):
             await asyncio.sleep(0.01)
+        self.events.stopping(list(self.by_id.values()))
 
     async def stop(self) -> None:
         """End all workers; bounded in time."""

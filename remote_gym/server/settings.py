@@ -17,6 +17,9 @@ from remote_gym.server.principals import Principal
 DEFAULT_MAX_WORKERS = 256
 """A worker takes some 30 MB and ten descriptors before it hosts anything."""
 
+TEXT, JSON = "text", "json"
+"""Formats of the log."""
+
 
 @dataclass(frozen=True)
 class Settings:
@@ -41,6 +44,8 @@ class Settings:
         vectorization_mode: ``"vector_entry_point"`` to host vector environments; None: as the entrypoint is.
         surroundings: What all workers start with.
         isolation: Which sessions share workers, see `isolation`.
+        log_format: Of the log: ``"text"``, as the process's handlers write it, or ``"json"``.
+        audit_log: The path of the audit log; None: there is none.
     """
 
     entrypoint: str
@@ -59,6 +64,8 @@ class Settings:
     surroundings: Surroundings = field(default_factory=Surroundings.here)
     isolation: Isolation = "principal"
     limits: Limits = field(default_factory=Limits)
+    log_format: str = TEXT
+    audit_log: str | None = None
 
     def __post_init__(self) -> None:
         """Check every number.
@@ -75,6 +82,8 @@ class Settings:
             )
         if self.isolation not in ISOLATIONS:
             raise MisuseError(f"isolation must be one of {', '.join(map(repr, ISOLATIONS))}, got {self.isolation!r}")
+        if self.log_format not in (TEXT, JSON):
+            raise MisuseError(f"log_format must be {TEXT!r} or {JSON!r}, got {self.log_format!r}")
         for name in (
             "num_workers", "max_envs_per_worker", "max_workers", "max_envs", "max_sessions", "max_held_bytes",
         ):  # fmt: skip

@@ -14,6 +14,15 @@ PROBE_SECONDS = 1.0
 """How long a socket file's server may take to accept, to count as alive; a live one's backlog does so at once."""
 
 
+_ours: set[SocketFile] = set()
+
+
+def remove_all_files() -> None:
+    """Remove the socket files of this process, which ends at once; its servers do not get to it."""
+    for file in list(_ours):
+        file.remove()
+
+
 class SocketFile:
     """A socket file of ours. It is there until `remove`, and never touched once it is another's."""
 
@@ -36,9 +45,11 @@ class SocketFile:
         os.chmod(path, OWNER_ONLY)
         made = os.stat(path)
         self._made: tuple[int, int] | None = (made.st_dev, made.st_ino)
+        _ours.add(self)
 
     def remove(self) -> None:
         """Remove the file, if it is still ours; may be called twice."""
+        _ours.discard(self)
         if self._made is None:
             return
         with contextlib.suppress(OSError):

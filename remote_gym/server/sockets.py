@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import errno
 import socket
+import struct
+from typing import Any
 
 from remote_gym.addresses import join_address, unix_path
 
@@ -60,6 +62,14 @@ def listen_unix(path: str) -> socket.socket:
         raise unusable(f"unix:{path}", 0) from error
     listening.setblocking(False)
     return listening
+
+
+def peer_uid(connection: Any) -> int | None:
+    """Return the user at the other end; None where the system does not tell."""
+    if not hasattr(socket, "SO_PEERCRED"):
+        return None
+    _, uid, _ = struct.unpack("3i", connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i")))
+    return int(uid)
 
 
 def unusable(host: str, port: int) -> OSError:

@@ -154,7 +154,7 @@ class Dialogue:
         failpoints.hit("server.stream.begun")
         self._sessions = sessions
         self._outlet = outlet
-        self._peer = peer
+        self._peer = printable(peer)
         self.principal = principal
         self._place: Place | None = None
         self._incoming = Incoming(sessions.holdings, sessions.counters)
@@ -173,6 +173,7 @@ class Dialogue:
             try:
                 first = read_first(data)
             except OversizeError as error:
+                self._sessions.events.refused("open", self.principal, self._peer, "request", str(error))
                 self._outlet.send(pack_server(Refused(0, "request", str(error))))
                 return
             if isinstance(first, Open):
@@ -188,13 +189,13 @@ class Dialogue:
         outlet, sessions = self._outlet, self._sessions
         try:
             self._enter()
-            self.session = session = await sessions.open(message, outlet, self.principal)
+            self.session = session = await sessions.open(message, outlet, self.principal, self._peer)
         except RefusalError as error:
             sessions.counters.refusals[error.limit] += 1
+            sessions.events.refused("open", self.principal, self._peer, error.limit, str(error))
             outlet.send(pack_server(Refused(0, error.limit, str(error), error.failure)))
         else:
             outlet.send(pack_server(session.opened))
-            logger.info("%s has opened %r", printable(self._peer), session)
 
     def _enter(self) -> None:
         """Be counted among the connections of the principal, and let what is held be held for it.
@@ -216,8 +217,9 @@ class Dialogue:
         except RefusalError as error:
             self._sessions.counters.refusals[error.limit] += 1
             raise
-        found = self._sessions.attach(message, self._outlet, self.principal)
+        found = self._sessions.attach(message, self._outlet, self.principal, self._peer)
         if isinstance(found, Lost):
+            self._sessions.events.refused("attach", self.principal, self._peer, found.reason, found.detail)
             self._outlet.send(pack_server(found))
         else:
             self.session = found
@@ -235,6 +237,9 @@ class Dialogue:
             if message is not None:
                 self.session.receive(message, self._outlet)
         except Exception as error:
+            if isinstance(error, RefusalError):
+                events = self._sessions.events
+                events.refused("request", self.principal, self._peer, error.limit, str(error), self.session)
             _log_bug(error)
             raise
 

@@ -88,8 +88,9 @@ def terminal(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
 @pytest.mark.parametrize(
     ("typed", "got"),
     [
-        ("remote-gym se\tCartPole-v1", "serve CartPole-v1"),
+        ("remote-gym ser\tCartPole-v1", "serve CartPole-v1"),
         ("remote-gym check-\tlocalhost", "check-connection localhost"),
+        ("remote-gym ses\tlocalhost", "sessions localhost"),
         ("remote-gym serve CartPole-v1 --num-w\t3", "serve CartPole-v1 --num-workers 3"),
         ("remote-gym serve --no-pr\tCartPole-v1", "serve --no-probe CartPole-v1"),
         ("remote-gym serve my_e\t--port 0", "serve my_environment.py --port 0"),

@@ -34,7 +34,8 @@ USAGE = [
     ("sevre CartPole-v1", "there is no command 'sevre'; did you mean serve?"),
     (
         "host",
-        "there is no command 'host'; there are serve, certs, tokens, check, bench, check-connection, demo, completion",
+        "there is no command 'host'; there are serve, certs, tokens, check, bench, check-connection, demo, sessions, "
+        "completion",
     ),
     (
         "serve",
@@ -46,6 +47,10 @@ USAGE = [
         "there is no flag --nm-workers; did you mean --num-workers or --max-workers?",
     ),
     ("serve CartPole-v1 --num 2", "there is no flag --num; did you mean --num-workers?"),
+    ("serve CartPole-v1 --log-format xml", "argument --log-format: must be 'text' or 'json', got 'xml'"),
+    ("sessions", "the following arguments are required: ADDRESS"),
+    ("sessions localhost end", "end takes the ID of a session, or several; `remote-gym sessions ADDRESS` lists them"),
+    ("sessions localhost stop", "argument end: must be 'end', got 'stop'"),
     ("serve CartPole-v1 --zzz=2", "there is no flag --zzz; see remote-gym serve --help"),
     ("serve CartPole-v1 Acrobot-v1", "unexpected argument 'Acrobot-v1'"),
     ("serve CartPole-v1 --port x", "argument -p/--port: must be a whole number from 0 to 65535, got 'x'"),
@@ -137,6 +142,21 @@ USAGE = [
 
 # What can be read and does not work: the same, without the usage.
 FAILURES = [
+    (
+        "sessions 192.0.2.1",
+        "192.0.2.1 is another machine, and sessions are managed on the server's own; there, as its user: remote-gym "
+        "sessions localhost:56765",
+    ),
+    (
+        "sessions unix:no.sock end 1234",
+        "no admin socket of a server on unix:{here}/no.sock answers ({here}/no.sock.admin: No such file or directory): "
+        f"it must run on this machine, as the same user (uid {os.geteuid()}); the log of a server says where its admin "
+        "socket is, --admin-socket PATH names it",
+    ),
+    (
+        "serve CartPole-v1 --port 0 --audit-log {here}",
+        "the audit log '{here}' cannot be written: Is a directory",
+    ),
     (
         f"serve CartPole-v1 {PEMS.replace('server.pem', 'servr.pem')}",
         "--server-certificate 'servr.pem' does not exist (looked for '{here}/servr.pem'); mend the path or run "
@@ -371,7 +391,11 @@ def test_every_command_is_in_the_tables() -> None:
 
     named = [line.partition(" ")[0] for line, _ in [*USAGE, *FAILURES]]
     assert set(COMMANDS) <= set(named)
-    assert {line.partition(" ")[0] for _, line, _ in MISSING} == set(COMMANDS) - {"check-connection", "tokens"}
+    assert {line.partition(" ")[0] for _, line, _ in MISSING} == set(COMMANDS) - {
+        "check-connection",
+        "sessions",
+        "tokens",
+    }
 
 
 @pytest.mark.parametrize("command", ["serve --port 0", "check"])

@@ -57,7 +57,7 @@ def test_certificates_without_a_client_ca() -> None:
 
 def text_of(setting: Setting) -> str:
     if setting.kind.choices:
-        return setting.kind.choices[0]
+        return setting.kind.choices[-1]
     return {
         "N": "3",
         "PORT": "3",

@@ -23,6 +23,8 @@ from helpers import HOSTILE, MARK, closes_with_a_pending_step, lives, marked, wa
 from hostile import ACTIONS
 
 from remote_gym import RefusedError, RemoteEnvironment, RemoteGymError, RemoteVectorEnv
+from remote_gym.cli import serve as serve_module
+from remote_gym.server.json_lines import JsonFormatter
 
 ServeFactory = Callable[..., ServeProcess]
 
@@ -128,7 +130,8 @@ def test_the_log_names_who_has_come(serve_process: ServeFactory, flags: list[str
     served = serve_process("CartPole-v1", "--num-workers", "1", *flags)
     with RemoteEnvironment(served.address) as env:
         env.reset()
-    wait_until(lambda: re.search(r"ipv4:127\.0\.0\.1:\d+ has opened", served.log), what="the log")
+    opened = r"session \w{8} opened: principal anonymous, peer ipv4:127\.0\.0\.1:\d+, 1 envs, \d+\.\d\d s, for "
+    wait_until(lambda: re.search(opened, served.log), what="the log")
 
 
 @pytest.mark.parametrize("mutual", [False, True])
@@ -294,3 +297,40 @@ def test_a_second_signal_stops_at_once(serve_process: ServeFactory, tmp_path: Pa
         assert seconds < 1.0
         assert served.process.returncode not in (0, -signal.SIGKILL)
         wait_until(lambda: not lives(info["pid"][0]), 2.0, "the end of the worker")
+
+
+# The log for machines
+
+
+def test_errors_that_nobody_catches_are_records(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(threading, "excepthook", threading.excepthook)
+    monkeypatch.setattr(sys, "unraisablehook", sys.unraisablehook)
+    serve_module._hook_tracebacks()
+
+    def fail() -> None:
+        raise ValueError("in a thread")
+
+    class Careless:
+        def __del__(self) -> None:
+            raise ValueError("in nobody's hands")
+
+    thread = threading.Thread(target=fail, name="worn")
+    thread.start()
+    thread.join()
+    careless = Careless()
+    del careless
+    lines = [json.loads(JsonFormatter().format(record)) for record in caplog.records]
+    assert [line["error"].splitlines()[-1] for line in lines] == [
+        "ValueError: in a thread", "ValueError: in nobody's hands",
+    ]  # fmt: skip
+    assert lines[0]["message"] == "thread worn failed"
+
+
+def test_dropped_lines_are_told_of_in_json() -> None:
+    line = serve_module._dropped_in_json(3)
+    fields = json.loads(line)
+    assert line.endswith("}\n")
+    assert (fields["event"], fields["lines"], fields["level"]) == ("dropped", 3, "WARNING")
+    assert fields["message"] == "3 lines of the log were dropped here: they were not read as fast as they came"

@@ -17,7 +17,7 @@ import pytest
 from helpers import wait_until
 
 from remote_gym import RemoteEnvironment
-from remote_gym.cli.unread import ENVIRONMENTS_LOGGER, MAX_QUEUED_BYTES, UnreadHandler, Writer
+from remote_gym.cli.unread import ENVIRONMENTS_LOGGER, MAX_QUEUED_BYTES, LineFormatter, UnreadHandler, Writer
 
 CHATTY = """
 import sys
@@ -189,3 +189,18 @@ def test_a_server_goes_on_and_ends_in_order(tmp_path: Path, how: str, suffix: st
         assert process.poll() is None
         process.terminate()
         assert process.wait(15.0) == 0
+
+
+@pytest.mark.parametrize(
+    ("message", "lines"),
+    [
+        ("plain", "INFO: plain"),
+        ("", "INFO: "),
+        ("one\nINFO: two\n\nthree", "INFO: one\n    INFO: two\n    \n    three"),
+        ("red \x1b[31m\r\tINFO: x", "INFO: red \\x1b[31m\\r\tINFO: x"),
+        ("x" * 10_000, "INFO: " + "x" * 10_000),
+    ],
+)
+def test_a_record_cannot_pass_for_two(message: str, lines: str) -> None:
+    record = logging.LogRecord("x", logging.INFO, "x.py", 1, "%s", (message,), None)
+    assert LineFormatter("%(levelname)s: %(message)s").format(record) == lines

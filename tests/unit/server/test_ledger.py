@@ -148,6 +148,8 @@ def test_the_session_table_is_total_over_its_promises() -> None:
         else:
             assert any(new is SessionState.GONE for event, new in outgoing.items() if event in ends)
     assert {old for old, event in SESSION_TABLE if event is SessionEvent.EXPIRE} == {SessionState.DETACHED}
+    revocable = {SessionState.ATTACHED, SessionState.DETACHED}
+    assert {old for old, event in SESSION_TABLE if event is SessionEvent.REVOKE} == revocable
 
 
 def test_every_request_has_one_answer_in_the_env_table() -> None:

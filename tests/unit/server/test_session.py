@@ -120,6 +120,69 @@ def attach(session: Session, outlet: Outlet, *missing: tuple[int, Any]) -> list[
     return others
 
 
+@pytest.mark.parametrize("is_away", [False, True])
+def test_a_revoked_session_tells_its_client_and_is_no_more(run: Any, is_away: bool) -> None:
+    async def test(session: Session, environments: Environments) -> None:
+        outlet = Outlet()
+        attach(session, outlet)
+        if is_away:
+            session.detach(outlet)
+            assert session.kept_seconds is not None and 0.0 < session.kept_seconds <= Settings.lease_seconds
+        session.revoke("ended by the server's owner", "ENDED")
+        lost = Lost("ENDED", "ended by the server's owner")
+        assert (session.reason, session.kept_seconds) == (lost, None)
+        assert (outlet.messages[-1] == lost) is not is_away
+        assert outlet.ended is not is_away
+        session.receive(Render(1), outlet)
+        assert environments.ran == []
+        await asyncio.sleep(2 * Settings.lease_seconds)  # no lease ends it again
+
+    run(test)
+
+
+def test_a_session_that_is_revoked_while_it_is_opened_remembers() -> None:
+    session = prepared(Pool(), Counters())
+    session.revoke("no")
+    assert (session.revoked, session.reason) == (Lost("REVOKED", "no"), None)
+
+
+def test_what_becomes_of_a_session_is_told_once(run: Any) -> None:
+    told: list[tuple[str, ...]] = []
+
+    class Events:
+        def gone(self, session: Session, seconds: float) -> None:
+            told.append(("gone", session.peer, str(seconds)))
+
+        def back(self, session: Session) -> None:
+            told.append(("back", session.peer))
+
+        def refused(self, action: str, principal: Any, peer: str, limit: str, text: str, _session: Session) -> None:
+            told.append((action, principal.name, peer, limit, text))
+
+    async def test(session: Session, _environments: Environments) -> None:
+        session._events = Events()  # type: ignore[assignment]
+        first, second, third = Outlet(), Outlet(), Outlet()
+        session.peer = "first"
+        session.take_over(first)
+        assert not told, "it has only been opened"
+        session.detach(first)
+        session.detach(first)
+        session.peer = "second"
+        attach(session, second)
+        session.peer = "third"
+        attach(session, third)
+        session.detach(second)
+        session._checker.refused = 1  # type: ignore[attr-defined]
+        session.receive(Render(1), third)
+        assert told == [
+            ("gone", "first", "0.05"), ("back", "second"), ("back", "third"),
+            ("request", "anonymous", "third", "request", "no"),
+        ]  # fmt: skip
+        session.close()
+
+    run(test)
+
+
 def test_what_an_old_stream_still_brings_is_not_run(run: Any) -> None:
     async def test(session: Session, environments: Environments) -> None:
         old, new = Outlet(), Outlet()

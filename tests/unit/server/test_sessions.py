@@ -14,6 +14,7 @@ from remote_gym.errors import ProtocolError
 from remote_gym.messages import Attach, Lost, Open
 from remote_gym.pool import Timeouts
 from remote_gym.server import sessions as module
+from remote_gym.server.events import Events
 from remote_gym.server.limits import Limits
 from remote_gym.server.permissions import Permissions
 from remote_gym.server.principals import ANONYMOUS, Principal
@@ -40,14 +41,17 @@ class Session:
         on_gone: Any,
         principal: Principal,
         permissions: Permissions,
+        peer: str,
+        events: Events,
     ) -> None:
-        self.principal = principal
         self.permissions, self.kwargs = permissions, kwargs
+        self.principal, self.peer, self.began, self.requests = principal, peer, 0.0, 0
         self.id, self.token, self.nonce = message.nonce, b"token", message.nonce
         self.num_envs = message.num_envs
         self.left_at: float | None = None
         self.lease_seconds = 1.0
         self.reason: Lost | None = None
+        self.revoked: Lost | None = None
         self.draining = False
         self.idle = True
         self.outlets: list[Any] = []
@@ -68,6 +72,10 @@ class Session:
 
     def detach(self, _outlet: Any) -> None:
         self.detached += 1
+
+    def revoke(self, detail: str, reason: str) -> None:
+        self.reason = Lost(reason, detail)
+        self._on_gone(self)
 
     def end(self) -> None:
         self.reason = Lost("CLOSED", "the client closed it")

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from remote_gym.server.socket_files import OWNER_ONLY, SocketFile
+from remote_gym.server.socket_files import OWNER_ONLY, SocketFile, remove_all_files
 
 
 def make(path: Path) -> SocketFile:
@@ -74,3 +74,12 @@ def test_a_bind_that_fails_leaves_the_mask_as_it_was(tmp_path: Path) -> None:
         assert os.umask(0o22) == 0o22
     finally:
         os.umask(before)
+
+
+def test_a_process_that_ends_at_once_leaves_none_of_its_own(tmp_path: Path) -> None:
+    files = [make(tmp_path / name) for name in ("one", "other")]
+    (tmp_path / "another's").touch()
+    files[0].remove()
+    remove_all_files()
+    assert [path.name for path in tmp_path.iterdir()] == ["another's"]
+    files[1].remove()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import socket
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from remote_gym.server import sockets
-from remote_gym.server.sockets import listen_tcp, listen_unix
+from remote_gym.server.sockets import listen_tcp, listen_unix, peer_uid
 
 HAS_IPV6 = True
 try:
@@ -109,3 +110,9 @@ def test_a_path(tmp_path: Path) -> None:
             client.connect(str(tmp_path / "s"))
     with pytest.raises(OSError, match=r"cannot listen on unix:.*: the folder cannot be written to"):
         listen_unix(str(tmp_path / "none" / "s"))
+
+
+def test_a_peer_on_this_machine_is_a_user() -> None:
+    one, other = socket.socketpair()
+    with one, other:
+        assert peer_uid(one) in (os.geteuid(), None)

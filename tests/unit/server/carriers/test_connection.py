@@ -67,9 +67,9 @@ def test_what_comes_while_a_session_is_opened_waits_for_it(lab: Lab) -> None:
     go = threading.Event()
     at_once = lab.sessions.open
 
-    async def slowly(message: Any, outlet: Any, principal: Any) -> Any:
+    async def slowly(*asked: Any) -> Any:
         await lab.loop.run_in_executor(None, go.wait)
-        return await at_once(message, outlet, principal)
+        return await at_once(*asked)
 
     lab.sessions.open = slowly
     client = lab.dial()
