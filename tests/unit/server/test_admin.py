@@ -144,7 +144,7 @@ def test_a_young_socket_may_be_of_a_server_that_starts(runtime: Path) -> None:
 
 def test_servers_that_come_and_go_share_the_folder(serve: ServerFactory, runtime: Path) -> None:
     def come_and_go() -> None:
-        for _ in range(5):
+        for _ in range(3):
             server = serve(num_workers=1)
             found.append(server.admin_socket is not None and listed(server) == [])
             server.stop()
@@ -155,7 +155,7 @@ def test_servers_that_come_and_go_share_the_folder(serve: ServerFactory, runtime
         thread.start()
     for thread in threads:
         thread.join()
-    assert found == [True] * 10
+    assert found == [True] * 6
     assert list(runtime.iterdir()) == []
 
 
@@ -281,38 +281,36 @@ def test_an_id_that_fits_two_is_none(serve: ServerFactory, monkeypatch: pytest.M
         assert len(ask(server, do="end", sessions=["aa" * 15 + "01"])["ended"]) == 1
 
 
-@pytest.mark.parametrize(
-    ("data", "said"),
-    [
-        (b"", "one line of JSON"),
-        (b"\n", "one line of JSON"),
-        (b"GET / HTTP/1.1\r\n\r\n", "one line of JSON"),
-        (b"\xff\xfe\n", "one line of JSON"),
-        (b"[" * 60_000 + b"\n", "one line of JSON"),
-        (b"9" * 60_000 + b"\n", "one line of JSON"),
-        (b"[1]\n", "an object"),
-        (b"{}\n", "the server knows no 'None'"),
-        (b'{"do": "\\u001b[31m"}\n', r"the server knows no '\x1b[31m'"),
-        (b'{"do": "list"', "one line of JSON"),
-        (b" " * 200_000, "bytes at most"),
-    ],
-    ids=range(11),
-)
-def test_nonsense_is_answered_and_nothing_more(serve: ServerFactory, data: bytes, said: str) -> None:
+NONSENSE = [
+    (b"", "one line of JSON"),
+    (b"\n", "one line of JSON"),
+    (b"GET / HTTP/1.1\r\n\r\n", "one line of JSON"),
+    (b"\xff\xfe\n", "one line of JSON"),
+    (b"[" * 60_000 + b"\n", "one line of JSON"),
+    (b"9" * 60_000 + b"\n", "one line of JSON"),
+    (b"[1]\n", "an object"),
+    (b"{}\n", "the server knows no 'None'"),
+    (b'{"do": "\\u001b[31m"}\n', r"the server knows no '\x1b[31m'"),
+    (b'{"do": "list"', "one line of JSON"),
+    (b" " * 200_000, "bytes at most"),
+]
+
+
+def test_nonsense_is_answered_and_nothing_more(serve: ServerFactory) -> None:
     server = serve(num_workers=1)
-    path = str(server.admin_socket)
-    with socket.socket(socket.AF_UNIX) as asking:
-        asking.settimeout(20.0)
-        asking.connect(path)
-        with contextlib.suppress(BrokenPipeError, ConnectionResetError):
-            asking.sendall(data)
-            asking.shutdown(socket.SHUT_WR)
-        answer = b""
-        with contextlib.suppress(ConnectionResetError):
-            while piece := asking.recv(65_536):
-                answer += piece
-    if len(data) < 100_000:  # else it was not read to its end, and the answer may be lost with the rest
-        assert said in json.loads(answer)["error"]
+    for data, said in NONSENSE:
+        with socket.socket(socket.AF_UNIX) as asking:
+            asking.settimeout(20.0)
+            asking.connect(str(server.admin_socket))
+            with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+                asking.sendall(data)
+                asking.shutdown(socket.SHUT_WR)
+            answer = b""
+            with contextlib.suppress(ConnectionResetError):
+                while piece := asking.recv(65_536):
+                    answer += piece
+        if len(data) < 100_000:  # else it was not read to its end, and the answer may be lost with the rest
+            assert said in json.loads(answer)["error"]
     assert listed(server) == []
 
 

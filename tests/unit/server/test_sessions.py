@@ -294,6 +294,7 @@ def test_a_misbehaving_client_is_told_by_attach(monkeypatch: pytest.MonkeyPatch)
         session.attach = refuse
         with pytest.raises(ProtocolError, match="it misses"):
             attach(sessions, session.id)
+        assert session.peer == "", "who carries it is who did"
 
     play(monkeypatch, test)
 
@@ -415,3 +416,57 @@ def test_who_has_left_gives_way_to_another_principal_and_is_told(monkeypatch: py
         assert "its client had been away for 60 s" in lost.detail
 
     play(monkeypatch, test, permissions=Permissions())
+
+
+def test_what_becomes_of_sessions_is_told_once(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", "remote_gym.server")
+
+    async def test(sessions: Sessions) -> None:
+        alice = Principal("alice")
+        for peer in ("first", "second"):  # the same nonce: one session
+            session = await sessions.open(opening(0, client_version="1.2"), "outlet", alice, peer)  # type: ignore[arg-type]
+            assert session.peer == peer
+        other = await sessions.open(opening(1), "outlet", alice, "third")  # type: ignore[arg-type]
+        session.end()  # type: ignore[attr-defined]
+        await sessions.drain(1.0)
+        other.end()  # type: ignore[attr-defined]  # too late: it has ended with the server
+
+    play(monkeypatch, test)
+    told = [message.split(":")[0] for message in caplog.messages]
+    first, second = f"session {'00' * 4}", f"session {'01' * 4}"
+    assert told == [f"{first} opened", f"{second} opened", f"{first} ended", f"{second} ended"], "and no drain"
+    assert "peer first, 2 envs" in caplog.messages[0]
+    assert "CLOSED: the client closed it" in caplog.messages[2]
+    assert "STOPPED: the server has stopped" in caplog.messages[3]
+
+
+def test_a_server_that_serves_says_that_it_drains(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", "remote_gym.server")
+
+    async def test(sessions: Sessions) -> None:
+        sessions.begin_serving(["localhost:1"])
+        await sessions.drain(1.0)
+
+    play(monkeypatch, test)
+    assert caplog.messages == ["draining: refusing what is new, 0 sessions"]
+
+
+def test_a_session_that_was_ended_while_it_was_opened_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def test(sessions: Sessions) -> None:
+        Session.gate.clear()
+        task = asyncio.ensure_future(sessions.open(opening(), "outlet"))  # type: ignore[arg-type]
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        (session,) = sessions.opening
+        session.revoked = "no"
+        Session.gate.set()
+        with pytest.raises(RefusalError, match="no") as caught:
+            await task
+        assert caught.value.limit == "ended"
+        assert not sessions.by_id and not sessions.opening and sessions.describe().envs == 0
+
+    play(monkeypatch, test)
