@@ -94,7 +94,7 @@ class Siege:
         """Watch the victim beside a neighbour who works."""
         with self.victim(transport), running("benign", self.address, self.folder):
             time.sleep(seconds)
-        return self._watched()
+        return self.watched()
 
     def beside_an_attacker(
         self, transport: str, seed: int, seconds: float, many: int, patience: float, names: Any = (), turns: int = 0
@@ -110,9 +110,10 @@ class Siege:
                 assert attacker.poll() in (None, 0), "the attacker has fallen over its own feet"
             time.sleep(0.5)  # what was left behind has its time, too
         attacks = [Record(**json.loads(line)) for line in path.read_text().splitlines()]
-        return self._watched(attacks)
+        return self.watched(attacks)
 
-    def _watched(self, attacks: Any = ()) -> Watched:
+    def watched(self, attacks: Any = ()) -> Watched:
+        """Return what the victim has left."""
         harm = [json.loads(line) for line in (self.folder / HARM).read_text().splitlines()]
         return Watched(np.load(self.folder / STEPS), harm, list(attacks))
 

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import psutil
 import pytest
+from helpers import wait_until
 from siege.attacks import ATTACKS
 from siege.besieging import besieged, printed, table
+from siege.victim import HARM
 
 SAMPLE = (
     "mutated messages", "giant messages", "out of order", "guessed tokens", "half open handshakes",
@@ -28,3 +31,14 @@ def test_whatever_one_client_does_the_other_steps_on(tmp_path: Path, transport: 
     assert "Traceback" not in log
     assert "VICTIM" not in "".join(record.outcome for record in watched.attacks)
     assert not (tmp_path.parent / "written by a stranger").exists()
+
+
+def test_the_victim_notices_harm(tmp_path: Path) -> None:
+    """Else the tests above could not fail."""
+    with besieged(tmp_path) as siege:
+        with siege.victim("direct"):
+            for worker in psutil.Process(siege.process.pid).children():
+                worker.kill()
+            wait_until((tmp_path / HARM).read_text, 30.0, "harm")
+        watched = siege.watched()
+    assert "EnvironmentLost" in watched.harm[0]["what"]
