@@ -449,6 +449,18 @@ def values_of_every_kind(bob: Bob) -> str:
 
 
 @attack
+def values_of_many_items(bob: Bob) -> str:
+    """Somebody has to look at all of them, and who else waits meanwhile?"""
+    empties = b"\xdd" + (16 << 20).to_bytes(4, "big") + b"\x80" * (16 << 20)
+    client = bob.opened()
+    asked = [trying(lambda data=data: client.ask("reset", options=wrapped(data))) for data in LARGE.values()]
+    names = values.pack([[], {f"{number}": None for number in range(100_000)}])
+    asked.append(trying(lambda: client.ask("call", name="get_wrapper_attr", arguments=names)))
+    asked.append(trying(lambda: bob.opened().ask("reset", options=wrapped(empties))))
+    return counted(asked)
+
+
+@attack
 def giant_integers(bob: Bob) -> str:
     """An attribute of megabytes, or of what may be sent, and steps that take it to the power of thousands."""
     client = bob.opened()
