@@ -26,6 +26,9 @@ _ACCESS = frozenset({"get_wrapper_attr", "set_wrapper_attr", "has_wrapper_attr"}
 _VECTOR_ACCESS = _ACCESS | {"call", "call_async", "get_attr", "set_attr"}
 """Methods of an environment, and of a hosted vector environment, whose argument `name` is the name of another."""
 
+MAX_NAMES = 1_000
+"""Keyword arguments of an environment or a call; each name is looked at, which takes a microsecond."""
+
 _INTEGERS = frozenset({"int", "extension 16"})
 """Kinds of packed values, as `Survey` names them."""
 
@@ -189,8 +192,11 @@ class RequestChecker:
             return Order(CallGroup, None, (request.name, b"", looked_at))
         packed = bytes(request.arguments)
         arguments = _surveyed(packed, "arguments")
-        if arguments.kind != "list" or arguments.kinds() != ["list", "map"]:
+        if arguments.kind != "list" or len(arguments) != 2 or arguments.kinds() != ["list", "map"]:
             raise RefusalError("request", "arguments must be an array [positional array, keyword map]")
+        _check_count(len(arguments.element(1)) // 2, "keywords")
+        if request.name in _VECTOR_ACCESS:  # each may be a name of the next
+            _check_count(len(arguments.element(0)), "arguments")
         access = _VECTOR_ACCESS if self._is_vector else _ACCESS
         touched = _reached(request.name, access, arguments.element(0), arguments.element(1))
         if touched.is_set:
@@ -235,6 +241,12 @@ def _check_rows(actions: Sequence[Any], layout: Layout, count: int) -> None:
     for number in bools:  # of which NumPy relies on being 0 or 1
         if np.frombuffer(actions[number], np.uint8).max(initial=0) > 1:
             raise RefusalError("request", f"action{leaves[number]} holds a bool that is not 0 or 1")
+
+
+def _check_count(count: int, what: str) -> None:
+    """Refuse more names than are looked at one by one."""
+    if count > MAX_NAMES:
+        raise RefusalError("request", f"{count:,} {what}, the most is {MAX_NAMES:,}")
 
 
 def _check_name(name: str) -> None:
@@ -291,7 +303,9 @@ def surveyed_kwargs(packed: bytes) -> list[str]:
         RefusalError: They are no map whose keys are short text.
     """
     kwargs = _surveyed(packed, "remote_args['entrypoint_kwargs']")
-    names = [kwargs.text(number, MAX_NAME_BYTES) for number in range(0, len(kwargs), 2)]
+    if kwargs.kind == "map":
+        _check_count(len(kwargs) // 2, "remote_args['entrypoint_kwargs']")
+    names = [kwargs.text(number, MAX_NAME_BYTES) for number in range(0, len(kwargs), 2)] if kwargs.kind == "map" else []
     if kwargs.kind != "map" or None in names:
         raise RefusalError(
             "request",

@@ -4,6 +4,9 @@ MAX_DEPTH = 32
 """Levels of containers in containers. Real infos have under ten; recursion over 32 is safe in any thread's stack."""
 MAX_ITEMS = 1_000_000
 """msgpack items in one message. An empty dict takes 1 byte on the wire and 73 in memory: ~75 MB at most."""
+SURVEYED_ITEMS = 4_096
+"""Items of one message that the server's loop looks at one by one, in Python: a millisecond. More are walked in C, at
+some 10 ns each; what is wrong with those is left to who builds them."""
 MAX_BYTES = 256 * 2**20
 """Bytes in one packed value: the info of one environment, what a call returned, a request's options. Room for an
 observation of 64 MiB beside as much again, as when an episode ends in SAME_STEP; it travels in several messages."""

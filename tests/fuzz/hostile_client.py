@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import collections
 import contextlib
+import functools
 import queue
 import secrets
 import subprocess
@@ -122,7 +123,7 @@ class Victim(threading.Thread):
 
 
 @dataclass
-class _Session:
+class Session:
     """What an attacker knows of a session it has opened."""
 
     opened: Opened
@@ -130,14 +131,22 @@ class _Session:
     number: int = 0
 
 
+def channel_to(address: str, credentials: grpc.ChannelCredentials | None = None) -> grpc.Channel:
+    """Return a connection of its own, in plaintext without `credentials`."""
+    options = [("grpc.use_local_subchannel_pool", 1), ("grpc.max_receive_message_length", -1)]
+    if credentials is None:
+        return grpc.insecure_channel(address, options)
+    return grpc.secure_channel(address, credentials, options)
+
+
 class Stream:
     """One call of the attacker; a thread takes what comes."""
 
-    def __init__(self, channel: grpc.Channel, sessions: list[_Session]) -> None:
+    def __init__(self, channel: grpc.Channel, sessions: list[Session]) -> None:
         """Begin the call."""
         self._out: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
         self._sessions = sessions
-        self.session: _Session | None = None
+        self.session: Session | None = None
         self.opening = 0
         self.ended = False
         self.kinds: collections.Counter[str] = collections.Counter()
@@ -151,7 +160,7 @@ class Stream:
                 message = read_server(data)  # whatever was sent, the server's own answers are in order
                 self.kinds[type(message).__name__] += 1
                 if isinstance(message, Opened):
-                    self.session = _Session(message, self.opening)
+                    self.session = Session(message, self.opening)
                     self._sessions.append(self.session)
         except grpc.RpcError as error:
             self.kinds[error.code().name] += 1
@@ -179,12 +188,11 @@ class Stream:
 class Attacker:
     """Chooses what to send."""
 
-    def __init__(self, address: str, chance: Random) -> None:
-        """Connect."""
-        options = [("grpc.use_local_subchannel_pool", 1), ("grpc.max_receive_message_length", -1)]
-        self._channel = grpc.insecure_channel(address, options)
+    def __init__(self, begin: Callable[[list[Session]], Stream], chance: Random) -> None:
+        """Attack over what `begin` makes; it is given the sessions that are known, and adds to them."""
+        self._begin_stream = begin
         self._chance = chance
-        self._sessions: list[_Session] = []
+        self._sessions: list[Session] = []
         self._streams: list[Stream] = []
         self.kinds: collections.Counter[str] = collections.Counter()
 
@@ -208,7 +216,7 @@ class Attacker:
 
     def _begin(self) -> Stream:
         chance = self._chance
-        stream = Stream(self._channel, self._sessions)
+        stream = self._begin_stream(self._sessions)
         stream.opening = chance.choice([1, 1, 2, 5])
         opening = Open(1, 1, secrets.token_bytes(16), stream.opening, autoreset_mode="NextStep")
         kind = chance.random()
@@ -234,7 +242,7 @@ class Attacker:
             time.sleep(0.005)
         return stream
 
-    def _attach(self, session: _Session) -> Attach:
+    def _attach(self, session: Session) -> Attach:
         chance, opened = self._chance, session.opened
         missing = [
             (chance.choice([0, 1, session.number, session.number + 1, 2**64 - 1]), chance.choice([None, [0], [9]]))
@@ -245,7 +253,7 @@ class Attacker:
     def _message(self, stream: Stream) -> bytes:
         chance = self._chance
         kind = chance.random()
-        data = pack_client(self._request(stream.session or _Session(None, 1)))  # type: ignore[arg-type]
+        data = pack_client(self._request(stream.session or Session(None, 1)))  # type: ignore[arg-type]
         if kind < 0.85:
             return data
         if kind < 0.93:
@@ -254,7 +262,7 @@ class Attacker:
             return pack_client(Fragment(data, chance.random() < 0.8, len(data) + chance.choice([0, 0, 1])))
         return makers.made(makers.client, chance)
 
-    def _request(self, session: _Session) -> Any:
+    def _request(self, session: Session) -> Any:
         chance = self._chance
         session.number += 1
         number = session.number if chance.random() < 0.98 else chance.choice(makers.NUMBERS)
@@ -293,7 +301,6 @@ class Attacker:
         for stream in self._streams:
             stream.join()
             self.kinds.update(stream.kinds)
-        self._channel.close()
 
 
 @contextlib.contextmanager
@@ -330,7 +337,8 @@ def attack_for(requests: int, seed: int, seconds: float = float("inf")) -> str:
         HarmDone: The server died, or the victim noticed.
     """
     with besieged() as (server, victim):
-        attacker = Attacker(server.address, Random(seed))
+        channel = channel_to(server.address)
+        attacker = Attacker(functools.partial(Stream, channel), Random(seed))
         began, sent = time.monotonic(), 0
         try:
             while sent < requests and time.monotonic() - began < seconds:
@@ -341,6 +349,7 @@ def attack_for(requests: int, seed: int, seconds: float = float("inf")) -> str:
                     time.sleep(0.002)
         finally:
             attacker.leave()
+            channel.close()
         steps = victim.steps
         deadline = time.monotonic() + 30.0
         while victim.steps < steps + 10:  # it still works

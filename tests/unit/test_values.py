@@ -16,7 +16,7 @@ from typing import Any, cast
 import msgpack
 import numpy as np
 import pytest
-from costs import assert_cheap
+from costs import assert_cheap, cpu_seconds, slowness
 from gymnasium.spaces import GraphInstance
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -24,7 +24,7 @@ from hypothesis import strategies as st
 from remote_gym import values
 from remote_gym.errors import CodecError
 from remote_gym.values import MAX_BYTES, MAX_DEPTH, encoding, pack, pack_lossy, scanning, simple_dtype, unpack
-from remote_gym.values.scanning import scan, skip
+from remote_gym.values.scanning import scan, skip, survey
 
 
 def identical(a: Any, b: Any) -> bool:
@@ -659,6 +659,27 @@ def test_the_scan_knows_every_header() -> None:
     for item in items:
         scan(memoryview(msgpack.packb(item)))
     scan(memoryview(msgpack.packb(1.5, use_single_float=True)))
+
+
+MANY = {
+    "empties": [{}] * 900_000,
+    "levels": [[[[]] * 30] * 30] * 300,
+    "numbers": list(range(900_000)),
+    "names": {f"{number}": None for number in range(300_000)},
+}
+
+
+@pytest.mark.parametrize("what", MANY)
+def test_of_many_items_few_are_looked_at_in_python(what: str) -> None:
+    """The server's loop does so: everybody waits meanwhile."""
+    data = msgpack.packb(MANY[what])
+    assert cpu_seconds(survey, data) < slowness() * 0.030
+    assert (survey(data).kind, len(survey(data))) == (
+        ("map", 600_000) if what == "names" else ("list", len(MANY[what]))
+    )
+    for wrong in (data[:-1], data + b"\x01", b"\xdd\xff\xff\xff\xff", b"\xdd\x00\x01\x00\x00\x01"):
+        with pytest.raises(ValueError):
+            survey(wrong)
 
 
 def test_threads_share_the_codec() -> None:

@@ -4,55 +4,24 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import grpc
 import gymnasium
-import msgpack
 import numpy as np
 import pytest
 from costs import assert_cheap
-from raw import RawClient
+from hostile_values import HOSTILE_VALUES, LARGE, packed, tag, wrapped
+from raw import DirectClient, Ended, RawClient, Speaker
 
 from remote_gym import RemoteEnvironmentServer, RemoteVectorEnv, create_remote_environment_server, values
 from remote_gym.values.scanning import survey
 from remote_gym.wire import session_pb2 as pb
 
+Dial = Callable[[str], Speaker]
+
 INVALID = grpc.StatusCode.INVALID_ARGUMENT
-P = (1 << 61) - 1  # hash(n * P) is 0 for every n
-
-
-def tag(code: int) -> msgpack.ExtType:
-    return msgpack.ExtType(code, b"")
-
-
-def packed(value: Any) -> bytes:
-    return bytes(msgpack.packb(value, unicode_errors="surrogatepass"))
-
-
-def big(number: int) -> msgpack.ExtType:
-    return msgpack.ExtType(16, number.to_bytes(number.bit_length() // 8 + 1, "little"))
-
-
-HOSTILE_VALUES: dict[str, bytes] = {
-    "a dtype whose unit divides by zero": packed([tag(7), "<m8[s/0]", b"\0" * 8, 1]),
-    "a field far outside of its item": packed(
-        [tag(7), ["struct", 64, False, "b", 2**31 - 1, None, "|i1"], bytes(64), 1]
-    ),
-    "many elements without a size": packed([tag(7), "|V0", b"", *[7] * 20]),
-    "keys that collide": packed([tag(2), *[big(n * P) for n in range(1, 3_000)]]),
-    "a shape of huge integers": packed([tag(7), "<f8", b"", big(1 << 80_000), big(1 << 80_000)]),
-    "a dtype that is no expression": packed([tag(7), "<f8,(", b"", 1]),
-    "levels without end": b"\x91" * 5_000 + b"\xc0",
-    "an array that claims to be large": b"\xdd\xff\xff\xff\xff",
-    "a map that claims to be large": b"\xdf\xff\xff\xff\xff\xa1a",
-    "an unknown extension": packed(msgpack.ExtType(99, b"x")),
-    "a tag where none belongs": packed({"a": tag(1)}),
-    "no value at all": b"\xc1",
-    "bytes after the value": packed({}) + b"\0",
-}
-"""Each in place of a map or list that a message carries packed."""
 
 
 @pytest.fixture(scope="module")
@@ -65,25 +34,25 @@ def server() -> Iterator[RemoteEnvironmentServer]:
         assert server.statistics()["worker_processes"] == worker, "no worker died"
 
 
+@pytest.fixture(params=[DirectClient, RawClient], ids=["direct", "grpc"])
+def dial(request: pytest.FixtureRequest) -> Dial:
+    return request.param  # type: ignore[no-any-return]
+
+
 @pytest.fixture
-def client(server: RemoteEnvironmentServer) -> Iterator[RawClient]:
+def client(server: RemoteEnvironmentServer, dial: Dial) -> Iterator[Speaker]:
     """A client with one environment that was reset."""
-    with RawClient(server.address) as client:
+    with dial(server.address) as client:
         assert client.open().WhichOneof("message") == "opened"
         assert not client.ask("reset").failures
         yield client
         assert not client.ask("reset").failures, "the session goes on"
 
 
-def wrapped(data: bytes) -> bytes:
-    """Return `data` as the value of the one keyword of a map."""
-    return b"\x81\xa1x" + data
-
-
 @pytest.mark.parametrize("what", HOSTILE_VALUES)
 @pytest.mark.parametrize("around", [bytes, wrapped], ids=["itself", "within a map"])
-def test_keyword_arguments(server: RemoteEnvironmentServer, what: str, around: Any) -> None:
-    with RawClient(server.address) as hostile:
+def test_keyword_arguments(server: RemoteEnvironmentServer, dial: Dial, what: str, around: Any) -> None:
+    with dial(server.address) as hostile:
         refused = hostile.open(entrypoint_kwargs=around(HOSTILE_VALUES[what])).refused
         assert refused.limit == "request"
         assert len(refused.message) < 5_000
@@ -92,7 +61,7 @@ def test_keyword_arguments(server: RemoteEnvironmentServer, what: str, around: A
 
 @pytest.mark.parametrize("what", HOSTILE_VALUES)
 @pytest.mark.parametrize("field", ["seeds", "options", "arguments", "values"])
-def test_values_of_requests(client: RawClient, field: str, what: str) -> None:
+def test_values_of_requests(client: Speaker, field: str, what: str) -> None:
     data = HOSTILE_VALUES[what]
     answers = {
         "seeds": lambda: client.ask("reset", seeds=b"\x91" + data),
@@ -109,18 +78,9 @@ def test_values_of_requests(client: RawClient, field: str, what: str) -> None:
         assert len(failure.message) < 5_000
 
 
-LARGE = {
-    "items": packed(list(range(300_000))),
-    "colliding": packed([tag(2), *[big(n * P) for n in range(1, 50_000)]]),
-    "levels": b"\x91" * 1_000_000,
-    "empties": b"\xdd" + (900_000).to_bytes(4, "big") + b"\x80" * 900_000,
-    "pairs": b"\xdf" + (100_000).to_bytes(4, "big") + b"\xa1x\xc0" * 100_000,
-}
-
-
 @pytest.mark.parametrize("what", LARGE)
-def test_a_megabyte_of_keyword_arguments(server: RemoteEnvironmentServer, what: str) -> None:
-    with RawClient(server.address) as hostile:
+def test_a_megabyte_of_keyword_arguments(server: RemoteEnvironmentServer, dial: Dial, what: str) -> None:
+    with dial(server.address) as hostile:
         assert hostile.open(entrypoint_kwargs=LARGE[what]).refused.limit in ("request", "build")
         hostile.describe()
     assert_cheap(survey_or_refuse, LARGE[what])
@@ -135,18 +95,18 @@ REQUESTS_FIRST = {
     "a request": pb.ClientMessage(step=pb.Step(actions=[b""] * 100_000)),
     "a close": pb.ClientMessage(close=pb.Close()),
     "a fragment": pb.ClientMessage(fragment=pb.Fragment(data=bytes(1 << 20), total_bytes=1 << 30)),
-    "nothing": pb.ClientMessage(),
+    "nothing known": pb.ClientMessage.FromString(b"\xf8\x07\x01"),
 }
 
 
 @pytest.mark.parametrize("what", REQUESTS_FIRST)
-def test_a_stream_begins_with_open_or_attach(server: RemoteEnvironmentServer, what: str) -> None:
-    with RawClient(server.address) as hostile:
+def test_a_stream_begins_with_open_or_attach(server: RemoteEnvironmentServer, dial: Dial, what: str) -> None:
+    with dial(server.address) as hostile:
         assert hostile.send(REQUESTS_FIRST[what].SerializeToString()).ended_with() is INVALID
 
 
-def test_a_first_message_that_is_too_large_is_refused_unread(server: RemoteEnvironmentServer) -> None:
-    with RawClient(server.address) as hostile:
+def test_a_first_message_that_is_too_large_is_refused_unread(server: RemoteEnvironmentServer, dial: Dial) -> None:
+    with dial(server.address) as hostile:
         refused = hostile.open(client_version="x" * 3_000_000).refused
         assert refused.limit == "request"
         assert "3,000," in refused.message and "1,048,576" in refused.message
@@ -161,9 +121,9 @@ def test_a_first_message_that_is_too_large_is_refused_unread(server: RemoteEnvir
     ids=["Open", "Attach"],
 )
 def test_a_stream_carries_one_session(
-    server: RemoteEnvironmentServer, caplog: pytest.LogCaptureFixture, kind: dict[str, Any]
+    server: RemoteEnvironmentServer, dial: Dial, caplog: pytest.LogCaptureFixture, kind: dict[str, Any]
 ) -> None:
-    with RawClient(server.address) as hostile:
+    with dial(server.address) as hostile:
         hostile.open()
         message: Any = pb.ClientMessage(**kind)
         assert hostile.send(message.SerializeToString()).ended_with() is INVALID
@@ -171,8 +131,8 @@ def test_a_stream_carries_one_session(
 
 
 @pytest.mark.parametrize("missing", [[0], [1, 1], [2**63]], ids=["never made", "twice", "not yet made"])
-def test_what_an_attach_may_miss(server: RemoteEnvironmentServer, missing: list[int]) -> None:
-    with RawClient(server.address) as first, RawClient(server.address) as second:
+def test_what_an_attach_may_miss(server: RemoteEnvironmentServer, dial: Dial, missing: list[int]) -> None:
+    with dial(server.address) as first, dial(server.address) as second:
         opened = first.open(4).opened
         first.ask("reset")
         attach = pb.Attach(
@@ -202,19 +162,19 @@ PRIVATE = [
 
 
 @pytest.mark.parametrize("call", PRIVATE, ids=lambda call: f"{call[0]}-{call[1]!r:.30}-{call[2]}")
-def test_private_names_stay_private(client: RawClient, call: tuple[str, list[Any], dict[str, Any]]) -> None:
+def test_private_names_stay_private(client: Speaker, call: tuple[str, list[Any], dict[str, Any]]) -> None:
     name, positional, keywords = call
     refused = client.ask("call", name=name, arguments=values.pack([positional, keywords]))
     assert isinstance(refused, pb.Refused) and refused.limit == "request"
 
 
-def test_a_name_that_is_given_twice(client: RawClient) -> None:
+def test_a_name_that_is_given_twice(client: Speaker) -> None:
     """MessagePack allows a key twice, and the last one counts."""
     twice = b"\x82" + packed("name") + packed("gravity") + packed("name") + packed("_secret")
     assert isinstance(client.ask("call", name="get_wrapper_attr", arguments=b"\x92\x90" + twice), pb.Refused)
 
 
-def test_public_names_are_reached_all_the_same(client: RawClient) -> None:
+def test_public_names_are_reached_all_the_same(client: Speaker) -> None:
     returned = client.ask("call", name="get_wrapper_attr", arguments=values.pack([[], {"name": "gravity"}]))
     assert values.unpack(returned.values[0]) == 9.8
     returned = client.ask("call", name="set_wrapper_attr", arguments=values.pack([["gravity", "_x"], {}]))
@@ -225,22 +185,38 @@ def test_public_names_are_reached_all_the_same(client: RawClient) -> None:
 
 
 def test_the_log_holds_nothing_a_client_has_forged(
-    server: RemoteEnvironmentServer, caplog: pytest.LogCaptureFixture
+    server: RemoteEnvironmentServer, dial: Dial, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO)
-    with RawClient(server.address) as hostile:
+    with dial(server.address) as hostile:
         hostile.open(client_version="1.0\nINFO opened for admin\x1b[2J\x07" + "A" * 10_000)
     (record,) = [record for record in caplog.records if "for remote_gym" in record.getMessage()]
     assert record.getMessage().isprintable() and len(record.getMessage()) < 300
 
 
-def test_a_victim_steps_on_unchanged(server: RemoteEnvironmentServer) -> None:
+def test_a_refusal_does_not_repeat_what_it_refuses(server: RemoteEnvironmentServer, dial: Dial) -> None:
+    with dial(server.address) as hostile:
+        array = [tag(7), "|i1", b"\0" * 7**7, *[7] * 7]
+        refused = hostile.open(entrypoint_kwargs=packed(array)).refused
+        assert refused.limit == "request" and len(refused.message) < 1_000
+    with dial(server.address) as hostile:
+        refused = hostile.open(entrypoint_kwargs=packed({"x" * 900_000: 1})).refused
+        assert refused.limit in ("request", "build") and len(refused.message) < 5_000
+    with dial(server.address) as hostile:
+        hostile.open()
+        call = pb.ClientMessage(call=pb.Call(number=1, name="x" * 1_000_000))
+        with pytest.raises((Ended, grpc.RpcError), match="name is longer than 256 bytes") as ended:
+            hostile.send(call.SerializeToString()).receive()
+        assert len(str(ended.value)) < 1_000
+
+
+def test_a_victim_steps_on_unchanged(server: RemoteEnvironmentServer, dial: Dial) -> None:
     """Everything above at once, beside somebody who counts every number."""
     local = gymnasium.make_vec("CartPole-v1", 2, vectorization_mode="sync")
     with RemoteVectorEnv(server.address, num_envs=2) as remote:
         assert (remote.reset(seed=5)[0] == local.reset(seed=5)[0]).all()
         for data in HOSTILE_VALUES.values():
-            with RawClient(server.address) as hostile:
+            with dial(server.address) as hostile:
                 hostile.open(entrypoint_kwargs=wrapped(data))
             actions = [1, 0]
             for ours, theirs in zip(remote.step(actions)[:4], local.step(actions)[:4], strict=True):

@@ -8,6 +8,7 @@ import logging
 import os
 import signal
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ import pytest
 from conftest import ServerFactory
 from helpers import HOSTILE, wait_until
 from hostile import ACTIONS
-from raw import RawClient
+from raw import DirectClient, RawClient, Speaker
 
 from remote_gym import EnvironmentLost, EnvironmentRaised, RefusedError, RemoteEnvironment, RemoteVectorEnv, values
 from remote_gym.failures import FailureKind
@@ -94,10 +95,13 @@ def test_whatever_an_environment_raises_or_returns_its_neighbours_go_on(serve: S
     assert server.statistics()["worker_processes"] == worker
 
 
-def test_a_call_with_a_lone_surrogate_is_a_failure_like_any_other(serve: ServerFactory) -> None:
+@pytest.mark.parametrize("dial", [DirectClient, RawClient], ids=["direct", "grpc"])
+def test_a_call_with_a_lone_surrogate_is_a_failure_like_any_other(
+    serve: ServerFactory, dial: Callable[[str], Speaker]
+) -> None:
     server = serve("CartPole-v1", num_workers=1)
     worker = server.statistics()["worker_processes"]
-    with RawClient(server.address) as victim, RawClient(server.address) as hostile:
+    with RawClient(server.address) as victim, dial(server.address) as hostile:
         victim.open(2)
         hostile.open(1)
         victim.ask("reset")

@@ -130,6 +130,17 @@ def test_the_names_of_keyword_arguments() -> None:
             surveyed_kwargs(values.pack(wrong, "kwargs"))
 
 
+def test_there_are_only_so_many_names() -> None:
+    many = {str(number): 1 for number in range(1_001)}
+    with pytest.raises(RefusalError, match=r"1,001 remote_args\['entrypoint_kwargs'\], the most is 1,000"):
+        surveyed_kwargs(values.pack(many))
+    with pytest.raises(RefusalError, match="1,001 keywords, the most is 1,000"):
+        checker().check(Call(1, None, "anything", values.pack([[], many])))
+    with pytest.raises(RefusalError, match="1,001 arguments, the most is 1,000"):
+        checker().check(Call(1, None, "get_wrapper_attr", values.pack([["get_wrapper_attr"] * 1_001, {}])))
+    checker().check(Call(1, None, "anything", values.pack([[1] * 5_000, {}])))
+
+
 def test_a_plain_int_is_looked_at_once_and_for_one_environment_only() -> None:
     checked = RequestChecker(3, spaces.Discrete(2), False, OWNER)
     given = values.pack([1])
