@@ -1,6 +1,6 @@
 """How long until PPO has solved CartPole? Local `SyncVectorEnv` against remote over mutual TLS.
 
-    python benchmarks/train.py          needs PyTorch: pip install ".[torch]"
+    python benchmarks/train.py          needs PyTorch: pip install "remote-gym-pool[torch]"
 
 Runs `exploration/train_ppo.py` as a user would. Equal seeds give the same returns, to the last bit, so both train for
 exactly as many steps and only the time differs. Local and remote take turns.
@@ -24,6 +24,8 @@ import quiet
 import report
 import serving
 from watch import Watch
+
+from remote_gym.distribution import install
 
 SCRIPT = Path(__file__).resolve().parents[1] / "exploration" / "train_ppo.py"
 RUN_SECONDS = 1_800.0
@@ -58,7 +60,7 @@ def main(command_line: Sequence[str] | None = None) -> None:
     arguments = report.parse(parser, command_line)
     missing = [name for name in ("torch", "matplotlib", "tqdm") if importlib.util.find_spec(name) is None]
     if missing:
-        raise SystemExit(f'this needs {", ".join(missing)}: in the checkout, pip install ".[torch]"')
+        raise SystemExit(f"this needs {', '.join(missing)}: {install('torch')}")
     written = report.Report("train", arguments, seed=arguments.seed)
     with serving.certificates() as directory:
         keeper = quiet.Keeper(written, directory, arguments.quick)

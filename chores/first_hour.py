@@ -2,9 +2,9 @@
 
     python chores/first_hour.py            needs git and bash; what pip fetches, and port 56765
 
-Lines are typed as the README has them, in terminals of their own; then what was printed to be tried next is tried, where
-it was printed. Fails if something does, or if numbers from vector environments took three minutes or more than five
-lines.
+Lines are typed as the README has them, in terminals of their own; then what was printed to be tried next is tried,
+where it was printed. Fails if something does, or if numbers from vector environments took three minutes or more than
+five lines.
 """
 
 from __future__ import annotations
