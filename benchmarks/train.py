@@ -25,11 +25,9 @@ import report
 import serving
 from watch import Watch
 
-from remote_gym.distribution import install
-
 SCRIPT = Path(__file__).resolve().parents[1] / "exploration" / "train_ppo.py"
 RUN_SECONDS = 1_800.0
-QUICK_STEPS = 2_000
+QUICK_STEPS = 1_000
 
 
 def train(is_local: bool, seed: int, num_envs: int, max_steps: int) -> dict[str, Any]:
@@ -60,7 +58,7 @@ def main(command_line: Sequence[str] | None = None) -> None:
     arguments = report.parse(parser, command_line)
     missing = [name for name in ("torch", "matplotlib", "tqdm") if importlib.util.find_spec(name) is None]
     if missing:
-        raise SystemExit(f"this needs {', '.join(missing)}: {install('torch')}")
+        raise SystemExit(f'this needs {", ".join(missing)}: pip install "remote-gym-pool[torch]"')
     written = report.Report("train", arguments, seed=arguments.seed)
     with serving.certificates() as directory:
         keeper = quiet.Keeper(written, directory, arguments.quick)

@@ -110,7 +110,7 @@ def test_what_is_taken_beside_other_work_is_thrown_away(
     import quiet
 
     speed = {"python_loops_per_second": 2e7, "grpc_echo_microseconds": 300.0, "tls_echo_microseconds": 100.0}
-    monkeypatch.setattr(quiet, "calibrate", lambda directory: {**speed, "others_cores": 0.0})
+    monkeypatch.setattr(quiet, "calibrate", lambda directory, seconds: {**speed, "others_cores": 0.0})
     results: list[Any] = []
     notes: dict[str, Any] = {}
     report: Any = SimpleNamespace(add=results.append, note=notes.update)
