@@ -24,6 +24,9 @@ MAX_OTHERS = 0.1
 ATTEMPTS = 2
 """How often a case is measured until others are quiet; a moment's work should not cost a long run its table."""
 
+SECONDS, QUICK_SECONDS = 0.5, 0.1
+"""How long a calibration runs each echo, twice."""
+
 LOOPS = 1_000_000
 REQUEST_BYTES, ANSWER_BYTES = 24, 62
 """What one step of one CartPole is on the wire."""
@@ -71,7 +74,8 @@ class Keeper:
         return None
 
     def _calibrate(self) -> None:
-        self._calibrations.append(calibrate(self._directory))
+        seconds = QUICK_SECONDS if self._quick else SECONDS
+        self._calibrations.append(calibrate(self._directory, seconds))
         print(f"\n{in_words(self._calibrations[-1])}", flush=True)
         self._written.note(calibrations=self._calibrations)
 
@@ -90,7 +94,7 @@ def echoes(directory: Path, stack: ExitStack, request_bytes: int, answer_bytes: 
         yield kind, running
 
 
-def calibrate(directory: Path, seconds: float = 0.5) -> dict[str, Any]:
+def calibrate(directory: Path, seconds: float = SECONDS) -> dict[str, Any]:
     """Return how fast the machine is: plain Python, and a round trip of bare gRPC and of a bare TLS socket."""
     watch = Watch()
     found: dict[str, Any] = {"python_loops_per_second": round(loops_per_second())}

@@ -36,7 +36,7 @@ def parse(made: argparse.ArgumentParser, arguments: Sequence[str] | None = None)
     # Also when it is ended from outside, servers and contenders end with it.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     if parsed.quick:
-        parsed.seconds, parsed.repeats = min(parsed.seconds, 0.2), 1
+        parsed.seconds, parsed.repeats = min(parsed.seconds, 0.1), 1
     return parsed
 
 

@@ -1,6 +1,6 @@
 """How long until PPO has solved CartPole? Local `SyncVectorEnv` against remote over mutual TLS.
 
-    python benchmarks/train.py          needs PyTorch: pip install ".[torch]"
+    python benchmarks/train.py          needs PyTorch: pip install "remote-gym-pool[torch]"
 
 Runs `exploration/train_ppo.py` as a user would. Equal seeds give the same returns, to the last bit, so both train for
 exactly as many steps and only the time differs. Local and remote take turns.
@@ -27,7 +27,7 @@ from watch import Watch
 
 SCRIPT = Path(__file__).resolve().parents[1] / "exploration" / "train_ppo.py"
 RUN_SECONDS = 1_800.0
-QUICK_STEPS = 2_000
+QUICK_STEPS = 1_000
 
 
 def train(is_local: bool, seed: int, num_envs: int, max_steps: int) -> dict[str, Any]:
@@ -58,7 +58,7 @@ def main(command_line: Sequence[str] | None = None) -> None:
     arguments = report.parse(parser, command_line)
     missing = [name for name in ("torch", "matplotlib", "tqdm") if importlib.util.find_spec(name) is None]
     if missing:
-        raise SystemExit(f'this needs {", ".join(missing)}: in the checkout, pip install ".[torch]"')
+        raise SystemExit(f'this needs {", ".join(missing)}: pip install "remote-gym-pool[torch]"')
     written = report.Report("train", arguments, seed=arguments.seed)
     with serving.certificates() as directory:
         keeper = quiet.Keeper(written, directory, arguments.quick)

@@ -158,7 +158,7 @@ def demo(folder: Path, home: Path) -> None:
     other.paste(snippet, until=r"\(64, 4\)")
     log(f"{python}, and its lines of Python")
     client = re.search(r"^ +(from remote_gym import .*)$", shown, re.MULTILINE)[1]  # type: ignore[index]
-    other.paste(f"{client}; print('made', envs.num_envs)", until=r"made 8")
+    other.paste(f"{client}; print('made', len(envs.reset()[0]))", until=r"made 8")
     log("the client's line that the server printed")
     one.interrupt()
     for command in others:

@@ -39,6 +39,8 @@ def _adapt(_app, what, _name, _object, _options, lines):
     for index, line in enumerate(lines):
         if line == "Returns:" and re.match(r" +`?\w+`?: ", "".join(lines[index + 1 : index + 2])):
             lines[index] = f"{NAMED_RETURNS}:"
+        elif line == "Returns:":
+            lines[index + 1 : index + 2] = [text.replace(": ", " – ") for text in lines[index + 1 : index + 2]]
 
 
 def _add_dark_pictures(_app, document):
@@ -52,8 +54,11 @@ def _add_dark_pictures(_app, document):
             light.parent.insert(light.parent.index(light) + 1, dark)
 
 
-def _mark_long_names(_app, document):
-    """Let `site.css` break what would make a table wider than a page: paths of tests, above all."""
+def _mark_names(_app, document):
+    """Let `site.css` keep a flag in one piece, and break what would make a table wider than a page: paths of tests."""
+    for literal in document.findall(nodes.literal):
+        if max(map(len, literal.astext().split()), default=0) <= 26:
+            literal["classes"].append("short")
     for entry in document.findall(nodes.entry):
         for literal in entry.findall(nodes.literal):
             if len(literal.astext()) > 35:
@@ -64,4 +69,4 @@ def setup(app):
     """Register the hooks: before napoleon, and before Sphinx collects pictures, which read what these leave."""
     app.connect("autodoc-process-docstring", _adapt, priority=1)
     app.connect("doctree-read", _add_dark_pictures, priority=1)
-    app.connect("doctree-read", _mark_long_names)
+    app.connect("doctree-read", _mark_names)

@@ -6,7 +6,7 @@ Three ways to run it; with equal seeds all three give the same returns, to the l
     python exploration/train_ppo.py --local                        # the same with Gymnasium's SyncVectorEnv
     python exploration/train_ppo.py --url gpu-box.local --root_certificate ca.pem    # dials a server that runs
 
-In a checkout, install what it needs with `pip install ".[torch]"`.
+Install what it needs, beside the checkout, with `pip install "./remote-gym[torch]"`.
 """
 
 from __future__ import annotations

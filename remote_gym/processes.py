@@ -1,9 +1,11 @@
-"""Both sides, no I/O: which of this package's processes this one is, and on how many cores it may run."""
+"""Both sides, no I/O: which of this package's processes this one is, on how many cores it may run, how a child ends."""
 
 from __future__ import annotations
 
 import os
+import subprocess
 import sys
+from typing import Any
 
 from remote_gym.errors import MisuseError
 
@@ -19,6 +21,15 @@ def usable_cores() -> int:
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
+
+
+def wait_or_kill(process: subprocess.Popen[Any], seconds: float) -> None:
+    """Return when a child that was told to end has ended: within `seconds`, as it is killed after that."""
+    try:
+        process.wait(seconds)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
 
 
 def refuse_in_a_worker() -> None:

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from remote_gym.cli.announcing import READY_LINE
 from remote_gym.cli.options import VARIABLE_PREFIX
 from remote_gym.errors import RemoteGymError
+from remote_gym.processes import wait_or_kill
 
 STOP_SECONDS = 15.0
 LOG_CHARACTERS = 4_000
@@ -42,14 +43,6 @@ def own_server(*arguments: str) -> Iterator[str]:
                 raise RemoteGymError(f"the server did not start:\n{tail}")
             yield line.removeprefix(prefix)
         finally:
-            _end(server)
+            server.terminate()
+            wait_or_kill(server, STOP_SECONDS)  # its workers end with it
             server.stdout.close()
-
-
-def _end(server: subprocess.Popen[bytes]) -> None:
-    server.terminate()
-    try:
-        server.wait(STOP_SECONDS)
-    except subprocess.TimeoutExpired:
-        server.kill()  # its workers end with it
-        server.wait()

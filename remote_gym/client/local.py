@@ -17,7 +17,7 @@ from typing import Any, Protocol, TypeVar, Union
 
 from remote_gym.addresses import UNIX
 from remote_gym.errors import ConnectError, MisuseError
-from remote_gym.processes import LOCAL_FAILED, LOCAL_READY, refuse_in_a_worker, usable_cores
+from remote_gym.processes import LOCAL_FAILED, LOCAL_READY, refuse_in_a_worker, usable_cores, wait_or_kill
 
 
 class _Remote(Protocol):
@@ -140,11 +140,7 @@ def _end(process: subprocess.Popen[str], folder: str) -> None:
     assert process.stdin is not None and process.stdout is not None
     with contextlib.suppress(OSError):
         process.stdin.close()
-    try:
-        process.wait(END_SECONDS)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        process.wait()
+    wait_or_kill(process, END_SECONDS)
     process.stdout.close()
     shutil.rmtree(folder, ignore_errors=True)
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -82,6 +83,49 @@ def test_update_hooks(tmp_path: Path) -> None:
     assert len(changes) == 2
     assert (tmp_path / "tox.ini").read_text() == "deps = ruff==9.9\n"
     assert (tmp_path / ".pre-commit-config.yaml").read_text() == "[ruff==9.9]\n[pre-commit-hooks==6.0.0]\n"
+
+
+PAGE = '<html><body data-theme="auto"><article><h1 id="top">A page</h1>{}</article><script>{}</script></body></html>'
+THEME = "document.body.dataset.theme = localStorage.getItem('theme')"
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Path:
+    """Return a folder of pages, one of which is as it should be."""
+    (tmp_path / "good.html").write_text(
+        PAGE.format('<a href="#top">up</a> <a href="https://example.org">out</a>', THEME)
+    )
+    return tmp_path
+
+
+def test_dead_links_are_found(site: Path) -> None:
+    links = '<a href="good.html#top">good</a> <a href="good.html#no">no heading</a> <img src="no.png">'
+    (site / "bad.html").write_text(PAGE.format(links, THEME))
+    assert chore("check_site").dead_links(site) == ["bad.html: good.html#no", "bad.html: no.png"]
+
+
+@pytest.mark.skipif(not any(map(shutil.which, chore("check_site").BROWSERS)), reason="there is no browser")
+def test_pages_that_are_too_wide_are_found(site: Path) -> None:
+    wide = '<div style="width: {}px; height: 9px">wide</div>'
+    scrolled = '<{0} style="overflow-x: auto">{1}</{0}>'
+    table = f"<table><tr><td>{wide.format(500)}</td></tr></table>"
+    (site / "wide.html").write_text(PAGE.format(wide.format(1000), THEME))
+    (site / "scrolls.html").write_text(
+        PAGE.format(scrolled.format("pre", wide.format(500)) + scrolled.format("div", table), THEME)
+    )
+    (site / "picture.html").write_text(PAGE.format('<img src="good.html">', ""))
+    chores = chore("check_site")
+    browser = next(filter(None, map(shutil.which, chores.BROWSERS)))
+    found = chores.misshapen(site, browser)
+    assert [line for line in found if "wide.html" in line] == [
+        f"/wide.html at 400, {theme}: is 1008 wide" for theme in ("light", "dark")
+    ]
+    assert [line for line in found if "scrolls.html" in line] == [
+        f"/scrolls.html at 400, {theme}: scrolls sideways: wide" for theme in ("light", "dark")
+    ]
+    assert len([line for line in found if "does not show" in line]) == 4
+    assert len([line for line in found if "is not shown in this theme" in line]) == 4
+    assert not [line for line in found if "good.html at" in line]
 
 
 def test_ruff_is_the_same_in_hooks_and_tox() -> None:

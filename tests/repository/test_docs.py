@@ -65,6 +65,7 @@ class Page:
 
     def console(self, source: str) -> None:
         for line in source.replace("\\\n", "").splitlines():
+            line = re.sub(r"(?<=--seconds )\d+", "2", line)  # of a measurement: it works as well, and tells less
             program, *arguments = shlex.split(line)
             assert program == "remote-gym", f"no idea how to run {line!r}"
             command = [sys.executable, "-m", "remote_gym", *arguments]

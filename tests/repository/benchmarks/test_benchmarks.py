@@ -8,6 +8,8 @@ import os
 import re
 import subprocess
 import sys
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -17,20 +19,46 @@ from helpers import MARK, lives, marked, wait_until
 
 FOLDER = Path(__file__).parents[3] / "benchmarks"
 
+Runs = dict[str, "Future[dict[str, Any]]"]
+
+
+pytestmark = pytest.mark.timeout(240)
+
 
 @pytest.fixture(autouse=True)
 def importable(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(str(FOLDER))  # they import each other as scripts do
 
 
-def run(script: str, tmp_path: Path, *flags: str) -> dict[str, Any]:
+# What each of these tests looks at: the script, and its flags.
+RUNS = {
+    "test_throughput_has_every_way_in_one_run": (
+        "throughput.py", "--cases", "cartpole", "--num-envs", "8", "--peers", "none",
+    ),
+    "test_local_stands_in_one_run_with_what_else_there_is": ("local.py", "--work", "cartpole-8"),
+    "test_latency_has_the_echo_in_the_same_run": ("latency.py", "--no-original"),
+    "test_network_delays_by_the_proxy": ("network.py", "--cases", "delay", "--through", "proxy"),
+    "test_scale_measures_memory_and_opening": ("scale.py", "--parts", "environments"),
+    "test_scale_has_one_vector_env_over_as_many_servers_as_asked_for": (
+        "scale.py", "--parts", "servers", "--servers", "1", "2",
+    ),
+    # The checkouts come first: --cases takes all that follows it.
+    "test_compare_runs_checkouts_in_turns": (
+        "compare.py", f"a={FOLDER.parent}", f"b={FOLDER.parent}", "--cases", "one",
+    ),
+    "test_train_gives_the_same_returns_locally_and_remotely": ("train.py",),
+}  # fmt: skip
+RUN_SECONDS = 200.0
+
+
+def run(folder: Path, script: str, *flags: str) -> dict[str, Any]:
     """Run a benchmark as its user would; return what it wrote."""
-    output = tmp_path / "results.json"
+    output = folder / "results.json"
     command = [sys.executable, str(FOLDER / script), "--quick", "--output", str(output), *flags]
-    environment = {**os.environ, MARK: str(tmp_path)}
-    done = subprocess.run(command, capture_output=True, text=True, timeout=110, env=environment)
+    environment = {**os.environ, MARK: str(folder), "REMOTE_GYM_BENCHMARK_CACHE": str(folder / "cache")}
+    done = subprocess.run(command, capture_output=True, text=True, timeout=RUN_SECONDS, env=environment)
     assert done.returncode == 0, done.stderr
-    wait_until(lambda: not marked(str(tmp_path)), 5.0, "the end of its processes")
+    wait_until(lambda: not marked(str(folder)), 5.0, "the end of its processes")
     assert str(output) in done.stdout
     written: dict[str, Any] = json.loads(output.read_text())
     assert written["settings"]["quick"] is True
@@ -38,9 +66,22 @@ def run(script: str, tmp_path: Path, *flags: str) -> dict[str, Any]:
     return written
 
 
-def test_throughput_has_every_way_in_one_run(tmp_path: Path) -> None:
-    flags = ("--cases", "cartpole", "--num-envs", "8", "--peers", "none")
-    written = run("throughput.py", tmp_path, *flags)
+@pytest.fixture(scope="module")
+def runs(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Runs]:
+    """Start the runs of the chosen tests, two at a time: most of a run is one process after the other starting."""
+    chosen = [item.name for item in request.session.items if item.name in RUNS]
+    with ThreadPoolExecutor(2) as pool:
+        yield {name: pool.submit(run, tmp_path_factory.mktemp("run"), *RUNS[name]) for name in chosen}
+        pool.shutdown(cancel_futures=True)
+
+
+@pytest.fixture
+def written(request: pytest.FixtureRequest, runs: Runs) -> dict[str, Any]:
+    """Return what the benchmark of this test wrote."""
+    return runs[request.node.name].result()
+
+
+def test_throughput_has_every_way_in_one_run(written: dict[str, Any]) -> None:
     (result,) = written["results"]
     assert result["failed"] == {}
     assert set(result["median"]) == {"sync", "async", "local", "remote", "remote-grpc", "views", "halves", "two"}
@@ -48,9 +89,7 @@ def test_throughput_has_every_way_in_one_run(tmp_path: Path) -> None:
     assert all(rate > 0 for rate in result["median"].values())
 
 
-def test_local_stands_in_one_run_with_what_else_there_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("REMOTE_GYM_BENCHMARK_CACHE", str(tmp_path / "cache"))
-    written = run("local.py", tmp_path, "--work", "cartpole-8")
+def test_local_stands_in_one_run_with_what_else_there_is(written: dict[str, Any]) -> None:
     (result,) = written["results"]
     assert (result["case"], result["num_envs"], result["failed"]) == ("cartpole", 8, {})
     assert set(result["median"]) == {"local", "remote", "sync", "async"}
@@ -81,8 +120,8 @@ def test_the_readme_has_the_tables_of_the_results_it_names() -> None:
         assert make(summary.load([FOLDER.parent / path])) in readme, path
 
 
-def test_latency_has_the_echo_in_the_same_run(tmp_path: Path) -> None:
-    (result,) = run("latency.py", tmp_path, "--no-original")["results"]
+def test_latency_has_the_echo_in_the_same_run(written: dict[str, Any]) -> None:
+    (result,) = written["results"]
     single = result["microseconds"]["single"]
     assert 0 < single["p50"] <= single["p90"] <= single["p99"]
     assert result["microseconds"]["echo"]["ratio"] == 1.0
@@ -110,7 +149,7 @@ def test_what_is_taken_beside_other_work_is_thrown_away(
     import quiet
 
     speed = {"python_loops_per_second": 2e7, "grpc_echo_microseconds": 300.0, "tls_echo_microseconds": 100.0}
-    monkeypatch.setattr(quiet, "calibrate", lambda directory: {**speed, "others_cores": 0.0})
+    monkeypatch.setattr(quiet, "calibrate", lambda directory, seconds: {**speed, "others_cores": 0.0})
     results: list[Any] = []
     notes: dict[str, Any] = {}
     report: Any = SimpleNamespace(add=results.append, note=notes.update)
@@ -146,8 +185,7 @@ def test_what_this_machine_does_is_seen() -> None:
     assert quiet.loops_per_second() > 0
 
 
-def test_network_delays_by_the_proxy(tmp_path: Path) -> None:
-    written = run("network.py", tmp_path, "--cases", "delay", "--through", "proxy")
+def test_network_delays_by_the_proxy(written: dict[str, Any]) -> None:
     (result,) = written["results"]
     assert written["settings"]["through"] == "proxy"
     assert result["failed"] == {}
@@ -155,25 +193,22 @@ def test_network_delays_by_the_proxy(tmp_path: Path) -> None:
     assert result["median"]["step() | 10 ms round trip"] < 64 / (0.032 + 0.010)
 
 
-def test_scale_measures_memory_and_opening(tmp_path: Path) -> None:
-    (result,) = run("scale.py", tmp_path, "--parts", "environments")["results"]
+def test_scale_measures_memory_and_opening(written: dict[str, Any]) -> None:
+    (result,) = written["results"]
     assert list(result["open_seconds"]) == ["64", "256"]
     assert all(len(one["worker_bytes"]) == 2 for one in result["memory"].values())
     assert min(result["memory"]["256"]["worker_bytes"]) > 10_000_000
 
 
-def test_scale_has_one_vector_env_over_as_many_servers_as_asked_for(tmp_path: Path) -> None:
-    written = run("scale.py", tmp_path, "--parts", "servers", "--servers", "1", "2")
+def test_scale_has_one_vector_env_over_as_many_servers_as_asked_for(written: dict[str, Any]) -> None:
     (result,) = written["results"]
     assert (result["workers_of_a_server"], result["envs_of_a_server"], result["failed"]) == (8, 16, {})
     assert list(result["median"]) == ["1", "2"]
     assert len(written["calibrations"]) == 1
 
 
-def test_compare_runs_checkouts_in_turns(tmp_path: Path) -> None:
-    root = FOLDER.parent
-    # The checkouts come first: --cases takes all that follows it.
-    (result,) = run("compare.py", tmp_path, f"a={root}", f"b={root}", "--cases", "one")["results"]
+def test_compare_runs_checkouts_in_turns(written: dict[str, Any]) -> None:
+    (result,) = written["results"]
     assert list(result["checkouts"]) == ["a", "b"]
     assert result["checkouts"]["a"]["ratio"] == 1.0
     assert all(len(one["rounds"]) == 1 for one in result["checkouts"].values())
@@ -204,8 +239,8 @@ def test_an_interval_holds_the_ratio_and_narrows_with_rounds() -> None:
 
 
 @pytest.mark.skipif(importlib.util.find_spec("torch") is None, reason="needs torch")
-def test_train_gives_the_same_returns_locally_and_remotely(tmp_path: Path) -> None:
-    (result,) = run("train.py", tmp_path)["results"]
+def test_train_gives_the_same_returns_locally_and_remotely(written: dict[str, Any]) -> None:
+    (result,) = written["results"]
     assert result["equal_returns"] is True
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from helpers import MARK, marked, wait_until
 
-from remote_gym.cli import main
+from remote_gym.cli import bench, main
 
 FAILS_LATER = """
 import sys
@@ -37,6 +37,13 @@ import gymnasium as gym
 def create_vector_environment(num_envs):
     return gym.make_vec("CartPole-v1", num_envs, vectorization_mode="vector_entry_point")
 """
+
+
+@pytest.fixture(autouse=True)
+def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let a trial be short, whatever time there is, which is for starting servers on a busy machine."""
+    monkeypatch.setattr(bench, "LONGEST_TRIAL_SECONDS", bench.SHORTEST_TRIAL_SECONDS)
+    monkeypatch.setattr(bench, "LOCAL_SHARE", 0.003)
 
 
 def rows(printed: str) -> list[list[str]]:
@@ -119,11 +126,11 @@ def test_ctrl_c_leaves_nothing_behind(tmp_path: Path) -> None:
     # A group of its own, as a terminal makes it: Ctrl-C reaches the server and its workers too.
     with subprocess.Popen(
         command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, env=environment, start_new_session=True
-    ) as bench:
+    ) as process:
         wait_until(lambda: len(marked(str(tmp_path))) >= 3, 30.0, "a server with a worker")
-        os.killpg(bench.pid, signal.SIGINT)
-        _, errors = bench.communicate(timeout=30.0)
-    assert bench.returncode == 130, errors
+        os.killpg(process.pid, signal.SIGINT)
+        _, errors = process.communicate(timeout=30.0)
+    assert process.returncode == 130, errors
     assert "Traceback" not in errors
     wait_until(lambda: not marked(str(tmp_path)), 5.0, "the end of its processes")
     assert not list(tmp_path.iterdir())

@@ -204,22 +204,22 @@ def test_without_flags_it_dials_as_a_trainer_does(
     assert "remote-gym check-connection: REMOTE_GYM_URL='http://x': give only" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("is_socket", [False, True], ids=["flags", "a socket"])
 def test_what_is_given_comes_before_variables(
+    is_socket: bool,
     serve: ServerFactory,
     certificates: Certificates,
+    tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    server = serve(server_credentials_paths=certificates.server)
+    """Certificates by flags, or a socket, which needs none."""
     for name in VARIABLES:
         monkeypatch.setenv(name, "localhost:1" if name == "REMOTE_GYM_URL" else "no.pem")
-    checked = Checked(capsys, server.address, *flags(certificates))
-    assert checked.code == 0
-
-
-def test_a_socket_needs_no_certificates_of_variables(
-    serve: ServerFactory, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    server = serve(url=f"unix:{tmp_path}/s.sock", port=None)
-    monkeypatch.setenv("REMOTE_GYM_ROOT_CERTIFICATE", "no.pem")
-    assert Checked(capsys, server.address).code == 0
+    if is_socket:
+        server = serve(url=f"unix:{tmp_path}/s.sock", port=None)
+        given: list[str | Path] = []
+    else:
+        server = serve(server_credentials_paths=certificates.server)
+        given = flags(certificates)
+    assert Checked(capsys, server.address, *given).code == 0

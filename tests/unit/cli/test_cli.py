@@ -17,7 +17,7 @@ SCRIPT = """
 from remote_gym import RemoteVectorEnv, create_remote_environment_server
 
 print("once")
-server = create_remote_environment_server({"entrypoint": "CartPole-v1"}, port=0, num_workers=2)
+server = create_remote_environment_server({"entrypoint": "CartPole-v1"}, port=0, num_workers=1)
 envs = RemoteVectorEnv(server.address, num_envs=4)
 envs.reset(seed=0)
 print(envs.step([0, 1, 0, 1])[1].sum())

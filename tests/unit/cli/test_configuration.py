@@ -10,11 +10,12 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from commands import Commands
 from conftest import Certificates, ServeProcess
 
 from remote_gym import RemoteEnvironment
@@ -74,10 +75,13 @@ def clean(**variables: str) -> dict[str, str]:
     return {**kept, **variables}
 
 
-def serve(folder: Path, *flags: str, **variables: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "remote_gym", "serve", *flags]
-    environment = clean(**variables)
-    return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=60)
+Serve = Callable[..., subprocess.CompletedProcess[str]]
+
+
+@pytest.fixture
+def serve(commands: Commands, tmp_path: Path) -> Serve:
+    """Run ``remote-gym serve`` in `tmp_path`: ``serve("--show-settings", REMOTE_GYM_SERVE_PORT="1")``."""
+    return lambda *flags, **variables: commands.run(["serve", *flags], tmp_path, clean(**variables))
 
 
 def subsets(ways: Iterable[str]) -> list[tuple[str, ...]]:
@@ -86,13 +90,13 @@ def subsets(ways: Iterable[str]) -> list[tuple[str, ...]]:
 
 
 @pytest.mark.parametrize("ways", subsets(WAYS), ids="+".join)
-def test_each_setting_by_each_way_and_their_order(tmp_path: Path, ways: tuple[str, ...]) -> None:
+def test_each_setting_by_each_way_and_their_order(serve: Serve, tmp_path: Path, ways: tuple[str, ...]) -> None:
     if FILE in ways:
         lines = [f"{setting.name} = {toml_of(value_of(setting, FILE))}" for setting in SETTINGS]
         (tmp_path / "remote-gym.toml").write_text("\n".join(["[serve]", *lines]))
     variables = {setting.variable: text_of(setting, VARIABLE) for setting in SETTINGS} if VARIABLE in ways else {}
     flags = [word for setting in SETTINGS for word in flags_of(setting)] if FLAG in ways else []
-    done = serve(tmp_path, "--show-settings", *flags, **variables)
+    done = serve("--show-settings", *flags, **variables)
     assert done.returncode == 0, done.stderr
     assert done.stderr == ("remote-gym serve: settings from remote-gym.toml\n" if FILE in ways else "")
 
@@ -120,27 +124,27 @@ def test_what_is_secret_is_read_as_well(tmp_path: Path) -> None:
             assert configure(flags, variables, str(file)).values == {setting.name: value}
 
 
-def test_nothing_said_is_nothing_told(tmp_path: Path) -> None:
-    done = serve(tmp_path, "--show-settings")
+def test_nothing_said_is_nothing_told(serve: Serve) -> None:
+    done = serve("--show-settings")
     assert done.returncode == 0
     assert done.stderr == ""
     assert all(line.startswith("# ") for line in done.stdout.splitlines()[1:])
 
 
-def test_an_empty_variable_is_none(tmp_path: Path) -> None:
-    done = serve(tmp_path, "--show-settings", **{setting.variable: "" for setting in SETTINGS}, **{CONFIG_VARIABLE: ""})
+def test_an_empty_variable_is_none(serve: Serve) -> None:
+    done = serve("--show-settings", **{setting.variable: "" for setting in SETTINGS}, **{CONFIG_VARIABLE: ""})
     assert done.returncode == 0
     assert all(line.startswith("# ") for line in done.stdout.splitlines()[1:])
 
 
-def test_paths_in_a_file_are_relative_to_the_file(tmp_path: Path) -> None:
+def test_paths_in_a_file_are_relative_to_the_file(serve: Serve, tmp_path: Path) -> None:
     (tmp_path / "etc").mkdir()
     (tmp_path / "etc" / "farm.toml").write_text(
         '[serve]\nentrypoint = "environment.py"\nserver_certificate = "tls/server.pem"\n'
         'server_private_key = "/key.pem"\n'
         'url = "unix:a.sock"\nunix_socket = "b.sock"\n'
     )
-    done = serve(tmp_path, "--show-settings", **{CONFIG_VARIABLE: "etc/farm.toml"})
+    done = serve("--show-settings", **{CONFIG_VARIABLE: "etc/farm.toml"})
     assert done.stderr == "remote-gym serve: settings from etc/farm.toml\n"
     for said in (
         'entrypoint = "etc/environment.py"', 'server_certificate = "etc/tls/server.pem"',
@@ -149,9 +153,9 @@ def test_paths_in_a_file_are_relative_to_the_file(tmp_path: Path) -> None:
         assert f"{said}  # " in done.stdout
 
 
-def test_config_comes_before_its_variable(tmp_path: Path) -> None:
+def test_config_comes_before_its_variable(serve: Serve, tmp_path: Path) -> None:
     (tmp_path / "a.toml").write_text("[serve]\nport = 1\n")
-    done = serve(tmp_path, "--show-settings", "--config", "a.toml", **{CONFIG_VARIABLE: "b.toml"})
+    done = serve("--show-settings", "--config", "a.toml", **{CONFIG_VARIABLE: "b.toml"})
     assert "port = 1  # port in a.toml" in done.stdout
 
 
@@ -232,33 +236,32 @@ FAILS = [
 ]
 
 
-def check(tmp_path: Path, file: str, variables: dict[str, str], flags: tuple[str, ...]) -> tuple[int, list[str]]:
+@pytest.mark.parametrize(
+    ("code", "file", "variables", "flags", "said"),
+    [*((2, *wrong) for wrong in WRONG), *((1, *fails) for fails in FAILS)],
+)
+def test_what_is_wrong_names_where_it_was_said(
+    serve: Serve,
+    tmp_path: Path,
+    code: int,
+    file: str,
+    variables: dict[str, str],
+    flags: tuple[str, ...],
+    said: str,
+) -> None:
+    """What cannot be read ends with 2, below the usage; what does not work with 1."""
     if file:
         (tmp_path / "remote-gym.toml").write_text(f"[serve]\n{file.format()}\n")
-    done = serve(tmp_path, *flags, **{f"REMOTE_GYM_SERVE_{name}": value for name, value in variables.items()})
+    done = serve(*flags, **{f"REMOTE_GYM_SERVE_{name}": value for name, value in variables.items()})
     lines = [line for line in done.stderr.splitlines() if "settings from" not in line]
+    assert done.returncode == code
     assert not done.stdout
-    return done.returncode, lines
-
-
-@pytest.mark.parametrize(("file", "variables", "flags", "said"), WRONG)
-def test_what_cannot_be_read(
-    tmp_path: Path, file: str, variables: dict[str, str], flags: tuple[str, ...], said: str
-) -> None:
-    code, lines = check(tmp_path, file, variables, flags)
-    assert code == 2
-    assert lines[0].startswith("usage: remote-gym serve ")
-    assert lines[1:] == [f"remote-gym serve: error: {said.format(here=tmp_path)}"]
-
-
-@pytest.mark.parametrize(("file", "variables", "flags", "said"), FAILS)
-def test_what_does_not_work_names_where_it_was_said(
-    tmp_path: Path, file: str, variables: dict[str, str], flags: tuple[str, ...], said: str
-) -> None:
-    code, lines = check(tmp_path, file, variables, flags)
-    assert code == 1
-    assert len(lines) == 1
-    assert lines[0].startswith(f"remote-gym serve: {said.format(here=tmp_path)}")
+    if code == 2:
+        assert lines.pop(0).startswith("usage: remote-gym serve ")
+        assert lines == [f"remote-gym serve: error: {said.format(here=tmp_path)}"]
+    else:
+        assert len(lines) == 1
+        assert lines[0].startswith(f"remote-gym serve: {said.format(here=tmp_path)}")
 
 
 @pytest.mark.parametrize(
@@ -269,9 +272,9 @@ def test_what_does_not_work_names_where_it_was_said(
         ("serve = 1", "serve must be a table, [serve]"),
     ],
 )
-def test_settings_stand_under_serve(tmp_path: Path, text: str, said: str) -> None:
+def test_settings_stand_under_serve(serve: Serve, tmp_path: Path, text: str, said: str) -> None:
     (tmp_path / "remote-gym.toml").write_text(text)
-    done = serve(tmp_path)
+    done = serve()
     assert done.returncode == 2
     assert done.stderr.splitlines()[-1] == f"remote-gym serve: error: remote-gym.toml: {said}"
 
@@ -292,8 +295,8 @@ def test_where_nothing_reads_toml_it_says_what_does(tmp_path: Path, monkeypatch:
         configure({}, {}, str(tmp_path / "a.toml"))
 
 
-def test_a_misspelt_variable_is_told(tmp_path: Path) -> None:
-    done = serve(tmp_path, "--show-settings", REMOTE_GYM_SERVE_PRT="1", REMOTE_GYM_URL="localhost:1")
+def test_a_misspelt_variable_is_told(serve: Serve) -> None:
+    done = serve("--show-settings", REMOTE_GYM_SERVE_PRT="1", REMOTE_GYM_URL="localhost:1")
     assert done.returncode == 0
     said = "the variable REMOTE_GYM_SERVE_PRT is no setting; did you mean REMOTE_GYM_SERVE_PORT"
     assert done.stderr.startswith(f"remote-gym serve: {said}")

@@ -1,6 +1,6 @@
 """What each command prints when something is wrong: one line that names it in the words of a terminal, and the remedy.
 
-Each row of the table is a run of the real command, in a folder of its own.
+Each row of the table is a run of the real command, in a process and a folder of its own.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from commands import Commands
 from conftest import Certificates
 
 PYTHON_WORDS = re.compile(
@@ -344,16 +345,16 @@ def folder(tmp_path: Path, certificates: Certificates) -> Path:
     return tmp_path
 
 
-def run(folder: Path, line: str, without: tuple[str, ...] = ()) -> tuple[int, list[str]]:
-    """Run the command and return its exit code and what it wrote to stderr."""
+def run(folder: Path, line: str, commands: Commands | None) -> tuple[int, list[str]]:
+    """Run the command, as a Python of its own without `commands`; return its exit code and what it wrote to stderr."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith("REMOTE_GYM_")}
-    if without:
-        packages = folder / "packages"
-        packages.mkdir()
-        (packages / "sitecustomize.py").write_text(WITHOUT.format(names=without))
-        environment["PYTHONPATH"] = os.pathsep.join([str(packages), environment.get("PYTHONPATH", "")])
-    command = [sys.executable, "-m", "remote_gym", *line.split()]
-    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=60)
+    if commands:
+        done = commands.run(line.split(), folder, environment)
+    else:
+        packages = [str(folder / "packages"), environment.get("PYTHONPATH", "")]
+        environment["PYTHONPATH"] = os.pathsep.join(packages)
+        command = [sys.executable, "-m", "remote_gym", *line.split()]
+        done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=60)
     lines = done.stderr.splitlines()
     assert not PYTHON_WORDS.search("\n".join(lines)), lines
     assert not done.stdout or line.startswith("check ")
@@ -361,8 +362,8 @@ def run(folder: Path, line: str, without: tuple[str, ...] = ()) -> tuple[int, li
 
 
 @pytest.mark.parametrize(("line", "said"), USAGE, ids=[line or "nothing" for line, _ in USAGE])
-def test_what_cannot_be_read(folder: Path, line: str, said: str) -> None:
-    code, lines = run(folder, line.format())
+def test_what_cannot_be_read(folder: Path, commands: Commands, line: str, said: str) -> None:
+    code, lines = run(folder, line.format(), commands)
     name = line.partition(" ")[0]
     program = f"remote-gym {name}" if name not in ("", "sevre", "host") else "remote-gym"
     assert code == 2
@@ -371,17 +372,19 @@ def test_what_cannot_be_read(folder: Path, line: str, said: str) -> None:
 
 
 @pytest.mark.parametrize(("line", "said"), FAILURES, ids=[line for line, _ in FAILURES])
-def test_what_does_not_work(folder: Path, line: str, said: str) -> None:
+def test_what_does_not_work(folder: Path, commands: Commands, line: str, said: str) -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         names = {"here": folder, "taken": listener.getsockname()[1]}
-        code, lines = run(folder, line.format(**names))
+        code, lines = run(folder, line.format(**names), commands)
     assert code == 1
     assert lines == [f"remote-gym {line.partition(' ')[0]}: {said.format(**names)}"]
 
 
 @pytest.mark.parametrize(("without", "line", "said"), MISSING, ids=[line for _, line, _ in MISSING])
 def test_what_is_not_installed(folder: Path, without: tuple[str, ...], line: str, said: str) -> None:
-    code, lines = run(folder, line, without)
+    (folder / "packages").mkdir()
+    (folder / "packages" / "sitecustomize.py").write_text(WITHOUT.format(names=without))
+    code, lines = run(folder, line, None)  # workers are without it, too
     assert code == 1
     assert lines == [f"remote-gym {line.partition(' ')[0]}: {said}"]
 
