@@ -156,10 +156,18 @@ def _budget_pair(value: Any) -> tuple[int, float] | None:
     return COUNT.from_toml(value[0]), SECONDS.from_toml(value[1])
 
 
+def _names(value: Any) -> tuple[str, ...]:
+    names = [name.strip() for name in value.split(",")] if isinstance(value, str) else value
+    if not isinstance(names, list) or not names or not all(isinstance(name, str) and name for name in names):
+        raise ValueError
+    return tuple(names)
+
+
 COUNT = integer(1)
 PORT = integer(0, 65535, metavar="PORT")
 SECONDS = seconds()
 BOOLEAN = Kind("true|false", "true or false", _boolean, lambda value: _checked(value, (bool,), lambda _: True))
 JSON_OBJECT = Kind("JSON", "a JSON object, such as '{\"g\": 9.8}'", _json_object, _object)
 PEM = text("PEM", "the path of a PEM file", is_path=True)
+NAMES = Kind("NAMES", "names with commas between them, such as A,B", _names, _names)
 RESTARTS = Kind("N/SECONDS", f"restarts within seconds, such as 10/60, or {NONE}", _budget, _budget_pair)

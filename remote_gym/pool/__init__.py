@@ -29,6 +29,7 @@ from remote_gym.ipc.memory import SharedBlock
 from remote_gym.ipc.progress import NO_GROUP
 from remote_gym.ipc.rows import Rows
 from remote_gym.pool.block import Block, OnDied, OnLost
+from remote_gym.pool.confining import Confinement
 from remote_gym.pool.exits import WorkerLost
 from remote_gym.pool.pool import NoRoomError, Pool, Timeouts
 from remote_gym.pool.reserve import check_descriptors, connection_limit, hold_standard_descriptors
@@ -45,6 +46,7 @@ __all__ = [
     "CallGroup",
     "Callback",
     "Command",
+    "Confinement",
     "Done",
     "EntrypointKind",
     "HostingOptions",

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
-from remote_gym.addresses import DEFAULT_PORT, UNIX, split_address
+from remote_gym.addresses import DEFAULT_PORT, UNIX, split_address, unix_path
 from remote_gym.arguments import RemoteArgs, check_args
 from remote_gym.errors import MisuseError
-from remote_gym.pool import Surroundings, Timeouts, hold_standard_descriptors
+from remote_gym.pool import Confinement, Surroundings, Timeouts, hold_standard_descriptors
 from remote_gym.processes import refuse_in_a_worker, usable_cores
 from remote_gym.server.certificates import Certificates
 from remote_gym.server.listening import Endpoints, check_exposure
@@ -32,6 +34,11 @@ def entrypoint_text(entrypoint: Any) -> Any:
         return os.path.abspath(text)
     except FileNotFoundError as error:
         raise MisuseError(f"the entrypoint file {text!r} cannot be found: the working directory is gone") from error
+
+
+def _folders(entrypoint: str) -> list[str]:
+    """Return where the code of an entrypoint is, as far as that is no module."""
+    return [os.path.dirname(entrypoint)] if entrypoint.endswith(".py") else []
 
 
 def create_remote_environment_server(
@@ -60,6 +67,12 @@ def create_remote_environment_server(
     metrics_url: str = "127.0.0.1",
     hash_seed: int | None = None,
     grpc_only: bool = False,
+    sandbox: bool = False,
+    sandbox_required: bool = False,
+    sandbox_env: Sequence[str] = (),
+    worker_prefix: str | Sequence[str] | None = None,
+    worker_memory_bytes: int | None = None,
+    worker_file_bytes: int | None = None,
 ) -> RemoteEnvironmentServer:
     """Host environments for remote clients; returns at once with the server running in the background.
 
@@ -99,6 +112,16 @@ def create_remote_environment_server(
             strings agree. Give several servers the same where they must agree too. None: this process's own
             `PYTHONHASHSEED` if it is set, else a random one that nobody is told.
         grpc_only: Leave the port to gRPC: no direct carrier, and nothing between gRPC and its clients.
+        sandbox: Keep environments from the secrets of this process: workers get the environment variables of a list
+            alone, limits, no new privileges, and where bubblewrap is usable no network, no processes but their own and
+            files to read only; this process is closed to others of its user. Which of it holds is logged.
+        sandbox_required: Raise where bubblewrap is not usable.
+        sandbox_env: Names of environment variables that workers in a sandbox get as well.
+        worker_prefix: A command that runs the workers' command, as ``"nice -n 5"`` or a list of words; in a sandbox in
+            place of bubblewrap. It must pass descriptors on, and end with what it runs.
+        worker_memory_bytes: Memory that one worker may allocate, shared rows not counted; None: no limit, in a sandbox
+            half of the machine's.
+        worker_file_bytes: Longest file that an environment may write; None: no limit, in a sandbox 1 GiB.
 
     Workers start in the working directory, with the ``sys.path`` and the environment variables, that this process has
     now, whatever becomes of these later.
@@ -107,8 +130,8 @@ def create_remote_environment_server(
         The running server; a context manager.
 
     Raises:
-        MisuseError: An argument is wrong, or plaintext was asked for off the machine, or this is a worker: a script
-            without a main guard is its own entrypoint. Says what to do.
+        MisuseError: An argument is wrong, or a sandbox that is required cannot be had, or plaintext was asked for off
+            the machine, or this is a worker: a script without a main guard is its own entrypoint. Says what to do.
         OSError: The address or port cannot be used.
         RefusedError: With `probe`, the environment could not be built; holds its traceback.
     """
@@ -139,5 +162,10 @@ def create_remote_environment_server(
         unix_socket, _ = split_address(UNIX + os.fspath(unix_socket).removeprefix(UNIX))
     if metrics_port is not None:
         metrics_url, metrics_port = split_address(metrics_url, metrics_port)
+    asked = Confinement(sandbox, sandbox_required, sandbox_env, worker_prefix, worker_memory_bytes, worker_file_bytes)
+    files = (server_credentials_paths or ())[1:2], [unix_path(one) for one in (host, unix_socket) if one is not None]
+    hidden = [os.path.abspath(path) for path in itertools.chain(*files) if path is not None]
+    surroundings = asked.applied(settings.surroundings, hidden, _folders(settings.entrypoint))
+    settings = replace(settings, surroundings=surroundings)
     endpoints = Endpoints(host, port, pem, unix_socket, metrics_url, metrics_port, grpc_only, certificates)
     return RemoteEnvironmentServer(settings, endpoints, grace_seconds, probe)

@@ -42,6 +42,7 @@ from remote_gym.ipc.commands import (
 from remote_gym.ipc.link import ChildLink, encode, receive_descriptor
 from remote_gym.ipc.memory import SharedBlock
 from remote_gym.ipc.progress import NO_GROUP, REPORT_OFFSET, SIZE_BYTES, STEP_NANOSECONDS, Board
+from remote_gym.worker.confinement import confine
 from remote_gym.worker.forks import Forks
 from remote_gym.worker.guard import die_with_the_server, reset_signals
 from remote_gym.worker.output import LabelledOutput, flush_replaced, mend_descriptors, replace_streams
@@ -280,9 +281,11 @@ def main() -> None:
         return
     (start,) = started
     sys.argv[1:] = []
+    confine(start.limits, start.in_a_sandbox)
     _restore_environment(start.environment)
     worker = Worker(descriptors_socket, board)
     forks = Forks(board, (commands_socket, descriptors_socket), streams)
+    descriptors_socket.send(b"\0")  # so that the server knows us by the kernel's word, see `DescriptorSender.peer`
     link.answer([Started(os.getpid())])
     try:
         for commands in rounds:
