@@ -78,6 +78,14 @@ class Spy(gym.Wrapper[Any, Any, Any, Any]):
             "privileges": status["NoNewPrivs"],
         }
 
+    def threads(self) -> list[str]:
+        """Tell of each thread, those of libraries too, whether it may gain privileges."""
+        found = []
+        for task in os.listdir("/proc/self/task"):
+            with open(f"/proc/self/task/{task}/status") as file:
+                found += [line.split()[1] for line in file if line.startswith("NoNewPrivs")]
+        return found
+
     def raise_limit(self) -> Any:
         return attempt(lambda: resource.setrlimit(resource.RLIMIT_DATA, (resource.RLIM_INFINITY,) * 2))
 

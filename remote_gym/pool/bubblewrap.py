@@ -59,11 +59,7 @@ def arguments(needed: Iterable[str], hidden: Iterable[str], folder: str) -> list
     operations: dict[str, list[str]] = {}
     covers = {os.path.realpath(path) for path in (*_COVERED, tempfile.gettempdir()) if os.path.isdir(path)}
     own = set(covers)  # writable
-    secrets: dict[str, set[str]] = {}
-    for file in hidden:
-        for path in (os.path.abspath(file), os.path.realpath(file)):
-            place = os.path.realpath(os.path.dirname(path))
-            secrets.setdefault(place, set()).add(os.path.basename(path))
+    secrets = _by_folder(hidden)
     for name in secrets.pop("/", set()):
         operations[f"/{name}"] = ["--ro-bind", "/dev/null", f"/{name}"]
     covers.update(secrets)
@@ -80,6 +76,29 @@ def arguments(needed: Iterable[str], hidden: Iterable[str], folder: str) -> list
     return [
         *_BASE, *(word for path in ordered for word in operations[path]), *read_only, "--dir", HOME, "--chdir", folder,
     ]  # fmt: skip
+
+
+def hiding(needed: Iterable[str], hidden: Iterable[str]) -> list[str]:
+    """Return the files and folders that must not be read, that `hidden` may be so and `needed` need not."""
+    real = {os.path.realpath(path) for path in needed}
+    found: list[str] = []
+    for folder, names in _by_folder(hidden).items():
+        if folder == "/" or _is_seen(folder, real, True) or any(_is_in(path, folder) for path in real):
+            with contextlib.suppress(OSError), os.scandir(folder) as entries:
+                keys = {entry.name for entry in entries if entry.is_file() and _is_key(entry.path)}
+                found += (os.path.join(folder, name) for name in keys | names)
+        elif os.path.isdir(folder):
+            found.append(folder)
+    return sorted(found)
+
+
+def _by_folder(hidden: Iterable[str]) -> dict[str, set[str]]:
+    """Return the names of what is hidden by their folders, where they are named and where links lead."""
+    found: dict[str, set[str]] = {}
+    for file in hidden:
+        for path in (os.path.abspath(file), os.path.realpath(file)):
+            found.setdefault(os.path.realpath(os.path.dirname(path)), set()).add(os.path.basename(path))
+    return found
 
 
 def unusable(

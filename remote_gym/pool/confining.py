@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import logging
-import os
 import shlex
 import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from remote_gym.errors import MisuseError
-from remote_gym.hardening import forbid_reading
+from remote_gym.hardening import SIGNALS_VERSION, TCP_VERSION, forbid_reading, landlock_version
 from remote_gym.pool.sandbox import FILE_BYTES, Sandbox, checked_names, find_bubblewrap, machine_share
 from remote_gym.pool.surroundings import Surroundings
 
@@ -55,18 +54,17 @@ class Confinement:
             return replace(surroundings, prefix=prefix, limits=limits)
         sandbox = Sandbox(names, tuple(hidden), tuple(shown))
         path = (*surroundings.path, *([] if surroundings.folder is None else [surroundings.folder]))
+        found, why = "", "a command of yours is in its place"
         if not prefix:
             found, why = find_bubblewrap(sandbox, surroundings.executable, path, surroundings.environment)
-            sandbox = replace(sandbox, bubblewrap=found)
-            if not found and self.sandbox_required:
-                raise MisuseError(f"the sandbox that is required needs bubblewrap (bwrap), and {why}")
-            _tell(found, why)
-        elif self.sandbox_required:
-            raise MisuseError(
-                "sandbox_required is about bubblewrap, but worker_prefix puts a command of yours in place"
-            )
+        if not found and self.sandbox_required:
+            raise MisuseError(f"the sandbox that is required needs bubblewrap (bwrap), and {why}")
+        landlock = 0 if found else landlock_version()
+        sandbox = replace(sandbox, bubblewrap=found, by_landlock=landlock > 0)
+        if found:
+            logger.info(_WALLS)
         else:
-            logger.info("sandbox: environments run behind %s", shlex.join(prefix))
+            _tell(shlex.join(prefix), why, landlock)
         forbid_reading()
         return replace(surroundings, sandbox=sandbox, prefix=prefix, limits=limits)
 
@@ -90,18 +88,25 @@ class Confinement:
         return {kind: count for kind, count in found.items() if count is not None}
 
 
-def _tell(found: str, why: str) -> None:
-    """Log which walls stand."""
-    if found:
-        logger.info(
-            "sandbox: environments run behind bubblewrap: no network, no processes but their own, files to read only, "
-            "and nothing of the folder of the TLS key"
-        )
+_WALLS = (
+    "sandbox: environments run behind bubblewrap: no network, no processes but their own, files to read only, and "
+    "nothing of the folder of the TLS key"
+)
+
+
+def _tell(prefix: str, why: str, landlock: int) -> None:
+    """Log which walls stand without bubblewrap's."""
+    kept = ["secret variables"]
+    kept += ["the server's memory"] if sys.platform == "linux" else []
+    kept += ["the TLS key"] if landlock else []
+    kept += ["TCP"] if landlock >= TCP_VERSION else []
+    kept += ["signals to others"] if landlock >= SIGNALS_VERSION else []
+    if prefix:
+        logger.info("sandbox: environments run behind %s, have limits and are kept from %s", prefix, ", ".join(kept))
         return
-    closed = "the server's memory is closed to them, " if sys.platform == "linux" and os.geteuid() else ""
     logger.warning(
-        "sandbox: bubblewrap (bwrap) builds no walls, as %s. What is left: environments have none of the server's "
-        "variables but those of the list, %sand limits; the files of this user, the TLS key among them, its processes "
-        "and the network are open to them. --sandbox-required refuses to host so",
-        why, closed,
+        "sandbox: bubblewrap (bwrap) builds no walls, as %s. Environments have limits and are kept from %s; all else "
+        "of this user is open to them: files%s, processes, and the network%s. --sandbox-required refuses to host so",
+        why, ", ".join(kept), "" if landlock else " (the TLS key among them)",
+        " but for TCP" if landlock >= TCP_VERSION else "",
     )  # fmt: skip

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
 from remote_gym.errors import MisuseError
-from remote_gym.pool.bubblewrap import HOME, TEMPORARY, arguments, unusable
+from remote_gym.pool.bubblewrap import HOME, TEMPORARY, arguments, hiding, unusable
 
 logger = logging.getLogger("remote_gym.pool")
 
@@ -48,12 +48,14 @@ class Sandbox:
         hidden: Files that they must not read.
         shown: Files and folders that they must be able to read.
         bubblewrap: The path of its command; empty where its walls do not stand.
+        by_landlock: Whether workers keep themselves from what is hidden, in its place.
     """
 
     names: tuple[str, ...] = ()
     hidden: tuple[str, ...] = ()
     shown: tuple[str, ...] = ()
     bubblewrap: str = ""
+    by_landlock: bool = False
 
     def variables(self, environment: Mapping[str, str]) -> dict[str, str]:
         """Return what a worker has of the server's variables."""
@@ -71,6 +73,10 @@ class Sandbox:
         if not self.bubblewrap:
             return []
         return [self.bubblewrap, *arguments(self.needs(needed), self.hidden, folder), "--"]
+
+    def kept_from(self, needed: Iterable[str]) -> list[str]:
+        """Return the files and folders that a worker that needs `needed` keeps itself from."""
+        return hiding(self.needs(needed), self.hidden) if self.by_landlock else []
 
     def needs(self, further: Iterable[str]) -> list[str]:
         """Return all that a worker must be able to read, `further` included."""

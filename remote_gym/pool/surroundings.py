@@ -109,6 +109,11 @@ class Surroundings:
         walls = [] if self.sandbox is None else self.sandbox.command((*self.path, folder), folder)
         return [*walls, *self.prefix, self.executable]
 
+    def confinement(self, folder: str) -> tuple[dict[str, int], bool, list[str]]:
+        """Return what a worker that starts in `folder` forbids itself: see `Start`."""
+        hidden = [] if self.sandbox is None else self.sandbox.kept_from((*self.path, folder))
+        return dict(self.limits), self.sandbox is not None, hidden
+
     def packed_path(self) -> bytes:
         """Return `path` for `worker_process.BOOTSTRAP`: variables and arguments would be too short for a long one."""
         return b"\0".join(map(os.fsencode, self.path))

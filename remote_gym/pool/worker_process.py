@@ -134,8 +134,7 @@ class WorkerProcess:
         commands.setblocking(False)
         self._descriptors = DescriptorSender(self.name, descriptors, self.kill)
         self._transport, _ = await asyncio.get_running_loop().create_connection(lambda: _Receiver(self), sock=commands)
-        surroundings = self._surroundings
-        self._transport.write(encode([Start(changed, dict(surroundings.limits), surroundings.sandbox is not None)]))
+        self._transport.write(encode([Start(changed, *self._surroundings.confinement(folder))]))
         self._exit_task = asyncio.create_task(self._wait_for_exit())
         logger.debug("%s started as process %d", self.name, self.pid)
 

@@ -281,7 +281,7 @@ def main() -> None:
         return
     (start,) = started
     sys.argv[1:] = []
-    confine(start.limits, start.in_a_sandbox)
+    confine(start.limits, start.in_a_sandbox, start.hidden)
     _restore_environment(start.environment)
     worker = Worker(descriptors_socket, board)
     forks = Forks(board, (commands_socket, descriptors_socket), streams)

@@ -14,7 +14,7 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 import pytest
-from conftest import ServeProcess, ServerFactory
+from conftest import Certificates, ServeProcess, ServerFactory
 from gymnasium.vector import SyncVectorEnv
 from helpers import HOSTILE, closes_with_a_pending_step, living, wait_until
 from hostile import ACTIONS
@@ -22,6 +22,7 @@ from sameness import assert_same
 
 from remote_gym import EnvironmentLost, MisuseError, RemoteEnvironment, RemoteVectorEnv
 from remote_gym.cli.certificates import write_certificates
+from remote_gym.hardening import landlock_version
 from remote_gym.pool.confining import Confinement
 from remote_gym.pool.surroundings import Surroundings
 
@@ -43,7 +44,8 @@ needs_bubblewrap = pytest.mark.skipif(not works(), reason="bubblewrap is not usa
 def without_bubblewrap(folder: Path) -> dict[str, str]:
     """Return variables with which it is not found."""
     folder.mkdir()
-    (folder / "sh").symlink_to(shutil.which("sh") or "/bin/sh")
+    for name in ("sh", "sleep"):
+        (folder / name).symlink_to(shutil.which(name) or f"/bin/{name}")
     return {**SECRET, "PATH": str(folder)}
 
 
@@ -101,11 +103,34 @@ def test_variables_and_limits_hold_with_walls_and_without(spied: Any) -> None:
     half = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2
     assert limits["memory"] == [half, half] and limits["file"] == [2**30, 2**30] and limits["core"] == [0, 0]
     assert limits["privileges"].strip() == "1"
-    assert "ValueError" in ask(env, "raise_limit") or os.geteuid() == 0
-    if os.geteuid():
-        mem, environ, maps = ask(env, "memory_of", served.process.pid)
-        assert "Error" in mem and "Error" in environ and "Error" in maps
-        assert "Error" in str(ask(env, "descriptors_of", served.process.pid))
+    assert "Error" in ask(env, "raise_limit")
+    assert all("Error" in one for one in ask(env, "memory_of", served.process.pid))
+    look = f"exec 2>&1; (: < /proc/{served.process.pid}/environ) && echo is open; echo looked"
+    assert ask(env, "run", "sh", "-c", look).splitlines()[-1] == "looked"  # what it executes has no more rights
+    assert "is open" not in ask(env, "run", "sh", "-c", look)
+
+
+@pytest.mark.skipif(landlock_version() == 0, reason="the kernel has no Landlock")
+@pytest.mark.parametrize(
+    "spied", [NO_WALLS, {**NO_WALLS, "beside": True}], indirect=True, ids=["in a folder", "beside the code"]
+)
+def test_what_landlock_keeps_where_there_is_no_bubblewrap(spied: Any, folder: Path) -> None:
+    served, env, place = spied
+    for name in ("server-key.pem", "ca-key.pem"):
+        assert "PermissionError" in ask(env, "look", str(place / name)), name
+        assert "Error" in ask(env, "look", f"/proc/{served.process.pid}/root{place / name}"), name
+    assert ask(env, "look", str(folder / "spy.py")).startswith('"""An environment that looks')
+    assert ask(env, "beside") == str(folder / "toys.py")
+    assert all("Error" in one for one in ask(env, "memory_of", served.process.pid))
+    assert ask(env, "run", "/bin/cat", str(place / "server-key.pem")) == ""
+    assert set(ask(env, "threads")) == {"1"}
+    shutil.copy(place / "server-key.pem", place / "renewed")
+    os.replace(place / "renewed", place / "server-key.pem")
+    assert "PermissionError" in ask(env, "look", str(place / "server-key.pem"))
+    if landlock_version() >= 4:
+        assert "PermissionError" in ask(env, "connect", int(served.address.rpartition(":")[2]))
+    if landlock_version() >= 6:
+        assert "PermissionError" in ask(env, "signal", served.process.pid)
 
 
 @needs_bubblewrap
@@ -165,7 +190,12 @@ ENDS = {
 
 @needs_bubblewrap
 @pytest.mark.parametrize("death", ENDS)
-def test_deaths_and_hangs_are_told_and_rebuilt(serve: ServerFactory, death: str) -> None:
+@pytest.mark.parametrize("walls", [pytest.param(True, marks=needs_bubblewrap), False])
+def test_deaths_and_hangs_are_told_and_rebuilt(
+    serve: ServerFactory, death: str, walls: bool, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    if not walls:
+        monkeypatch.setenv("PATH", without_bubblewrap(tmp_path / "bin")["PATH"])
     server = serve(str(HOSTILE), num_workers=1, sandbox=True, restart_budget=None, step_timeout_seconds=0.4)
     with RemoteEnvironment(server.address) as env:
         env.reset(seed=1)
@@ -181,21 +211,32 @@ def test_deaths_and_hangs_are_told_and_rebuilt(serve: ServerFactory, death: str)
     assert server.statistics()["worker_restarts"] == 1
 
 
-@needs_bubblewrap
 @closes_with_a_pending_step
-@pytest.mark.parametrize("way", ["ordinary", "hang_with_gil", "spawn_outside"])
-def test_nothing_outlives_a_killed_server(serve_process: Callable[..., ServeProcess], way: str) -> None:
+@pytest.mark.parametrize(
+    "way, walls",
+    [
+        pytest.param("hang_with_gil", True, marks=needs_bubblewrap),
+        pytest.param("spawn_outside", True, marks=needs_bubblewrap), ("hang_with_gil", False), ("ordinary", False),
+    ],
+)  # fmt: skip
+def test_nothing_outlives_a_killed_server(
+    serve_process: Callable[..., ServeProcess], way: str, walls: bool, certificates: Certificates, tmp_path: Path
+) -> None:
     import psutil
 
-    served = serve_process(str(HOSTILE), "--num-workers", "2", "--sandbox")
-    with RemoteVectorEnv(served.address, num_envs=2, reconnect_timeout_seconds=0) as envs:
+    pem = ("--server-certificate", str(certificates.server[0]), "--server-private-key", str(certificates.server[1]))
+    variables = {} if walls else without_bubblewrap(tmp_path / "bin")
+    served = serve_process(str(HOSTILE), "--num-workers", "2", "--sandbox", *pem, environment=variables)
+    with RemoteVectorEnv(
+        served.address, num_envs=2, reconnect_timeout_seconds=0, client_credentials_paths=certificates.client
+    ) as envs:
         envs.reset()
         envs.step([ACTIONS["spawn"]] * 2)
         envs.step_async([ACTIONS[way]] * 2)
         if way != "hang_with_gil":
             envs.step_wait()
         ours = [process.pid for process in psutil.Process(served.process.pid).children(recursive=True)]
-        assert len(ours) >= 8  # for each worker: twice bubblewrap, itself, and what it has started
+        assert len(ours) >= (8 if walls else 4)  # for each worker: twice bubblewrap, itself, and what it has started
         os.kill(served.process.pid, signal.SIGKILL)
         wait_until(lambda: not living(ours), 5.0, "the end of all")
 
@@ -231,7 +272,7 @@ def test_memory_and_files_have_limits_of_the_owners(serve: ServerFactory, option
 def test_what_holds_is_said(serve_process: Callable[..., ServeProcess], tmp_path: Path) -> None:
     served = serve_process("CartPole-v1", "--sandbox", environment=without_bubblewrap(tmp_path / "bin"))
     (line,) = [line for line in served.stderr if "sandbox" in line]
-    assert "WARNING" in line and "not installed" in line and "TLS key" in line
+    assert "WARNING" in line and "not installed" in line and "secret variables" in line
 
 
 def test_what_is_required_and_not_to_be_had_ends_the_server(tmp_path: Path) -> None:

@@ -127,6 +127,15 @@ def test_why_it_is_unusable_is_found_out_by_using_it(project: Path, tmp_path: Pa
     assert "No such file" in str(bubblewrap.unusable(str(tmp_path / "none"), sys.executable, [], [], environment))
 
 
+def test_what_is_hidden_is_the_folder_or_where_that_is_needed_its_keys(project: Path) -> None:
+    key, beside = str(project / "tls" / "key.pem"), str(project / "notes")
+    assert bubblewrap.hiding([str(project)], [key]) == [str(project / "tls")]
+    assert bubblewrap.hiding([str(project)], [beside]) == [beside, str(project / "other-key.pem")]
+    assert bubblewrap.hiding([str(project / "pack")], [beside]) == [beside, str(project / "other-key.pem")]
+    assert bubblewrap.hiding([str(project)], [str(project / "pack" / "key.pem")]) == [str(project / "pack" / "key.pem")]
+    assert bubblewrap.hiding([], [str(project / "none" / "key.pem")]) == []
+
+
 def test_a_command_that_does_not_work_is_not_usable(tmp_path: Path) -> None:
     fake = tmp_path / "bwrap"
     fake.write_text("#!/bin/sh\necho 'bwrap: No permissions to create new namespace' >&2\nexit 1\n")

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from remote_gym.errors import MisuseError
+from remote_gym.hardening import landlock_version
 from remote_gym.pool import confining
 from remote_gym.pool.confining import Confinement
 from remote_gym.pool.surroundings import Surroundings
@@ -59,6 +60,7 @@ def test_a_command_of_the_owners_stands_in_for_bubblewrap(
         bare, [], []
     )
     assert applied.command("/") == ["firejail", "--quiet", sys.executable]
+    assert applied.sandbox is not None and applied.sandbox.by_landlock is (landlock_version() > 0)
     assert "firejail --quiet" in caplog.text and applied.limits["memory"] == 7 and closed == [True]
 
 
@@ -68,7 +70,7 @@ def test_a_command_of_the_owners_stands_in_for_bubblewrap(
         ({"sandbox_env": ["A"]}, "sandbox=True"),
         ({"sandbox_required": True}, "sandbox=True"),
         ({"sandbox": True, "sandbox_required": True}, "not installed"),
-        ({"sandbox": True, "sandbox_required": True, "worker_prefix": "x"}, "worker_prefix"),
+        ({"sandbox": True, "sandbox_required": True, "worker_prefix": "x"}, "a command of yours"),
         ({"sandbox": True, "sandbox_env": "A"}, "sandbox_env"),
         ({"worker_prefix": ""}, "worker_prefix"),
         ({"worker_prefix": "it's"}, "worker_prefix"),
