@@ -1,12 +1,13 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 
 import pytest
 
 from remote_gym.errors import MisuseError
 from remote_gym.pool import sandbox
-from remote_gym.pool.sandbox import Sandbox, checked_names, find_bubblewrap
+from remote_gym.pool.sandbox import VARIABLES, Sandbox, checked_names, find_bubblewrap
 
 
 def test_only_variables_of_the_list_and_the_owners_are_there() -> None:
@@ -20,6 +21,11 @@ def test_only_variables_of_the_list_and_the_owners_are_there() -> None:
     harmless = {"PATH": "/bin", "LC_ALL": "C", "OMP_NUM_THREADS": "3", "MUJOCO_GL": "egl", "PYTHONPATH": "/x"}
     given = Sandbox(("LAB_TOKEN", "UNSET")).variables({**secrets, **harmless})
     assert given == {**harmless, "LAB_TOKEN": "b"}
+
+
+def test_the_page_lists_the_variables() -> None:
+    page = (Path(__file__).parents[3] / "docs" / "explanation" / "security.md").read_text()
+    assert [name for name in VARIABLES if f"`{name}`" not in page] == []
 
 
 def test_home_is_a_folder_of_its_own_where_there_is_one() -> None:
