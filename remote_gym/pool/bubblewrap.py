@@ -84,9 +84,10 @@ def hiding(needed: Iterable[str], hidden: Iterable[str]) -> list[str]:
     found: list[str] = []
     for folder, names in _by_folder(hidden).items():
         if folder == "/" or _is_seen(folder, real, True) or any(_is_in(path, folder) for path in real):
+            hide = set(names)
             with contextlib.suppress(OSError), os.scandir(folder) as entries:
-                keys = {entry.name for entry in entries if entry.is_file() and _is_key(entry.path)}
-                found += (os.path.join(folder, name) for name in keys | names)
+                hide.update(entry.name for entry in entries if entry.is_file() and _is_key(entry.path))
+            found += (os.path.join(folder, name) for name in hide)
         elif os.path.isdir(folder):
             found.append(folder)
     return sorted(found)

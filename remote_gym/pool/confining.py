@@ -36,12 +36,15 @@ class Confinement:
     worker_memory_bytes: int | None = None
     worker_file_bytes: int | None = None
 
-    def applied(self, surroundings: Surroundings, hidden: Iterable[str], shown: Iterable[str]) -> Surroundings:
+    def applied(
+        self, surroundings: Surroundings, hidden: Iterable[str], shown: Iterable[str], sockets: Iterable[str] = ()
+    ) -> Surroundings:
         """Return `surroundings` with what was asked for; closes this process to others of its user in a sandbox.
 
         Args:
             surroundings: Of the server.
             hidden: Files that environments must not read.
+            sockets: Unix sockets that they must not reach.
             shown: Files and folders that they must, besides the interpreter's, `sys.path` and the working directory.
 
         Raises:
@@ -52,7 +55,7 @@ class Confinement:
             if self.sandbox_required or names:
                 raise MisuseError("sandbox_required and sandbox_env are of a sandbox: give sandbox=True as well")
             return replace(surroundings, prefix=prefix, limits=limits)
-        sandbox = Sandbox(names, tuple(hidden), tuple(shown))
+        sandbox = Sandbox(names, tuple(hidden), tuple(sockets), tuple(shown))
         path = (*surroundings.path, *([] if surroundings.folder is None else [surroundings.folder]))
         found, why = "", "a command of yours is in its place"
         if not prefix:

@@ -46,6 +46,7 @@ class Sandbox:
     Attributes:
         names: Variables that they have besides `VARIABLES`.
         hidden: Files that they must not read.
+        sockets: Unix sockets that they must not reach.
         shown: Files and folders that they must be able to read.
         bubblewrap: The path of its command; empty where its walls do not stand.
         by_landlock: Whether workers keep themselves from what is hidden, in its place.
@@ -53,6 +54,7 @@ class Sandbox:
 
     names: tuple[str, ...] = ()
     hidden: tuple[str, ...] = ()
+    sockets: tuple[str, ...] = ()
     shown: tuple[str, ...] = ()
     bubblewrap: str = ""
     by_landlock: bool = False
@@ -72,7 +74,7 @@ class Sandbox:
         """Return the command that runs a worker that needs `needed` and starts in `folder`; empty without walls."""
         if not self.bubblewrap:
             return []
-        return [self.bubblewrap, *arguments(self.needs(needed), self.hidden, folder), "--"]
+        return [self.bubblewrap, *arguments(self.needs(needed), (*self.hidden, *self.sockets), folder), "--"]
 
     def kept_from(self, needed: Iterable[str]) -> list[str]:
         """Return the files and folders that a worker that needs `needed` keeps itself from."""
@@ -106,7 +108,7 @@ def find_bubblewrap(
         return "", "it is not installed"
     found = os.path.abspath(found)
     variables = Sandbox(sandbox.names, bubblewrap=found).variables(environment)
-    why = unusable(found, executable, sandbox.needs(path), sandbox.hidden, variables)
+    why = unusable(found, executable, sandbox.needs(path), (*sandbox.hidden, *sandbox.sockets), variables)
     return ("", f"it does not work here: {why}") if why is not None else (found, "")
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -163,9 +162,9 @@ def create_remote_environment_server(
     if metrics_port is not None:
         metrics_url, metrics_port = split_address(metrics_url, metrics_port)
     asked = Confinement(sandbox, sandbox_required, sandbox_env, worker_prefix, worker_memory_bytes, worker_file_bytes)
-    files = (server_credentials_paths or ())[1:2], [unix_path(one) for one in (host, unix_socket) if one is not None]
-    hidden = [os.path.abspath(path) for path in itertools.chain(*files) if path is not None]
-    surroundings = asked.applied(settings.surroundings, hidden, _folders(settings.entrypoint))
+    keys = [os.path.abspath(path) for path in (server_credentials_paths or ())[1:2] if path is not None]
+    sockets = [path for one in (host, unix_socket) if one is not None and (path := unix_path(one)) is not None]
+    surroundings = asked.applied(settings.surroundings, keys, _folders(settings.entrypoint), sockets)
     settings = replace(settings, surroundings=surroundings)
     endpoints = Endpoints(host, port, pem, unix_socket, metrics_url, metrics_port, grpc_only, certificates)
     return RemoteEnvironmentServer(settings, endpoints, grace_seconds, probe)
