@@ -209,6 +209,13 @@ def _old_names(given: str) -> Any:
     return {"true": EVERY, "false": ()}[given.lower()] if given.lower() in ("true", "false") else _names(given)
 
 
+def _variables(value: Any) -> tuple[str, ...]:
+    names = [name.strip() for name in value.split(",")] if isinstance(value, str) else value
+    if not isinstance(names, list) or not names or not all(isinstance(name, str) and name for name in names):
+        raise ValueError
+    return tuple(names)
+
+
 COUNT = integer(1)
 PORT = integer(0, 65535, metavar="PORT")
 SECONDS = seconds()
@@ -220,4 +227,5 @@ PATTERNS = Kind(
     _list_of(_patterns),
 )  # fmt: skip
 PEM = text("PEM", "the path of a PEM file", is_path=True)
+VARIABLES = Kind("VARIABLES", "names with commas between them, such as A,B", _variables, _variables)
 RESTARTS = Kind("N/SECONDS", f"restarts within seconds, such as 10/60, or {NONE}", _budget, _budget_pair)

@@ -21,6 +21,7 @@ from remote_gym.cli.kinds import (
     PEM,
     PORT,
     RESTARTS,
+    VARIABLES,
     Kind,
     choice,
     integer,
@@ -79,8 +80,8 @@ class Setting:
         return VARIABLE_PREFIX + self.name.upper()
 
 
-HOST, LISTEN, TLS, WORKERS, TIMES, REST = (
-    "what to host", "where to listen", "TLS", "workers and limits", "times", "operations",
+HOST, LISTEN, TLS, WORKERS, SANDBOX, TIMES, REST = (
+    "what to host", "where to listen", "TLS", "workers and limits", "sandbox", "times", "operations",
 )  # fmt: skip
 
 SETTINGS = (
@@ -148,6 +149,21 @@ SETTINGS = (
     ),
     Setting(
         "restart_budget", RESTARTS, WORKERS, "how often a session may end its worker and be built again", (10, 60.0)
+    ),
+    Setting("sandbox", BOOLEAN, SANDBOX, "keep environments from this server's secrets, files and network", False),
+    Setting("sandbox_required", BOOLEAN, SANDBOX, "end where bubblewrap is not usable", False),
+    Setting("sandbox_env", VARIABLES, SANDBOX, "variables that environments in it get as well", ()),
+    Setting(
+        "worker_prefix", text("COMMAND", "a command"), SANDBOX,
+        "runs each worker's command; with --sandbox in place of bubblewrap", "none",
+    ),
+    Setting(
+        "worker_memory_bytes", integer(1, metavar="BYTES"), SANDBOX, "memory of one worker, shared rows not counted",
+        "none; in a sandbox half of the machine's",
+    ),
+    Setting(
+        "worker_file_bytes", integer(1, metavar="BYTES"), SANDBOX, "longest file that an environment writes",
+        "none; in a sandbox 1 GiB",
     ),
     Setting(
         "step_timeout_seconds", UNLIMITED, TIMES, "of one environment's step, call or render", 60.0,

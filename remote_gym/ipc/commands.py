@@ -30,9 +30,15 @@ class Start(NamedTuple):
 
     Attributes:
         environment: Environment variables that starting the worker has changed, as they were; None: there was none.
+        limits: What this process may have at most, in bytes, by kind; empty: no limit.
+        in_a_sandbox: Whether it forbids itself more, see `worker.confinement`.
+        hidden: Files and folders that it must keep itself from reading.
     """
 
     environment: dict[str, str | None]
+    limits: dict[str, int] = {}
+    in_a_sandbox: bool = False
+    hidden: list[str] = []
 
 
 class AskKind(NamedTuple):

@@ -31,6 +31,7 @@ from remote_gym.ipc.memory import SharedBlock
 from remote_gym.ipc.progress import NO_GROUP
 from remote_gym.ipc.rows import Rows
 from remote_gym.pool.block import Block, OnDied, OnLost
+from remote_gym.pool.confining import Confinement
 from remote_gym.pool.exits import WorkerLost
 from remote_gym.pool.placement import NoRoomError
 from remote_gym.pool.pool import Pool, Timeouts
@@ -52,6 +53,7 @@ __all__ = [
     "CallGroup",
     "Callback",
     "Command",
+    "Confinement",
     "Done",
     "EntrypointKind",
     "HostingOptions",

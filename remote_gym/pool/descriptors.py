@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import os
 import socket
+import struct
 from collections import deque
 from collections.abc import Callable
 
 logger = logging.getLogger("remote_gym.pool")
+
+_CREDENTIALS = struct.Struct("3i")  # struct ucred: process, user, group
 
 
 class DescriptorSender:
@@ -26,6 +30,23 @@ class DescriptorSender:
         self._kill = kill
         self._unsent: deque[int] = deque()
         sock.setblocking(False)
+        if hasattr(socket, "SO_PASSCRED"):
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
+
+    def peer(self) -> int | None:
+        """Return the process id of the worker, which has just sent a byte; None where the kernel does not tell.
+
+        The kernel's word: in a namespace of its own a worker has another number than here.
+        """
+        if not hasattr(socket, "SCM_CREDENTIALS"):
+            return None
+        with contextlib.suppress(OSError):
+            _, told, _, _ = self._socket.recvmsg(1, socket.CMSG_SPACE(_CREDENTIALS.size))
+            for level, kind, data in told:
+                if (level, kind) == (socket.SOL_SOCKET, socket.SCM_CREDENTIALS):
+                    pid, _, _ = _CREDENTIALS.unpack_from(data)
+                    return int(pid) or None
+        return None
 
     def send(self, descriptor: int) -> None:
         """Hand over `descriptor`; the caller may close its own at once."""

@@ -27,8 +27,15 @@ UNKNOWN_CODE = 255
 """What asyncio tells of a process whose end somebody else has taken note of."""
 
 
-def describe_exit(code: int) -> str:
-    """Return an exit code of `subprocess` in words."""
+def describe_exit(code: int, through_a_command: bool = False) -> str:
+    """Return an exit code of `subprocess` in words.
+
+    Args:
+        code: The exit code; minus the signal's number, if one has ended the process.
+        through_a_command: Whether it is that of a command that ran the process: such say signals as shells do.
+    """
+    if through_a_command and 128 < code <= 128 + signal.NSIG:
+        code = 128 - code
     if code == UNKNOWN_CODE and signal.getsignal(signal.SIGCHLD) is signal.SIG_IGN:
         return "ended, and how is unknown: the server's process ignores SIGCHLD"
     if code >= 0:

@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from remote_gym.errors import MisuseError
+from remote_gym.pool.sandbox import Sandbox
 
 logger = logging.getLogger("remote_gym.pool")
 
@@ -36,6 +37,9 @@ class Surroundings:
         environment: Its environment variables.
         hash_seed: Of all workers: environments that iterate over sets of strings agree. Who knows it can make strings
             that collide in a dict, so it is in no log and told to no peer.
+        sandbox: What workers are kept from; None: nothing.
+        prefix: The command, of the owner, that runs the workers' command.
+        limits: Bytes that a worker may have, by the keys of `confinement.LIMITS`.
     """
 
     executable: str
@@ -43,6 +47,9 @@ class Surroundings:
     folder: str | None
     environment: Mapping[str, str] = field(repr=False)
     hash_seed: int = field(repr=False)
+    sandbox: Sandbox | None = None
+    prefix: tuple[str, ...] = ()
+    limits: Mapping[str, int] = field(default_factory=dict)
 
     @classmethod
     def here(cls, hash_seed: int | None = None) -> Surroundings:
@@ -82,7 +89,7 @@ class Surroundings:
 
     def variables(self) -> tuple[dict[str, str], dict[str, str | None]]:
         """Return a worker's environment variables, and what to set back once it runs."""
-        environment = dict(self.environment)
+        environment = dict(self.environment) if self.sandbox is None else self.sandbox.variables(self.environment)
         for name in THREAD_VARIABLES:
             environment.setdefault(name, "1")
         ours = {
@@ -96,6 +103,16 @@ class Surroundings:
         }
         environment.update(ours)
         return environment, {name: self.environment.get(name) for name in ours}
+
+    def command(self, folder: str) -> list[str]:
+        """Return what a worker's own arguments follow, where it starts in `folder`."""
+        walls = [] if self.sandbox is None else self.sandbox.command((*self.path, folder), folder)
+        return [*walls, *self.prefix, self.executable]
+
+    def confinement(self, folder: str) -> tuple[dict[str, int], bool, list[str]]:
+        """Return what a worker that starts in `folder` forbids itself: see `Start`."""
+        hidden = [] if self.sandbox is None else self.sandbox.kept_from((*self.path, folder))
+        return dict(self.limits), self.sandbox is not None, hidden
 
     def packed_path(self) -> bytes:
         """Return `path` for `worker_process.BOOTSTRAP`: variables and arguments would be too short for a long one."""

@@ -118,22 +118,25 @@ class WorkerProcess:
             self._board = Board(block.buffer)
             self._board.clear()
             environment, changed = self._surroundings.variables()
+            folder = self._surroundings.usable_folder()
+            command = self._surroundings.command(folder)
+            self._is_wrapped = len(command) > 1
             loop = asyncio.get_running_loop()
             self._exited, self._output_ended = loop.create_future(), loop.create_future()
             self._process, _ = await loop.subprocess_exec(
                 lambda: _Watcher(self._exited, self._output_ended, self._output.feed),
-                self._surroundings.executable, "-c", BOOTSTRAP, *map(str, inherited),
+                *command, "-c", BOOTSTRAP, *map(str, inherited),
                 stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,
-                cwd=self._surroundings.usable_folder(), env=environment, pass_fds=inherited, start_new_session=True,
+                cwd=folder, env=environment, pass_fds=inherited, start_new_session=True,
             )  # fmt: skip
             on_failure.pop_all()
         _running.add(self)
-        self.pid = self._process.get_pid()
+        self.pid = self._leader = self._process.get_pid()
         self._block = block
         commands.setblocking(False)
         self._descriptors = DescriptorSender(self.name, descriptors, self.kill)
         self._transport, _ = await asyncio.get_running_loop().create_connection(lambda: _Receiver(self), sock=commands)
-        self._transport.write(encode([Start(changed)]))
+        self._transport.write(encode([Start(changed, *self._surroundings.confinement(folder))]))
         self._exit_task = asyncio.create_task(self._wait_for_exit())
         logger.debug("%s started as process %d", self.name, self.pid)
 
@@ -197,13 +200,21 @@ class WorkerProcess:
         """Take in bytes from the worker."""
         for results in self._decoder.feed(data):
             self.has_answered = self.has_answered or self._has_started
-            self._has_started = True
+            if not self._has_started:
+                self._has_started = True
+                self._meet()
             # The results of a round may come in several messages.
             callbacks, self._in_flight = self._in_flight[: len(results)], self._in_flight[len(results) :]
             for callback, result in zip(callbacks, results, strict=True):
                 self._call(callback, result)
             if self._waiting and not self._in_flight and not self.stopping:
                 self._send_round()
+
+    def _meet(self) -> None:
+        """Learn which process the worker is, if another one has started it."""
+        peer = self._descriptors.peer()
+        if self._is_wrapped and peer is not None:
+            self.pid = peer
 
     def _call(self, callback: Callback, result: Result | WorkerLost) -> None:
         try:
@@ -233,14 +244,18 @@ class WorkerProcess:
 
     def _dump_and_kill(self) -> None:
         """Ask the hung worker for its stack (it goes to the log), then kill its process group."""
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(self.pid, signal.SIGUSR1)
+        if not self._is_wrapped or self.pid != self._leader:  # a command that is not the worker would be ended by it
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self.pid, signal.SIGUSR1)
         asyncio.get_running_loop().call_later(0.1, self.kill)
 
     def kill(self) -> None:
         """Kill the worker and what its environments started."""
         with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.killpg(self.pid, signal.SIGKILL)
+            os.killpg(self._leader, signal.SIGKILL)
+        if self.pid != self._leader and not self._exited.done():  # in a group of its own, perhaps
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.kill(self.pid, signal.SIGKILL)
 
     async def stop(self) -> None:
         """Let environments close, at most `EXIT_GRACE_SECONDS`, then kill. Returns when the process is gone.
@@ -279,7 +294,9 @@ class WorkerProcess:
         for line in self._board.report().splitlines():
             self._output.note("worker", group, line)
         self._board.close()
-        self.lost = lost = WorkerLost(self._hung or describe_exit(code), env_id, group, self._output.tails())
+        self.lost = lost = WorkerLost(
+            self._hung or describe_exit(code, self._is_wrapped), env_id, group, self._output.tails()
+        )
         self._transport.abort()
         self._descriptors.close()
         _running.discard(self)

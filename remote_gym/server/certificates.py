@@ -41,7 +41,7 @@ class Certificates:
     """
 
     def __init__(self, paths: Sequence[PemPath | None]) -> None:
-        """Read the files; warn of what will not be good for long, and of a key that others can read.
+        """Read the files.
 
         Args:
             paths: As the argument `server_credentials_paths`; relative ones are relative to the folder of now.
@@ -57,20 +57,19 @@ class Certificates:
         self._seen = self._refused = self._taken
         self.on_change: Callable[[ServerPem], None] = lambda _pem: None
         self._warn_next = 0.0
-        self.warn()
 
     def current(self) -> ServerPem:
         """Return what holds for a connection that is new; from any thread."""
         return self._pem
 
     async def watch(self) -> None:
-        """Look at the files for as long as the server lives, and warn once a day."""
+        """Warn at once and then once a day, and look at the files for as long as the server lives."""
         while True:
-            await asyncio.sleep(LOOK_SECONDS)
             try:
-                self.look()
                 if time.time() >= self._warn_next:
                     self.warn()
+                await asyncio.sleep(LOOK_SECONDS)
+                self.look()
             except Exception:  # there is no other to tell, and the server goes on
                 logger.exception("the certificate files could not be looked at")
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
-from remote_gym.addresses import DEFAULT_PORT, MAX_UNIX_PATH_BYTES, UNIX, split_address
+from remote_gym.addresses import DEFAULT_PORT, MAX_UNIX_PATH_BYTES, UNIX, split_address, unix_path
 from remote_gym.arguments import RemoteArgs, check_args
 from remote_gym.errors import MisuseError
-from remote_gym.pool import Surroundings, Timeouts, hold_standard_descriptors
+from remote_gym.pool import Confinement, Surroundings, Timeouts, hold_standard_descriptors
 from remote_gym.processes import refuse_in_a_worker, usable_cores
 from remote_gym.server.admin_places import AUTO
 from remote_gym.server.authentication import authenticator
@@ -56,6 +57,11 @@ def file_path(path: object, name: str) -> str:
         raise MisuseError(f"{name}={path!r} is relative, and the working directory is gone") from error
 
 
+def _folders(entrypoint: str) -> list[str]:
+    """Return where the code of an entrypoint is, as far as that is no module."""
+    return [os.path.dirname(entrypoint)] if entrypoint.endswith(".py") else []
+
+
 def create_remote_environment_server(
     default_args: RemoteArgs | Mapping[str, Any],
     url: str = "127.0.0.1",
@@ -91,6 +97,12 @@ def create_remote_environment_server(
     admin_socket: str | os.PathLike[str] | None = AUTO,
     audit_log: str | os.PathLike[str] | None = None,
     log_format: str = TEXT,
+    sandbox: bool = False,
+    sandbox_required: bool = False,
+    sandbox_env: Sequence[str] = (),
+    worker_prefix: str | Sequence[str] | None = None,
+    worker_memory_bytes: int | None = None,
+    worker_file_bytes: int | None = None,
 ) -> RemoteEnvironmentServer:
     """Host environments for remote clients; returns at once with the server running in the background.
 
@@ -158,6 +170,16 @@ def create_remote_environment_server(
         log_format: ``"json"`` writes the log of the server to stderr, a JSON object per line, in the place of the
             handlers that this process has set up, unless these have a `JsonFormatter` themselves. ``"text"`` leaves it
             to them.
+        sandbox: Keep environments from the secrets of this process: workers get the environment variables of a list
+            alone, limits, no new privileges, and where bubblewrap is usable no network, no processes but their own and
+            files to read only; this process is closed to others of its user. Which of it holds is logged.
+        sandbox_required: Raise where bubblewrap is not usable.
+        sandbox_env: Names of environment variables that workers in a sandbox get as well.
+        worker_prefix: A command that runs the workers' command, as ``"nice -n 5"`` or a list of words; in a sandbox in
+            place of bubblewrap. It must pass descriptors on, and end with what it runs.
+        worker_memory_bytes: Memory that one worker may allocate, shared rows not counted; None: no limit, in a sandbox
+            half of the machine's.
+        worker_file_bytes: Longest file that an environment may write; None: no limit, in a sandbox 1 GiB.
 
     Workers start in the working directory, with the ``sys.path`` and the environment variables, that this process has
     now, whatever becomes of these later.
@@ -166,8 +188,8 @@ def create_remote_environment_server(
         The running server; a context manager.
 
     Raises:
-        MisuseError: An argument is wrong, or plaintext was asked for off the machine, or this is a worker: a script
-            without a main guard is its own entrypoint. Says what to do.
+        MisuseError: An argument is wrong, or a sandbox that is required cannot be had, or plaintext was asked for off
+            the machine, or this is a worker: a script without a main guard is its own entrypoint. Says what to do.
         OSError: The address or port cannot be used.
         RefusedError: With `probe`, the environment could not be built; holds its traceback.
     """
@@ -206,6 +228,13 @@ def create_remote_environment_server(
     admin = admin_socket if admin_socket in (AUTO, None) else file_path(admin_socket, "admin_socket")
     if admin is not None and (length := len(os.fsencode(admin))) > MAX_UNIX_PATH_BYTES:
         raise MisuseError(f"admin_socket={admin!r} has {length} bytes, a socket's path {MAX_UNIX_PATH_BYTES} at most")
+    asked = Confinement(sandbox, sandbox_required, sandbox_env, worker_prefix, worker_memory_bytes, worker_file_bytes)
+    secret = (*(server_credentials_paths or ())[1:2], token_file, deny_file, audit_log)
+    keys = [os.path.abspath(os.fsdecode(path)) for path in secret if path is not None]
+    sockets = [path for one in (host, unix_socket) if one is not None and (path := unix_path(one)) is not None]
+    sockets += [] if admin in (AUTO, None) else [admin]  # where it is usually, nothing of the machine's is in sight
+    surroundings = asked.applied(settings.surroundings, keys, _folders(settings.entrypoint), sockets)
+    settings = replace(settings, surroundings=surroundings)
     endpoints = Endpoints(
         host, port, pem, unix_socket, metrics_url, metrics_port, grpc_only, certificates, known, admin
     )

@@ -17,8 +17,11 @@ import threading
 def die_with_the_server(pipe: int) -> None:
     """Arrange that this process group is killed when the other end of `pipe` is closed.
 
-    Relies on: this process leads its own process group (it was started with `start_new_session`).
+    Relies on: this process leads its own process group (it was started with `start_new_session`), or is in one whose
+    leader is not to be seen from its namespace of processes; then it leads a new one.
     """
+    if os.getpgrp() == 0:
+        os.setpgid(0, 0)
     if hasattr(fcntl, "F_SETSIG"):
         fcntl.fcntl(pipe, fcntl.F_SETSIG, signal.SIGKILL)
         fcntl.fcntl(pipe, fcntl.F_SETOWN, -os.getpgrp())

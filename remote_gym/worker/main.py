@@ -52,6 +52,7 @@ from remote_gym.ipc.progress import (
     STEPS_NANOSECONDS,
     Board,
 )
+from remote_gym.worker.confinement import confine
 from remote_gym.worker.forks import Forks
 from remote_gym.worker.guard import die_with_the_server, reset_signals
 from remote_gym.worker.output import LabelledOutput, flush_replaced, mend_descriptors, replace_streams
@@ -323,9 +324,11 @@ def main() -> None:
         return
     (start,) = started
     sys.argv[1:] = []
+    confine(start.limits, start.in_a_sandbox, start.hidden)
     _restore_environment(start.environment)
     worker = Worker(descriptors_socket, board)
     forks = Forks(board, (commands_socket, descriptors_socket), streams)
+    descriptors_socket.send(b"\0")  # so that the server knows us by the kernel's word, see `DescriptorSender.peer`
     link.answer([Started(os.getpid())])
     try:
         for commands in rounds:

@@ -20,7 +20,7 @@ BASE = {
     "version", "distribution",
     "errors", "failpoints", "addresses", "arguments", "autoreset", "messages", "infos", "leaves", "spaces", "values",
     "compression", "texts", "space_checks", "custom_spaces", "failures", "gym", "key_orders", "observation_modes",
-    "processes", "pem", "validity",
+    "processes", "pem", "validity", "hardening",
 }  # fmt: skip
 DATA = {"numpy", "gymnasium"}
 
@@ -48,6 +48,7 @@ TABLE: dict[str, tuple[set[str], set[str]]] = {
     "messages": ({"errors", "failures", "leaves", "spaces", "values"}, {"numpy"}),
     "compression": ({"distribution", "errors", "leaves"}, {"lz4", "zstandard"}),
     "pem": (set(), set()),
+    "hardening": (set(), set()),
     "validity": (set(), set()),
     "credentials": ({"errors", "addresses", "pem"}, {"grpc"}),
     "wire": (BASE, DATA | {"google.protobuf"}),

@@ -9,6 +9,7 @@ import grpc
 
 from remote_gym.client.carriers import channel
 from remote_gym.client.carriers.channel import Address
+from remote_gym.client.carriers.renewal import renewed
 from remote_gym.client.failures import not_taken, unreadable
 from remote_gym.errors import ConnectError, RemoteGymError
 from remote_gym.messages import Description
@@ -28,7 +29,7 @@ def describe(address: Address, timeout_seconds: float) -> Description:
         RefusedError: It takes nobody by what was shown of who we are.
         ProtocolError: It answered something else.
     """
-    shared = channel.acquire(address)
+    shared = channel.acquire(renewed(address))
     try:
         shared.wait_until_ready(timeout_seconds)
         ask: Any = shared.channel.unary_unary(DESCRIBE_METHOD)

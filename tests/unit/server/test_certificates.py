@@ -159,7 +159,7 @@ def test_the_end_of_a_certificate_is_told(
     live: Path, caplog: pytest.LogCaptureFixture, days: float, begins_days: float, said: str | None
 ) -> None:
     short_lived(live, days, begins_days)
-    read(live)
+    read(live).warn()
     warned = [record.message for record in caplog.records if record.levelno == logging.WARNING]
     assert warned == [] if said is None else said in warned[0] and str(live / "server.pem") in warned[0]
     assert len(warned) == (said is not None)
@@ -175,6 +175,8 @@ def test_it_is_told_again_each_day(
 
     async def main() -> None:
         watching = asyncio.create_task(certificates.watch())
+        await asyncio.sleep(0)
+        assert "expires in" in caplog.text
         for _ in range(3):
             caplog.clear()
             await asyncio.sleep(0.02)
@@ -194,6 +196,6 @@ def test_a_key_that_others_can_read_is_told(
     live: Path, caplog: pytest.LogCaptureFixture, mode: int, warned: bool
 ) -> None:
     (live / "server-key.pem").chmod(mode)
-    read(live)
+    read(live).warn()
     assert ("can be read by others" in caplog.text) is warned
     assert (f"mode {mode:04o}" in caplog.text) is warned
