@@ -90,6 +90,28 @@ def test_a_session_that_is_not_there_is_told(sessions: Any) -> None:
     assert sessions.session.detached == []
 
 
+@pytest.mark.parametrize(
+    ("first", "instead", "told"),
+    [
+        (OPEN, RefusalError("max_envs", "evil\nforged"), "refused to open: principal anonymous, peer "),
+        (ATTACH, Lost("EXPIRED", "evil\nforged"), "refused to attach: principal anonymous, peer "),
+    ],
+    ids=["open", "attach"],
+)
+def test_who_is_refused_is_told_of_and_forges_nothing(
+    sessions: Any, caplog: pytest.LogCaptureFixture, first: bytes, instead: Any, told: str
+) -> None:
+    caplog.set_level(logging.INFO, "remote_gym.server")
+    sessions.instead = instead
+    carrier = Carrier(first)
+    carrier.peer = "unix:/tmp/\n2026-01-01 forged"  # where a client has bound its own socket
+    carried(sessions, carrier)
+    (message,) = caplog.messages
+    assert message.startswith(told)
+    assert message.isprintable()
+    assert message.count("forged") == 2
+
+
 def test_who_says_nothing_is_told_nothing(sessions: Any) -> None:
     carrier = Carrier()
     assert carried(sessions, carrier) is None
