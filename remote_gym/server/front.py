@@ -13,7 +13,7 @@ from remote_gym.addresses import UNIX
 from remote_gym.credentials import ServerPem
 from remote_gym.pool import connection_limit
 from remote_gym.server.carriers import client_hello
-from remote_gym.server.carriers.admission import Admission
+from remote_gym.server.carriers.admission import Admission, Visitor
 from remote_gym.server.carriers.door import Door, Entrance, HandOver
 from remote_gym.server.carriers.passage import Passages
 from remote_gym.server.listening import Endpoints, GrpcListener, Listener, SocketListener, bind_grpc
@@ -81,8 +81,12 @@ class Front:
         """
         if self._passages is None:
             return name.startswith(UNIX)
-        visitor = self._passages.visitors.get(name)
+        visitor = self.visitor(name)
         return visitor is not None and visitor.is_owner
+
+    def visitor(self, name: str) -> Visitor | None:
+        """Return the connection of what gRPC calls `name`; None if it has gone, or gRPC itself listens."""
+        return None if self._passages is None else self._passages.visitors.get(name)
 
     def shut(self) -> None:
         """Let nobody in any more; who has not said what they want go."""

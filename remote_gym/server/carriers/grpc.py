@@ -8,6 +8,7 @@ from urllib.parse import unquote
 
 import grpc
 
+from remote_gym.server.carriers.admission import Visitor
 from remote_gym.server.carriers.edge import Edge, code_of
 from remote_gym.server.principals import ANONYMOUS, Principal
 from remote_gym.texts import shortened
@@ -23,19 +24,35 @@ IsOwner = Callable[[str], bool]
 """A peer's name, as gRPC has it -> whether it is the server's owner, over its own unix-domain socket."""
 
 
+VisitorOf = Callable[[str], "Visitor | None"]
+"""A peer's name, as gRPC has it -> the connection, as who is let in is decided; None where that is left to gRPC."""
+
+
 def nobody(_peer: str) -> bool:
     """Take nobody for the owner."""
     return False
 
 
+def unknown(_peer: str) -> Visitor | None:
+    """Know no connections."""
+    return None
+
+
 class Stream:
     """A `Carrier`: one gRPC call."""
 
-    def __init__(self, context: Context, true_peer: TruePeer = str, is_owner: IsOwner = nobody) -> None:
+    def __init__(
+        self,
+        context: Context,
+        true_peer: TruePeer = str,
+        is_owner: IsOwner = nobody,
+        visitor_of: VisitorOf = unknown,
+    ) -> None:
         """Carry over the call of `context`."""
         self._context = context
         self._true_peer = true_peer
         self._is_owner = is_owner
+        self._visitor_of = visitor_of
 
     @property
     def peer(self) -> str:
@@ -52,6 +69,11 @@ class Stream:
         """Whether that is the server's owner."""
         return self._is_owner(unquote(self._context.peer()))
 
+    @property
+    def visitor(self) -> Visitor | None:
+        """The connection that the call is part of."""
+        return self._visitor_of(unquote(self._context.peer()))
+
     async def read(self) -> bytes | None:
         """Return the next message; None: the client has closed its side."""
         data = await self._context.read()
@@ -65,8 +87,15 @@ class Stream:
 class Servicer:
     """The handlers of the service `remote_gym.v1.RemoteGym`."""
 
-    def __init__(self, edge: Edge, true_peer: TruePeer = str, is_owner: IsOwner = nobody) -> None:
-        """Hand every stream to `edge`; `true_peer` and `is_owner` know who is behind the peers that gRPC sees."""
+    def __init__(
+        self,
+        edge: Edge,
+        true_peer: TruePeer = str,
+        is_owner: IsOwner = nobody,
+        visitor_of: VisitorOf = unknown,
+    ) -> None:
+        """Hand every stream to `edge`; the others know who is behind the peers that gRPC sees."""
+        self._visitor_of = visitor_of
         self._edge = edge
         self._true_peer = true_peer
         self._is_owner = is_owner
@@ -86,9 +115,12 @@ class Servicer:
         """Answer Describe."""
         return pack_description(self._edge.sessions.describe())
 
+    def _stream(self, context: Context) -> Stream:
+        return Stream(context, self._true_peer, self._is_owner, self._visitor_of)
+
     async def session(self, _requests: Any, context: Context) -> None:
         """Carry a session over one stream, until either side ends it."""
-        if (error := await self._edge.carry(Stream(context, self._true_peer, self._is_owner))) is not None:
+        if (error := await self._edge.carry(self._stream(context))) is not None:
             await context.abort(status_of(error), shortened(str(error)))
 
 

@@ -29,6 +29,7 @@ class Carrier:
     peer = "a test"
     principal = ANONYMOUS
     is_owner = False
+    visitor = None
 
     def __init__(self, *messages: bytes, ends: bool = True) -> None:
         self._messages = list(messages)
