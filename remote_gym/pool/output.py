@@ -10,9 +10,10 @@ import logging
 import re
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from remote_gym.ipc.progress import NO_ENV_ID, NO_GROUP
+from remote_gym.pool.output_rate import Allowances, Source
 from remote_gym.texts import printable
 
 logger = logging.getLogger("remote_gym.worker")
@@ -53,6 +54,7 @@ class WorkerOutput:
         self._current = current
         self._unfinished_line = b""
         self._tails: dict[int, deque[str]] = {}  # by group
+        self._allowances = Allowances(time.monotonic())
         self._mingled_until = 0.0  # on the monotonic clock: until then unlabelled output may be of who has left
 
     def enter(self, group: int) -> None:
@@ -63,6 +65,7 @@ class WorkerOutput:
         """Take note that they do no longer; what they printed is forgotten."""
         self.groups.discard(group)
         self._tails.pop(group, None)
+        self._tell(self._allowances.leave(group))
         self._mingled_until = time.monotonic() + MINGLING_SECONDS
 
     def feed(self, data: bytes) -> None:
@@ -79,6 +82,7 @@ class WorkerOutput:
         if self._unfinished_line:
             self._log_line(self._unfinished_line)
             self._unfinished_line = b""
+        self._tell(self._allowances.end())
 
     def _log_line(self, raw: bytes) -> None:
         text = raw.decode("utf-8", "backslashreplace")
@@ -96,11 +100,24 @@ class WorkerOutput:
 
     def note(self, label: str, group: int, line: str) -> None:
         """Log a line, and keep it for the owner of `group`."""
-        line = printable(line, MAX_LINE_BYTES)  # nothing an environment prints can forge a line of the log
+        now = time.monotonic()
+        allowance = self._allowances.of((group if group in self.groups else NO_GROUP, label), now)
+        is_logged = self._allowances.take(allowance, len(line), now)
+        # Nothing an environment prints can forge a line of the log.
+        shown = printable(line, MAX_LINE_BYTES if is_logged else TAIL_CHARACTERS)
         if group in self.groups:
-            self._tails.setdefault(group, deque(maxlen=TAIL_LINES)).append(line[:TAIL_CHARACTERS])
-        fields = {"event": "output", "worker": self._name, "source": label}
-        logger.info("%s, %s: %s", self._name, label, line, extra={"fields": fields})
+            self._tails.setdefault(group, deque(maxlen=TAIL_LINES)).append(shown[:TAIL_CHARACTERS])
+        if is_logged:
+            if said := allowance.forget():
+                logger.warning("%s, %s: %s here", self._name, label, said)
+            fields = {"event": "output", "worker": self._name, "source": label}
+            logger.info("%s, %s: %s", self._name, label, shown, extra={"fields": fields})
+        elif allowance.drop(len(line)):
+            logger.warning("%s, %s: prints more than the log takes: what follows is dropped", self._name, label)
+
+    def _tell(self, dropped: Iterable[tuple[Source, str]]) -> None:
+        for (_, label), said in dropped:
+            logger.warning("%s, %s: %s", self._name, label, said)
 
     def tails(self) -> dict[int, str]:
         """Return the last lines by group."""

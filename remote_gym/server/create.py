@@ -143,7 +143,8 @@ def create_remote_environment_server(
             ``url="unix:..."``: for that one all is free. What names files is as open as this server's files are.
         allow_call: Patterns (``*``, ``?``) of the names that clients may call and read, of public ones; None: all
             public ones, but those of wrappers that write files, as `RecordVideo`.
-        allow_set: Patterns of the names that clients may set, of public ones; ``"*"``: all.
+        allow_set: Patterns of the names that clients may set, of public ones; ``"*"``: all. The two numbers of a
+            `TimeLimit` that scripts set, `_max_episode_steps` and `_elapsed_steps`, need no listing.
         probe: Build one environment before listening and raise if that fails; it is kept for the first session.
         unix_socket: Path of a unix socket to listen on as well, as with ``url="unix:/path"``.
         metrics_port: TCP port of Prometheus metrics; 0 takes any free one (see `.metrics_port`); None: no metrics.

@@ -14,7 +14,7 @@ from remote_gym.addresses import UNIX
 from remote_gym.credentials import ServerPem
 from remote_gym.pool import connection_limit
 from remote_gym.server.carriers import client_hello
-from remote_gym.server.carriers.admission import Admission
+from remote_gym.server.carriers.admission import Admission, Visitor
 from remote_gym.server.carriers.door import Door, Entrance, HandOver
 from remote_gym.server.carriers.passage import Passages
 from remote_gym.server.listening import Endpoints, GrpcListener, Listener, SocketListener, bind_grpc
@@ -78,8 +78,13 @@ class Front:
     def uid(self, name: str) -> int | None:
         """Return which user of this machine that is, if they have come to a Unix socket; None: they have not."""
         if self._passages is not None:
-            return self._passages.uids.get(name)
+            visitor = self.visitor(name)
+            return None if visitor is None else visitor.uid
         return os.geteuid() if name.startswith(UNIX) else None  # nobody else can open the file of gRPC's socket
+
+    def visitor(self, name: str) -> Visitor | None:
+        """Return the connection of what gRPC calls `name`; None if it has gone, or gRPC itself listens."""
+        return None if self._passages is None else self._passages.visitors.get(name)
 
     def shut(self) -> None:
         """Let nobody in any more; who has not said what they want go."""

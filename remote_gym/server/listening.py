@@ -29,6 +29,8 @@ _OPTIONS: list[tuple[str, int]] = [
     ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
     ("grpc.http2.max_pings_without_data", 0),
     ("grpc.server_handshake_timeout_ms", 10_000),  # who connects and says nothing holds a descriptor no longer
+    ("grpc.max_connection_idle_ms", 10_000),  # nor who asks for nothing; ours connect again by themselves
+    ("grpc.max_concurrent_streams", 128),  # of one connection: more wait. A channel of ours has 100 sessions
 ]
 
 

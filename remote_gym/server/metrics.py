@@ -14,6 +14,7 @@ from typing import Any
 from remote_gym.addresses import is_loopback, join_address
 from remote_gym.distribution import install
 from remote_gym.errors import MisuseError
+from remote_gym.server.scraping import ScrapeServer
 
 logger = logging.getLogger("remote_gym.server")
 
@@ -86,9 +87,10 @@ class MetricsServer:
         prometheus_client.ProcessCollector(registry=registry)  # memory, CPU and descriptors of the server process
         address = join_address(url, port)
         try:
-            self._http, self._thread = prometheus_client.start_http_server(port, url, registry)
+            self._http = ScrapeServer(url, port, prometheus_client.make_wsgi_app(registry))
         except OSError as error:
             raise OSError(error.errno, f"cannot listen on {address} for metrics: {error.strerror or error}") from error
+        self._http.start()
         self.port: int = self._http.server_port
         self.address = join_address(url, self.port)
         if not is_loopback(url):
@@ -96,9 +98,7 @@ class MetricsServer:
 
     def close(self) -> None:
         """Free the port."""
-        self._http.shutdown()
-        self._http.server_close()
-        self._thread.join(1.0)
+        self._http.close()
 
 
 class _Collector:

@@ -14,7 +14,7 @@ from fnmatch import fnmatchcase
 from remote_gym.arguments import OF_THE_SERVER, kwargs_remedy
 from remote_gym.errors import MisuseError
 from remote_gym.server.refusals import RefusalError
-from remote_gym.texts import printable
+from remote_gym.texts import REACHABLE, printable
 
 EVERY = "*"
 """Stands for all names."""
@@ -86,12 +86,12 @@ class Permissions:
         return False
 
     def check_set(self, name: str) -> None:
-        """Refuse to set what is not listed.
+        """Refuse to set what is not listed; the numbers of a `TimeLimit` that scripts set are always.
 
         Raises:
             RefusalError: It is not; says what the owner would have to say.
         """
-        if not self.is_owner and not _matches(name, self.sets):
+        if not self.is_owner and name not in REACHABLE and not _matches(name, self.sets):
             raise RefusalError("allow_set", _refusal("set", name, self.sets, "allow-set", "allow_set"))
 
 

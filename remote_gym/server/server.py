@@ -118,7 +118,8 @@ class RemoteEnvironmentServer:
         self._edge = Edge(self._sessions, endpoints.authenticator)
         self._direct = _direct(self._edge, endpoints)
         self._front = Front(self._grpc, endpoints, None if self._direct is None else self._direct.accept)
-        self._grpc.add_generic_rpc_handlers((Servicer(self._edge, self._front.peer, self._front.uid).handler(),))
+        servicer = Servicer(self._edge, self._front.peer, self._front.uid, self._front.visitor)
+        self._grpc.add_generic_rpc_handlers((servicer.handler(),))
         self._health = Health()
         self._health.register(self._grpc)
         try:

@@ -11,6 +11,7 @@ import contextlib
 import os
 import socket
 import struct
+from pathlib import Path
 
 from remote_gym.errors import ConnectError
 
@@ -30,20 +31,25 @@ def check_file(path: str) -> None:
         ConnectError: It is; says whose.
     """
     with contextlib.suppress(OSError):
-        _check(path, os.stat(path).st_uid, "it belongs to")
+        uid = os.stat(path).st_uid
+        name = _owner(path, uid)
+        if not _is_ours(uid) and os.environ.get(OWNER_VARIABLE) not in (name, str(uid)):
+            raise _refused(path, f"it belongs to {name} (uid {uid})", name)
 
 
 def check_peer(connection: socket.socket, path: str) -> None:
-    """Refuse `connection`, which leads to the socket at `path`, if a stranger is at the other end.
+    """Refuse `connection`, which leads to the socket at `path`, if another one than its owner is at the other end.
 
     Raises:
-        ConnectError: One is; says who.
+        ConnectError: Another one is; says who.
     """
     if not hasattr(socket, "SO_PEERCRED"):
         return
     with contextlib.suppress(OSError):  # it has ended
         told = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
-        _check(path, _CREDENTIALS.unpack(told)[1], "who listens there is")
+        uid = _CREDENTIALS.unpack(told)[1]
+        if not _is_ours(uid) and uid != os.stat(path).st_uid:
+            raise _refused(path, f"who listens there is uid {uid}", str(uid))
 
 
 def check(path: str) -> None:
@@ -59,23 +65,23 @@ def check(path: str) -> None:
         check_peer(connection, path)
 
 
-def _check(path: str, uid: int, what: str) -> None:
-    if uid in (os.geteuid(), ROOT) or _name(uid) == (trusted := os.environ.get(OWNER_VARIABLE)) or str(uid) == trusted:
-        return
-    raise ConnectError(
+def _is_ours(uid: int) -> bool:
+    return uid in (os.geteuid(), ROOT)
+
+
+def _refused(path: str, whose: str, name: str) -> ConnectError:
+    return ConnectError(
         f"unix:{path}",
-        f"the socket is another user's: {what} {_name(uid)} (uid {uid}), we are {_name(os.geteuid())}",
+        f"the socket is another user's: {whose}, we are uid {os.geteuid()}",
         [
             "another user has made it before the server could; have the server listen in a folder of its own user",
-            f"if that user's server is meant: {OWNER_VARIABLE}={_name(uid)}",
+            f"if that user's server is meant: {OWNER_VARIABLE}={name}",
         ],
     )
 
 
-def _name(uid: int) -> str:
+def _owner(path: str, uid: int) -> str:
     try:
-        import pwd
-
-        return pwd.getpwuid(uid).pw_name
-    except (ImportError, KeyError):
+        return Path(path).owner()
+    except KeyError:
         return str(uid)

@@ -1,26 +1,36 @@
 """Server process, no I/O: how many connections a server has, and which must go where there would be too many.
 
 Who connects is *silent* until it has gone far enough to be somebody: said what it wants, and answered what it was
-told. Silent ones are bounded for each peer and give way, the oldest first, to whoever comes later: a client of ours is
-silent for some round trips, so a flood must be quicker than these to keep it out. Others are never made to go.
+told. From then on it is *idle*, but while it has a session, or opens one. Silent and idle ones are bounded for each
+peer and give way, the silent and the oldest first, to whoever comes later: a client of ours has a session after some
+round trips, so a flood must be quicker than these to keep it out. Others are never made to go, and for peers that have
+had a session some room is kept: they come back when their connection breaks, whoever else is there.
 """
 
 from __future__ import annotations
 
 import ipaddress
+import os
+from collections import OrderedDict
 from collections.abc import Callable
 
 SILENT_PER_PEER = 256
-"""Silent connections of one address: as many clients behind one NAT may be in their handshakes at once."""
+"""Connections of one address without a session: as many clients behind one NAT may be in their handshakes at once."""
 
 SILENT_IN_ALL = 1_024
 """Of all peers together; who has not said what it wants is looked at now and then, which takes time."""
+
+KEPT_SHARE = 8
+"""One part in so many of all descriptors is for peers that have had a session."""
+
+MAX_KNOWN = 4_096
+"""Peers that have had a session; of more those are forgotten that had theirs first."""
 
 UNIX_PEER = "unix:"
 
 
 class Visitor:
-    """One connection, of either carrier. All calls may be repeated; after `leave` none has an effect.
+    """One connection, of either carrier. `spoke` and `leave` may be repeated; after `leave` nothing has an effect.
 
     Attributes:
         peer: Who is at the other end, as gRPC writes it: ``ipv4:127.0.0.1:50001``, ``ipv6:[::1]:50001``, ``unix:``.
@@ -29,6 +39,8 @@ class Visitor:
         descriptors: What it takes of the process's.
         has_left: Whether it is gone.
         uid: Which user of this machine it is, who has come to a Unix socket; None: another one.
+        has_spoken: Whether it is silent no longer.
+        sessions: How many it has, or opens.
     """
 
     def __init__(self, admission: Admission, peer: str, close: Callable[[], object]) -> None:
@@ -39,6 +51,8 @@ class Visitor:
         self.descriptors = 0
         self.has_left = False
         self.uid: int | None = None
+        self.has_spoken = False
+        self.sessions = 0
         self._admission = admission
 
     def widen(self, descriptors: int) -> bool:
@@ -46,8 +60,20 @@ class Visitor:
         return self._admission._widen(self, descriptors)
 
     def spoke(self) -> None:
-        """Be silent no longer: not made to go from now on."""
+        """Be silent no longer: silent ones go first from now on."""
         self._admission._spoke(self)
+
+    def begin_session(self) -> None:
+        """Have a session more, or open one: not made to go until the last has ended."""
+        self._admission._began(self)
+
+    def got_session(self) -> None:
+        """Have got the session: room is kept for its peer."""
+        self._admission._remember(self)
+
+    def end_session(self) -> None:
+        """Have a session less."""
+        self._admission._ended(self)
 
     def leave(self) -> None:
         """Be gone: its descriptors are closed."""
@@ -65,61 +91,103 @@ class Admission:
         """Let in as many as take `limit` descriptors; None: as many as come."""
         self.descriptors = 0
         self._limit = limit
-        self._silent_per_peer = silent_per_peer
-        # Dicts for their order, the oldest first.
+        self._per_peer = silent_per_peer
+        # Dicts for their order, the oldest first. Who has a session is in none of them.
         self._silent: dict[Visitor, None] = {}
-        self._silent_of: dict[bytes, dict[Visitor, None]] = {}
+        self._idle: dict[Visitor, None] = {}
+        self._of_peer: dict[bytes, dict[Visitor, None]] = {}
+        self._known: OrderedDict[bytes, None] = OrderedDict()
 
     @property
     def silent(self) -> int:
         """How many are silent."""
         return len(self._silent)
 
+    @property
+    def idle(self) -> int:
+        """How many have spoken and have no session."""
+        return len(self._idle)
+
     def admit(self, visitor: Visitor) -> bool:
         """Let `visitor` in, silent, with one descriptor; returns whether there is room, made if need be."""
-        of_peer = self._silent_of.get(visitor.key, {})
-        if len(of_peer) >= self._silent_per_peer:
-            self._send_away(next(iter(of_peer)))
-        elif len(self._silent) >= SILENT_IN_ALL:
+        of_peer = self._of_peer.get(visitor.key, {})
+        if len(of_peer) >= self._per_peer:
+            self._send_away(next((one for one in of_peer if not one.has_spoken), next(iter(of_peer))))
+        elif len(self._silent) + len(self._idle) >= SILENT_IN_ALL:
             self.make_room()
         if not self._widen(visitor, 1):
             return False
-        self._silent[visitor] = None
-        self._silent_of.setdefault(visitor.key, {})[visitor] = None
+        self._wait(visitor)
         return True
 
     def make_room(self, but: Visitor | None = None) -> bool:
-        """Send the oldest silent one away, `but` excepted; returns whether there was one."""
-        for visitor in self._silent:
-            if visitor is not but:
-                self._send_away(visitor)
-                return True
+        """Send the oldest silent one away, else the oldest idle one, `but` excepted; returns whether there was one."""
+        for visitors in (self._silent, self._idle):
+            for visitor in visitors:
+                if visitor is not but:
+                    self._send_away(visitor)
+                    return True
         return False
 
     def _widen(self, visitor: Visitor, descriptors: int) -> bool:
         if visitor.has_left:
             return False
-        while self._limit is not None and self.descriptors + descriptors > self._limit:
+        limit = self._limit_for(visitor)
+        while limit is not None and self.descriptors + descriptors > limit:
             if not self.make_room(but=visitor):
                 return False
         visitor.descriptors += descriptors
         self.descriptors += descriptors
         return True
 
+    def _limit_for(self, visitor: Visitor) -> int | None:
+        if self._limit is None or visitor.uid == os.geteuid() or visitor.key in self._known:
+            return self._limit
+        return self._limit - self._limit // KEPT_SHARE
+
     def _send_away(self, visitor: Visitor) -> None:
         visitor.leave()  # whatever closing does: it is counted no more
         visitor.close()
 
+    def _wait(self, visitor: Visitor) -> None:
+        """Be among those without a session, as the newest."""
+        (self._idle if visitor.has_spoken else self._silent)[visitor] = None
+        self._of_peer.setdefault(visitor.key, {})[visitor] = None
+
+    def _wait_no_more(self, visitor: Visitor) -> None:
+        self._silent.pop(visitor, None)
+        self._idle.pop(visitor, None)
+        of_peer = self._of_peer.get(visitor.key, {})
+        of_peer.pop(visitor, None)
+        if not of_peer:
+            self._of_peer.pop(visitor.key, None)
+
     def _spoke(self, visitor: Visitor) -> None:
+        if visitor.has_spoken:
+            return
+        visitor.has_spoken = True
         if visitor in self._silent:
             del self._silent[visitor]
-            of_peer = self._silent_of[visitor.key]
-            del of_peer[visitor]
-            if not of_peer:
-                del self._silent_of[visitor.key]
+            self._idle[visitor] = None
+
+    def _began(self, visitor: Visitor) -> None:
+        visitor.has_spoken = True
+        visitor.sessions += 1
+        self._wait_no_more(visitor)
+
+    def _ended(self, visitor: Visitor) -> None:
+        visitor.sessions -= 1
+        if not visitor.sessions and not visitor.has_left:
+            self._wait(visitor)
+
+    def _remember(self, visitor: Visitor) -> None:
+        self._known[visitor.key] = None
+        self._known.move_to_end(visitor.key)
+        if len(self._known) > MAX_KNOWN:
+            self._known.popitem(last=False)
 
     def _left(self, visitor: Visitor) -> None:
-        self._spoke(visitor)
+        self._wait_no_more(visitor)
         self.descriptors -= visitor.descriptors
         visitor.descriptors, visitor.has_left = 0, True
 

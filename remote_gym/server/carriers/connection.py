@@ -18,7 +18,7 @@ from typing import Any
 
 from remote_gym.errors import ProtocolError
 from remote_gym.server.carriers.admission import Visitor
-from remote_gym.server.carriers.edge import FRAGMENT_SECONDS, Dialogue, Edge, Held, code_of
+from remote_gym.server.carriers.edge import BEGIN_SECONDS, FRAGMENT_SECONDS, Dialogue, Edge, Held, code_of
 from remote_gym.server.carriers.identity import shown_by_connection
 from remote_gym.server.carriers.outlet import AGAIN, TURN_SLICES, UNREAD_BYTES, SocketOutlet
 from remote_gym.server.holdings import Holdings
@@ -35,9 +35,6 @@ from remote_gym.wire.direct import (
 from remote_gym.wire.limits import MAX_MESSAGE_BYTES
 
 logger = logging.getLogger("remote_gym.server")
-
-BEGIN_SECONDS = 30.0
-"""How long a client may take to say who it is, and again to open or attach."""
 
 LINGER_SECONDS = 2.0
 """How long the other side may take to close what we have ended: closed at once, it might not read our last words."""
@@ -177,6 +174,7 @@ class Connection:
         self._be_done_within(None)
         self._take = self._keep
         self._edge.recheck(self._peer, self._dialogue.principal)
+        self._visitor.begin_session()  # until it leaves: a connection has one session
         self._opening = asyncio.ensure_future(self._dialogue.begin(frame))
         self._opening.add_done_callback(self._opened)
 
@@ -201,6 +199,7 @@ class Connection:
         if self._dialogue.session is None:  # the answer says why
             self.outlet.end()
             return
+        self._visitor.got_session()
         self._take = self._request
         try:
             self._frames.charge(self._dialogue.holdings)

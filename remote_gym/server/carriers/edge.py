@@ -14,6 +14,7 @@ from remote_gym import failpoints
 from remote_gym.errors import ProtocolError
 from remote_gym.messages import Attach, Fragment, Lost, Open, Refused
 from remote_gym.server.authentication import Authenticator, StrangerError
+from remote_gym.server.carriers.admission import Visitor
 from remote_gym.server.carriers.outlet import UNREAD_BYTES, OutletQueue
 from remote_gym.server.holdings import Holdings
 from remote_gym.server.principals import ANONYMOUS, Principal
@@ -26,6 +27,9 @@ from remote_gym.texts import printable
 from remote_gym.wire.codec import MAX_REQUEST_BYTES, Joiner, OversizeError, pack_server, read_client, read_first
 
 logger = logging.getLogger("remote_gym.server")
+
+BEGIN_SECONDS = 10.0
+"""How long a client may take to say what it opens, once there is a carrier: as long as it may take to connect."""
 
 FRAGMENT_SECONDS = 60.0
 """How long a message may take to come whole, from piece to piece: what has come of it is held meanwhile."""
@@ -42,11 +46,19 @@ class Carrier(Protocol):
     def principal(self) -> Principal:
         """Who that is by name; known before anything is read. Raises StrangerError: nobody whom the server takes."""
 
+    @property
+    def visitor(self) -> Visitor | None:
+        """The connection, as who is let in is decided; None where that is left to gRPC."""
+
     async def read(self) -> bytes | None:
         """Return the next message or piece; None: the client sends no more. Raises whatever breaks it."""
 
     async def write(self, message: bytes) -> None:
         """Write one message or piece; waits while the client does not read. Raises whatever breaks it."""
+
+
+class TooLateError(Exception):
+    """A client has not said in time what it wants."""
 
 
 def code_of(error: BaseException) -> int:
@@ -57,6 +69,8 @@ def code_of(error: BaseException) -> int:
         return 16  # UNAUTHENTICATED
     if isinstance(error, RefusalError):
         return 8  # RESOURCE_EXHAUSTED
+    if isinstance(error, TooLateError):
+        return 14  # UNAVAILABLE: a client that was only slow tries again
     return 13  # INTERNAL
 
 
@@ -341,12 +355,17 @@ class Edge:
     async def _read(self, carrier: Carrier, outlet: OutletQueue) -> None:
         """Read the carrier to its end, whatever comes; raises why it must end."""
         dialogue = Dialogue(self.sessions, outlet, carrier.peer)
+        visitor: Visitor | None = None
         try:
             dialogue.principal = self.known(carrier.peer, lambda: carrier.principal)
-            if (data := await carrier.read()) is None:
+            if (data := await _first_piece(carrier)) is None:
                 return
             self.recheck(carrier.peer, dialogue.principal)
+            if (visitor := carrier.visitor) is not None:
+                visitor.begin_session()
             await dialogue.begin(data)
+            if visitor is not None and dialogue.session is not None:
+                visitor.got_session()
             while dialogue.session is not None:
                 if (piece := await _next_piece(carrier, dialogue.unfinished)) is None:
                     return
@@ -355,6 +374,15 @@ class Edge:
                     await outlet.wait_for_reader(lambda: dialogue.unread_limit)
         finally:
             dialogue.end()
+            if visitor is not None:
+                visitor.end_session()
+
+
+async def _first_piece(carrier: Carrier) -> bytes | None:
+    try:
+        return await asyncio.wait_for(carrier.read(), BEGIN_SECONDS)
+    except asyncio.TimeoutError:
+        raise TooLateError(f"nothing was opened within {BEGIN_SECONDS:g} s") from None
 
 
 async def _next_piece(carrier: Carrier, within_a_message: bool) -> bytes | None:

@@ -9,6 +9,7 @@ from urllib.parse import unquote
 import grpc
 
 from remote_gym.server.authentication import Authenticator, StrangerError
+from remote_gym.server.carriers.admission import Visitor
 from remote_gym.server.carriers.edge import Edge, code_of
 from remote_gym.server.carriers.identity import shown_by_call
 from remote_gym.server.principals import Principal
@@ -29,6 +30,15 @@ def _nobody(_peer: str) -> None:
     return None
 
 
+VisitorOf = Callable[[str], "Visitor | None"]
+"""Likewise -> the connection, as who is let in is decided; None where that is left to gRPC."""
+
+
+def unknown(_peer: str) -> Visitor | None:
+    """Know no connections."""
+    return None
+
+
 class Stream:
     """A `Carrier`: one gRPC call."""
 
@@ -38,11 +48,13 @@ class Stream:
         true_peer: TruePeer = str,
         true_user: TrueUser = _nobody,
         authenticator: Authenticator | None = None,
+        visitor_of: VisitorOf = unknown,
     ) -> None:
         """Carry over the call of `context`, whose client `authenticator` knows."""
         self._context = context
         self._true_peer = true_peer
         self._true_user = true_user
+        self._visitor_of = visitor_of
         self._authenticator = Authenticator() if authenticator is None else authenticator
 
     @property
@@ -59,6 +71,11 @@ class Stream:
         """Who that is by name. Raises StrangerError: nobody whom the server takes."""
         return self._authenticator.principal(shown_by_call(self._context, self._true_user(self._name)))
 
+    @property
+    def visitor(self) -> Visitor | None:
+        """The connection that the call is part of."""
+        return self._visitor_of(self._name)
+
     async def read(self) -> bytes | None:
         """Return the next message; None: the client has closed its side."""
         data = await self._context.read()
@@ -72,14 +89,17 @@ class Stream:
 class Servicer:
     """The handlers of the service `remote_gym.v1.RemoteGym`."""
 
-    def __init__(self, edge: Edge, true_peer: TruePeer = str, true_user: TrueUser = _nobody) -> None:
-        """Hand every stream to `edge`; `true_peer` and `true_user` know who is behind the peers that gRPC sees."""
+    def __init__(
+        self, edge: Edge, true_peer: TruePeer = str, true_user: TrueUser = _nobody, visitor_of: VisitorOf = unknown
+    ) -> None:
+        """Hand every stream to `edge`; the others know who is behind the peers that gRPC sees."""
+        self._visitor_of = visitor_of
         self._edge = edge
         self._true_peer = true_peer
         self._true_user = true_user
 
     def _stream(self, context: Context) -> Stream:
-        return Stream(context, self._true_peer, self._true_user, self._edge.authenticator)
+        return Stream(context, self._true_peer, self._true_user, self._edge.authenticator, self._visitor_of)
 
     def handler(self) -> grpc.GenericRpcHandler:
         """Return what a gRPC server registers. Messages pass as bytes: `wire` reads and writes them."""

@@ -41,7 +41,7 @@ class Passages:
 
     Attributes:
         peers: The true peer by the name under which gRPC knows it.
-        uids: Likewise the user of this machine, for those who have come to a Unix socket.
+        visitors: Who that is, likewise.
         running: The connections.
     """
 
@@ -52,7 +52,7 @@ class Passages:
             OSError: It cannot be made anywhere; says what to do.
         """
         self.peers: dict[str, str] = {}
-        self.uids: dict[str, int] = {}
+        self.visitors: dict[str, Visitor] = {}
         self.running: set[Passage] = set()
         self.loop = loop
         self.buffer = memoryview(bytearray(BUFFER_BYTES))
@@ -149,8 +149,7 @@ class Passage:
         visitor.close = self.end
         passages.running.add(self)
         passages.peers[name] = visitor.peer
-        if visitor.uid is not None:
-            passages.uids[name] = visitor.uid
+        passages.visitors[name] = visitor
         passages.look_after()
         self.up.start()
         self.down.start()
@@ -182,7 +181,7 @@ class Passage:
             return
         self._passages.running.discard(self)
         self._passages.peers.pop(self._name, None)
-        self._passages.uids.pop(self._name, None)
+        self._passages.visitors.pop(self._name, None)
         if self._last_bytes is not None:
             self._last_bytes.cancel()
         self.up.stop()

@@ -109,3 +109,39 @@ def test_nothing_that_is_printed_forges_a_line_of_the_log(logged: pytest.LogCapt
     WorkerOutput("worker 0", Turn()).feed(b"\x1b[2J\rroot: all is well \xff\n")
     (message,) = logged.messages
     assert "\x1b" not in message and "\r" not in message
+
+
+def test_of_what_is_printed_without_end_the_log_has_a_part_and_a_count(
+    logged: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = 100.0
+    monkeypatch.setattr(output.time, "monotonic", lambda: now)
+    printed = WorkerOutput("worker 0", Turn())
+    printed.enter(1)
+    printed.enter(2)
+    printed.feed(b"".join(line(7, 1, f"again {number}") for number in range(5_000)))
+    printed.feed(line(8, 2, "of another"))
+    assert len(logged.messages) == 1_002
+    assert logged.messages[-2:] == [
+        "worker 0, env 7: prints more than the log takes: what follows is dropped",
+        "worker 0, env 8: of another",
+    ]
+    assert printed.tails()[1].splitlines()[-1] == "again 4999", "its own error tells the last lines"
+    now += 5.0
+    printed.feed(line(7, 1, "less"))
+    assert logged.messages[-2:] == [
+        "worker 0, env 7: 4,000 lines (40,000 bytes) were dropped here",
+        "worker 0, env 7: less",
+    ]
+    printed.feed(b"".join(line(7, 1, "x") for number in range(300)))
+    printed.leave(1)
+    assert logged.messages[-1] == "worker 0, env 7: 51 lines (51 bytes) were dropped"
+
+
+def test_made_up_labels_are_no_way_around_it(logged: pytest.LogCaptureFixture) -> None:
+    printed = WorkerOutput("worker 0", Turn())
+    printed.enter(1)
+    printed.feed(b"".join(line(number, number, "x") for number in range(30_000)))
+    printed.end()
+    assert len(logged.messages) < 14_000
+    assert "others" in logged.messages[-1]

@@ -79,6 +79,7 @@ def test_public_names_may_be_called_and_none_set() -> None:
     with pytest.raises(RefusalError, match=r"'level' cannot be set.*--allow-set level") as caught:
         NOBODYS.check_set("level")
     assert caught.value.limit == "allow_set"
+    NOBODYS.check_set("_max_episode_steps")  # as scripts do
 
 
 def test_patterns_of_names() -> None:

@@ -192,7 +192,7 @@ def test_at_the_limit_silent_ones_go_and_others_stay(caplog: pytest.LogCaptureFi
         for number in range(4):
             await house.client(MAGIC)
             await house.until(lambda number=number: len(house.direct) == number + 1)
-            house.direct[number][1].spoke()
+            house.direct[number][1].begin_session()
         assert await house.hears(silent) == b""
         assert await house.hears(await house.client(MAGIC)) == b""
         assert await house.hears(await house.client(MAGIC)) == b""

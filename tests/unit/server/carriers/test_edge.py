@@ -28,6 +28,7 @@ class Carrier:
 
     peer = "a test"
     principal = ANONYMOUS
+    visitor = None
 
     def __init__(self, *messages: bytes, ends: bool = True) -> None:
         self._messages = list(messages)

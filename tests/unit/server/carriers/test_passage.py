@@ -73,7 +73,7 @@ def play(test: Callable[[Ends], Awaitable[None]]) -> None:
                 ends.client.close()
                 ends.server.close()
         assert admission.descriptors == 0
-        assert not passages.peers and not passages.uids
+        assert not passages.peers and not passages.visitors
 
     asyncio.run(main())
 
