@@ -185,7 +185,7 @@ def test_messages_that_never_come_whole(server: RemoteEnvironmentServer, clients
 
 
 def test_all_of_it_is_counted_for_its_principal(serve: ServerFactory) -> None:
-    server = serve("CartPole-v1", num_workers=1, limits={"anonymous": {"bytes": 1_000_000}})
+    server = serve("CartPole-v1", num_workers=1, limits={"anonymous": {"bytes": 1_000_000}}, allow_set="*")
     large = values.pack([b"\1" * 600_000])
     with RawClient(server.address) as client, RawClient(server.address) as other:
         client.open(2)
