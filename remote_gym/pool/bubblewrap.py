@@ -8,6 +8,7 @@ worker needs that would be gone by that. No network, no processes but its own, a
 from __future__ import annotations
 
 import contextlib
+import functools
 import itertools
 import json
 import os
@@ -21,6 +22,8 @@ HOME, TEMPORARY = "/tmp/home", "/tmp"
 
 PROBE_SECONDS = 20.0
 """How long bubblewrap may take to start an interpreter."""
+
+PROBE_BYTES = 2**20
 
 _COVERED = ("/tmp", "/var/tmp", "/run", "/dev/shm")
 _KEY_BYTES = 65_536  # a key is no longer, and of other files no more is read to find out
@@ -46,13 +49,14 @@ open(os.path.join(os.environ["HOME"], "x"), "w").close()
 """
 
 
-def arguments(needed: Iterable[str], hidden: Iterable[str], folder: str) -> list[str]:
+def arguments(needed: Iterable[str], hidden: Iterable[str], folder: str, scratch_bytes: int = 0) -> list[str]:
     """Return the arguments of bubblewrap for a worker, the command excepted.
 
     Args:
         needed: Files and folders that the worker must be able to read.
         hidden: Files that it must not; their folders are empty to it, or lack them where they are needed too.
         folder: Its working directory.
+        scratch_bytes: What it may write to each of the folders for temporary files; 0: as much as the kernel lets it.
     """
     needed = [path for path in dict.fromkeys(map(os.path.abspath, needed)) if path != "/" and os.path.exists(path)]
     real = {os.path.realpath(path) for path in needed}
@@ -66,13 +70,19 @@ def arguments(needed: Iterable[str], hidden: Iterable[str], folder: str) -> list
     covers.discard("/")
     seen = {cover for cover in covers if _is_seen(cover, real, cover in secrets)}
     for cover in covers:
-        operations[cover] = ["--tmpfs", cover, *(_rest(cover, secrets.get(cover, set())) if cover in seen else ())]
+        size = ["--size", str(scratch_bytes)] if scratch_bytes and cover in own else []
+        operations[cover] = [
+            *size,
+            "--tmpfs",
+            cover,
+            *(_rest(cover, secrets.get(cover, set())) if cover in seen else ()),
+        ]
     for at, operation in itertools.chain.from_iterable(map(_windows, needed)):
         shows = at in covers or os.path.dirname(at) in seen
         if not shows and any(_is_in(at, cover) for cover in covers):
             operations.setdefault(at, operation)
     ordered = sorted(operations, key=lambda path: path.count("/"))  # what lies deeper is put over what is above it
-    read_only = [word for cover in sorted(covers - own) for word in ("--remount-ro", cover)]
+    read_only = [word for cover in ["/dev", *sorted(covers - own)] for word in ("--remount-ro", cover)]
     return [
         *_BASE, *(word for path in ordered for word in operations[path]), *read_only, "--dir", HOME, "--chdir", folder,
     ]  # fmt: skip
@@ -108,9 +118,8 @@ def unusable(
     """Return why bubblewrap at `command` starts no workers that read what they need and nothing hidden; else None."""
     needed = [path for path in needed if os.path.exists(path)]
     hidden = [path for path in hidden if os.path.isfile(path)]
-    words = [
-        command, *arguments(needed, hidden, "/"), executable, "-I", "-S", "-c", _PROBE, json.dumps([needed, hidden]),
-    ]  # fmt: skip
+    view = arguments(needed, hidden, "/", PROBE_BYTES if takes_sizes(command) else 0)
+    words = [command, *view, executable, "-I", "-S", "-c", _PROBE, json.dumps([needed, hidden])]
     try:
         done = subprocess.run(
             words, env=environment, stdin=subprocess.DEVNULL, capture_output=True, timeout=PROBE_SECONDS, check=False
@@ -121,6 +130,18 @@ def unusable(
         return None
     said = done.stderr.decode("utf-8", "replace").strip().splitlines()
     return said[-1] if said else f"exit code {done.returncode}"
+
+
+@functools.lru_cache
+def takes_sizes(command: str) -> bool:
+    """Return whether bubblewrap at `command` is new enough to limit the folders that it makes."""
+    try:
+        said = subprocess.run(
+            [command, "--help"], stdin=subprocess.DEVNULL, capture_output=True, timeout=PROBE_SECONDS, check=False
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return False
+    return b"--size " in said.stdout + said.stderr
 
 
 def _is_seen(cover: str, real: set[str], holds_secrets: bool) -> bool:

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
 from remote_gym.errors import MisuseError
-from remote_gym.pool.bubblewrap import HOME, TEMPORARY, arguments, hiding, unusable
+from remote_gym.pool.bubblewrap import HOME, TEMPORARY, arguments, hiding, takes_sizes, unusable
 
 logger = logging.getLogger("remote_gym.pool")
 
@@ -34,6 +34,9 @@ VARIABLES = (
 
 FILE_BYTES = 2**30
 """How long a file may become that an environment in a sandbox writes, if its owner says nothing else."""
+
+SCRATCH_BYTES = 2**30
+"""What an environment behind bubblewrap may write to each folder for temporary files, which are in memory."""
 
 MEMORY_SHARE = 2
 """A worker in a sandbox may have so much of the machine's memory, one part in this many, if its owner says nothing."""
@@ -74,7 +77,8 @@ class Sandbox:
         """Return the command that runs a worker that needs `needed` and starts in `folder`; empty without walls."""
         if not self.bubblewrap:
             return []
-        return [self.bubblewrap, *arguments(self.needs(needed), (*self.hidden, *self.sockets), folder), "--"]
+        scratch = SCRATCH_BYTES if takes_sizes(self.bubblewrap) else 0
+        return [self.bubblewrap, *arguments(self.needs(needed), (*self.hidden, *self.sockets), folder, scratch), "--"]
 
     def kept_from(self, needed: Iterable[str]) -> list[str]:
         """Return the files and folders that a worker that needs `needed` keeps itself from."""

@@ -19,7 +19,7 @@ _NOT_YET_VALID, _EXPIRED, _INVALID_PURPOSE = 9, 10, 26  # X509_verify_cert_error
 
 _ADD_NAME = (
     "add {host} to `hosts` in server-csr.json and sign the server certificate again, or make new ones with "
-    "`remote-gym certs DIR --host {host}`; then restart the server with it"
+    "`remote-gym certs DIR --host {host}`; then put it in the old one's place on the server"
 )
 _ANOTHER_SERVICE = "another service listens on this port; check host and port"
 

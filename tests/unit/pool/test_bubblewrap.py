@@ -144,6 +144,34 @@ def test_a_command_that_does_not_work_is_not_usable(tmp_path: Path) -> None:
     assert found == "" and "No permissions to create new namespace" in why
 
 
+@needs_bubblewrap
+@pytest.mark.skipif(not (BWRAP and bubblewrap.takes_sizes(BWRAP)), reason="this bubblewrap is too old")
+def test_what_is_written_has_a_limit() -> None:
+    words = bubblewrap.arguments(INTERPRETER, [], "/", 2**20)
+    write = "import sys; open(sys.argv[1], 'wb', 0).write(bytes(int(sys.argv[2])))"
+
+    def written(path: str, size: int) -> bytes:
+        command = [
+            BWRAP,
+            *words,
+            sys.executable,
+            "-I",
+            "-S",
+            "-c",
+            f"{write}; print(open(sys.argv[1], 'rb').seek(0, 2))",
+        ]
+        return subprocess.run([*command, path, str(size)], capture_output=True, timeout=60, check=False).stdout
+
+    for folder in ("/tmp", "/run", "/dev/shm"):
+        assert written(f"{folder}/x", 2**19) == b"%d\n" % 2**19
+        assert written(f"{folder}/x", 2**21) in (b"", b"%d\n" % 2**20)
+    assert written("/dev/x", 1) == b""
+
+
+def test_a_command_that_is_none_takes_no_sizes() -> None:
+    assert not bubblewrap.takes_sizes("/nowhere/bwrap")
+
+
 def test_a_secret_in_the_root_is_covered_by_nothing() -> None:
     words = bubblewrap.arguments([], ["/key.pem"], "/")
     at = words.index("/key.pem")

@@ -77,3 +77,14 @@ def test_what_was_not_sent_is_closed() -> None:
 
 def test_who_cannot_get_a_descriptor_is_killed_instead_of_waiting_for_ever() -> None:
     play(after_its_end)
+
+
+async def who_writes(sender: DescriptorSender, sock: socket.socket, _killed: list[str]) -> None:
+    assert sender.peer() is None  # nothing was sent yet
+    sock.send(b"\0")
+    assert sender.peer() == (os.getpid() if hasattr(socket, "SCM_CREDENTIALS") else None)
+    sender.close()
+
+
+def test_the_kernel_tells_who_has_written() -> None:
+    play(who_writes)

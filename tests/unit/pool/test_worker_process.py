@@ -211,7 +211,7 @@ def test_one_answer_per_round_however_many_commands_wait(monkeypatch: pytest.Mon
     assert answers == list(range(20))
     start, batch, *_last = rounds
     assert [type(command) for command in start] == [Start]
-    assert set(start[0]._fields) == {"environment", "limits", "in_a_sandbox"}
+    assert set(start[0]._fields) == {"environment", "limits", "in_a_sandbox", "hidden"}
     assert [command.group for command in batch] == list(range(21))  # what waited for the busy worker travelled together
     assert len(frames) == len(rounds)
 
