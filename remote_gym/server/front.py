@@ -9,12 +9,13 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-from remote_gym.addresses import UNIX
+from remote_gym.addresses import UNIX, unix_path
 from remote_gym.credentials import ServerPem
 from remote_gym.pool import connection_limit
 from remote_gym.server.carriers import client_hello
 from remote_gym.server.carriers.admission import Admission, Visitor
 from remote_gym.server.carriers.door import Door, Entrance, HandOver
+from remote_gym.server.carriers.ownership import is_private
 from remote_gym.server.carriers.passage import Passages
 from remote_gym.server.listening import Endpoints, GrpcListener, Listener, SocketListener, bind_grpc
 
@@ -77,10 +78,11 @@ class Front:
         """Return whether what gRPC calls `name` is the server's owner, over its own unix-domain socket.
 
         Who is passed through reaches gRPC by a private socket, whoever it is: the door has looked who that was. Where
-        gRPC itself listens, the mode of the socket's file lets in nobody but its owner.
+        gRPC itself listens, it is whom the socket's file lets in, if that is nobody but its owner.
         """
         if self._passages is None:
-            return name.startswith(UNIX)
+            paths = [path for listener in self.listeners if (path := unix_path(listener.host)) is not None]
+            return name.startswith(UNIX) and all(map(is_private, paths))
         visitor = self.visitor(name)
         return visitor is not None and visitor.is_owner
 

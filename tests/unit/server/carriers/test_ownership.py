@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 import socket
+from pathlib import Path
 
 import pytest
 
+from remote_gym.server.carriers import ownership
 from remote_gym.server.carriers.ownership import is_owners, peer_uid
 
 LINUX = pytest.mark.skipif(not hasattr(socket, "SO_PEERCRED"), reason="this system does not tell")
@@ -49,3 +51,21 @@ def test_who_has_gone_is_nobody() -> None:
     theirs.close()
     ours.close()
     assert not is_owners(ours)
+
+
+def test_where_the_system_does_not_tell_a_file_for_its_owner_alone_does(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(ownership, "peer_uid", lambda _connection: None)
+    monkeypatch.chdir(tmp_path)  # a socket's path is short
+    with socket.socket(socket.AF_UNIX) as listening, socket.socket(socket.AF_UNIX) as client:
+        listening.bind("x.sock")
+        listening.listen()
+        client.connect("x.sock")
+        with listening.accept()[0] as accepted:
+            os.chmod("x.sock", 0o600)
+            assert is_owners(accepted)
+            os.chmod("x.sock", 0o660)
+            assert not is_owners(accepted)
+            os.unlink("x.sock")
+            assert not is_owners(accepted)
