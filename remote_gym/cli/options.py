@@ -92,14 +92,14 @@ SETTINGS = (
     Setting("entrypoint_kwargs", JSON_OBJECT, HOST, "keyword arguments for it", others=("--kwargs",)),
     Setting("vectorization_mode", choice("vector_entry_point"), HOST, "host the id's own vector environment"),
     Setting(
-        "allow_client_kwargs", NAMES, HOST, "entrypoint_kwargs that clients may give, over yours", "none",
+        "allow_client_kwargs", NAMES, HOST, "entrypoint_kwargs that clients may give, over yours", (),
         others=("--allow-kwargs",), off="--no-allow-client-kwargs",
     ),
     Setting(
         "allow_call", PATTERNS, HOST, "public names that clients may call and read",
         "all, but those of wrappers that write files",
     ),
-    Setting("allow_set", PATTERNS, HOST, "public names that clients may set", "none"),
+    Setting("allow_set", PATTERNS, HOST, "public names that clients may set", ()),
     Setting("probe", BOOLEAN, HOST, "build one environment before listening, and end if that fails", True),
     Setting(
         "hash_seed", integer(0, 2**32 - 1), HOST, "of strings in all workers", "$PYTHONHASHSEED, else random",
@@ -244,7 +244,7 @@ def default_of(setting: Setting) -> str:
     if isinstance(default, bool):
         return "yes" if default else "no"
     if isinstance(default, tuple):
-        return "/".join(f"{part:g}" for part in default)
+        return "/".join(f"{part:g}" for part in default) or "none"
     return "" if default is None else f"{default:g}" if isinstance(default, float) else str(default)
 
 

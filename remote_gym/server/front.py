@@ -10,12 +10,13 @@ import asyncio
 import os
 from typing import Any
 
-from remote_gym.addresses import UNIX
+from remote_gym.addresses import UNIX, unix_path
 from remote_gym.credentials import ServerPem
 from remote_gym.pool import connection_limit
 from remote_gym.server.carriers import client_hello
 from remote_gym.server.carriers.admission import Admission, Visitor
 from remote_gym.server.carriers.door import Door, Entrance, HandOver
+from remote_gym.server.carriers.ownership import is_private
 from remote_gym.server.carriers.passage import Passages
 from remote_gym.server.listening import Endpoints, GrpcListener, Listener, SocketListener, bind_grpc
 
@@ -76,11 +77,16 @@ class Front:
         return name if self._passages is None else self._passages.peer(name)
 
     def uid(self, name: str) -> int | None:
-        """Return which user of this machine that is, if they have come to a Unix socket; None: they have not."""
+        """Return which user of this machine that is, if they have come to a Unix socket; None: they have not.
+
+        Who is passed through reaches gRPC by a private socket, whoever it is: the door has looked who that was. Where
+        gRPC itself listens, it is whom the socket's file lets in, if that is nobody but its owner.
+        """
         if self._passages is not None:
             visitor = self.visitor(name)
             return None if visitor is None else visitor.uid
-        return os.geteuid() if name.startswith(UNIX) else None  # nobody else can open the file of gRPC's socket
+        paths = [path for listener in self.listeners if (path := unix_path(listener.host)) is not None]
+        return os.geteuid() if name.startswith(UNIX) and all(map(is_private, paths)) else None
 
     def visitor(self, name: str) -> Visitor | None:
         """Return the connection of what gRPC calls `name`; None if it has gone, or gRPC itself listens."""

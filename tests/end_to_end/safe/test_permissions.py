@@ -221,11 +221,11 @@ env.close()
 
 
 @pytest.mark.skipif(os.geteuid() != 0 or sys.platform != "linux", reason="only root can become another user")
-@pytest.mark.parametrize("transport", TRANSPORTS)
+@pytest.mark.parametrize(("transport", "grpc_only"), [("direct", False), ("grpc", False), ("grpc", True)])
 def test_another_user_whom_the_owner_lets_in_is_not_the_owner(
-    serve: ServerFactory, told: str, folder: Path, transport: str
+    serve: ServerFactory, told: str, folder: Path, transport: str, grpc_only: bool
 ) -> None:
-    serve(told, num_workers=1, unix_socket=folder / "x.sock")
+    serve(told, num_workers=1, unix_socket=folder / "x.sock", grpc_only=grpc_only)
     os.chmod(folder / "x.sock", 0o666)
     command = [sys.executable, "-c", ANOTHER, f"unix:{folder}/x.sock", transport]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60)

@@ -131,6 +131,7 @@ def test_opened() -> None:
         [4, 7],
         actions_as_given=True,
         observation_spaces=(),
+        kept_kwargs=("data_dir",),
     )
     read = read_server(pack_server(opened))
     assert isinstance(read, Opened)
