@@ -33,6 +33,7 @@ OPTIONS: dict[str, Any] = {
     "reset_timeout_seconds": 3.0,
     "build_timeout_seconds": 5.0,
     "metrics_port": 0,
+    "allow_client_kwargs": ["journal", "build_milliseconds", "task"],
 }
 """What the owner of a shared lab says."""
 
