@@ -15,6 +15,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+import time
 from html.parser import HTMLParser
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
@@ -139,14 +140,25 @@ def misshapen(site: Path, browser: str) -> list[str]:
         tempfile.TemporaryDirectory(prefix="check-site-", ignore_cleanup_errors=True) as profile,
     ):
         threading.Thread(target=server.serve_forever, daemon=True).start()
-        command = [browser, "--headless", "--disable-gpu", "--window-size=1400,1000", f"--user-data-dir={profile}"]
+        command = [
+            browser,
+            "--headless",
+            "--disable-gpu",
+            "--disable-dev-shm-usage",
+            "--window-size=1400,1000",
+            f"--user-data-dir={profile}",
+        ]
         if not os.getuid():
             command.append("--no-sandbox")  # it has none for root; it opens nothing but these pages
         address = f"http://127.0.0.1:{server.server_address[1]}/look"
         process = subprocess.Popen([*command, "--remote-debugging-port=0", address], stderr=subprocess.DEVNULL)
         try:
-            if not done.wait(BROWSER_SECONDS):
-                raise SystemExit(f"{browser} has not got through the pages within {BROWSER_SECONDS:.0f} s")
+            deadline = time.monotonic() + BROWSER_SECONDS
+            while not done.wait(0.2):
+                if process.poll() is not None:
+                    raise SystemExit(f"{browser} ended with {process.returncode} before it had shown all pages")
+                if time.monotonic() > deadline:
+                    raise SystemExit(f"{browser} has not got through the pages within {BROWSER_SECONDS:.0f} s")
         finally:
             process.terminate()
             process.wait()

@@ -128,6 +128,11 @@ def test_pages_that_are_too_wide_are_found(site: Path) -> None:
     assert not [line for line in found if "good.html at" in line]
 
 
+def test_a_browser_that_ends_is_not_waited_for(site: Path) -> None:
+    with pytest.raises(SystemExit, match="false ended with 1 before"):
+        chore("check_site").misshapen(site, "false")
+
+
 def test_ruff_is_the_same_in_hooks_and_tox() -> None:
     pins = {
         pin
