@@ -16,7 +16,7 @@ from remote_gym.pool import connection_limit
 from remote_gym.server.carriers import client_hello
 from remote_gym.server.carriers.admission import Admission, Visitor
 from remote_gym.server.carriers.door import Door, Entrance, HandOver
-from remote_gym.server.carriers.ownership import is_private
+from remote_gym.server.carriers.identity import is_private
 from remote_gym.server.carriers.passage import Passages
 from remote_gym.server.listening import Endpoints, GrpcListener, Listener, SocketListener, bind_grpc
 

@@ -34,6 +34,17 @@ OPTIONS: dict[str, Any] = {
     "build_timeout_seconds": 5.0,
     "metrics_port": 0,
     "allow_client_kwargs": ["journal", "build_milliseconds", "task"],
+    "allow_set": ["gain"],
+    "limits": {
+        "*": {
+            "sessions": 16,
+            "envs": 64,
+            "workers": 2,
+            "bytes": 16 << 20,
+            "opens_per_minute": 3_000,
+            "lease_seconds": 3,
+        }
+    },
 }
 """What the owner of a shared lab says."""
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import socket
 import ssl
+import stat
 import struct
 from collections.abc import Iterable
 from typing import Any
@@ -18,17 +19,26 @@ _CREDENTIALS = struct.Struct("iII")
 def peer_uid(connection: socket.socket) -> int | None:
     """Return which user of this machine is at the other end; None: it is no Unix socket, or one that has gone.
 
-    Where the system does not say, it is the server's own: the file of the socket is for nobody else.
+    Where the system does not say, it is the server's own, as long as the file of the socket lets in nobody else.
     """
     if connection.family != getattr(socket, "AF_UNIX", None):
         return None
-    if not hasattr(socket, "SO_PEERCRED"):
-        return os.geteuid()
     try:
+        if not hasattr(socket, "SO_PEERCRED"):
+            return os.geteuid() if is_private(connection.getsockname()) else None
         said = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
     except OSError:
         return None
     return int(_CREDENTIALS.unpack(said)[1])
+
+
+def is_private(path: str) -> bool:
+    """Return whether the socket at `path` is ours, and lets in nobody else: its mode may have been widened since."""
+    try:
+        found = os.stat(path)
+    except OSError:
+        return False
+    return found.st_uid == os.geteuid() and not found.st_mode & (stat.S_IRWXG | stat.S_IRWXO)
 
 
 def shown_by_connection(connection: socket.socket, uid: int | None, token: str = "") -> Shown:

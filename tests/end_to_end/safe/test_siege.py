@@ -14,7 +14,8 @@ from siege.victim import HARM
 SAMPLE = (
     "mutated messages", "giant messages", "out of order", "guessed tokens", "half open handshakes",
     "silent connections", "silent after the handshake", "silent streams", "opens and closes", "abandoned sessions",
-    "values of every kind", "names of every kind", "unfinished scrapes",
+    "values of every kind", "names of every kind", "unfinished scrapes", "stolen nonce", "stolen token",
+    "environments: die", "environments: leave", "values of many items",
 )  # fmt: skip
 MANY, PATIENCE_SECONDS, SECONDS = 5, 0.05, 60.0
 

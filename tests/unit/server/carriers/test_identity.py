@@ -30,11 +30,19 @@ def test_a_unix_socket_tells_its_user(tmp_path: Path) -> None:
             assert shown_by_connection(accepted, 7) == Shown(True, None, 7)
 
 
-def test_where_the_system_does_not_say_it_is_the_servers_own(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("mode", "uid"), [(0o600, os.geteuid()), (0o660, None), (0o602, None)])
+def test_where_the_system_does_not_say_it_is_whom_the_file_lets_in(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mode: int, uid: int | None
+) -> None:
     monkeypatch.delattr(socket, "SO_PEERCRED")
-    one, other = socket.socketpair()
-    with one, other:
-        assert peer_uid(one) == os.geteuid()
+    with socket.socket(socket.AF_UNIX) as listening, socket.socket(socket.AF_UNIX) as client:
+        listening.bind(str(tmp_path / "socket"))
+        (tmp_path / "socket").chmod(mode)
+        listening.listen()
+        client.connect(str(tmp_path / "socket"))
+        accepted, _ = listening.accept()
+        with accepted:
+            assert peer_uid(accepted) == uid
 
 
 def test_tcp_knows_no_user_and_plaintext_is_not_private() -> None:
