@@ -89,6 +89,7 @@ class WorkerProcess:
         self._output = WorkerOutput(name, self._turn)
         self._hung: str | None = None
         self._has_started = False
+        self._is_wrapped = False  # whether another command starts the worker
         self._watched = ((0, 0), 0.0)  # progress when last seen to move, seconds it has stood still
 
     async def start(self) -> None:
@@ -212,8 +213,7 @@ class WorkerProcess:
 
     def _meet(self) -> None:
         """Learn which process the worker is, if another one has started it."""
-        peer = self._descriptors.peer()
-        if self._is_wrapped and peer is not None:
+        if self._is_wrapped and (peer := self._descriptors.peer()) is not None:
             self.pid = peer
 
     def _call(self, callback: Callback, result: Result | WorkerLost) -> None:

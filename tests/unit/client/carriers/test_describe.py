@@ -18,7 +18,7 @@ from remote_gym.client.carriers.describe import describe
 from remote_gym.messages import Description
 from remote_gym.wire.codec import pack_description
 
-ADDRESS = Address("127.0.0.1", 1, None, "secret")
+ADDRESS = Address("127.0.0.1", 1, None, token="secret")
 
 
 class Status(grpc.RpcError):  # type: ignore[misc]
