@@ -1,8 +1,4 @@
-"""No I/O: from when until when the certificates of a PEM file are valid, without a library for certificates.
-
-`ssl` tells the dates of a peer's certificate alone, and `cryptography` is in an extra. Dates stand at a fixed place of
-a certificate (RFC 5280, 4.1), and only the way to that place is read here, from data that OpenSSL has parsed before.
-"""
+"""No I/O: from when until when the certificates of a PEM file are valid (RFC 5280, 4.1.2.5)."""
 
 from __future__ import annotations
 
@@ -12,9 +8,10 @@ import datetime
 import re
 from typing import NamedTuple
 
+from remote_gym.der import SEQUENCE, VALIDITY, certificate_fields, elements
+
 _CERTIFICATE = re.compile(rb"-----BEGIN (?:X509 )?CERTIFICATE-----(.*?)-----END (?:X509 )?CERTIFICATE-----", re.DOTALL)
 
-_SEQUENCE, _VERSION = 0x30, 0xA0
 _UTC_TIME = 0x17  # with two digits for the year; anything else is a GeneralizedTime, with four
 
 
@@ -37,30 +34,11 @@ def validities(pem: bytes) -> list[Validity]:
 
 
 def _validity(der: bytes) -> Validity:
-    """Read Certificate -> tbsCertificate -> [version], serialNumber, signature, issuer, validity."""
-    _, certificate, _ = _element(der)
-    _, fields, _ = _element(certificate)
-    tag, _, after_version = _element(fields)
-    rest = after_version if tag == _VERSION else fields
-    for _ in ("serialNumber", "signature", "issuer"):
-        _, _, rest = _element(rest)
-    tag, validity, _ = _element(rest)
-    if tag != _SEQUENCE:
+    tag, content = certificate_fields(der)[VALIDITY]
+    if tag != SEQUENCE:
         raise ValueError("no validity where it should be")
-    begins_tag, begins, rest = _element(validity)
-    ends_tag, ends, _ = _element(rest)
-    return Validity(_time(begins_tag, begins), _time(ends_tag, ends))
-
-
-def _element(der: bytes) -> tuple[int, bytes, bytes]:
-    """Return tag and content of the first element, and what follows it."""
-    length, begin = der[1], 2
-    if length & 0x80:
-        begin += length & 0x7F
-        length = int.from_bytes(der[2:begin], "big")
-    if len(der) < begin + length:
-        raise ValueError("it ends in the middle")
-    return der[0], der[begin : begin + length], der[begin + length :]
+    begins, ends = elements(content)
+    return Validity(_time(*begins), _time(*ends))
 
 
 def _time(tag: int, content: bytes) -> datetime.datetime:

@@ -9,15 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-_SEQUENCE, _OCTETS, _OID = 0x30, 0x04, 0x06
-_VERSION, _EXTENSIONS, _URI = 0xA0, 0xA3, 0x86
+from remote_gym.der import SUBJECT, certificate_fields, elements
+
+_EXTENSIONS, _URI = 0xA3, 0x86
 _COMMON_NAME, _OTHER_NAMES = bytes.fromhex("550403"), bytes.fromhex("551d11")  # 2.5.4.3, 2.5.29.17
 
 _ENCODINGS = {0x0C: "utf-8", 0x13: "ascii", 0x14: "latin-1", 0x16: "ascii", 0x1C: "utf-32-be", 0x1E: "utf-16-be"}
 """Of the kinds of text that a common name may be."""
-
-_SUBJECT = 4
-"""Its place after the version, which may be missing: serial number, signature, issuer, validity, subject."""
 
 
 def certificate_name(der: bytes) -> str | None:
@@ -27,19 +25,17 @@ def certificate_name(der: bytes) -> str | None:
         ValueError: It cannot be read.
     """
     try:
-        (_, certificate), *_ = _parts(der)
-        (_, signed), *_ = _parts(certificate)
-        fields = [part for part in _parts(signed) if part[0] != _VERSION]
-        names = (*_common_names(fields[_SUBJECT][1]), *_uris(fields))
+        fields = certificate_fields(der)
+        names = (*_common_names(fields[SUBJECT][1]), *_uris(fields))
         return next((name for name in names if name), None)
     except IndexError:
         raise ValueError("it ends too early") from None
 
 
 def _common_names(subject: bytes) -> Iterator[str]:
-    for _, pairs in _parts(subject):
-        for _, pair in _parts(pairs):
-            (_, kind), (encoding, value), *_ = _parts(pair)
+    for _, pairs in elements(subject):
+        for _, pair in elements(pairs):
+            (_, kind), (encoding, value), *_ = elements(pair)
             if kind == _COMMON_NAME:
                 yield value.decode(_ENCODINGS.get(encoding, "ascii"))
 
@@ -48,25 +44,9 @@ def _uris(fields: list[tuple[int, bytes]]) -> Iterator[str]:
     for tag, wrapped in fields:
         if tag != _EXTENSIONS:
             continue
-        for _, extensions in _parts(wrapped):
-            for _, extension in _parts(extensions):
-                (_, kind), *_, (_, value) = _parts(extension)
+        for _, extensions in elements(wrapped):
+            for _, extension in elements(extensions):
+                (_, kind), *_, (_, value) = elements(extension)
                 if kind == _OTHER_NAMES:
-                    for _, names in _parts(value):
-                        yield from (name.decode("ascii") for tag, name in _parts(names) if tag == _URI)
-
-
-def _parts(data: bytes) -> Iterator[tuple[int, bytes]]:
-    """Yield tag and content of each element of `data`."""
-    at = 0
-    while at < len(data):
-        tag, size = data[at], data[at + 1]
-        at += 2
-        if size & 0x80:  # the next bytes say it
-            count = size & 0x7F
-            size = int.from_bytes(data[at : at + count], "big")
-            at += count
-        if at + size > len(data):
-            raise ValueError("it ends too early")
-        yield tag, data[at : at + size]
-        at += size
+                    for _, names in elements(value):
+                        yield from (name.decode("ascii") for tag, name in elements(names) if tag == _URI)

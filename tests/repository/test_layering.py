@@ -20,7 +20,7 @@ BASE = {
     "version", "distribution",
     "errors", "failpoints", "addresses", "arguments", "autoreset", "messages", "infos", "leaves", "spaces", "values",
     "compression", "texts", "space_checks", "custom_spaces", "failures", "gym", "key_orders", "observation_modes",
-    "processes", "pem", "validity", "hardening",
+    "processes", "pem", "der", "validity", "hardening",
 }  # fmt: skip
 DATA = {"numpy", "gymnasium"}
 
@@ -49,7 +49,8 @@ TABLE: dict[str, tuple[set[str], set[str]]] = {
     "compression": ({"distribution", "errors", "leaves"}, {"lz4", "zstandard"}),
     "pem": (set(), set()),
     "hardening": (set(), set()),
-    "validity": (set(), set()),
+    "der": (set(), set()),
+    "validity": ({"der"}, set()),
     "credentials": ({"errors", "addresses", "pem"}, {"grpc"}),
     "wire": (BASE, DATA | {"google.protobuf"}),
     "ipc": (BASE, {"numpy", "msgpack"}),
