@@ -120,9 +120,10 @@ def test_a_timeout_holds_while_the_server_cannot_be_reached(stage: Stage) -> Non
     _, proxy = stage.server()
     with stage.trial(proxy) as trial:
         actions = trial.actions()
-        trial.remote.step_async(actions)
         proxy.refuse()
-        proxy.cut()
+        stage.arm("client.request.sent", proxy.cut)
+        trial.remote.step_async(actions)
+        assert stage.fired
         for _ in range(3):
             began = time.monotonic()
             with pytest.raises(TimeoutError):

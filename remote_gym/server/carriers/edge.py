@@ -379,16 +379,26 @@ class Edge:
 
 
 async def _first_piece(carrier: Carrier) -> bytes | None:
-    try:
-        return await asyncio.wait_for(carrier.read(), BEGIN_SECONDS)
-    except asyncio.TimeoutError:
-        raise TooLateError(f"nothing was opened within {BEGIN_SECONDS:g} s") from None
+    return await _read_within(carrier, BEGIN_SECONDS, TooLateError(f"nothing was opened within {BEGIN_SECONDS:g} s"))
 
 
 async def _next_piece(carrier: Carrier, within_a_message: bool) -> bytes | None:
     if not within_a_message:
         return await carrier.read()
+    late = ProtocolError(f"the rest of a message did not come within {FRAGMENT_SECONDS:g} s")
+    return await _read_within(carrier, FRAGMENT_SECONDS, late)
+
+
+async def _read_within(carrier: Carrier, seconds: float, late: Exception) -> bytes | None:
+    """Read; raise `late` if nothing comes in time.
+
+    Until Python 3.12 `asyncio.wait_for` goes on when it is cancelled just as something comes.
+    """
+    reading = asyncio.ensure_future(carrier.read())
     try:
-        return await asyncio.wait_for(carrier.read(), FRAGMENT_SECONDS)
-    except asyncio.TimeoutError:
-        raise ProtocolError(f"the rest of a message did not come within {FRAGMENT_SECONDS:g} s") from None
+        await asyncio.wait([reading], timeout=seconds)
+        if reading.done():
+            return reading.result()
+        raise late
+    finally:
+        reading.cancel()

@@ -33,6 +33,8 @@ from remote_gym.wire.codec import PROTOCOL_MAX, PROTOCOL_MIN, pack_client, read_
 class Peer:
     """A carrier, and the client at its other end. Everything runs on the server's loop."""
 
+    visitor = None
+
     def __init__(self, server: RemoteEnvironmentServer, name: str) -> None:
         self.peer, self.principal = f"test:{name}", Principal(name)
         self.num_envs = 0

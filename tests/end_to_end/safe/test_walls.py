@@ -20,6 +20,7 @@ from remote_gym import RefusedError, RemoteEnvironment, RemoteVectorEnv, values
 from remote_gym.failures import FailureKind
 from remote_gym.messages import Open, Reset, Step
 from remote_gym.pool import Timeouts
+from remote_gym.server.permissions import Permissions
 from remote_gym.server.principals import ANONYMOUS, Principal
 from remote_gym.server.sessions import Sessions, collect
 from remote_gym.server.settings import Settings
@@ -110,7 +111,7 @@ def run(
     fields: dict[str, Any] = {
         "entrypoint": entrypoint, "entrypoint_kwargs": {}, "num_workers": 1, "max_envs_per_worker": None,
         "max_workers": None, "max_envs": 1_000, "max_sessions": 100, "max_held_bytes": 1 << 20, "lease_seconds": 60.0,
-        "timeouts": Timeouts(), "restart_budget": None, "allow_client_kwargs": True,
+        "timeouts": Timeouts(), "restart_budget": None, "permissions": Permissions(("*",)),
     }  # fmt: skip
 
     async def main() -> None:

@@ -462,7 +462,7 @@ def test_a_session_that_was_ended_while_it_was_opened_is_refused(monkeypatch: py
         await asyncio.sleep(0)
         await asyncio.sleep(0)
         (session,) = sessions.opening
-        session.revoked = "no"
+        session.revoked = Lost("ENDED", "no")
         Session.gate.set()
         with pytest.raises(RefusalError, match="no") as caught:
             await task

@@ -83,7 +83,7 @@ def wrap(name):
 
 def set_nonblocking():
     os.set_blocking(1, False)
-    print("x" * 3_000_000)
+    print("x" * 1_000_000)
 
 WAYS = {
     "wrap": lambda: wrap("stdout"),
@@ -106,7 +106,7 @@ WAYS = {
     "another's": lambda: setattr(sys, "stdout", open(os.devnull, "w")),
     "original": lambda: print("to the original", file=sys.__stdout__),
     "surrogates": lambda: print("\\udcff"),
-    "without end": lambda: [print("x" * 100_000, end="", flush=True) for _ in range(100)],
+    "without end": lambda: [print("x" * 100_000, end="", flush=True) for _ in range(10)],
     "not blocking": set_nonblocking,
     "by a subprocess": lambda: subprocess.run("echo a; echo b >&2", shell=True, stdout=sys.stdout),
     "by C": lambda: (ctypes.CDLL(None).printf(b"by C\\n"), ctypes.CDLL(None).fflush(None)),

@@ -163,6 +163,31 @@ def piece(data: bytes, last: bool, total: int) -> bytes:
     return pack_client(Fragment(data, last, total))
 
 
+@pytest.mark.parametrize("ticks", range(6))
+def test_who_is_cancelled_just_as_something_comes_ends(sessions: Any, ticks: int) -> None:
+    class Late(Carrier):
+        def __init__(self) -> None:
+            super().__init__(ends=False)
+            self.first = asyncio.get_running_loop().create_future()
+
+        async def read(self) -> bytes | None:
+            return await super().read() if self.first.done() else await self.first
+
+    async def main() -> None:
+        carrier = Late()
+        carrying = asyncio.ensure_future(Edge(sessions).carry(carrier))
+        for _ in range(5):
+            await asyncio.sleep(0)
+        carrier.first.set_result(OPEN)
+        for _ in range(ticks):
+            await asyncio.sleep(0)
+        carrying.cancel()
+        done, _ = await asyncio.wait([carrying], timeout=5.0)
+        assert done and carrying.cancelled()
+
+    asyncio.run(main())
+
+
 def test_an_unfinished_message_is_accounted_for_until_it_is_whole() -> None:
     holdings = Holdings(1_000)
     incoming = Incoming(holdings, Counters())
