@@ -318,7 +318,7 @@ def opens(address: str, transport: str) -> bool:
 def test_while_many_environments_are_built_others_in_that_worker_step_on(
     serve: ServerFactory, marked: str, transport: str
 ) -> None:
-    server = serve(marked, num_workers=1)
+    server = serve(marked, num_workers=1, allow_client_kwargs=["seconds"])
     slow = {"entrypoint_kwargs": {"seconds": 0.015}}
     with (
         RemoteEnvironment(server.address, transport=transport) as steps,
@@ -337,7 +337,7 @@ def test_while_many_environments_are_built_others_in_that_worker_step_on(
 
 
 def test_while_many_sessions_are_opened_others_in_that_worker_step_on(serve: ServerFactory, marked: str) -> None:
-    server = serve(marked, num_workers=1)
+    server = serve(marked, num_workers=1, allow_client_kwargs=["seconds"])
     slow = {"entrypoint_kwargs": {"seconds": 0.015}}
     with contextlib.ExitStack() as stack:
         steps = stack.enter_context(RemoteEnvironment(server.address))
