@@ -208,7 +208,7 @@ def test_over_its_own_socket_all_is_the_owners(
 ANOTHER = """
 import os, sys
 from remote_gym import RefusedError, RemoteEnvironment
-import remote_gym.client.carriers.connecting, pwd, encodings.idna
+import remote_gym.client.carriers.connecting, grpc._channel, grpc._utilities, pwd, encodings.idna
 os.setgroups([]); os.setgid(65534); os.setuid(65534)  # now that all is imported
 env = RemoteEnvironment(sys.argv[1], transport=sys.argv[2])
 env.reset()
