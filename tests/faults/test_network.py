@@ -119,7 +119,7 @@ def test_answers_come_from_the_store_under_pressure(stage: Stage) -> None:
 def test_a_timeout_holds_while_the_server_cannot_be_reached(stage: Stage) -> None:
     _, proxy = stage.server()
     with stage.trial(proxy) as trial:
-        actions = trial.actions()
+        actions = trial.actions(milliseconds=300)  # so that no answer is quicker than the cut
         proxy.refuse()
         stage.arm("client.request.sent", proxy.cut)
         trial.remote.step_async(actions)

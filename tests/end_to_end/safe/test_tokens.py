@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from conftest import Certificates, ServerFactory
+from helpers import wait_until
 from signing import common_name, fingerprint, sign_to
 
 from remote_gym import (
@@ -144,7 +145,7 @@ def test_a_revoked_token_ends_its_sessions_and_no_others(
         assert "REVOKED (the token of 'alice' was revoked)" in lost(hers, lambda: his.reset(seed=0))
         with pytest.raises(SessionLost, match="REVOKED"):
             many.step([0, 0])
-        assert names(server) == ["bob"]
+        wait_until(lambda: names(server) == ["bob"], 5.0, "the end of all of alice's sessions")
         his.reset(seed=1)
     assert "does not know your token" in refused(dial(alice))
 
