@@ -136,8 +136,9 @@ def _serve(arguments: argparse.Namespace) -> Iterator[tuple[str, tuple[Path] | N
             client_paths = (directory / "ca.pem",)
         args = {"entrypoint": arguments.entrypoint, "entrypoint_kwargs": arguments.entrypoint_kwargs}
         with create_remote_environment_server(
-            args, port=0, server_credentials_paths=server_paths, num_workers=arguments.num_workers, allow_set="*"
-        ) as server:
+            args, port=0, server_credentials_paths=server_paths, num_workers=arguments.num_workers, allow_set="*",
+            admin_socket=None,
+        ) as server:  # fmt: skip
             yield server.address, client_paths
 
 

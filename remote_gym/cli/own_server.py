@@ -29,6 +29,7 @@ def own_server(*arguments: str) -> Iterator[str]:
     """
     command = [
         sys.executable, "-m", "remote_gym", "serve", *arguments, "--port", "0", "--config", os.devnull,
+        "--admin-socket", "none",
     ]  # fmt: skip
     environment = {name: value for name, value in os.environ.items() if not name.startswith(VARIABLE_PREFIX)}
     with tempfile.TemporaryFile() as log:

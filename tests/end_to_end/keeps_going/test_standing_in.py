@@ -90,7 +90,7 @@ def test_an_interrupt_at_every_point(serve: ServerFactory) -> None:
 def test_a_handler_closes_at_every_point(serve: ServerFactory) -> None:
     """Neither waits for what it has interrupted itself: `close` returns at once, and the step says why it ended."""
     address = serve(str(MORTAL), num_workers=1).address
-    places, at, missed = set(), 0, 0
+    places, at, missed, slow = set(), 0, 0, set()
     while missed < 3:
         at += 1
         took = []
@@ -113,7 +113,10 @@ def test_a_handler_closes_at_every_point(serve: ServerFactory) -> None:
         missed = missed + 1 if striking.left > 0 else 0
         if took:
             places.add(striking.where)
-            assert took[0] < 0.4, striking.where
+            if took[0] >= 0.4:  # who waits for itself does so again, a busy machine does not
+                assert at not in slow, striking.where
+                slow.add(at)
+                at -= 1
     assert len(places) > 40
 
 
