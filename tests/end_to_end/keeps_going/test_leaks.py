@@ -37,7 +37,8 @@ def test_nothing_is_left_of_a_server(serve_process: ServeFactory, tmp_path: Path
     with RemoteVectorEnv(served.address, num_envs=4, reconnect_timeout_seconds=0) as envs:
         envs.reset()
         envs.step([ACTIONS["spawn"]] * 4)
-        assert len(marked(str(tmp_path))) == 1 + 2 + 4  # the server, its workers, what environments started
+        expected = 1 + 2 + 4  # the server, its workers, what environments started: a process has no mark as it begins
+        wait_until(lambda: len(marked(str(tmp_path))) == expected, BOUND_SECONDS, "the start of all processes")
         envs.step_async([0] * 4)
         served.process.send_signal(ending)
         served.process.wait(BOUND_SECONDS)
