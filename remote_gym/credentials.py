@@ -116,6 +116,11 @@ def file_stamp(path: str) -> tuple[int, ...] | None:
         status = os.stat(path)
     except (OSError, ValueError):
         return None
+    return stamp_of(status)
+
+
+def stamp_of(status: os.stat_result) -> tuple[int, ...]:
+    """Return what differs once the file of that status was written or replaced."""
     return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
 
 

@@ -21,6 +21,9 @@ FREE_PORT_TRIALS = 16
 
 _ABSENT = frozenset({errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT, errno.EPROTONOSUPPORT})
 
+_CREDENTIALS = struct.Struct("iII")
+"""Linux's `struct ucred`: process, user, group (unix(7))."""
+
 Address = tuple[socket.AddressFamily, str]
 
 
@@ -68,8 +71,8 @@ def peer_uid(connection: Any) -> int | None:
     """Return the user at the other end; None where the system does not tell."""
     if not hasattr(socket, "SO_PEERCRED"):
         return None
-    _, uid, _ = struct.unpack("3i", connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i")))
-    return int(uid)
+    said = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
+    return int(_CREDENTIALS.unpack(said)[1])
 
 
 def unusable(host: str, port: int) -> OSError:

@@ -8,6 +8,7 @@ import stat
 import time
 from collections.abc import Callable
 
+from remote_gym.credentials import stamp_of
 from remote_gym.errors import MisuseError
 
 logger = logging.getLogger("remote_gym.server")
@@ -57,7 +58,7 @@ class WatchedFile:
     def refresh(self) -> None:
         """Read it again if it has changed. What cannot be read leaves everything as it is, and is logged, once."""
         try:
-            looks = _looks(os.stat(self.path))
+            looks: object = stamp_of(os.stat(self.path))
         except FileNotFoundError:
             self._is_missing()
             return
@@ -88,7 +89,7 @@ class WatchedFile:
     def _read(self) -> list[str]:
         with open(self.path, "rb", opener=_at_once) as file:
             about = os.fstat(file.fileno())
-            self._seen = _looks(about)
+            self._seen = stamp_of(about)
             if not stat.S_ISREG(about.st_mode):
                 raise ValueError("it is no regular file")
             if about.st_mode & stat.S_IWOTH:
@@ -102,11 +103,6 @@ class WatchedFile:
 def _at_once(path: str, flags: int) -> int:
     """Open without waiting for who writes to a pipe."""
     return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
-
-
-def _looks(about: os.stat_result) -> object:
-    """Return what is another one once the file was changed, or replaced."""
-    return about.st_dev, about.st_ino, about.st_size, about.st_mtime_ns, about.st_ctime_ns
 
 
 def lines(text: str) -> list[tuple[int, str]]:

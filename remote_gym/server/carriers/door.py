@@ -17,7 +17,7 @@ from dataclasses import dataclass
 
 from remote_gym.server.carriers.admission import Admission, Visitor, peer_name
 from remote_gym.server.carriers.client_hello import MAX_HELLO_BYTES, Judge
-from remote_gym.server.carriers.identity import peer_uid
+from remote_gym.server.carriers.identity import user_of
 from remote_gym.server.carriers.passage import DESCRIPTORS, Passages
 
 logger = logging.getLogger("remote_gym.server")
@@ -127,7 +127,7 @@ class Door:
     def _let_in(self, entrance: Entrance, connection: socket.socket, address: object) -> None:
         connection.setblocking(False)
         visitor = Visitor(self.admission, peer_name(address), connection.close)
-        visitor.uid = peer_uid(connection)
+        visitor.uid = user_of(connection)
         if not self.admission.admit(visitor):
             self._complain(f"there are as many connections as the process has descriptors for; refused {visitor.peer}")
             connection.close()

@@ -6,17 +6,14 @@ import os
 import socket
 import ssl
 import stat
-import struct
 from collections.abc import Iterable
 from typing import Any
 
 from remote_gym.server.authentication import Shown
-
-_CREDENTIALS = struct.Struct("iII")
-"""Linux's `struct ucred`: process, user, group (unix(7))."""
+from remote_gym.server.sockets import peer_uid
 
 
-def peer_uid(connection: socket.socket) -> int | None:
+def user_of(connection: socket.socket) -> int | None:
     """Return which user of this machine is at the other end; None: it is no Unix socket, or one that has gone.
 
     Where the system does not say, it is the server's own, as long as the file of the socket lets in nobody else.
@@ -24,12 +21,12 @@ def peer_uid(connection: socket.socket) -> int | None:
     if connection.family != getattr(socket, "AF_UNIX", None):
         return None
     try:
-        if not hasattr(socket, "SO_PEERCRED"):
-            return os.geteuid() if is_private(connection.getsockname()) else None
-        said = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
+        uid = peer_uid(connection)
+        if uid is None and is_private(connection.getsockname()):
+            return os.geteuid()
     except OSError:
         return None
-    return int(_CREDENTIALS.unpack(said)[1])
+    return uid
 
 
 def is_private(path: str) -> bool:

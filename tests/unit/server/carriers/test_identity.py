@@ -15,7 +15,7 @@ from conftest import Certificates
 
 from remote_gym.credentials import client_context, load_client_pem, load_server_pem, server_context
 from remote_gym.server.authentication import Shown
-from remote_gym.server.carriers.identity import peer_uid, shown_by_call, shown_by_connection
+from remote_gym.server.carriers.identity import shown_by_call, shown_by_connection, user_of
 
 
 def test_a_unix_socket_tells_its_user(tmp_path: Path) -> None:
@@ -26,7 +26,7 @@ def test_a_unix_socket_tells_its_user(tmp_path: Path) -> None:
         accepted, _ = listening.accept()
         with accepted:
             client.close()  # who has gone has still come
-            assert peer_uid(accepted) == os.geteuid()
+            assert user_of(accepted) == os.geteuid()
             assert shown_by_connection(accepted, 7) == Shown(True, None, 7)
 
 
@@ -42,14 +42,14 @@ def test_where_the_system_does_not_say_it_is_whom_the_file_lets_in(
         client.connect(str(tmp_path / "socket"))
         accepted, _ = listening.accept()
         with accepted:
-            assert peer_uid(accepted) == uid
+            assert user_of(accepted) == uid
 
 
 def test_tcp_knows_no_user_and_plaintext_is_not_private() -> None:
     with socket.create_server(("127.0.0.1", 0)) as listening, socket.create_connection(listening.getsockname()):
         accepted, _ = listening.accept()
         with accepted:
-            assert peer_uid(accepted) is None
+            assert user_of(accepted) is None
             assert shown_by_connection(accepted, None) == Shown(False)
 
 
