@@ -1,4 +1,4 @@
-"""Steps of some environments, options of each, recv of all that was sent: losses and interrupts are as for whole steps."""
+"""Steps of some environments, options of each, recv of all that was sent: losses and interrupts as for whole steps."""
 
 from __future__ import annotations
 
