@@ -162,7 +162,7 @@ def test_options_of_each_environment(connect: Connect) -> None:
             observations, *_, infos = envs.recv()
             assert_same(observations["box"], np.stack([results[index][0]["box"] for index in infos["env_id"]]))
     with connect() as envs:
-        for wrong in ([{}] * 6, [{}] * 6 + [1], [{}] * 6 + [{"reset_mask": np.ones(NUM_ENVS, np.bool_)}]):
+        for wrong in ([{}] * 6, [None] * 6, [{}] * 6 + [1], [{}] * 6 + [{"reset_mask": np.ones(NUM_ENVS, np.bool_)}]):
             with pytest.raises(MisuseError, match="options"):
                 envs.reset(options=wrong)
 
