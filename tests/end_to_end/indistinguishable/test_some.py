@@ -232,3 +232,4 @@ def test_a_hosted_vector_environment_is_one(serve: ServerFactory) -> None:
             with pytest.raises(MisuseError, match="hosts a vector environment"):
                 misused()
         envs.step(np.array([0, 1]))
+        envs.step(np.array([0, 1]), [0, 1])
