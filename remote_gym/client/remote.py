@@ -16,6 +16,7 @@ from remote_gym.client.actions import ActionEncoder
 from remote_gym.client.batches import Batches
 from remote_gym.client.calls import Calls
 from remote_gym.client.exchange import Exchange
+from remote_gym.client.failures import misused
 from remote_gym.client.fleet import Fleet
 from remote_gym.client.hosted import Hosted, Told
 from remote_gym.client.local import LocalServer
@@ -23,7 +24,7 @@ from remote_gym.client.losses import warn_of_losses
 from remote_gym.client.observations import Observations
 from remote_gym.client.ready import Ready
 from remote_gym.client.rendering import Window
-from remote_gym.client.settings import Settings
+from remote_gym.client.settings import GYMNASIUM_0_29, Settings
 from remote_gym.client.transitions import TransitionReader
 from remote_gym.client.turns import Turns
 from remote_gym.client.warned import warn
@@ -148,7 +149,7 @@ class Remote:
             ),
             reader=reader,
             observations=observations,
-            batches=Batches(observations, num_envs),
+            batches=Batches(observations, num_envs, settings.info_format == GYMNASIUM_0_29),
             ready=ready,
             exchange=exchange,
             calls=Calls(self.fleet, exchange),
@@ -192,8 +193,10 @@ class Remote:
         """
         self.check(f"{name}_wait")
         if self._dialled is None:
-            raise gymnasium.error.NoAsyncCallError(
-                f"Calling `{name}_wait` without any prior call to `{name}_async`.", name
+            raise misused(
+                gymnasium.error.NoAsyncCallError,
+                f"Calling `{name}_wait` without any prior call to `{name}_async`.",
+                name,
             )
         self._dialled.turns.check_awaited(name)
         return self._dialled

@@ -19,8 +19,8 @@ PACKAGE = ROOT / "remote_gym"
 BASE = {
     "version", "distribution",
     "errors", "failpoints", "addresses", "arguments", "autoreset", "messages", "infos", "leaves", "spaces", "values",
-    "compression", "texts", "space_checks", "custom_spaces", "failures", "gym", "key_orders", "observation_modes",
-    "processes", "pem", "der", "validity", "hardening",
+    "info_blocks", "compression", "texts", "space_checks", "custom_spaces", "failures", "gym", "key_orders",
+    "observation_modes", "processes", "pem", "der", "validity", "hardening",
 }  # fmt: skip
 DATA = {"numpy", "gymnasium"}
 
@@ -44,7 +44,8 @@ TABLE: dict[str, tuple[set[str], set[str]]] = {
     "observation_modes": ({"gym", "leaves"}, set()),
     "space_checks": ({"errors", "leaves", "texts", "values"}, {"numpy"}),
     "values": ({"errors", "gym", "texts"}, {"numpy", "msgpack"}),
-    "infos": ({"errors", "values", "texts"}, {"numpy"}),
+    "infos": ({"errors"}, {"numpy"}),
+    "info_blocks": ({"errors", "values", "texts"}, {"numpy"}),
     "messages": ({"errors", "failures", "leaves", "spaces", "values"}, {"numpy"}),
     "compression": ({"distribution", "errors", "leaves"}, {"lz4", "zstandard"}),
     "pem": (set(), set()),
@@ -234,7 +235,7 @@ def test_what_users_copy_imports_public_names_only(path: Path) -> None:
     for name, line in imports(path.read_text()):
         first, *rest = name.split(".")
         if first == "remote_gym" and rest:
-            assert rest[0] in {*remote_gym.__all__, "testing", *TRAINERS}, f"{path}:{line} imports {name}"
+            assert rest[0] in {*remote_gym.__all__, "infos", "testing", *TRAINERS}, f"{path}:{line} imports {name}"
 
 
 def test_the_package_itself_loads_names_on_first_use() -> None:
