@@ -97,6 +97,17 @@ def test_the_same_of_type_and_error_alone(error: Any) -> None:
     assert (str(again), again.args, vars(again)) == (str(error), error.args, vars(error))
 
 
+def test_a_type_of_ours_and_another_is_made_in_its_own_way() -> None:
+    """As Ray makes one of its own error and of what was raised, which is its only argument."""
+
+    class Dual(RuntimeError, ConnectError):
+        def __init__(self, cause: Exception) -> None:
+            self.cause = cause
+
+    cause = ConnectError("here:1", "no answer")
+    assert Dual(cause).cause is cause and isinstance(Dual(cause), ConnectError)
+
+
 class Unpicklable(Exception):
     def __reduce__(self) -> Any:
         raise TypeError("not me")
