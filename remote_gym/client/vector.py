@@ -13,7 +13,8 @@ from remote_gym.arguments import RemoteArgs
 from remote_gym.client.batch_arguments import each_value
 from remote_gym.client.local import Entrypoint, local
 from remote_gym.client.remote import Remote
-from remote_gym.client.settings import CredentialsPaths, Settings, documented
+from remote_gym.client.servers import CredentialsPaths
+from remote_gym.client.settings import Settings, documented
 from remote_gym.client.stepping import Stepping, StepResult
 
 
@@ -54,6 +55,7 @@ class RemoteVectorEnv(VectorEnv[Any, Any, Any]):
         allow_insecure: bool = False,
         transport: str = "auto",
         token: str | None = None,
+        tls_name: str | None = None,
     ) -> None:
         """Prepare; dials nothing yet.
 
@@ -67,6 +69,7 @@ class RemoteVectorEnv(VectorEnv[Any, Any, Any]):
             unportable_infos=unportable_infos, compression=compression, connect_timeout_seconds=connect_timeout_seconds,
             reconnect_timeout_seconds=reconnect_timeout_seconds, on_worker_failure=on_worker_failure,
             on_session_lost=on_session_lost, allow_insecure=allow_insecure, transport=transport, token=token,
+            tls_name=tls_name,
         )  # fmt: skip
         self._remote = Remote(settings)
         self._stepping = Stepping(self._remote)
