@@ -82,7 +82,9 @@ TRAINERS = {
 """Modules for one library each -> what of others they may import beside NumPy and Gymnasium. Of ours: public names,
 errors and `infos.split`; nobody imports them."""
 
-TABLE |= {name: ({"errors", "infos"}, DATA | theirs) for name, theirs in TRAINERS.items()}
+TABLE |= {
+    name: ({"errors", "infos"}, DATA | theirs) for name, theirs in TRAINERS.items() if (PACKAGE / f"{name}.py").exists()
+}
 
 ONLY_IN = {
     "msgpack": {"values", "ipc/link.py"},
