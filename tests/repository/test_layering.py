@@ -52,6 +52,7 @@ TABLE: dict[str, tuple[set[str], set[str]]] = {
     "hardening": (set(), set()),
     "der": (set(), set()),
     "validity": ({"der"}, set()),
+    "certificates": ({"errors", "distribution"}, {"cryptography"}),
     "credentials": ({"errors", "addresses", "pem"}, {"grpc"}),
     "wire": (BASE, DATA | {"google.protobuf"}),
     "ipc": (BASE, {"numpy", "msgpack"}),
@@ -63,7 +64,7 @@ TABLE: dict[str, tuple[set[str], set[str]]] = {
         DATA | {"grpc", "grpc_health", "prometheus_client"},
     ),
     "cli": (
-        BASE | {"wire", "client", "server", "pool", "ipc", "worker", "credentials", "testing"},
+        BASE | {"wire", "client", "server", "pool", "ipc", "worker", "credentials", "certificates", "testing"},
         DATA | {"grpc", "cryptography", "tqdm", "shtab", "tomli"},
     ),
     "registration": (set(), {"gymnasium"}),
@@ -235,7 +236,8 @@ def test_what_users_copy_imports_public_names_only(path: Path) -> None:
     for name, line in imports(path.read_text()):
         first, *rest = name.split(".")
         if first == "remote_gym" and rest:
-            assert rest[0] in {*remote_gym.__all__, "infos", "testing", *TRAINERS}, f"{path}:{line} imports {name}"
+            known = {*remote_gym.__all__, "certificates", "infos", "testing", *TRAINERS}
+            assert rest[0] in known, f"{path}:{line} imports {name}"
 
 
 def test_the_package_itself_loads_names_on_first_use() -> None:
