@@ -32,7 +32,10 @@ from remote_gym.wire.codec import MAX_KWARGS_BYTES
 CredentialsPaths = Sequence["str | os.PathLike[str] | None"]
 Init = TypeVar("Init", bound=Callable[..., None])
 
-OF_BATCHES = frozenset({"num_envs", "autoreset_mode", "batch_size", "copy", "observation_mode"})
+ARRAYS = ("numpy", "torch", "jax")
+"""What `RemoteVectorEnv` returns arrays of."""
+
+OF_BATCHES = frozenset({"num_envs", "autoreset_mode", "batch_size", "copy", "observation_mode", "array", "device"})
 """Arguments that `RemoteVectorEnv` alone has."""
 
 
@@ -55,6 +58,10 @@ class Settings:
         autoreset_mode: What happens at the end of an episode; a member or its string, as in Gymnasium.
         batch_size: How many environments `recv` returns; None: all.
         copy: Whether observations are writable copies; False gives read-only views that are never overwritten.
+        array: What observations, rewards, flags and the arrays in infos are: ``"numpy"``, ``"torch"`` or ``"jax"``.
+            With the latter two actions, and whatever else is an array, may be tensors as well, of any device. See
+            `docs/how-to/arrays.md`.
+        device: Where the tensors are, as the library names it: ``"cpu"``, ``"cuda:1"``; None: its default device.
         observation_mode: How the environments' observation spaces may relate, as in Gymnasium. ``"same"``: they are
             equal. ``"different"``: they share shape, dtype and keys, but not bounds. A pair of spaces, the batch's and
             one environment's: likewise, and these are shown.
@@ -108,6 +115,8 @@ class Settings:
     batch_size: int | None = None
     copy: bool = True
     observation_mode: str | tuple[Space[Any], Space[Any]] = observation_modes.SAME
+    array: str = "numpy"
+    device: Any = None
     single: bool = False
     addresses: tuple[Address, ...] = field(init=False, repr=False)
     opening: Open = field(init=False, repr=False)
@@ -144,6 +153,7 @@ class Settings:
             ("on_session_lost", ("raise", "truncate")),
             ("unportable_infos", ("raise", "drop")),
             ("transport", TRANSPORTS),
+            ("array", ARRAYS),
         ):
             if (value := getattr(self, name)) not in choices:
                 raise MisuseError(f"{name} must be {' or '.join(map(repr, choices))}, got {value!r}")
@@ -162,6 +172,10 @@ class Settings:
             codec(self.compression)
         if self.render_mode is not None and not isinstance(self.render_mode, str):
             raise MisuseError(f"render_mode must be a string or None, got {self.render_mode!r}")
+        if self.device is not None:
+            if self.array == "numpy":
+                raise MisuseError(f"device={self.device!r} is for array='torch' or 'jax': NumPy has no devices")
+            self._keep("device", _device_name(self.device))
 
     def _check_observation_mode(self) -> None:
         mode = self.observation_mode
@@ -273,6 +287,15 @@ def _again(carried: dict[str, Any], single: bool) -> Settings:
 
 def _is_integer(value: Any) -> bool:
     return isinstance(value, (int, np.integer)) and not isinstance(value, bool)
+
+
+def _device_name(device: Any) -> str | int:
+    """Return a device as text, which travels in a pickle; a number is one of PyTorch's."""
+    if isinstance(device, int):
+        return device
+    if hasattr(device, "platform") and hasattr(device, "id"):  # of JAX
+        return f"{device.platform}:{device.id}"
+    return str(device)
 
 
 def _absolute(path: Any) -> Any:

@@ -14,7 +14,8 @@ from remote_gym.client.batch_arguments import each_value
 from remote_gym.client.local import Entrypoint, local
 from remote_gym.client.remote import Remote
 from remote_gym.client.settings import CredentialsPaths, Settings, documented
-from remote_gym.client.stepping import Stepping, StepResult
+from remote_gym.client.stepping import StepResult
+from remote_gym.client.tensor_stepping import stepping_of
 
 
 class RemoteVectorEnv(VectorEnv[Any, Any, Any]):
@@ -42,6 +43,8 @@ class RemoteVectorEnv(VectorEnv[Any, Any, Any]):
         autoreset_mode: AutoresetMode | str = AutoresetMode.NEXT_STEP,
         batch_size: int | None = None,
         copy: bool = True,
+        array: str = "numpy",
+        device: Any = None,
         observation_mode: str | tuple[Space[Any], Space[Any]] = "same",
         validate_actions: bool = False,
         render_with_step: bool = False,
@@ -63,13 +66,14 @@ class RemoteVectorEnv(VectorEnv[Any, Any, Any]):
         settings = Settings(
             url, port, remote_args, client_credentials_paths, render_mode,
             num_envs=num_envs, autoreset_mode=autoreset_mode, batch_size=batch_size, copy=copy,
+            array=array, device=device,
             observation_mode=observation_mode, validate_actions=validate_actions, render_with_step=render_with_step,
             unportable_infos=unportable_infos, compression=compression, connect_timeout_seconds=connect_timeout_seconds,
             reconnect_timeout_seconds=reconnect_timeout_seconds, on_worker_failure=on_worker_failure,
             on_session_lost=on_session_lost, allow_insecure=allow_insecure, transport=transport, token=token,
         )  # fmt: skip
         self._remote = Remote(settings)
-        self._stepping = Stepping(self._remote)
+        self._stepping = stepping_of(self._remote)
         self.num_envs = settings.num_envs
         self.batch_size = settings.size
         self.autoreset_mode = settings.mode
