@@ -15,7 +15,7 @@ from __future__ import annotations
 import inspect
 import sys
 from collections.abc import Mapping
-from typing import Any, Callable, Sequence
+from typing import Any, Callable, Iterator, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -320,30 +320,30 @@ def fetched(value: Any) -> Any:
     Arrays of tensors in this process's memory are views of them.
     """
     tensors = tensors_in(value)
-    arrays: dict[int, Array] = {}
-    away: dict[Any, list[Any]] = {}
-    for tensor in tensors:
+    arrays: list[Any] = [None] * len(tensors)
+    away: dict[Any, list[int]] = {}
+    for at, tensor in enumerate(tensors):
         if not _is_torch(tensor):
-            arrays[id(tensor)] = np.asarray(tensor)
+            arrays[at] = np.asarray(tensor)
         elif tensor.device.type == "cpu" and tensor.layout is _torch().strided:
-            arrays[id(tensor)] = _with_a_dtype(tensor.detach()).numpy()
+            arrays[at] = _with_a_dtype(tensor.detach()).numpy()
         else:
-            away.setdefault(tensor.device, []).append(tensor)
+            away.setdefault(tensor.device, []).append(at)
     for those in away.values():
-        arrays.update(zip(map(id, those), transferred(those)))
-    return _replaced(value, arrays)
+        for at, array in zip(those, transferred([tensors[at] for at in those])):
+            arrays[at] = array
+    return _replaced(value, iter(arrays))
 
 
-def _replaced(value: Any, arrays: dict[int, Array]) -> Any:
-    if id(value) in arrays:
-        return arrays[id(value)]
+def _replaced(value: Any, arrays: Iterator[Array]) -> Any:
+    """Return `value` with the next of `arrays` in place of each of its tensors, in the order of `tensors_in`."""
     if _is_mapping(value):
         return {key: _replaced(one, arrays) for key, one in value.items()}
     if isinstance(value, (list, tuple)):
         elements = [_replaced(one, arrays) for one in value]
         kind: Any = type(value)
         return kind._make(elements) if hasattr(kind, "_make") else kind(elements)
-    return value
+    return next(arrays) if _is_tensor(value) else value
 
 
 def _torch() -> Any:

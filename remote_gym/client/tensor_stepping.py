@@ -115,12 +115,13 @@ def with_arrays(value: Any, library: Library) -> Any:
     """
     if library.is_tensor(value):
         return library.array(value)[()]
-    kind = type(value)
+    kind: Any = type(value)
     if isinstance(value, Mapping):  # a TensorDict is one as well
         entries = ((key, with_arrays(one, library)) for key, one in value.items())
         return OrderedDict(entries) if kind is OrderedDict else dict(entries)
-    if kind is list or kind is tuple:
-        return kind(with_arrays(one, library) for one in value)
+    if kind is list or isinstance(value, tuple):
+        elements = [with_arrays(one, library) for one in value]
+        return kind._make(elements) if hasattr(kind, "_make") else kind(elements)
     return value
 
 

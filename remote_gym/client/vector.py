@@ -15,7 +15,7 @@ from remote_gym.client.local import Entrypoint, local
 from remote_gym.client.remote import Remote
 from remote_gym.client.settings import CredentialsPaths, Settings, documented
 from remote_gym.client.stepping import StepResult
-from remote_gym.client.tensor_stepping import stepping_of
+from remote_gym.client.tensor_stepping import TensorStepping, stepping_of
 
 
 class RemoteVectorEnv(VectorEnv[Any, Any, Any]):
@@ -74,6 +74,8 @@ class RemoteVectorEnv(VectorEnv[Any, Any, Any]):
         )  # fmt: skip
         self._remote = Remote(settings)
         self._stepping = stepping_of(self._remote)
+        if isinstance(self._stepping, TensorStepping):
+            self.device = self._stepping.library.device
         self.num_envs = settings.num_envs
         self.batch_size = settings.size
         self.autoreset_mode = settings.mode
