@@ -104,7 +104,7 @@ class BatchedEnv(VectorEnv[Any, Any, Any]):
         given = {}
         if (seed := seed if self._takes_many_seeds else _one(seed)) is not None:
             given["seed"] = seed
-        if options:
+        if options or (options is not None and _takes(self.env.reset, "options")):
             if RESET_MASK in options:
                 raise MisuseError(
                     f"{_name(self.env)} takes no options['reset_mask']: it resets what has ended by itself"
