@@ -22,6 +22,7 @@ from remote_gym.arguments import RemoteArgs, check_args
 from remote_gym.autoreset import NONE, parse_mode
 from remote_gym.client.carriers.channel import Address
 from remote_gym.client.carriers.dialing import TRANSPORTS
+from remote_gym.client.tensors import NUMPY, checked_device
 from remote_gym.client.tokens import checked, handle_for, token_for
 from remote_gym.compression import codec
 from remote_gym.credentials import load_client_pem
@@ -32,11 +33,11 @@ from remote_gym.wire.codec import MAX_KWARGS_BYTES
 CredentialsPaths = Sequence["str | os.PathLike[str] | None"]
 Init = TypeVar("Init", bound=Callable[..., None])
 
-ARRAYS = ("numpy", "torch", "jax")
-"""What `RemoteVectorEnv` returns arrays of."""
-
-OF_BATCHES = frozenset({"num_envs", "autoreset_mode", "batch_size", "copy", "observation_mode", "array", "device"})
+OF_BATCHES = {"num_envs", "autoreset_mode", "batch_size", "copy", "array", "device", "observation_mode", "info_format"}
 """Arguments that `RemoteVectorEnv` alone has."""
+
+GYMNASIUM, GYMNASIUM_0_29 = "gymnasium", "gymnasium-0.29"
+"""Formats of a batch's infos."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,15 +57,18 @@ class Settings:
         render_mode: Asked of the hosted environments, unless the server's entrypoint_kwargs fix one. ``"human"``
             asks for ``"rgb_array"`` and shows every frame, those of a vector environment in one window, on this side.
         autoreset_mode: What happens at the end of an episode; a member or its string, as in Gymnasium.
-        batch_size: How many environments `recv` returns; None: all.
+        batch_size: How many environments `recv` returns; None: all that `send` and `async_reset` have started.
         copy: Whether observations are writable copies; False gives read-only views that are never overwritten.
-        array: What observations, rewards, flags and the arrays in infos are: ``"numpy"``, ``"torch"`` or ``"jax"``.
-            With the latter two actions, and whatever else is an array, may be tensors as well, of any device. See
-            `docs/how-to/arrays.md`.
+        array: What observations, rewards, flags and arrays in infos are: ``"numpy"``, ``"torch"`` or ``"jax"``. With
+            the latter two actions may be tensors as well, of any device. See `docs/how-to/arrays.md`.
         device: Where the tensors are, as the library names it: ``"cpu"``, ``"cuda:1"``; None: its default device.
         observation_mode: How the environments' observation spaces may relate, as in Gymnasium. ``"same"``: they are
             equal. ``"different"``: they share shape, dtype and keys, but not bounds. A pair of spaces, the batch's and
             one environment's: likewise, and these are shown.
+        info_format: How infos of a batch are aggregated: ``"gymnasium"``, as the installed version does, or
+            ``"gymnasium-0.29"`` for scripts that look for ``infos["final_info"]``, an array of dicts and None, and
+            ``infos["final_observation"]``. That version had ``autoreset_mode="SameStep"`` only, which has to be asked
+            for as well.
         validate_actions: Also refuse actions outside of the action space and NaN, at some cost per step.
         render_with_step: Let frames travel with every reset and step, so that `render` needs no round trip of its
             own; for who renders every step.
@@ -115,8 +119,9 @@ class Settings:
     batch_size: int | None = None
     copy: bool = True
     observation_mode: str | tuple[Space[Any], Space[Any]] = observation_modes.SAME
-    array: str = "numpy"
+    array: str = NUMPY
     device: Any = None
+    info_format: str = GYMNASIUM
     single: bool = False
     addresses: tuple[Address, ...] = field(init=False, repr=False)
     opening: Open = field(init=False, repr=False)
@@ -144,7 +149,7 @@ class Settings:
         if batch_size is not None and (not _is_integer(batch_size) or not 1 <= batch_size <= num_envs):
             raise MisuseError(f"batch_size must be None or from 1 to num_envs={num_envs}, got {batch_size!r}")
         self._keep("num_envs", int(num_envs))
-        self._keep("batch_size", int(num_envs if batch_size is None else batch_size))
+        self._keep("batch_size", None if batch_size is None else int(batch_size))
         self._keep("autoreset_mode", parse_mode(self.autoreset_mode))
 
     def _check_choices(self) -> None:
@@ -152,11 +157,16 @@ class Settings:
             ("on_worker_failure", ("raise", "truncate")),
             ("on_session_lost", ("raise", "truncate")),
             ("unportable_infos", ("raise", "drop")),
+            ("info_format", (GYMNASIUM, GYMNASIUM_0_29)),
             ("transport", TRANSPORTS),
-            ("array", ARRAYS),
         ):
             if (value := getattr(self, name)) not in choices:
                 raise MisuseError(f"{name} must be {' or '.join(map(repr, choices))}, got {value!r}")
+        if self.info_format == GYMNASIUM_0_29 and self.mode is not AutoresetMode.SAME_STEP:
+            raise MisuseError(
+                f"info_format={GYMNASIUM_0_29!r} tells of the end of an episode in the step that resets it: pass "
+                f"autoreset_mode='SameStep' as well, got {self.mode.value!r}"
+            )
         if self.transport == "auto" and (transport := os.environ.get("REMOTE_GYM_TRANSPORT", "auto")) != "auto":
             if transport not in TRANSPORTS:
                 raise MisuseError(
@@ -172,10 +182,7 @@ class Settings:
             codec(self.compression)
         if self.render_mode is not None and not isinstance(self.render_mode, str):
             raise MisuseError(f"render_mode must be a string or None, got {self.render_mode!r}")
-        if self.device is not None:
-            if self.array == "numpy":
-                raise MisuseError(f"device={self.device!r} is for array='torch' or 'jax': NumPy has no devices")
-            self._keep("device", _device_name(self.device))
+        self._keep("device", checked_device(self.array, self.device))
 
     def _check_observation_mode(self) -> None:
         mode = self.observation_mode
@@ -267,9 +274,8 @@ class Settings:
         carried["url"] = urls if len(urls) > 1 else urls[0]
         carried["port"] = None  # it is in the address
         shown = {address.token for address in self.addresses}
-        carried["token"] = handle_for(
-            shown.pop() if len(shown) == 1 else self.token
-        )  # a variable's, if all are shown it
+        # A variable's, if all are shown it.
+        carried["token"] = handle_for(shown.pop() if len(shown) == 1 else self.token)
         carried["client_credentials_paths"] = None if paths is None else tuple(map(_absolute, paths))
         return {name: value for name, value in carried.items() if not (self.single and name in OF_BATCHES)}
 
@@ -287,15 +293,6 @@ def _again(carried: dict[str, Any], single: bool) -> Settings:
 
 def _is_integer(value: Any) -> bool:
     return isinstance(value, (int, np.integer)) and not isinstance(value, bool)
-
-
-def _device_name(device: Any) -> str | int:
-    """Return a device as text, which travels in a pickle; a number is one of PyTorch's."""
-    if isinstance(device, int):
-        return device
-    if hasattr(device, "platform") and hasattr(device, "id"):  # of JAX
-        return f"{device.platform}:{device.id}"
-    return str(device)
 
 
 def _absolute(path: Any) -> Any:

@@ -58,10 +58,10 @@ class TensorStepping(Stepping):
         self._check_spaces()
         super().begin_reset(self._arrays(seed), self._arrays(options))
 
-    def begin_step(self, actions: Any) -> None:
-        """Begin a step of all; `finish_step` gives its result."""
+    def begin_step(self, actions: Any, env_id: Any = None) -> None:
+        """Begin a step of the environments `env_id` (None: all); `finish_step` gives its result."""
         self._check_spaces()
-        super().begin_step(self._arrays(actions))
+        super().begin_step(self._arrays(actions), self._arrays(env_id))
 
     def reset_some(self, seed: Any, options: Any) -> None:
         """Begin a reset; `receive` gives the first observations."""
@@ -101,9 +101,9 @@ class TensorStepping(Stepping):
         result: StepResult = with_tensors(super().finish_step(timeout), self.library)
         return result
 
-    def receive(self, timeout: float | None) -> StepResult:
-        """Wait for the first `batch_size` environments that are ready."""
-        result: StepResult = with_tensors(super().receive(timeout), self.library)
+    def receive(self, timeout: float | None, everything: bool = False) -> StepResult:
+        """Wait for the first `batch_size` environments that are ready, or for `everything` that was started."""
+        result: StepResult = with_tensors(super().receive(timeout, everything), self.library)
         return result
 
 

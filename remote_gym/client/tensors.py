@@ -25,7 +25,8 @@ import numpy as np
 from remote_gym.errors import MisuseError, also
 from remote_gym.leaves import DTYPES, Array
 
-NUMPY = "numpy"
+NUMPY, TORCH, JAX = "numpy", "torch", "jax"
+"""What `RemoteVectorEnv` returns arrays of."""
 
 ALIGNMENT_BYTES = 16
 """Where an array begins in a buffer that is transferred whole: a multiple of every item's size."""
@@ -70,7 +71,7 @@ def _missing(name: str, error: ImportError) -> MisuseError:
 class Torch:
     """Tensors of PyTorch; see `Library`."""
 
-    name = "torch"
+    name = TORCH
 
     def __init__(self, device: str | int | None = None) -> None:
         """Prepare for tensors on `device`, as ``torch.device`` takes it; None: PyTorch's default device.
@@ -175,7 +176,7 @@ class Jax:
     Without ``jax_enable_x64`` they have 32 bits where NumPy's have 64, as everything in JAX has.
     """
 
-    name = "jax"
+    name = JAX
     apart = True
 
     def __init__(self, device: str | int | None = None) -> None:
@@ -238,5 +239,24 @@ def _usable(kind_of: Callable[[np.dtype[Any]], Any]) -> dict[np.dtype[Any], Any]
     return kinds
 
 
-LIBRARIES: dict[str, Callable[[str | int | None], Library]] = {"torch": Torch, "jax": Jax}
+LIBRARIES: dict[str, Callable[[str | int | None], Library]] = {TORCH: Torch, JAX: Jax}
 """By the argument `array`: what makes a library ready for a device."""
+
+
+def checked_device(array: Any, device: Any) -> str | int | None:
+    """Return the argument `device` as text, which travels in a pickle; a number is one of PyTorch's.
+
+    Raises:
+        MisuseError: `array` names no library, or one without devices although one is given.
+    """
+    if array not in (NUMPY, TORCH, JAX):
+        raise MisuseError(f"array must be {NUMPY!r}, {TORCH!r} or {JAX!r}, got {array!r}")
+    if device is None:
+        return None
+    if array == NUMPY:
+        raise MisuseError(f"device={device!r} is for array={TORCH!r} or {JAX!r}: NumPy has no devices")
+    if isinstance(device, int):
+        return device
+    if hasattr(device, "platform") and hasattr(device, "id"):  # of JAX
+        return f"{device.platform}:{device.id}"
+    return str(device)

@@ -252,14 +252,23 @@ def test_seeds_and_options_may_be_tensors(toys: ToyServer) -> None:
 def test_send_and_recv(toys: ToyServer) -> None:
     with toys.vector("counter", 4, array="torch", batch_size=2) as envs:
         envs.async_reset(seed=1)
-        seen = set()
         for _ in range(6):
             observations, rewards, terminations, truncations, infos = envs.recv()
-            seen.update(infos["env_id"].tolist())
             for one in (observations, rewards, terminations, truncations, infos["env_id"]):
                 assert isinstance(one, torch.Tensor) and len(one) == 2
             envs.send(torch.zeros(2, dtype=torch.int64), infos["env_id"])
-        assert seen == {0, 1, 2, 3}
+        assert sorted(envs.recv(everything=True)[4]["env_id"].tolist()) == [0, 1, 2, 3]
+
+
+def test_recv_of_everything_and_steps_of_some(toys: ToyServer) -> None:
+    with toys.vector("counter", 4, array="torch") as envs:
+        envs.async_reset(seed=1)
+        observations, *_, infos = envs.recv(everything=True)
+        assert sorted(infos["env_id"].tolist()) == [0, 1, 2, 3] and observations.shape == (4, 2)
+        observations, rewards, *_ = envs.step(torch.zeros(2, dtype=torch.int64), env_id=torch.tensor([3, 1]))
+        assert observations.tolist() == [[4, 1], [2, 1]] and rewards.tolist() == [1, 1]
+        each = [{"level": torch.tensor(index)} for index in range(4)]
+        assert list(envs.reset(options=each)[1]["options"]) == [str({"level": np.int64(index)}) for index in range(4)]
 
 
 # What is asked for
@@ -275,7 +284,7 @@ def test_the_copy_that_a_pickle_makes_has_tensors_too(toys: ToyServer) -> None:
 @pytest.mark.parametrize(
     "wrong, named",
     [
-        ({"array": "cupy"}, "array must be 'numpy' or 'torch' or 'jax', got 'cupy'"),
+        ({"array": "cupy"}, "array must be 'numpy', 'torch' or 'jax', got 'cupy'"),
         ({"array": torch}, "array must be"),
         ({"device": "cpu"}, "device='cpu' is for array='torch' or 'jax'"),
         ({"array": "torch", "device": "abacus"}, "device='abacus'"),

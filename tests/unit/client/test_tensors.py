@@ -3,16 +3,45 @@
 from __future__ import annotations
 
 import sys
+from typing import Any
 
 import pytest
 
 from remote_gym import MisuseError
-from remote_gym.client.settings import ARRAYS
-from remote_gym.client.tensors import LIBRARIES, NUMPY
+from remote_gym.client.tensors import LIBRARIES, checked_device
 
 
-def test_every_name_of_the_settings_has_a_library() -> None:
-    assert {NUMPY, *LIBRARIES} == set(ARRAYS)
+class TheirDevice:
+    """As JAX has them."""
+
+    platform, id = "gpu", 1
+
+
+@pytest.mark.parametrize(
+    "array, device, carried",
+    [
+        ("numpy", None, None),
+        ("torch", None, None),
+        ("torch", "cuda:1", "cuda:1"),
+        ("torch", 1, 1),
+        ("jax", TheirDevice(), "gpu:1"),
+    ],
+)
+def test_a_device_as_it_travels(array: str, device: Any, carried: Any) -> None:
+    assert checked_device(array, device) == carried
+
+
+@pytest.mark.parametrize(
+    "array, device, named",
+    [
+        ("cupy", None, "array must be 'numpy', 'torch' or 'jax', got 'cupy'"),
+        (None, None, "array must be .* got None"),
+        ("numpy", "cpu", "device='cpu' is for array='torch' or 'jax': NumPy has no devices"),
+    ],
+)
+def test_what_is_none(array: Any, device: Any, named: str) -> None:
+    with pytest.raises(MisuseError, match=named):
+        checked_device(array, device)
 
 
 @pytest.mark.parametrize("name", LIBRARIES)
