@@ -60,7 +60,7 @@ class Settings:
         batch_size: How many environments `recv` returns; None: all that `send` and `async_reset` have started.
         copy: Whether observations are writable copies; False gives read-only views that are never overwritten.
         array: What observations, rewards, flags and arrays in infos are: ``"numpy"``, ``"torch"`` or ``"jax"``. With
-            the latter two actions may be tensors as well, of any device. See `docs/how-to/arrays.md`.
+            the latter two actions may be tensors as well, of any device. See `docs/trainers/arrays.md`.
         device: Where the tensors are, as the library names it: ``"cpu"``, ``"cuda:1"``; None: its default device.
         observation_mode: How the environments' observation spaces may relate, as in Gymnasium. ``"same"``: they are
             equal. ``"different"``: they share shape, dtype and keys, but not bounds. A pair of spaces, the batch's and
