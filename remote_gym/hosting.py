@@ -315,9 +315,9 @@ def tensors_in(value: Any) -> list[Any]:
 
 
 def fetched(value: Any) -> Any:
-    """Return `value` with arrays in place of tensors, in nested dicts, lists and tuples; one transfer for each device.
+    """Return `value` with arrays in place of tensors, in nested dicts, lists and tuples.
 
-    Arrays of tensors in this process's memory are views of them.
+    PyTorch's of one device come in one transfer. Arrays of tensors in this process's memory are views of them.
     """
     tensors = tensors_in(value)
     arrays: list[Any] = [None] * len(tensors)
@@ -326,7 +326,7 @@ def fetched(value: Any) -> Any:
         if not _is_torch(tensor):
             arrays[at] = np.asarray(tensor)
         elif tensor.device.type == "cpu" and tensor.layout is _torch().strided:
-            arrays[at] = _with_a_dtype(tensor.detach()).numpy()
+            arrays[at] = _with_a_dtype(tensor).numpy(force=True)
         else:
             away.setdefault(tensor.device, []).append(at)
     for those in away.values():
@@ -342,7 +342,9 @@ def _replaced(value: Any, arrays: Iterator[Array]) -> Any:
     if isinstance(value, (list, tuple)):
         elements = [_replaced(one, arrays) for one in value]
         kind: Any = type(value)
-        return kind._make(elements) if hasattr(kind, "_make") else kind(elements)
+        if hasattr(kind, "_make"):
+            return kind._make(elements)
+        return elements if isinstance(value, list) else tuple(elements)  # a torch.Size is one
     return next(arrays) if _is_tensor(value) else value
 
 
@@ -358,7 +360,7 @@ def _with_a_dtype(tensor: Any) -> Any:
 def transferred(tensors: Sequence[Any]) -> list[Array]:
     """Return PyTorch's tensors of one device as arrays: joined there, brought over at once, and taken apart here."""
     torch = _torch()
-    dense = [_with_a_dtype(tensor.detach()).to_dense().contiguous() for tensor in tensors]
+    dense = [_with_a_dtype(tensor.detach()).resolve_conj().resolve_neg().to_dense().contiguous() for tensor in tensors]
     # Items of the largest dtypes first: then each array begins at a multiple of its items' size.
     order = sorted(range(len(dense)), key=lambda at: -dense[at].element_size())
     joined = torch.cat([dense[at].reshape(-1).view(torch.uint8) for at in order]).cpu().numpy()

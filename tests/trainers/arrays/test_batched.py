@@ -198,6 +198,22 @@ def test_frames(host: Host) -> None:
         assert_same(frame, rgb.numpy())
 
 
+@pytest.mark.parametrize("kind", ["lab", "skill"])
+def test_a_simulator_that_was_lost_goes_on(host: Host, kind: str) -> None:
+    """All its episodes end, and the new one is reset with seeds derived from the old."""
+    envs = host(kind)
+    envs.reset(seed=1)
+    last = seen(envs.step(torch.zeros(NUM_ENVS, 2))[0])
+    with pytest.warns(UserWarning, match="lost"):
+        observations, rewards, terminations, truncations, infos = envs.step(torch.full((NUM_ENVS, 2), 99.0))
+    assert truncations.all() and not terminations.any() and not rewards.any()
+    assert infos["remote_gym"]["lost"].all()
+    for _ in range(3):
+        observations, _, _, truncations, _ = envs.step(torch.zeros(NUM_ENVS, 2))
+    assert not truncations.any()
+    assert_same(list(seen(observations)), list(last))
+
+
 # Without a server: what `batched` makes of others
 
 
@@ -224,11 +240,38 @@ def test_a_tensordict_is_a_dict(monkeypatch: pytest.MonkeyPatch) -> None:
     assert_same(env.reset()[0], {"state": simulators.PlaygroundEnv(2).reset()["state"].numpy()})
 
 
+def test_one_of_jax() -> None:
+    jax = pytest.importorskip("jax")
+
+    class Counters:
+        num_envs = 3
+
+        def reset(self, *, seed: int) -> Any:
+            self.count = jax.numpy.full(3, seed)
+            return self.count, {}
+
+        def step(self, actions: Any) -> Any:
+            assert isinstance(actions, jax.Array)
+            self.count += actions
+            over = self.count > 5
+            return self.count, self.count * 0.5, over, ~over, {"log": {"mean": self.count.mean()}}
+
+    space = spaces.Discrete(100, dtype=np.int32)
+    env = batched(Counters(), single_observation_space=space, single_action_space=space)
+    assert_same(env.reset(seed=4)[0], np.full(3, 4, np.int32))
+    observations, rewards, terminations, truncations, infos = env.step(np.arange(3, dtype=np.int32))
+    assert_same((observations, rewards), (np.array([4, 5, 6], np.int32), np.array([2, 2.5, 3], np.float32)))
+    assert terminations.tolist() == [False, False, True] and truncations.tolist() == [True, True, False]
+    assert_same(infos, {"log": {"mean": np.array(5, np.float32)}})
+
+
 def test_numbers_without_a_dtype_in_numpy_and_what_is_sparse() -> None:
     from remote_gym.hosting import fetched
 
     numbers = torch.tensor([1.5, -2.0, 3.25])
     assert_same(fetched(numbers.bfloat16()), numbers.numpy())
+    assert_same(fetched(torch.zeros(2, 3).shape), (2, 3))
+    assert_same(fetched(torch.tensor([1 + 2j]).conj()), np.array([1 - 2j], np.complex64))
     assert_same(
         fetched({"a": [numbers.to_sparse(), (numbers.requires_grad_(), "text", None)]})["a"][0],
         numbers.detach().numpy(),

@@ -6,6 +6,7 @@ import pickle
 from collections import OrderedDict
 from collections.abc import Iterator
 from contextlib import closing
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -269,6 +270,40 @@ def test_recv_of_everything_and_steps_of_some(toys: ToyServer) -> None:
         assert observations.tolist() == [[4, 1], [2, 1]] and rewards.tolist() == [1, 1]
         each = [{"level": torch.tensor(index)} for index in range(4)]
         assert list(envs.reset(options=each)[1]["options"]) == [str({"level": np.int64(index)}) for index in range(4)]
+
+
+# What comes another way
+
+
+def test_compressed_observations(toys: ToyServer) -> None:
+    pytest.importorskip("lz4")
+    with toys.vector("picture", 3, array="torch", compression="lz4") as envs, toys.vector("picture", 3) as plainly:
+        for one in (envs, plainly):
+            one.reset(seed=1)
+        for _ in range(10):
+            ours, theirs = envs.step(torch.zeros(3).long()), plainly.step(np.zeros(3, np.int64))
+            assert_same(plain(ours), theirs)
+            ours[0].zero_()
+
+
+@pytest.mark.parametrize("copy", [True, False])
+def test_the_end_of_a_lost_episode(serve: ServerFactory, copy: bool) -> None:
+    """The last observation that was delivered, whatever the caller has written into it since."""
+    server = serve(str(Path(__file__).parents[2] / "mortal.py"), num_workers=2)
+    with RemoteVectorEnv(server.address, num_envs=2, array="torch", copy=copy) as envs:
+        first, _ = envs.reset(seed=1)
+        last = {key: copied(value) for key, value in first.items()}
+        first["draw"].zero_()
+        with pytest.warns(UserWarning, match="lost"):
+            observations, rewards, terminations, truncations, infos = envs.step(torch.tensor([2, 0]))
+        assert torch.equal(observations["draw"][0], last["draw"][0]) and observations["said"] == ("n0", "n1")
+        assert truncations.tolist() == [True, False] and not terminations.any() and rewards.tolist() == [0, 1]
+        assert infos["remote_gym"]["lost"].tolist() == [True, False]
+        assert "SIGKILL" in infos["remote_gym"]["reason"][0]
+
+
+def copied(value: Any) -> Any:
+    return value.clone() if isinstance(value, torch.Tensor) else value
 
 
 # What is asked for
