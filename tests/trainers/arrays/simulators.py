@@ -266,9 +266,15 @@ def skill(num_envs: int, auto_reset: bool = True, render_mode: str | None = None
 
 
 def create_vector_environment(
-    num_envs: int, kind: str, render_mode: str | None = None, seed: int = 0, auto_reset: bool = True
+    num_envs: int,
+    kind: str = "lab",
+    render_mode: str | None = None,
+    seed: int = 0,
+    auto_reset: bool = True,
+    fixed: int | None = None,
 ) -> VectorEnv[Any, Any, Any]:
-    """What an owner writes, for all three."""
+    """What an owner writes, for all three; `fixed` is the size of a scene that has only this one."""
+    num_envs = num_envs if fixed is None else fixed
     if kind == "playground":
         return batched(
             PlaygroundEnv(num_envs, seed),

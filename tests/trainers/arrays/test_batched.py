@@ -155,6 +155,19 @@ def test_the_mode_and_the_number_must_be_the_simulators(host: Host) -> None:
     assert (before != after).any(dim=1).tolist() == [index == 1 for index in range(NUM_ENVS)]
 
 
+def test_a_scene_of_fixed_size(certificates: Certificates) -> None:
+    args = {"entrypoint": str(SIMULATORS), "entrypoint_kwargs": {"fixed": 5}}
+    with create_remote_environment_server(
+        args, port=0, server_credentials_paths=certificates.server_mutual, num_workers=1, probe=True
+    ) as server:
+        options: dict[str, Any] = {"array": "torch", "autoreset_mode": "SameStep"}
+        options["client_credentials_paths"] = certificates.client_mutual
+        with pytest.raises(EnvironmentRaised, match="pass num_envs=5"):
+            RemoteVectorEnv(server.address, num_envs=4, **options).reset()
+        with RemoteVectorEnv(server.address, num_envs=5, **options) as envs:
+            assert_same(seen(envs.reset(seed=1)), seen(simulators.lab(5).reset(seed=1)))
+
+
 def test_a_mask_is_refused_rather_than_taken_for_nothing(host: Host) -> None:
     envs = host("lab")
     envs.reset(seed=1)
