@@ -16,7 +16,8 @@ from gymnasium.vector.utils import batch_space
 from sameness import assert_same
 
 from remote_gym import MisuseError
-from remote_gym.hosting import batched, fetched
+from remote_gym.hosting import batched
+from remote_gym.hosting.tensors import fetched
 
 
 class Away:

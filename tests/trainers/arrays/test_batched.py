@@ -279,7 +279,7 @@ def test_one_of_jax() -> None:
 
 
 def test_numbers_without_a_dtype_in_numpy_and_what_is_sparse() -> None:
-    from remote_gym.hosting import fetched
+    from remote_gym.hosting.tensors import fetched
 
     numbers = torch.tensor([1.5, -2.0, 3.25])
     assert_same(fetched(numbers.bfloat16()), numbers.numpy())
@@ -293,7 +293,7 @@ def test_numbers_without_a_dtype_in_numpy_and_what_is_sparse() -> None:
 
 def test_many_tensors_of_one_device_travel_as_one() -> None:
     """As from a GPU: joined there, brought over by one copy, and taken apart here."""
-    from remote_gym.hosting import transferred
+    from remote_gym.hosting.tensors import transferred
 
     generator = torch.Generator().manual_seed(1)
     tensors = [

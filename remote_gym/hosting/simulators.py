@@ -1,32 +1,17 @@
-"""For the owner of an entrypoint: what a server hosts of objects that are no Gymnasium environments of NumPy arrays.
-
-Worker side. A simulator that steps all its environments at once, on tensors, is wrapped by `batched`::
-
-    from remote_gym.hosting import batched
-
-    def create_vector_environment(num_envs, **kwargs):
-        return batched(gym.make("Isaac-Cartpole-v0", cfg=...))
-
-Nothing of a simulator's is imported here, nor any library of tensors: a tensor is known by what it can do.
-"""
+"""Worker side: a simulator that steps all its environments at once, on tensors -> a `gymnasium.vector.VectorEnv`."""
 
 from __future__ import annotations
 
 import inspect
-import sys
 from collections.abc import Mapping
-from typing import Any, Callable, Iterator, Sequence
+from typing import Any, Callable
 
 import numpy as np
-import numpy.typing as npt
 
 from remote_gym.autoreset import parse_mode
 from remote_gym.errors import MisuseError
 from remote_gym.gym import AutoresetMode, Space, VectorEnv, batch_space
-
-Array = npt.NDArray[Any]
-
-__all__ = ["batched"]
+from remote_gym.hosting.tensors import Array, fetched, first_tensor, maker_like
 
 RESET_MASK = "reset_mask"
 
@@ -166,7 +151,8 @@ class BatchedEnv(VectorEnv[Any, Any, Any]):
 
     def _see(self, value: Any) -> None:
         """Learn from observations what the simulator's tensors are made by."""
-        self._tensor = next(map(_maker, tensors_in(value)), None)
+        tensor = first_tensor(value)
+        self._tensor = None if tensor is None else maker_like(tensor)
 
     def _given(self, value: Any) -> Any:
         """Return `value` with the simulator's own tensors in place of arrays of numbers."""
@@ -285,105 +271,6 @@ def _takes(function: Any, name: str) -> bool:
     """Return whether a function takes a keyword argument of this name."""
     parameters = inspect.signature(function).parameters
     return name in parameters or any(one.kind is one.VAR_KEYWORD for one in parameters.values())
-
-
-# Tensors, known by what they can do
-
-
-def _is_torch(value: Any) -> bool:
-    return hasattr(value, "detach") and hasattr(value, "cpu") and hasattr(value, "numpy")
-
-
-def _is_tensor(value: Any) -> bool:
-    if isinstance(value, (np.ndarray, np.generic)) or not hasattr(value, "shape") or not hasattr(value, "dtype"):
-        return False
-    return _is_torch(value) or hasattr(value, "__array__")
-
-
-def _is_mapping(value: Any) -> bool:
-    # A TensorDict is one in all but name, in some of its releases.
-    return isinstance(value, Mapping) or (hasattr(value, "keys") and hasattr(value, "items"))
-
-
-def tensors_in(value: Any) -> list[Any]:
-    """Return the tensors in nested dicts, lists and tuples, in order."""
-    if _is_mapping(value):
-        return [tensor for one in list(value.values()) for tensor in tensors_in(one)]
-    if isinstance(value, (list, tuple)):
-        return [tensor for one in value for tensor in tensors_in(one)]
-    return [value] if _is_tensor(value) else []
-
-
-def fetched(value: Any) -> Any:
-    """Return `value` with arrays in place of tensors, in nested dicts, lists and tuples.
-
-    PyTorch's of one device come in one transfer. Arrays of tensors in this process's memory are views of them.
-    """
-    tensors = tensors_in(value)
-    arrays: list[Any] = [None] * len(tensors)
-    away: dict[Any, list[int]] = {}
-    for at, tensor in enumerate(tensors):
-        if not _is_torch(tensor):
-            arrays[at] = np.asarray(tensor)
-        elif tensor.device.type == "cpu" and tensor.layout is _torch().strided:
-            arrays[at] = _with_a_dtype(tensor).numpy(force=True)
-        else:
-            away.setdefault(tensor.device, []).append(at)
-    for those in away.values():
-        for at, array in zip(those, transferred([tensors[at] for at in those])):
-            arrays[at] = array
-    return _replaced(value, iter(arrays))
-
-
-def _replaced(value: Any, arrays: Iterator[Array]) -> Any:
-    """Return `value` with the next of `arrays` in place of each of its tensors, in the order of `tensors_in`."""
-    if _is_mapping(value):
-        return {key: _replaced(one, arrays) for key, one in value.items()}
-    if isinstance(value, (list, tuple)):
-        elements = [_replaced(one, arrays) for one in value]
-        kind: Any = type(value)
-        if hasattr(kind, "_make"):
-            return kind._make(elements)
-        return elements if isinstance(value, list) else tuple(elements)  # a torch.Size is one
-    return next(arrays) if _is_tensor(value) else value
-
-
-def _torch() -> Any:
-    return sys.modules["torch"]  # whoever has a tensor of it has imported it
-
-
-def _with_a_dtype(tensor: Any) -> Any:
-    """Return a tensor in a dtype that NumPy has: bfloat16 fits into float32."""
-    return tensor.float() if tensor.dtype is _torch().bfloat16 else tensor
-
-
-def transferred(tensors: Sequence[Any]) -> list[Array]:
-    """Return PyTorch's tensors of one device as arrays: joined there, brought over at once, and taken apart here."""
-    torch = _torch()
-    dense = [_with_a_dtype(tensor.detach()).resolve_conj().resolve_neg().to_dense().contiguous() for tensor in tensors]
-    # Items of the largest dtypes first: then each array begins at a multiple of its items' size.
-    order = sorted(range(len(dense)), key=lambda at: -dense[at].element_size())
-    joined = torch.cat([dense[at].reshape(-1).view(torch.uint8) for at in order]).cpu().numpy()
-    arrays: list[Any] = [None] * len(dense)
-    start = 0
-    for at in order:
-        stop = start + dense[at].numel() * dense[at].element_size()
-        dtype = torch.empty(0, dtype=dense[at].dtype).numpy().dtype
-        arrays[at] = joined[start:stop].view(dtype).reshape(tuple(dense[at].shape))
-        start = stop
-    return arrays
-
-
-def _maker(tensor: Any) -> Callable[[Array], Any]:
-    """Return what makes tensors like this one, on its device, of arrays."""
-    if _is_torch(tensor):
-        torch, device = _torch(), tensor.device
-        return lambda array: torch.from_numpy(array if array.flags.writeable else array.copy()).to(device)
-    if "jax" in type(tensor).__module__ and "jax" in sys.modules:
-        jax = sys.modules["jax"]
-        (device,) = tensor.devices()
-        return lambda array: jax.device_put(array, device)
-    return lambda array: array
 
 
 def _row(value: Any, index: int, num_envs: int) -> Any:
