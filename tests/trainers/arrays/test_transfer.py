@@ -63,6 +63,49 @@ def test_the_next_batch_leaves_the_last_alone(transfer: Transfer) -> None:
     assert last[0].tolist() == [2.0, 2.0]
 
 
+class Elsewhere(str):
+    """A device that says it is CUDA's, and is this process's memory."""
+
+    type = "cuda"
+
+
+class Driver:
+    """PyTorch with a driver that writes down what it is asked, in order; nothing else of CUDA is needed."""
+
+    def __init__(self) -> None:
+        self.log: list[str] = []
+        self.cuda = self
+        self.uint8 = torch.uint8
+
+    def Event(self) -> Driver:
+        return self
+
+    def synchronize(self) -> None:
+        self.log.append("wait")
+
+    def record(self, stream: str) -> None:
+        self.log.append(f"record {stream}")
+
+    def current_stream(self, device: str) -> str:
+        return f"stream of {device}"
+
+    def empty(self, size: int, dtype: torch.dtype, pin_memory: bool) -> torch.Tensor:
+        self.log.append(f"{'pinned' if pin_memory else 'plain'} {size}")
+        return torch.empty(size, dtype=dtype)
+
+
+def test_the_order_of_things_with_cuda() -> None:
+    """One pinned buffer, which is written only after the last transfer has read it."""
+    driver = Driver()
+    transfer = Transfer(driver, Elsewhere("cpu"), Torch("cpu")._kinds)
+    assert_same(transfer([np.arange(3.0)])[0].numpy(), np.arange(3.0))
+    assert driver.log == ["wait", "pinned 32", "record stream of cpu"]
+    assert transfer([np.arange(2.0)])[0].tolist() == [0, 1]
+    assert driver.log[3:] == ["wait", "record stream of cpu"]
+    transfer([np.zeros(100)])
+    assert driver.log[5:] == ["wait", "pinned 800", "record stream of cpu"]
+
+
 def test_a_device_without_memory_shows_all_but_values(toys: ToyServer) -> None:
     """PyTorch's ``meta``: dtypes, shapes and structure of every space, through the way to another device."""
     for space in ("nested", "graph", "box f2", "mixed"):
