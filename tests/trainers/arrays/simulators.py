@@ -65,7 +65,7 @@ class LabEnv(gym.Env[Any, Any]):
         self.single_observation_space = spaces.Dict()
         self.single_observation_space["policy"] = spaces.Box(-np.inf, np.inf, (4,))
         self.single_observation_space["critic"] = spaces.Dict(
-            {"at": spaces.Box(-np.inf, np.inf, (2,)), "steps": spaces.Box(0, 99, (), np.int64)}
+            {"at": spaces.Box(-np.inf, np.inf, (2,)), "steps": spaces.Box(0, 99, (1,), np.int64)}
         )
         self.single_action_space = spaces.Box(-np.inf, np.inf, (2,))
         self.observation_space = batch_space(self.single_observation_space, num_envs)
@@ -94,7 +94,7 @@ class LabEnv(gym.Env[Any, Any]):
 
     def _observe(self) -> dict[str, Any]:
         at = self.points.at
-        return {"policy": torch.cat([at, self._last], dim=1), "critic": {"at": at, "steps": self.points.steps}}
+        return {"policy": torch.cat([at, self._last], dim=1), "critic": {"at": at, "steps": self.points.steps[:, None]}}
 
     def _reset_idx(self, ids: torch.Tensor) -> None:
         self.extras["log"] = {
@@ -142,7 +142,7 @@ class SkillEnv(gym.Env[Any, Any]):
             {
                 "state": spaces.Box(-np.inf, np.inf, (2,), np.float32),
                 "sensor_data": spaces.Dict({"rgb": spaces.Box(0, 255, (6, 8, 3), np.uint8)}),
-                "extra": spaces.Dict({"near": spaces.Box(np.zeros(()), np.ones(()), dtype=np.bool_)}),
+                "extra": spaces.Dict({"near": spaces.Box(np.zeros(1), np.ones(1), dtype=np.bool_)}),
             }
         )
         self.single_action_space = spaces.Box(-1, 1, (2,), np.float32)
@@ -156,7 +156,7 @@ class SkillEnv(gym.Env[Any, Any]):
     def _observe(self) -> dict[str, Any]:
         at = self.points.at
         rgb = (at.sum(dim=1).abs() * 40).to(torch.uint8)[:, None, None, None].expand(-1, 6, 8, 3)
-        return {"state": at.clone(), "sensor_data": {"rgb": rgb}, "extra": {"near": at.norm(dim=1) < 0.5}}
+        return {"state": at.clone(), "sensor_data": {"rgb": rgb}, "extra": {"near": at.norm(dim=1, keepdim=True) < 0.5}}
 
     def reset(self, *, seed: int | list[int] | None = None, options: Any = None) -> Any:
         options = options or {}
