@@ -22,6 +22,7 @@ def batched(
     single_observation_space: Space[Any] | None = None,
     single_action_space: Space[Any] | None = None,
     autoreset_mode: AutoresetMode | str | None = None,
+    reset_option: str | None = None,
 ) -> VectorEnv[Any, Any, Any]:
     """Return a simulator of many environments as a vector environment of NumPy arrays, which a server can host.
 
@@ -42,11 +43,13 @@ def batched(
         single_action_space: Likewise.
         autoreset_mode: What it does at the end of an episode; None: what its metadata say, else ``"SameStep"``, which
             is what these simulators do, or ``"Disabled"`` where its attribute `auto_reset` is False.
+        reset_option: The option by which its `reset` takes the indices of the environments to reset, ManiSkill's
+            ``"env_idx"``. With it ``options["reset_mask"]`` is taken; without, it is refused.
 
     Raises:
         MisuseError: It has no number of environments, or no spaces and none were given.
     """
-    return BatchedEnv(env, single_observation_space, single_action_space, autoreset_mode)
+    return BatchedEnv(env, single_observation_space, single_action_space, autoreset_mode, reset_option)
 
 
 class BatchedEnv(VectorEnv[Any, Any, Any]):
@@ -62,8 +65,10 @@ class BatchedEnv(VectorEnv[Any, Any, Any]):
         single_observation_space: Space[Any] | None,
         single_action_space: Space[Any] | None,
         autoreset_mode: AutoresetMode | str | None,
+        reset_option: str | None = None,
     ) -> None:
         """See `batched`."""
+        self._reset_option = reset_option
         self.env = env
         num_envs = found(env, "num_envs")
         if num_envs is None:
@@ -91,9 +96,7 @@ class BatchedEnv(VectorEnv[Any, Any, Any]):
             given["seed"] = seed
         if options or (options is not None and _takes(self.env.reset, "options")):
             if RESET_MASK in options:
-                raise MisuseError(
-                    f"{_name(self.env)} takes no options['reset_mask']: it resets what has ended by itself"
-                )
+                options = self._unmasked(options)
             given["options"] = self._given(options)
         refused = [name for name in given if not _takes(self.env.reset, name)]
         if refused:
@@ -107,6 +110,19 @@ class BatchedEnv(VectorEnv[Any, Any, Any]):
         observations, infos = fetched((observations, infos))
         self._check(self.single_observation_space, observations, "")
         return observations, infos
+
+    def _unmasked(self, options: Mapping[str, Any]) -> dict[str, Any]:
+        """Return options with indices in place of the mask."""
+        if self._reset_option is None:
+            raise MisuseError(
+                f"{_name(self.env)} takes no options['reset_mask']: it resets what has ended by itself, or by an "
+                f"option that batched(reset_option=) names"
+            )
+        mask, shape = np.asarray(options[RESET_MASK]), (self.num_envs,)
+        if mask.dtype != np.bool_ or mask.shape != shape or not mask.any():
+            raise MisuseError(f"options['reset_mask'] must be {shape} bool and True somewhere, got {mask!r:.80}")
+        rest = {key: value for key, value in options.items() if key != RESET_MASK}
+        return {**rest, self._reset_option: np.flatnonzero(mask)}
 
     def step(self, actions: Any) -> tuple[Any, Any, Any, Any, dict[str, Any]]:
         """Step the simulator.

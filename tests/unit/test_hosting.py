@@ -132,7 +132,7 @@ def test_seeds(seed: Any, one: Any, vector: Any) -> None:
         assert_same(env.unwrapped.calls[0][0], expected)
 
 
-def test_options_go_along_but_no_mask() -> None:
+def test_options_go_along_and_a_mask_as_indices_or_not_at_all() -> None:
     env = batched(Simulator())
     env.reset(options={"level": 3})
     env.reset(options={})
@@ -140,6 +140,12 @@ def test_options_go_along_but_no_mask() -> None:
     with pytest.raises(MisuseError, match=r"Simulator takes no options\['reset_mask'\]"):
         env.reset(options={"reset_mask": np.ones(3, np.bool_)})
     assert len(env.unwrapped.calls) == 2
+    env = batched(Simulator(), reset_option="env_idx")
+    env.reset(options={"reset_mask": np.array([True, False, True]), "level": 3})
+    assert_same(env.unwrapped.calls, [(None, {"level": 3, "env_idx": np.array([0, 2])})])
+    for mask in (np.ones(2, np.bool_), np.ones(3, np.int64), np.zeros(3, np.bool_), [True, False]):
+        with pytest.raises(MisuseError, match=r"options\['reset_mask'\] must be \(3,\) bool and True somewhere"):
+            env.reset(options={"reset_mask": mask})
 
 
 def test_modes() -> None:

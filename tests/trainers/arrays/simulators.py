@@ -281,4 +281,6 @@ def create_vector_environment(
             single_observation_space=spaces.Dict({"state": spaces.Box(-np.inf, np.inf, (2,))}),
             single_action_space=spaces.Box(-1, 1, (2,)),
         )
-    return batched(lab(num_envs, render_mode) if kind == "lab" else skill(num_envs, auto_reset, render_mode))
+    if kind == "lab":
+        return batched(lab(num_envs, render_mode))
+    return batched(skill(num_envs, auto_reset, render_mode), reset_option="env_idx")

@@ -155,6 +155,25 @@ def test_the_mode_and_the_number_must_be_the_simulators(host: Host) -> None:
     assert (before != after).any(dim=1).tolist() == [index == 1 for index in range(NUM_ENVS)]
 
 
+def test_a_mask_becomes_the_indices_that_the_simulator_takes(host: Host) -> None:
+    """As whoever resets by masks, in the mode Disabled, resets Gymnasium's own."""
+    local = simulators.skill(NUM_ENVS, auto_reset=False)
+    envs = host("skill", kwargs={"auto_reset": False}, autoreset_mode="Disabled")
+    space, ended = envs.single_observation_space, 0
+    assert_same(seen(envs.reset(seed=1)[0]), seen(ordered(space, local.reset(seed=1)[0])))
+    for _ in range(30):
+        actions = torch.full((NUM_ENVS, 2), 0.3)
+        ours, theirs = envs.step(actions), local.step(actions)
+        assert_same(seen(ours), seen((ordered(space, theirs[0]), *theirs[1:])))
+        over = ours[2] | ours[3]
+        if over.any():
+            ended += 1
+            first, _ = envs.reset(options={"reset_mask": over})
+            second, _ = local.reset(options={"env_idx": over.nonzero().squeeze(-1)})
+            assert_same(seen(first), seen(ordered(space, second)))
+    assert ended > 3
+
+
 def test_a_scene_of_fixed_size(certificates: Certificates) -> None:
     args = {"entrypoint": str(SIMULATORS), "entrypoint_kwargs": {"fixed": 5}}
     with create_remote_environment_server(
