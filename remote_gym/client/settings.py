@@ -23,6 +23,7 @@ from remote_gym.autoreset import NONE, parse_mode
 from remote_gym.client.carriers.channel import Address
 from remote_gym.client.carriers.dialing import TRANSPORTS
 from remote_gym.client.servers import CredentialsPaths, addresses_of, carried_paths, checked_name, urls_of
+from remote_gym.client.tensors import NUMPY, checked_device
 from remote_gym.client.tokens import checked, handle_for
 from remote_gym.compression import codec
 from remote_gym.errors import MisuseError, also
@@ -31,7 +32,7 @@ from remote_gym.wire.codec import MAX_KWARGS_BYTES
 
 Init = TypeVar("Init", bound=Callable[..., None])
 
-OF_BATCHES = frozenset({"num_envs", "autoreset_mode", "batch_size", "copy", "observation_mode", "info_format"})
+OF_BATCHES = {"num_envs", "autoreset_mode", "batch_size", "copy", "array", "device", "observation_mode", "info_format"}
 """Arguments that `RemoteVectorEnv` alone has."""
 
 GYMNASIUM, GYMNASIUM_0_29 = "gymnasium", "gymnasium-0.29"
@@ -58,6 +59,9 @@ class Settings:
         autoreset_mode: What happens at the end of an episode; a member or its string, as in Gymnasium.
         batch_size: How many environments `recv` returns; None: all that `send` and `async_reset` have started.
         copy: Whether observations are writable copies; False gives read-only views that are never overwritten.
+        array: What observations, rewards, flags and arrays in infos are: ``"numpy"``, ``"torch"`` or ``"jax"``. With
+            the latter two actions may be tensors as well, of any device. See `docs/trainers/arrays.md`.
+        device: Where the tensors are, as the library names it: ``"cpu"``, ``"cuda:1"``; None: its default device.
         observation_mode: How the environments' observation spaces may relate, as in Gymnasium. ``"same"``: they are
             equal. ``"different"``: they share shape, dtype and keys, but not bounds. A pair of spaces, the batch's and
             one environment's: likewise, and these are shown.
@@ -118,6 +122,8 @@ class Settings:
     batch_size: int | None = None
     copy: bool = True
     observation_mode: str | tuple[Space[Any], Space[Any]] = observation_modes.SAME
+    array: str = NUMPY
+    device: Any = None
     info_format: str = GYMNASIUM
     single: bool = False
     addresses: tuple[Address, ...] = field(init=False, repr=False)
@@ -179,6 +185,7 @@ class Settings:
             codec(self.compression)
         if self.render_mode is not None and not isinstance(self.render_mode, str):
             raise MisuseError(f"render_mode must be a string or None, got {self.render_mode!r}")
+        self._keep("device", checked_device(self.array, self.device))
 
     def _check_observation_mode(self) -> None:
         mode = self.observation_mode
@@ -254,9 +261,8 @@ class Settings:
         carried["url"] = urls if len(urls) > 1 else urls[0]
         carried["port"] = None  # it is in the address
         shown = {address.token for address in self.addresses}
-        carried["token"] = handle_for(
-            shown.pop() if len(shown) == 1 else self.token
-        )  # a variable's, if all are shown it
+        # A variable's, if all are shown it.
+        carried["token"] = handle_for(shown.pop() if len(shown) == 1 else self.token)
         carried["client_credentials_paths"] = carried_paths(paths)
         return {name: value for name, value in carried.items() if not (self.single and name in OF_BATCHES)}
 

@@ -16,7 +16,8 @@ from remote_gym.client.local import Entrypoint, local
 from remote_gym.client.remote import Remote
 from remote_gym.client.servers import CredentialsPaths
 from remote_gym.client.settings import GYMNASIUM, Settings, documented
-from remote_gym.client.stepping import Stepping, StepResult
+from remote_gym.client.stepping import StepResult
+from remote_gym.client.tensor_stepping import TensorStepping, stepping_of
 
 
 class RemoteVectorEnv(VectorEnv[Any, Any, Any], Asynchronous, Calling):
@@ -51,6 +52,8 @@ class RemoteVectorEnv(VectorEnv[Any, Any, Any], Asynchronous, Calling):
         autoreset_mode: AutoresetMode | str = AutoresetMode.NEXT_STEP,
         batch_size: int | None = None,
         copy: bool = True,
+        array: str = "numpy",
+        device: Any = None,
         observation_mode: str | tuple[Space[Any], Space[Any]] = "same",
         info_format: str = GYMNASIUM,
         validate_actions: bool = False,
@@ -74,15 +77,17 @@ class RemoteVectorEnv(VectorEnv[Any, Any, Any], Asynchronous, Calling):
         settings = Settings(
             url, port, remote_args, client_credentials_paths, render_mode,
             num_envs=num_envs, autoreset_mode=autoreset_mode, batch_size=batch_size, copy=copy,
-            observation_mode=observation_mode, info_format=info_format, validate_actions=validate_actions,
-            render_with_step=render_with_step, unportable_infos=unportable_infos, compression=compression,
-            connect_timeout_seconds=connect_timeout_seconds,
+            array=array, device=device, observation_mode=observation_mode, info_format=info_format,
+            validate_actions=validate_actions, render_with_step=render_with_step, unportable_infos=unportable_infos,
+            compression=compression, connect_timeout_seconds=connect_timeout_seconds,
             reconnect_timeout_seconds=reconnect_timeout_seconds, on_worker_failure=on_worker_failure,
             on_session_lost=on_session_lost, allow_insecure=allow_insecure, transport=transport, token=token,
             tls_name=tls_name,
         )  # fmt: skip
         self._remote = Remote(settings)
-        self._stepping = Stepping(self._remote)
+        self._stepping = stepping_of(self._remote)
+        if isinstance(self._stepping, TensorStepping):
+            self.device = self._stepping.library.device
         self.num_envs = settings.num_envs
         self.batch_size = settings.size
         self.autoreset_mode = settings.mode

@@ -58,7 +58,7 @@ TABLE: dict[str, tuple[set[str], set[str]]] = {
     "ipc": (BASE, {"numpy", "msgpack"}),
     "worker": (BASE | {"ipc"}, {"numpy"}),
     "pool": (BASE | {"ipc"}, set()),
-    "client": (BASE | {"wire", "credentials"}, DATA | {"grpc", "pygame"}),
+    "client": (BASE | {"wire", "credentials"}, DATA | {"grpc", "pygame", "torch", "jax"}),
     "server": (
         BASE | {"wire", "pool", "credentials"},
         DATA | {"grpc", "grpc_health", "prometheus_client"},
@@ -68,6 +68,7 @@ TABLE: dict[str, tuple[set[str], set[str]]] = {
         DATA | {"grpc", "cryptography", "tqdm", "shtab", "tomli"},
     ),
     "registration": (set(), {"gymnasium"}),
+    "hosting": ({"autoreset", "errors", "gym"}, {"numpy"}),
     "testing": (set(), DATA),
     "__main__": ({"cli"}, set()),
 }
@@ -91,6 +92,8 @@ ONLY_IN = {
     "msgpack": {"values", "ipc/link.py"},
     "grpc": {"credentials", "server/server.py", "server/carriers/grpc.py", "client/carriers"},
     "pygame": {"client/rendering.py"},
+    "torch": {"client/tensors.py", *TRAINERS},  # for who asks for tensors
+    "jax": {"client/tensors.py"},
     "grpc_health": {"server/health.py"},
     "prometheus_client": {"server/metrics.py"},
 }

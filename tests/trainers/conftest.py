@@ -8,6 +8,7 @@ from __future__ import annotations
 from importlib.util import find_spec
 
 LIBRARIES = {
+    "arrays": "torch",
     "cleanrl": "torch",
     "d3rlpy": "d3rlpy",
     "minari": "minari",
