@@ -198,8 +198,9 @@ class ParallelEnvironment(Env):
             LIVE: np.array([agent in live for agent in self._possible]),
             OBSERVED: np.array([observations.get(agent) is not None for agent in self._possible]),
         }
-        if any(infos.values()):
-            info[INFOS] = [infos.get(agent, {}) for agent in self._possible]
+        each = [infos.get(agent) or {} for agent in self._possible]
+        if any(each):
+            info[INFOS] = each
         return info
 
     def _flags(self, flags: dict[Any, Any]) -> Any:

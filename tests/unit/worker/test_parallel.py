@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import types
 from collections import defaultdict
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -110,7 +109,7 @@ def test_as_gymnasium_has_it_the_absent_have_zeros_and_nobody_asks_them() -> Non
     env = presented(
         BEGIN,
         (["a"], {"b": obs(3), "a": obs(4)}, {"b": 1, "a": 0.5}, {"b": True, "a": False}, {"b": False, "a": False},
-         {"a": {"x": 1}, "common": {}}),
+         {"a": {"x": 1}, "common": np.ones(2)}),
         ([], {"a": obs(5)}, {"a": 2.0}, {"a": False}, {"a": True}, {"a": {}}),
     )  # fmt: skip
     observation, info = env.reset(seed=3, options={"x": 1})
@@ -153,7 +152,7 @@ def test_as_it_is_everything_is_what_the_environment_returned() -> None:
         {"a": 1, "b": np.float32(2)},
         {"a": False},
         {"a": np.False_},
-        {"a": {}, "common": {"y": 1}},
+        {"a": {}, "common": np.ones(2)},
     )
     env = presented(BEGIN, (["a"], *stepped))
     observations, infos = env.reset(seed=1, options={AGENTS: {"x": 2}})
@@ -191,7 +190,7 @@ def test_what_is_no_result_is_refused_by_its_name(returned: Any, message: str, a
 def test_of_agents_that_nobody_knows_there_are_no_rows() -> None:
     env = presented(BEGIN, BEGIN, agents=None)
     assert read_about(env.metadata[AGENTS]).possible is None
-    with pytest.raises(MisuseError, match="possible_agents.*RemoteParallelEnv"):
+    with pytest.raises(MisuseError, match=r"possible_agents.*RemoteParallelEnv"):
         env.reset()
     assert env.reset(options={AGENTS: None})[1][AGENTS] == ["b", "a"]
     first, second = (env.get_wrapper_attr(SPACE)("observation", agent) for agent in ("x", "y"))
@@ -243,7 +242,7 @@ def test_gymnasiums_own_and_others_are_left_alone() -> None:
 
 
 @pytest.fixture
-def zoo(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+def zoo(monkeypatch: pytest.MonkeyPatch) -> Any:
     """PettingZoo as far as it is asked for here: its library's own tests are in ``tests/trainers/pettingzoo``."""
     import sys
 
@@ -251,7 +250,7 @@ def zoo(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     env.AECEnv = type("AECEnv", (), {})  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, env.__name__, env)
     monkeypatch.setitem(sys.modules, conversions.__name__, conversions)
-    yield types.SimpleNamespace(env=env, conversions=conversions)
+    return types.SimpleNamespace(env=env, conversions=conversions)
 
 
 def test_an_aec_environment_is_converted_by_the_library(zoo: Any) -> None:
@@ -264,7 +263,7 @@ def test_one_whose_agents_act_in_turn_is_refused(zoo: Any) -> None:
         raise AssertionError("not parallelizable")
 
     zoo.conversions.aec_to_parallel = refuse
-    with pytest.raises(MisuseError, match="act in turn.*turn_based_aec_to_parallel"):
+    with pytest.raises(MisuseError, match=r"act in turn.*turn_based_aec_to_parallel"):
         as_environment(zoo.env.AECEnv())
 
 
