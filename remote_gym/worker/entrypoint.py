@@ -11,7 +11,8 @@ module, and with the vectorization mode ``"vector_entry_point"`` an id is made b
 What is made may also be an environment of PettingZoo's (`worker.parallel`). Its modules call their function
 `parallel_env`, and so may a file in place of `create_environment`: ``pettingzoo.butterfly:pistonball_v6`` is
 ``pettingzoo.butterfly.pistonball_v6:parallel_env``. Such functions hand on whatever they are given, so by ``**kwargs``
-they get nothing of the server's own but a render mode, if there is one.
+they get nothing of the server's own but a render mode, if there is one. `y` may be an id of PettingZoo's registry, too:
+``pettingzoo:butterfly/pistonball-v6``.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ from typing import Any, Callable
 
 from remote_gym.errors import MisuseError
 from remote_gym.gym import Env, VectorEnv, make, make_vec
-from remote_gym.worker.parallel import as_environment, is_of_pettingzoo
+from remote_gym.worker.parallel import as_environment, is_of_pettingzoo, registered
 
 FACTORY_NAME = "create_environment"
 VECTOR_FACTORY_NAME = "create_vector_environment"
@@ -128,7 +129,8 @@ def resolve(entrypoint: str, vector: bool = False) -> tuple[str, Any]:
             raise  # something that the module itself imports
         raise MisuseError(f"entrypoint {entrypoint!r}: there is no module {error.name!r} on sys.path") from error
     if not rest.isidentifier():
-        return "id", rest
+        function = registered(rest)
+        return ("id", rest) if function is None else ("function", function)
     return ("vector function" if rest == VECTOR_FACTORY_NAME else "function"), _function_of(module, rest, entrypoint)
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import sys
 from collections import defaultdict
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -48,7 +49,17 @@ def is_of_pettingzoo(function: Any, entrypoint: str) -> bool:
         return True
     if name in ("env", "raw_env") and hasattr(sys.modules.get(module), "parallel_env"):
         return True
+    function = getattr(function, "func", function)  # of a partial
     return str(getattr(function, "__module__", "")).partition(".")[0] == "pettingzoo"
+
+
+def registered(name: str) -> Any:
+    """Return the function that makes the environment of an id of PettingZoo's own registry; None if it knows none."""
+    registration = sys.modules.get("pettingzoo.env_registry.registration")
+    for kind in ("parallel", "aec"):
+        if name in getattr(registration, f"{kind}_registry", ()):
+            return partial(registration.make, kind, name)  # type: ignore[union-attr]
+    return None
 
 
 def as_environment(made: Any) -> Any:
