@@ -9,6 +9,7 @@ from __future__ import annotations
 import sys
 from collections import defaultdict
 from collections.abc import Sequence
+from copy import deepcopy
 from functools import partial
 from typing import Any
 
@@ -130,23 +131,30 @@ class ParallelEnvironment(Env):
         possible = getattr(parallel, "possible_agents", None)
         self._possible = list(possible or ())
         self._keys = _keys_of(self._possible)
-        observed, taken = self._joined(parallel.observation_space), self._joined(parallel.action_space)
-        self.observation_space, self.action_space = observed, taken
+        observed, taken = (
+            [space_of(agent) for agent in self._possible]
+            for space_of in (parallel.observation_space, parallel.action_space)
+        )
+        self.observation_space, self.action_space = self._joined(observed), self._joined(taken)
         agents, state = getattr(parallel, "agents", None), getattr(parallel, "state_space", None)
         about = About(
             possible=None if possible is None else self._possible,
             keys=self._keys,
             agents=None if agents is None else list(agents),
-            observation=[self._number(space) for space in observed.spaces.values()],
-            action=[self._number(space) for space in taken.spaces.values()],
+            observation=[self._number(space) for space in observed],
+            action=[self._number(space) for space in taken],
             state=None if state is None else describe_space(state),
         )
         self.metadata = {**getattr(parallel, "metadata", {}), AGENTS: said_of(about)}
-        self._blank = {key: blank(space) for key, space in observed.spaces.items()}
+        self._blank = {key: blank(space) for key, space in zip(self._keys, observed)}
 
-    def _joined(self, space_of: Any) -> Any:
-        # Pairs: of a dict, Gymnasium would sort the keys.
-        return spaces.Dict([(key, space_of(agent)) for key, agent in zip(self._keys, self._possible)])
+    def _joined(self, each: Sequence[Any]) -> Any:
+        # What several agents share is copied: as parts of a Dict they are seeded one by one.
+        own, seen = [], set()
+        for space in each:
+            own.append(deepcopy(space) if id(space) in seen else space)
+            seen.add(id(space))
+        return spaces.Dict(list(zip(self._keys, own)))  # pairs: of a dict, Gymnasium would sort the keys
 
     def _number(self, space: Any) -> int:
         """Return the same number for the same object, which is kept so that no other one gets its id."""
