@@ -159,9 +159,7 @@ class RemoteParallelEnv(ParallelEnv):  # type: ignore[misc]
         if agent in (known := self._spaces[kind]):
             return known[agent]
         if (kind, agent) not in self._asked:
-            number, said = self._env.get_wrapper_attr(SPACE)(
-                kind, agent
-            )  # what it raises of an unknown agent, this does
+            number, said = _numbered(self._env.get_wrapper_attr(SPACE)(kind, agent))
             if (kind, number) not in self._numbered:
                 self._numbered[kind, number] = build_space(said)
             self._asked[kind, agent] = self._numbered[kind, number]
@@ -192,8 +190,8 @@ class RemoteParallelEnv(ParallelEnv):  # type: ignore[misc]
         self._asked, self._numbered = {}, {}
         note = infos.pop(LOST, None) if isinstance(infos, dict) else None
         observations, infos = self._taken(observations, infos)
-        if note is not None:  # lost meanwhile, and reset again
-            infos = {agent: {**info, LOST: dict(note)} for agent, info in infos.items()}
+        if type(note) is dict:  # lost meanwhile, and reset again
+            infos = {agent: {**infos.get(agent, {}), LOST: dict(note)} for agent in self._agents or ()}
         return observations, infos
 
     def step(
@@ -218,7 +216,7 @@ class RemoteParallelEnv(ParallelEnv):  # type: ignore[misc]
         if self._known is None or self._validates:
             self._check(actions)
         observations, rewards, terminations, truncations, infos = self._env.step({AGENTS: dict(actions)})
-        if type(rewards) is not dict and isinstance(infos, dict) and LOST in infos:
+        if type(rewards) is float and isinstance(infos, dict) and type(infos.get(LOST)) is dict:
             return self._cut_short(observations, infos[LOST])
         factory = infos.pop(FACTORY, None) if isinstance(infos, dict) else None
         observations, infos = self._taken(observations, infos)
@@ -244,6 +242,8 @@ class RemoteParallelEnv(ParallelEnv):  # type: ignore[misc]
 
     def _cut_short(self, last: Any, note: dict[str, Any]) -> tuple[Any, ...]:
         """Return the end of a lost episode: of each agent in it, with its last observation if there is one."""
+        if not isinstance(last, dict):
+            raise ProtocolError("observations of a ParallelEnv that are no dict")
         agents, self._agents = self._agents or [], []
         return (
             {agent: last[agent] for agent in agents if agent in last},
@@ -299,3 +299,9 @@ class RemoteParallelEnv(ParallelEnv):  # type: ignore[misc]
     def __repr__(self) -> str:
         """Return the address."""
         return repr(self._env).replace("RemoteEnvironment", "RemoteParallelEnv", 1)
+
+
+def _numbered(said: Any) -> tuple[int, Any]:
+    if type(said) is not list or len(said) != 2 or type(said[0]) is not int:
+        raise ProtocolError("a description of a space without its number")
+    return said[0], said[1]

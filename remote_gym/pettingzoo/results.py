@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import contextlib
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,15 @@ Array = np.ndarray[Any, Any]
 Infos = Mapping[str, Any]
 RowInfos = list[dict[str, Any]]
 """An info for each row: for each agent of the first environment, of the second, and so on."""
+
+
+@contextlib.contextmanager
+def _misread() -> Iterator[None]:
+    """Make one error of whatever infos provoke that no worker of ours sends."""
+    try:
+        yield
+    except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
+        raise ProtocolError(f"infos that are none of several agents: {type(error).__name__}: {error!s:.200}") from error
 
 
 class AgentResults:
@@ -30,11 +40,12 @@ class AgentResults:
         self.live: Array = np.zeros((num_envs, len(keys)), np.bool_)
 
     def begun(self, infos: Infos) -> RowInfos:
-        """Take over who is in the episodes that a reset has begun, and return the infos."""
-        self._take_live(infos)
-        rows = self._rows(infos)
-        self._note_losses(rows, infos, self.live)
-        return rows
+        """Take over who is in the episodes that a reset has begun, and return the infos; raises like `stepped`."""
+        with _misread():
+            self._take_live(infos)
+            rows = self._rows(infos)
+            self._note_losses(rows, infos, self.live)
+            return rows
 
     def stepped(self, truncated: Array, infos: Infos) -> tuple[Array, Array, Array, RowInfos]:
         """Take over who is left after a step.
@@ -52,6 +63,10 @@ class AgentResults:
         Raises:
             ProtocolError: The server says what no environment of several agents does.
         """
+        with _misread():
+            return self._stepped(truncated, infos)
+
+    def _stepped(self, truncated: Array, infos: Infos) -> tuple[Array, Array, Array, RowInfos]:
         before, final = self.live, infos.get("final_info", {})
         rewards = self._gathered(REWARDS, np.float64, infos, final)
         terminations = self._gathered(TERMINATIONS, np.bool_, infos, final) | ~before

@@ -130,6 +130,7 @@ class ParallelEnvironment(Env):
         self.render_mode = getattr(parallel, "render_mode", None)
         possible = getattr(parallel, "possible_agents", None)
         self._possible = list(possible or ())
+        self._known = frozenset(self._possible)
         self._keys = _keys_of(self._possible)
         observed, taken = (
             [space_of(agent) for agent in self._possible]
@@ -183,7 +184,7 @@ class ParallelEnvironment(Env):
                     info[FACTORY] = factory
             return observations, _plain(rewards), terminations, truncations, info
         self._check_possible()
-        live = set(self.parallel.agents)
+        live = self._live()
         acting = {agent: action[key] for key, agent in zip(self._keys, self._possible) if agent in live}
         observations, rewards, terminations, truncations, infos = self._step(acting)
         info = self._info(observations, infos)
@@ -204,6 +205,13 @@ class ParallelEnvironment(Env):
                 f"remote_gym.pettingzoo.RemoteParallelEnv can use it"
             )
 
+    def _live(self) -> set[Any]:
+        live = set(self.parallel.agents)
+        if not live.issubset(self._known):
+            strangers = ", ".join(sorted(map(repr, live.difference(self._known))))
+            raise MisuseError(f"{self._name}: agents that are none of its possible_agents: {strangers:.200}")
+        return live
+
     def _rows(self, observations: dict[Any, Any]) -> dict[Any, Any]:
         rows = self._blank.copy()
         for key, agent in zip(self._keys, self._possible):
@@ -212,7 +220,7 @@ class ParallelEnvironment(Env):
         return rows
 
     def _info(self, observations: dict[Any, Any], infos: dict[Any, Any]) -> dict[str, Any]:
-        live = set(self.parallel.agents)
+        live = self._live()
         info: dict[str, Any] = {
             LIVE: np.array([agent in live for agent in self._possible]),
             OBSERVED: np.array([observations.get(agent) is not None for agent in self._possible]),

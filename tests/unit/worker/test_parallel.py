@@ -198,6 +198,15 @@ def test_of_agents_that_nobody_knows_there_are_no_rows() -> None:
     assert build_space(first[1]) == env.parallel.observation_space("x")
 
 
+def test_agents_beyond_the_possible_ones_have_no_row_and_say_so() -> None:
+    env = presented((["b", "c"], {"b": obs(1)}, {}), BEGIN, (["c"], {}, {}, {}, {}, {}))
+    with pytest.raises(MisuseError, match="toy_v0: agents that are none of its possible_agents: 'c'"):
+        env.reset()
+    env.reset()
+    with pytest.raises(MisuseError, match="possible_agents: 'c'"):
+        env.step({"a": 0, "b": 0})
+
+
 def test_attributes_are_the_environments() -> None:
     env = presented()
     env.parallel.unwrapped = inner = types.SimpleNamespace(level=1)
