@@ -46,7 +46,7 @@ class RemoteVectorParallelEnv(VectorEnv[Any, Any, Any]):
 
     Attributes:
         closed: Whether it was closed.
-        info_format: As given.
+        style: As given.
     """
 
     closed = True  # until the arguments were found to be right
@@ -64,7 +64,7 @@ class RemoteVectorParallelEnv(VectorEnv[Any, Any, Any]):
         client_credentials_paths: Sequence[Any] | None = None,
         render_mode: str | None = None,
         *,
-        info_format: str = SUPERSUIT,
+        style: str = SUPERSUIT,
         **options: Any,
     ) -> None:
         """Prepare; dials nothing yet.
@@ -76,39 +76,40 @@ class RemoteVectorParallelEnv(VectorEnv[Any, Any, Any]):
             remote_args: As for `RemoteVectorEnv`.
             client_credentials_paths: Likewise.
             render_mode: Likewise.
-            info_format: ``"supersuit"``: float32 rewards, uint8 flags, and infos as a list of dicts, one per row, as
-                SuperSuit returns them. ``"gymnasium"``: float64, bool, and one dict of arrays with masks.
-            options: As for `RemoteVectorEnv`; `autoreset_mode`, `batch_size`, `copy` and `observation_mode` are not
-                among them.
+            style: ``"supersuit"``: as there, to the last bit: `observation_space` and `action_space` are an agent's,
+                rewards float32, flags uint8, and infos a list of dicts, one per row. ``"gymnasium"``: as Gymnasium has
+                it: batched spaces, float64, bool, and one dict of arrays with masks; for its wrappers.
+            options: As for `RemoteVectorEnv`; `autoreset_mode`, `batch_size`, `copy`, `observation_mode` and
+                `info_format` are not among them.
 
         Raises:
             MisuseError: An argument is wrong; names it.
         """
         where = (url, port, num_envs, remote_args, client_credentials_paths, render_mode)
-        self._begin(lambda fixed: RemoteVectorEnv(*where, **fixed), options, info_format)  # type: ignore[arg-type]
+        self._begin(lambda fixed: RemoteVectorEnv(*where, **fixed), options, style)  # type: ignore[arg-type]
 
     @classmethod
     def local(
-        cls, entrypoint: Any, num_envs: int = 1, *, info_format: str = SUPERSUIT, **options: Any
+        cls, entrypoint: Any, num_envs: int = 1, *, style: str = SUPERSUIT, **options: Any
     ) -> RemoteVectorParallelEnv:
         """Make them with a server that lives and dies with this process; arguments as for `RemoteVectorEnv.local`."""
         made = cls.__new__(cls)
-        made._begin(lambda fixed: RemoteVectorEnv.local(entrypoint, num_envs, **fixed), options, info_format)
+        made._begin(lambda fixed: RemoteVectorEnv.local(entrypoint, num_envs, **fixed), options, style)
         return made
 
-    def _begin(self, make: Any, options: Mapping[str, Any], info_format: str) -> None:
-        if info_format not in (SUPERSUIT, GYMNASIUM):
-            raise MisuseError(f"info_format must be {SUPERSUIT!r} or {GYMNASIUM!r}, got {info_format!r:.80}")
-        for name in ("autoreset_mode", "batch_size", "copy", "observation_mode"):
+    def _begin(self, make: Any, options: Mapping[str, Any], style: str) -> None:
+        if style not in (SUPERSUIT, GYMNASIUM):
+            raise MisuseError(f"style must be {SUPERSUIT!r} or {GYMNASIUM!r}, got {style!r:.80}")
+        for name in ("autoreset_mode", "batch_size", "copy", "observation_mode", "info_format"):
             if name in options:
                 raise MisuseError(f"{name} is none of this class's arguments: environments reset in the same step, all "
                                   f"rows come together, and arrays are the caller's own")  # fmt: skip
         envs = make({**options, "autoreset_mode": AutoresetMode.SAME_STEP, "copy": False})
-        self._adopt(envs, info_format)
+        self._adopt(envs, style)
 
-    def _adopt(self, envs: RemoteVectorEnv, info_format: str) -> None:
+    def _adopt(self, envs: RemoteVectorEnv, style: str) -> None:
         self._envs = envs
-        self.info_format = info_format
+        self.style = style
         self.render_mode = envs.render_mode
         self.autoreset_mode = AutoresetMode.SAME_STEP
         self._known: About | None = None
@@ -137,7 +138,9 @@ class RemoteVectorParallelEnv(VectorEnv[Any, Any, Any]):
                             f"(supersuit.pad_observations_v0, supersuit.pad_action_space_v0), or use RemoteParallelEnv"
                         )
                 self._own.setdefault(f"single_{name}_space", each[0])
-                self._own.setdefault(f"{name}_space", batch_space(each[0], self._envs.num_envs * len(each)))
+                rows = self._envs.num_envs * len(each)
+                shown = each[0] if self.style == SUPERSUIT else batch_space(each[0], rows)
+                self._own.setdefault(f"{name}_space", shown)
             self._results = AgentResults(about.keys, self._envs.num_envs)
             self._known = about
         return self._known
@@ -182,8 +185,8 @@ class RemoteVectorParallelEnv(VectorEnv[Any, Any, Any]):
             options: Given to each environment.
 
         Returns:
-            observations: (num_envs, *obs_shape), batched as the observation space is.
-            infos: One dict per row, or as Gymnasium has them; see `info_format`.
+            observations: (num_envs, *obs_shape), or dicts and tuples of such arrays.
+            infos: One dict per row, or as Gymnasium has them; see `style`.
 
         Raises:
             MisuseError: `seed` or `options` is wrong, or cannot travel; or the server hosts something else.
@@ -200,14 +203,14 @@ class RemoteVectorParallelEnv(VectorEnv[Any, Any, Any]):
         """Step all agents of all environments.
 
         Args:
-            actions: (num_envs, *action_shape), batched as the action space is.
+            actions: (num_envs, *action_shape), or dicts and tuples of such arrays as in an agent's action space.
 
         Returns:
-            observations: (num_envs, *obs_shape), batched as the observation space is.
+            observations: (num_envs, *obs_shape), or dicts and tuples of such arrays.
             rewards: (num_envs,) float32.
             terminations: (num_envs,) uint8.
             truncations: (num_envs,) uint8.
-            infos: One dict per row. All of these also as Gymnasium has them; see `info_format`.
+            infos: One dict per row. The last four also as Gymnasium has them; see `style`.
 
         Raises:
             MisuseError: The actions do not fit; nothing was sent.
@@ -228,7 +231,7 @@ class RemoteVectorParallelEnv(VectorEnv[Any, Any, Any]):
         with naming_rows(len(self._agents)):
             observations, _, _, truncated, infos = self._envs.step_wait(timeout)
         rewards, terminations, truncations, rows = self._results.stepped(truncated, infos)
-        number, flag = (np.float32, np.uint8) if self.info_format == SUPERSUIT else (np.float64, np.bool_)
+        number, flag = (np.float32, np.uint8) if self.style == SUPERSUIT else (np.float64, np.bool_)
         return (
             self._rows(observations),
             rewards.reshape(-1).astype(number),
@@ -243,7 +246,7 @@ class RemoteVectorParallelEnv(VectorEnv[Any, Any, Any]):
         return interleaved(self.single_observation_space, [observations[key] for key in self._about.keys])
 
     def _formatted(self, rows: list[dict[str, Any]]) -> Any:
-        if self.info_format == SUPERSUIT:
+        if self.style == SUPERSUIT:
             return rows
         infos: dict[str, Any] = {}
         for row, info in enumerate(rows):
@@ -294,7 +297,7 @@ class RemoteVectorParallelEnv(VectorEnv[Any, Any, Any]):
 
     def __getstate__(self) -> dict[str, Any]:
         """Return the arguments only: a copy dials anew."""
-        return {"envs": self._envs, "info_format": self.info_format}
+        return {"envs": self._envs, "style": self.style}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         """Make a copy that has not dialled yet."""

@@ -50,5 +50,4 @@ def test_it_ends_with_the_same_parameters(zoo: Any, monkeypatch: pytest.MonkeyPa
     assert first == second
     assert len(first[1]) >= 3 * NUM_ENVS
     with zoo.vector("flock", NUM_ENVS) as envs:
-        envs.observation_space, envs.action_space = envs.single_observation_space, envs.single_action_space
         assert trained(seeded(SB3VecEnvWrapper(envs))) == first

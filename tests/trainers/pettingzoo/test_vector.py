@@ -15,6 +15,7 @@ import supersuit
 from conftest import ServerFactory
 from gymnasium import spaces
 from gymnasium.vector import AutoresetMode, VectorEnv
+from gymnasium.vector.utils import batch_space
 from gymnasium.wrappers.vector import RecordEpisodeStatistics
 from parallel_toys import BOOM, KILL
 from sameness import assert_same
@@ -34,13 +35,14 @@ def of_supersuit(env: Any, num_envs: int) -> Any:
 
 def assert_equal_runs(ours: Any, theirs: Any, steps: int, seed: int = 5) -> None:
     assert ours.num_envs == theirs.num_envs
-    assert ours.single_observation_space == theirs.observation_space
-    assert ours.single_action_space == theirs.action_space
+    assert ours.single_observation_space == ours.observation_space == theirs.observation_space
+    assert ours.single_action_space == ours.action_space == theirs.action_space
     assert_same(ours.reset(seed=seed), theirs.reset(seed=seed), "reset")
-    ours.action_space.seed(seed)
+    batch = batch_space(ours.action_space, ours.num_envs)
+    batch.seed(seed)
     for step in range(steps):
         assert ours.live.all()
-        actions = ours.action_space.sample()
+        actions = batch.sample()
         assert_same(ours.step(actions), theirs.step(actions), f"step {step}")
 
 
@@ -69,10 +71,17 @@ def test_the_librarys_environments_equal_supersuits(serve: ServerFactory, name: 
         assert_equal_runs(ours, theirs, 25)
 
 
+def test_mpe_equals_supersuits(serve: ServerFactory) -> None:
+    simple_spread = pytest.importorskip("mpe2.simple_spread_v3")
+    server = serve("mpe2:simple_spread_v3", {"max_cycles": 7})
+    with vector_env(server.address, num_envs=3) as ours:
+        assert_equal_runs(ours, of_supersuit(simple_spread.parallel_env(max_cycles=7), 3), 20)
+
+
 def test_frames_are_the_first_environments(zoo: Any) -> None:
     with zoo.vector("flock", render_mode="rgb_array") as envs:
         envs.reset(seed=1)
-        envs.step(envs.action_space.sample())
+        envs.step([envs.action_space.sample() for _ in range(envs.num_envs)])
         assert_same(envs.render(), np.full((4, 6, 3), 1, np.uint8))
         assert len(envs.call("render")) == 2
 
@@ -135,9 +144,10 @@ def test_who_dies_or_comes_keeps_a_row(zoo: Any) -> None:
 
 
 def test_as_gymnasium_has_it_its_wrappers_take_it(zoo: Any) -> None:
-    with zoo.vector("flock", info_format="gymnasium") as plain:
+    with zoo.vector("flock", style="gymnasium") as plain:
         envs = RecordEpisodeStatistics(plain)
         envs.reset(seed=1)
+        assert plain.action_space == batch_space(plain.single_action_space, 6)
         for _ in range(6):
             observations, rewards, terminations, truncations, infos = envs.step(np.full(6, 3))
             assert envs.observation_space.contains(observations)
@@ -156,10 +166,10 @@ def test_options_and_seeds_reach_each_environment(zoo: Any) -> None:
 
 
 def test_copies_dial_anew(zoo: Any) -> None:
-    with zoo.vector("flock", info_format="gymnasium") as envs:
+    with zoo.vector("flock", style="gymnasium") as envs:
         envs.reset(seed=1)
         with pickle.loads(pickle.dumps(envs)) as again:
-            assert again.info_format == "gymnasium"
+            assert again.style == "gymnasium"
             assert_same(again.reset(seed=2), envs.reset(seed=2))
 
 
@@ -222,7 +232,14 @@ def test_other_servers_are_refused(toys: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    "options", [{"autoreset_mode": "NextStep"}, {"batch_size": 1}, {"copy": False}, {"info_format": "list"}]
+    "options",
+    [
+        {"autoreset_mode": "NextStep"},
+        {"batch_size": 1},
+        {"copy": False},
+        {"info_format": "gymnasium"},
+        {"style": "sb3"},
+    ],
 )
 def test_arguments_that_it_has_not_are_refused(options: Any) -> None:
     with pytest.raises(MisuseError, match=next(iter(options))):
@@ -280,3 +297,21 @@ def test_who_may_not_give_arguments_is_refused(serve: ServerFactory) -> None:
     server = serve("parallel_toys:create")
     with pytest.raises(RefusedError, match="toy"):
         vector_env(server.address, remote_args={"entrypoint_kwargs": {"toy": "flock"}}).reset()
+
+
+# As SuperSuit's own tests go
+
+
+def test_what_was_handed_out_never_changes_and_episodes_end_together(zoo: Any) -> None:
+    with zoo.vector("flock", 2) as envs:
+        observations, infos = envs.reset()
+        for _ in range(20):
+            kept = observations.copy()
+            actions = [envs.action_space.sample() for _ in range(envs.num_envs)]
+            new, *results = envs.step(actions)
+            assert_same(observations, kept)
+            assert {len(new), *map(len, results)} == {6}
+            _, terminations, truncations, infos = results
+            assert len({*truncations.tolist()}) == len({*terminations.tolist()}) == 1
+            assert all("terminal_observation" in info for info in infos) == bool(truncations.any())
+            observations = new
