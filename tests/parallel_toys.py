@@ -7,6 +7,7 @@ import signal
 from typing import Any
 
 import numpy as np
+import pettingzoo
 from gymnasium import spaces
 from pettingzoo import ParallelEnv
 from pettingzoo.utils import parallel_to_aec
@@ -117,6 +118,22 @@ class Steerers(Flock):
         return np.float32(action[0].sum())
 
 
+class Pack(Flock):
+    """Agents of two kinds, which padding makes one."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        wolf, dog = self.possible_agents[:2]
+        self.spaces_of = {
+            wolf: (spaces.Box(-1, 1, (3,), np.float32), spaces.Discrete(2)),
+            dog: (spaces.Box(-1, 1, (5,), np.float32), spaces.Discrete(4)),
+        }
+        self.possible_agents = [wolf, dog]
+
+    def observe(self, agent: Any) -> Any:
+        return self.generator.uniform(-1, 1, self.observation_space(agent).shape).astype(np.float32)
+
+
 class Mortals(Flock):
     """The first dies in the third step, the second comes in the second; of one kind."""
 
@@ -204,7 +221,7 @@ class Unruly(Toy):
 
 
 TOYS: dict[str, Any] = {
-    kind.__name__.lower(): kind for kind in (Flock, Steerers, Mortals, Menagerie, Strangers, Unruly)
+    kind.__name__.lower(): kind for kind in (Flock, Steerers, Pack, Mortals, Menagerie, Strangers, Unruly)
 }
 
 
@@ -215,6 +232,22 @@ def create(
     kwargs = {} if agents is None else {"agents": agents}
     made = TOYS[toy.rpartition(" ")[2]](render_mode=render_mode, length=length, **kwargs)
     return parallel_to_aec(made) if toy.startswith("aec ") else made
+
+
+def padded() -> Any:
+    """Return a pack, padded by SuperSuit."""
+    import supersuit
+
+    return supersuit.pad_action_space_v0(supersuit.pad_observations_v0(create("pack")))
+
+
+def knights(max_cycles: int = 60) -> Any:
+    """Return knights, archers and zombies, of whom the dead are kept by SuperSuit."""
+    import supersuit
+
+    return supersuit.black_death_v3(
+        pettingzoo.make("parallel", "butterfly/knights_archers_zombies-v11", max_cycles=max_cycles)
+    )
 
 
 def create_environment(render_mode: str | None = None) -> Any:

@@ -15,6 +15,7 @@ import numpy as np
 import parallel_toys
 import pettingzoo
 import pytest
+import supersuit
 from conftest import ServeProcess, ServerFactory
 from helpers import wait_until
 from parallel_toys import BOOM, EXIT, KILL
@@ -39,7 +40,7 @@ pytestmark = [
 ]
 check_state.__test__ = False  # type: ignore[attr-defined]
 
-KNOWN = ["flock", "steerers", "mortals", "menagerie"]
+KNOWN = ["flock", "steerers", "pack", "mortals", "menagerie"]
 
 
 def sampled(env: Any) -> dict[Any, Any]:
@@ -163,6 +164,12 @@ def test_max_cycles(zoo: Any) -> None:
             parallel_env=parallel_env, env=lambda max_cycles: parallel_to_aec(parallel_env(max_cycles))
         )
     )
+
+
+@pytest.mark.parametrize("wrapper", [supersuit.frame_stack_v1, supersuit.agent_indicator_v0, supersuit.black_death_v3])
+def test_supersuits_wrappers_take_it(zoo: Any, wrapper: Any) -> None:
+    with zoo.parallel("flock") as env:
+        assert_equal_runs(wrapper(env), wrapper(parallel_toys.create("flock")), 9)
 
 
 def test_the_librarys_wrappers_and_conversions_take_it(zoo: Any) -> None:

@@ -71,6 +71,12 @@ def test_the_librarys_environments_equal_supersuits(serve: ServerFactory, name: 
         assert_equal_runs(ours, theirs, 25)
 
 
+@pytest.mark.parametrize(("make", "steps"), [(parallel_toys.padded, 15), (parallel_toys.knights, 150)])
+def test_what_supersuit_wraps_there_equals_what_it_wraps_here(serve: ServerFactory, make: Any, steps: int) -> None:
+    with vector_env(serve(f"parallel_toys:{make.__name__}").address, num_envs=2) as ours:
+        assert_equal_runs(ours, of_supersuit(make(), 2), steps)
+
+
 def test_mpe_equals_supersuits(serve: ServerFactory) -> None:
     simple_spread = pytest.importorskip("mpe2.simple_spread_v3")
     server = serve("mpe2:simple_spread_v3", {"max_cycles": 7})
