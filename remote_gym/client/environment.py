@@ -92,7 +92,11 @@ class RemoteEnvironment(gymnasium.Env[Any, Any]):
             MisuseError: An argument is wrong, or this is a worker itself.
             ConnectError: The server did not start.
         """
-        return local(cls, entrypoint, None, **options)
+
+        def single(url: str, *, num_envs: int, **rest: Any) -> RemoteEnvironment:
+            return cls(url, **rest)
+
+        return local(single, entrypoint, 1, **options)
 
     @property
     def observation_space(self) -> Any:  # type: ignore[override]

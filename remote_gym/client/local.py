@@ -21,7 +21,7 @@ from remote_gym.processes import LOCAL_FAILED, LOCAL_READY, refuse_in_a_worker, 
 
 
 class _Remote(Protocol):
-    """A `RemoteVectorEnv` or `RemoteEnvironment`, as far as it is of interest here."""
+    """A `RemoteVectorEnv`, as far as it is of interest here."""
 
     _remote: Any
 
@@ -44,7 +44,7 @@ main(sys.argv[2])
 def local(
     kind: Callable[..., Envs],
     entrypoint: Entrypoint,
-    num_envs: int | None = 1,
+    num_envs: int = 1,
     *,
     entrypoint_kwargs: Mapping[str, Any] | None = None,
     num_workers: int | None = None,
@@ -58,31 +58,30 @@ def local(
     same interpreter, working directory and ``sys.path``. A script is imported again only if its function is asked for.
 
     Args:
-        kind: `RemoteVectorEnv`, `RemoteEnvironment`, or a subclass.
+        kind: `RemoteVectorEnv`, or a subclass.
         entrypoint: What to host: a Gymnasium id, ``module:Id-v0``, ``module:function``, ``file.py`` with
             `create_environment`, or a function that stands at the top of a module.
-        num_envs: How many; None for a `RemoteEnvironment`, which is one.
+        num_envs: How many.
         entrypoint_kwargs: For the entrypoint; any values that travel, see `remote_gym.values`.
         num_workers: Processes that share the environments; None: one for each core, and none that would be left without
             environments.
         vectorization_mode: ``"vector_entry_point"`` to host the id's own vector environment.
         reconnect_timeout_seconds: How long to try again if the connection is lost, which here means the server's end.
-        options: Other arguments of the class.
+        options: Other arguments of `RemoteVectorEnv`.
 
     Raises:
         MisuseError: An argument is wrong, or this is a worker itself.
         ConnectError: The server did not start.
     """
-    if num_envs is None:
-        num_workers = 1
-    else:
-        options["num_envs"] = num_envs
     if num_workers is None and isinstance(num_envs, Integral) and num_envs > 0:  # else it is refused below
         num_workers = min(int(num_envs), usable_cores())
     server = LocalServer(entrypoint, num_workers, vectorization_mode)
     try:
         args = {"entrypoint_kwargs": dict(entrypoint_kwargs)} if entrypoint_kwargs else None
-        made = kind(server.url, remote_args=args, reconnect_timeout_seconds=reconnect_timeout_seconds, **options)
+        made = kind(
+            server.url, num_envs=num_envs, remote_args=args, reconnect_timeout_seconds=reconnect_timeout_seconds,
+            **options,
+        )  # fmt: skip
     except BaseException:
         server.close()
         raise

@@ -6,11 +6,13 @@ from typing import Any
 
 import parallel_toys
 import pytest
-import supersuit
-import torch
-from stable_baselines3 import PPO
-from stable_baselines3.common.vec_env import VecMonitor
-from supersuit.vector.sb3_vector_wrapper import SB3VecEnvWrapper
+
+supersuit = pytest.importorskip("supersuit")
+torch = pytest.importorskip("torch")
+sb3 = pytest.importorskip("stable_baselines3")
+
+from stable_baselines3.common.vec_env import VecMonitor  # noqa: E402 - as above
+from supersuit.vector.sb3_vector_wrapper import SB3VecEnvWrapper  # noqa: E402
 
 # SuperSuit's vector environment has no `get_attr`, which SB3 asks for its render mode.
 pytestmark = pytest.mark.filterwarnings("ignore:The `render_mode` attribute is not defined")
@@ -25,7 +27,7 @@ def trained(envs: Any) -> tuple[float, list[float]]:
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        model = PPO("MlpPolicy", VecMonitor(envs), n_steps=ROLLOUT, batch_size=32, seed=1, device="cpu")
+        model = sb3.PPO("MlpPolicy", VecMonitor(envs), n_steps=ROLLOUT, batch_size=32, seed=1, device="cpu")
         model.learn(ITERATIONS * ROLLOUT * envs.num_envs)
         total = sum(float(one.detach().double().sum()) for one in model.policy.parameters())
         return total, [info["r"] for info in model.ep_info_buffer]

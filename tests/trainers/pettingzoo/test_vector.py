@@ -11,7 +11,6 @@ import numpy as np
 import parallel_toys
 import pettingzoo
 import pytest
-import supersuit
 from conftest import ServerFactory
 from gymnasium import spaces
 from gymnasium.vector import AutoresetMode, VectorEnv
@@ -27,6 +26,9 @@ pytestmark = [
     # Cooperative Pong does so itself.
     pytest.mark.filterwarnings("ignore:.*You are calling render method without"),
 ]
+
+
+supersuit = pytest.importorskip("supersuit")
 
 
 def of_supersuit(env: Any, num_envs: int) -> Any:
