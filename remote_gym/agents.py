@@ -29,16 +29,16 @@ return them."""
 FACTORIES = {"int": int, "float": float}
 
 LIVE = "remote_gym.live"
-"""(agents,) bool: who is in the episode from now on, and acts next."""
+"""(agents,) bool: who is in the episode from now on, and acts next. Left out if all are."""
 
 OBSERVED = "remote_gym.observed"
-"""(agents,) bool: of whom there is an observation; the others have zeros."""
+"""(agents,) bool: of whom there is an observation; the others have zeros. Left out if there is one of each."""
 
 REWARDS = "remote_gym.rewards"
 """(agents,) float64: of a step; 0 for who got none."""
 
 TERMINATIONS = "remote_gym.terminations"
-"""(agents,) bool: of a step; False for who got none."""
+"""(agents,) bool: of a step; False for who got none. Left out, with the next, if it has ended for nobody."""
 
 TRUNCATIONS = "remote_gym.truncations"
 """(agents,) bool: likewise."""

@@ -39,10 +39,15 @@ class AgentResults:
         self._keys = keys
         self.live: Array = np.zeros((num_envs, len(keys)), np.bool_)
 
-    def begun(self, infos: Infos) -> RowInfos:
-        """Take over who is in the episodes that a reset has begun, and return the infos; raises like `stepped`."""
+    def begun(self, infos: Infos, mask: Any = None) -> RowInfos:
+        """Take over who is in the episodes that a reset has begun, and return the infos; raises like `stepped`.
+
+        Args:
+            infos: Of the reset.
+            mask: (environments,) bool: which of them it has reset; None: all.
+        """
         with _misread():
-            self._take_live(infos)
+            self._take_live(infos, mask)
             rows = self._rows(infos)
             self._note_losses(rows, infos, self.live)
             return rows
@@ -72,7 +77,7 @@ class AgentResults:
         terminations = self._gathered(TERMINATIONS, np.bool_, infos, final) | ~before
         truncations = self._gathered(TRUNCATIONS, np.bool_, infos, final) & before
         if LOST in infos:
-            lost = infos[f"_{LOST}"] & truncated
+            lost = self._mask(infos, LOST) & truncated
             truncations[lost] = before[lost]
         rows = self._rows(final)
         self._note_ends(rows, infos, final, before)
@@ -82,18 +87,29 @@ class AgentResults:
         self._take_live(infos)
         return rewards, terminations, truncations, rows
 
-    def _take_live(self, infos: Infos) -> None:
+    def _take_live(self, infos: Infos, mask: Any = None) -> None:
+        live = self.live.copy()
+        live[slice(None) if mask is None else mask] = True
         if LIVE in infos:
-            self.live = np.where(infos[f"_{LIVE}"][:, None], self._checked(infos[LIVE]), self.live)
+            said = self._mask(infos, LIVE)
+            live[said] = self._checked(infos[LIVE])[said]
+        self.live = live
 
     def _gathered(self, name: str, dtype: Any, *parts: Infos) -> Array:
         """Return what `parts` say under `name`; zeros where they say nothing."""
         found = np.zeros(self.live.shape, dtype)
         for part in parts:
             if name in part:
-                mask = part[f"_{name}"]
+                mask = self._mask(part, name)
                 found[mask] = self._checked(part[name])[mask]
         return found
+
+    def _mask(self, infos: Infos, name: str) -> Array:
+        """Return which environments have said something under `name`."""
+        mask: Array = infos[f"_{name}"]
+        if mask.dtype != np.bool_ or mask.shape != self.live.shape[:1]:
+            raise ProtocolError(f"a mask of {name} that is none")
+        return mask
 
     def _checked(self, array: Any) -> Array:
         if type(array) is not np.ndarray or array.shape != self.live.shape or array.dtype.kind not in "bf":
@@ -104,7 +120,7 @@ class AgentResults:
         count = len(self._keys)
         rows: RowInfos = [{} for _ in range(self.live.size)]
         if INFOS in infos:
-            for at in np.flatnonzero(infos[f"_{INFOS}"]).tolist():
+            for at in np.flatnonzero(self._mask(infos, INFOS)).tolist():
                 said = infos[INFOS][at]
                 if type(said) is not list or len(said) != count or not all(isinstance(info, dict) for info in said):
                     raise ProtocolError(f"infos of environment {at} that are no list of {count} dicts")
@@ -115,11 +131,14 @@ class AgentResults:
         """Add the last observations of episodes that have ended."""
         if "final_obs" not in infos:
             return
-        observed = before.copy()  # of a lost environment nothing else is known
+        observed = np.ones_like(before)
+        if LOST in infos:  # of these nothing is known but what was last
+            lost = self._mask(infos, LOST)
+            observed[lost] = before[lost]
         if OBSERVED in final:
-            mask = final[f"_{OBSERVED}"]
+            mask = self._mask(final, OBSERVED)
             observed[mask] = self._checked(final[OBSERVED])[mask]
-        for at in np.flatnonzero(infos["_final_obs"]).tolist():
+        for at in np.flatnonzero(self._mask(infos, "final_obs")).tolist():
             for number in np.flatnonzero(observed[at]).tolist():
                 row = at * len(self._keys) + number
                 rows[row] = {**rows[row], "terminal_observation": infos["final_obs"][at][self._keys[number]]}
@@ -129,7 +148,7 @@ class AgentResults:
         if LOST not in infos:
             return
         said = infos[LOST]
-        for at in np.flatnonzero(infos[f"_{LOST}"]).tolist():
+        for at in np.flatnonzero(self._mask(infos, LOST)).tolist():
             note = {"lost": True, "reason": said["reason"][at], "generation": int(said["generation"][at])}
             for number in np.flatnonzero(live[at]).tolist():
                 row = at * len(self._keys) + number

@@ -196,7 +196,7 @@ class RemoteVectorParallelEnv(VectorEnv[Any, Any, Any]):
         _ = self._about
         with naming_rows(len(self._agents)):
             observations, infos = self._envs.reset(seed=seed, options=options)
-        rows = self._results.begun(infos)
+        rows = self._results.begun(infos, options.get("reset_mask") if isinstance(options, dict) else None)
         return self._rows(observations), self._formatted(rows)
 
     def step(self, actions: Any) -> tuple[Any, Any, Any, Any, Any]:

@@ -132,6 +132,7 @@ class ParallelEnvironment(Env):
         self._possible = list(possible or ())
         self._known = frozenset(self._possible)
         self._keys = _keys_of(self._possible)
+        self._places = list(zip(self._keys, self._possible))
         observed, taken = (
             [space_of(agent) for agent in self._possible]
             for space_of in (parallel.observation_space, parallel.action_space)
@@ -171,7 +172,7 @@ class ParallelEnvironment(Env):
         self._check_possible()
         super().reset(seed=seed)  # for `np_random`, which Gymnasium's environments have
         observations, infos = self._reset(seed, options)
-        return self._rows(observations), self._info(observations, infos)
+        return self._rows(observations, infos)
 
     def step(self, action: Any) -> tuple[Any, Any, Any, Any, Any]:
         """Step with the actions of all agents, or of those that act; see `remote_gym.agents`."""
@@ -185,18 +186,18 @@ class ParallelEnvironment(Env):
             return observations, _plain(rewards), terminations, truncations, info
         self._check_possible()
         live = self._live()
-        acting = {agent: action[key] for key, agent in zip(self._keys, self._possible) if agent in live}
+        acting = {agent: action[key] for key, agent in self._places if agent in live}
         observations, rewards, terminations, truncations, infos = self._step(acting)
-        info = self._info(observations, infos)
-        count = len(self._possible)
-        info[REWARDS] = np.fromiter((rewards.get(agent, 0.0) for agent in self._possible), np.float64, count)
-        info[TERMINATIONS] = self._flags(terminations)
-        info[TRUNCATIONS] = self._flags(truncations)
-        ended = [terminations.get(agent, False) or flag for agent, flag in truncations.items()]
-        over = not self.parallel.agents or (bool(ended) and all(ended))
-        truncated = over and any(truncations.values())
-        terminated = over and (any(terminations.values()) or not truncated)
-        return self._rows(observations), float(sum(rewards.values())), terminated, truncated, info
+        rows, info = self._rows(observations, infos)
+        given = rewards.get
+        info[REWARDS] = np.fromiter([given(agent, 0.0) for agent in self._possible], np.float64, len(self._possible))
+        terminated, truncated = any(terminations.values()), any(truncations.values())
+        over = not self.parallel.agents
+        if terminated or truncated:
+            info[TERMINATIONS], info[TRUNCATIONS] = self._flags(terminations), self._flags(truncations)
+            over = over or all(terminations.get(agent, False) or flag for agent, flag in truncations.items())
+        terminated = over and (terminated or not truncated)
+        return rows, float(sum(rewards.values())), terminated, over and truncated, info
 
     def _check_possible(self) -> None:
         if not self._possible:
@@ -212,23 +213,26 @@ class ParallelEnvironment(Env):
             raise MisuseError(f"{self._name}: agents that are none of its possible_agents: {strangers:.200}")
         return live
 
-    def _rows(self, observations: dict[Any, Any]) -> dict[Any, Any]:
-        rows = self._blank.copy()
-        for key, agent in zip(self._keys, self._possible):
-            if observations.get(agent) is not None:
-                rows[key] = observations[agent]
-        return rows
-
-    def _info(self, observations: dict[Any, Any], infos: dict[Any, Any]) -> dict[str, Any]:
+    def _rows(self, observations: dict[Any, Any], infos: dict[Any, Any]) -> tuple[dict[Any, Any], dict[str, Any]]:
+        """Return what all agents observe, and what else there is to say of them."""
+        rows, missing = self._blank.copy(), False
+        observed, said = observations.get, False
+        for key, agent in self._places:
+            if (one := observed(agent)) is None:
+                missing = True
+            else:
+                rows[key] = one
+            if infos.get(agent):
+                said = True
+        info: dict[str, Any] = {}
         live = self._live()
-        info: dict[str, Any] = {
-            LIVE: np.array([agent in live for agent in self._possible]),
-            OBSERVED: np.array([observations.get(agent) is not None for agent in self._possible]),
-        }
-        each = [infos.get(agent) or {} for agent in self._possible]
-        if any(each):
-            info[INFOS] = each
-        return info
+        if len(live) < len(self._known):
+            info[LIVE] = np.array([agent in live for agent in self._possible])
+        if missing:
+            info[OBSERVED] = np.array([observed(agent) is not None for agent in self._possible])
+        if said:
+            info[INFOS] = [infos.get(agent) or {} for agent in self._possible]
+        return rows, info
 
     def _flags(self, flags: dict[Any, Any]) -> Any:
         return np.array([bool(flags.get(agent, False)) for agent in self._possible])

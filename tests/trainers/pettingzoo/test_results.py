@@ -54,6 +54,23 @@ def test_stepped(more: Any) -> None:
         results.stepped(~ALL, {**GOOD, **more})
 
 
+def test_what_is_left_out_is_as_usual() -> None:
+    results = AgentResults(["a", "b"], 2)
+    assert results.begun({}) == [{}] * 4
+    assert results.live.all()
+    infos = {LIVE: np.array([[True, False], [False, False]]), f"_{LIVE}": np.array([True, False])}
+    rewards, terminations, truncations, rows = results.stepped(~ALL, infos)
+    assert not (rewards.any() or terminations.any() or truncations.any())
+    assert results.live.tolist() == [[True, False], [True, True]]
+    assert rows == [{}] * 4
+    _, terminations, _, _ = results.stepped(~ALL, infos)
+    assert terminations.tolist() == [[False, True], [False, False]]
+    results.begun({}, np.array([False, True]))
+    assert results.live.tolist() == [[True, False], [True, True]]
+    results.begun({}, np.array([True, False]))
+    assert results.live.all()
+
+
 class Server:
     """What a `RemoteEnvironment` returns for a server that says what it likes."""
 

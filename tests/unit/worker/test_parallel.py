@@ -115,7 +115,7 @@ def test_as_gymnasium_has_it_the_absent_have_zeros_and_nobody_asks_them() -> Non
     observation, info = env.reset(seed=3, options={"x": 1})
     assert env.parallel.seen == [(3, {"x": 1})]
     assert_same(observation, {"b": obs(1), "a": obs(2)})
-    assert_same(info, {LIVE: np.array([True, True]), OBSERVED: np.array([True, True])})
+    assert info == {}
 
     observation, reward, terminated, truncated, info = env.step({"a": 1, "b": 2})
     assert [*env.parallel.seen[-1].items()] == [("b", 2), ("a", 1)]
@@ -124,6 +124,7 @@ def test_as_gymnasium_has_it_the_absent_have_zeros_and_nobody_asks_them() -> Non
     assert_same(info.pop(LIVE), np.array([False, True]))
     assert_same(info.pop(REWARDS), np.array([1, 0.5]))
     assert_same(info.pop(TERMINATIONS), np.array([True, False]))
+    assert [*info] == [TRUNCATIONS]
 
     observation, reward, terminated, truncated, info = env.step({"a": 1, "b": 2})
     assert env.parallel.seen[-1] == {"a": 1}
@@ -131,6 +132,17 @@ def test_as_gymnasium_has_it_the_absent_have_zeros_and_nobody_asks_them() -> Non
     assert_same((reward, terminated, truncated), (2.0, False, True))
     assert_same(info[OBSERVED], np.array([False, True]))
     assert_same(info[TRUNCATIONS], np.array([False, True]))
+
+
+def test_what_is_as_usual_is_left_out() -> None:
+    env = presented(
+        BEGIN,
+        (["b", "a"], {"b": obs(3), "a": obs(4)}, {"b": -0.0}, {"b": False, "a": False}, {"b": False, "a": False},
+         {"b": {}, "a": {}}),
+    )  # fmt: skip
+    env.reset()
+    *_, info = env.step({"a": 1, "b": 2})
+    assert_same(info, {REWARDS: np.array([-0.0, 0.0])})
 
 
 def test_options_that_were_not_given_are_not_given() -> None:
