@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -76,8 +76,9 @@ def _split(infos: dict[Any, Any], each: Sequence[dict[str, Any]], everyone: Rows
             for row in rows:
                 each[row][key] = below[row]
         else:
-            for row, element in _elements(value, rows, len(each), name in infos, f"{where}[{key!r}]"):
-                each[row][key] = element
+            elements = _elements(value, rows, len(each), name in infos, f"{where}[{key!r}]")
+            for info, element in zip(map(each.__getitem__, rows), elements, strict=True):
+                info[key] = element
 
 
 def _is_mask(key: Any, infos: dict[Any, Any]) -> bool:
@@ -95,25 +96,19 @@ def _masked(mask: Any, num_envs: int, where: str) -> Rows:
     return rows
 
 
-def _elements(value: Any, rows: Rows, num_envs: int, masked: bool, where: str) -> Iterator[tuple[int, Any]]:
-    """Return each row and what `value` holds for it."""
+def _elements(value: Any, rows: Rows, num_envs: int, masked: bool, where: str) -> Sequence[Any]:
+    """Return what `value` holds for each of `rows`."""
     count = _length(value)
     if count != num_envs:
         if masked:
             raise MisuseError(f"{where} has {count} items, not one for each of {num_envs} environments")
-        return ((row, value) for row in rows)
-    item: Callable[[int], Any]
+        return [value] * len(rows)
     if not isinstance(value, np.ndarray):
-        item = value.__getitem__
-    elif value.ndim == 1:
-        item = (value.tolist() if value.dtype in _PYTHON else value).__getitem__
-    else:
-        item = _copies(value)
-    return ((row, item(row)) for row in rows)
-
-
-def _copies(array: np.ndarray[Any, Any]) -> Callable[[int], Any]:
-    return lambda row: array[row].copy()
+        return [value[row] for row in rows]
+    if value.ndim > 1:
+        return [value[row].copy() for row in rows]
+    some = value if len(rows) == num_envs else value[list(rows)]
+    return some.tolist() if value.dtype in _PYTHON else list(some)  # an array of objects is the objects themselves
 
 
 def _length(value: Any) -> int | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import io
+import multiprocessing
 import pickle
 import traceback
 from multiprocessing import TimeoutError as ProcessesTimeout
@@ -138,6 +139,19 @@ def test_what_it_was_raised_from_comes_along(way: str, cause: Exception, said: s
         assert type(again.__cause__) is RemoteGymError and str(again.__cause__).endswith(said)
     assert "direct cause" in "".join(traceback.format_exception(type(again), again, None))
     assert AGAIN[way](again).__cause__ is not None
+
+
+def fail() -> None:
+    try:
+        raise SessionLost("EXPIRED", "too late")
+    except SessionLost as error:
+        raise also(MisuseError, KeyError)("in another process") from error
+
+
+def test_it_comes_out_of_a_pool() -> None:
+    with multiprocessing.get_context("spawn").Pool(1) as pool, pytest.raises(KeyError) as error:
+        pool.apply(fail)
+    assert isinstance(error.value, MisuseError) and str(error.value) == "in another process"
 
 
 class Fails(gymnasium.Env[Any, Any]):
