@@ -149,6 +149,7 @@ class ParallelEnvironment(Env):
         )
         self.metadata = {**getattr(parallel, "metadata", {}), AGENTS: said_of(about)}
         self._blank = {key: blank(space) for key, space in zip(self._keys, observed)}
+        self._always = dict(self._seen)
 
     def _joined(self, each: Sequence[Any]) -> Any:
         # What several agents share is copied: as parts of a Dict they are seeded one by one.
@@ -240,6 +241,7 @@ class ParallelEnvironment(Env):
     # As it is
 
     def _reset(self, seed: Any, options: Any) -> Any:
+        self._seen = dict(self._always)  # other spaces may be new ones, and are asked for anew
         arguments = {} if options is None else {"options": options}
         return self._dicts(self.parallel.reset(seed=seed, **arguments), (_STEP[0], _STEP[-1]))
 

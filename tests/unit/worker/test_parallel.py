@@ -219,6 +219,18 @@ def test_agents_beyond_the_possible_ones_have_no_row_and_say_so() -> None:
         env.step({"a": 0, "b": 0})
 
 
+def test_spaces_of_strangers_are_kept_for_an_episode_only() -> None:
+    env = presented(BEGIN, shared=False)
+    ask = env.get_wrapper_attr(SPACE)
+    known = [ask("observation", agent)[0] for agent in "ba"]
+    assert known == read_about(env.metadata[AGENTS]).observation
+    asked = [ask("observation", agent)[0] for agent in ("x", "y", "x")]
+    assert asked[0] == asked[2] not in (*known, asked[1])
+    env.reset(options={AGENTS: None})
+    assert ask("observation", "y")[0] == asked[0]
+    assert [ask("observation", agent)[0] for agent in "ba"] == known
+
+
 def test_attributes_are_the_environments() -> None:
     env = presented()
     env.parallel.unwrapped = inner = types.SimpleNamespace(level=1)
