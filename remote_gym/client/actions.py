@@ -20,6 +20,7 @@ from gymnasium import spaces
 from gymnasium.vector.utils import batch_space, iterate
 
 from remote_gym import values
+from remote_gym.client.agent_actions import is_by_agent, pack_by_agent
 from remote_gym.errors import CodecError, MisuseError, also
 from remote_gym.leaves import (
     DTYPE_CODES,
@@ -117,6 +118,8 @@ class ActionEncoder:
         return encoded
 
     def _encode_one(self, action: Any) -> Actions:
+        if is_by_agent(action):
+            return Actions([], given=pack_by_agent(action))
         fixed, variable = self._parts(action, "action")
         columns, one = [(element,) for element in variable], range(1)
         if not self._as_given:

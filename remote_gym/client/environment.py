@@ -14,6 +14,7 @@ from remote_gym.arguments import RemoteArgs
 from remote_gym.client.batch_arguments import no_seed, own_options
 from remote_gym.client.calls import check_name
 from remote_gym.client.failures import first_failure
+from remote_gym.client.local import Entrypoint, local
 from remote_gym.client.parts import Part
 from remote_gym.client.remote import Dialled, Remote
 from remote_gym.client.request_sizes import pack_options
@@ -81,6 +82,24 @@ class RemoteEnvironment(gymnasium.Env[Any, Any]):
         self._last: Part | None = None  # what was returned last
         self.render_mode = render_mode
         self._made = True
+
+    @classmethod
+    def local(cls, entrypoint: Entrypoint, **options: Any) -> RemoteEnvironment:
+        """Make one whose server is a child that lives and dies with this process, as `RemoteVectorEnv.local` does.
+
+        Args:
+            entrypoint: What to host, as for a server, or a function that stands at the top of a module.
+            options: `entrypoint_kwargs`, and arguments of this class.
+
+        Raises:
+            MisuseError: An argument is wrong, or this is a worker itself.
+            ConnectError: The server did not start.
+        """
+
+        def single(url: str, *, num_envs: int, **rest: Any) -> RemoteEnvironment:
+            return cls(url, **rest)
+
+        return local(single, entrypoint, 1, **options)
 
     @property
     def observation_space(self) -> Any:  # type: ignore[override]

@@ -7,6 +7,12 @@ and `enable_rendering` as far as its signature takes them.
 
 A file without `create_environment` may have `create_vector_environment`, whose first argument is `num_envs`; so may a
 module, and with the vectorization mode ``"vector_entry_point"`` an id is made by `gymnasium.make_vec`.
+
+What is made may also be an environment of PettingZoo's (`worker.parallel`). Its modules call their function
+`parallel_env`, and so may a file in place of `create_environment`: ``pettingzoo.butterfly:pistonball_v6`` is
+``pettingzoo.butterfly.pistonball_v6:parallel_env``. Such functions hand on whatever they are given, so by ``**kwargs``
+they get nothing of the server's own but a render mode, if there is one. `y` may be an id of PettingZoo's registry, too:
+``pettingzoo:butterfly/pistonball-v6``.
 """
 
 from __future__ import annotations
@@ -18,13 +24,16 @@ import sys
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from types import ModuleType
 from typing import Any, Callable
 
 from remote_gym.errors import MisuseError
 from remote_gym.gym import Env, VectorEnv, make, make_vec
+from remote_gym.worker.parallel import as_environment, is_of_pettingzoo, registered
 
 FACTORY_NAME = "create_environment"
 VECTOR_FACTORY_NAME = "create_vector_environment"
+PARALLEL_FACTORY_NAME = "parallel_env"
 VECTOR_ENTRY_POINT = "vector_entry_point"
 
 OFFERED = ("env_id", "render_mode", "enable_rendering")
@@ -57,7 +66,7 @@ class Recipe:
         """
         kind, target = self._resolved()
         env = make(target, **self._id_kwargs()) if kind == "id" else self._called(target, (), env_id)
-        return self._checked(env, Env)  # type: ignore[no-any-return]
+        return self._checked(as_environment(env), Env)  # type: ignore[no-any-return]
 
     def build_vector(self, num_envs: int, env_id: int) -> VectorEnv[Any, Any, Any]:
         """Return a new vector environment; raises like `build`."""
@@ -96,14 +105,18 @@ class Recipe:
         kwargs = dict(self.kwargs)
         render_mode = kwargs.pop("render_mode", self.render_mode)  # offered: a function need not take it
         offered = dict(zip(OFFERED, (env_id, render_mode, render_mode is not None)))
-        return {**_accepted(function, {k: v for k, v in offered.items() if k not in kwargs}), **kwargs}
+        offered = {name: value for name, value in offered.items() if name not in kwargs}
+        if is_of_pettingzoo(function, self.entrypoint):
+            taken = _named(function) | ({"render_mode"} if render_mode is not None else set())
+            offered = {name: value for name, value in offered.items() if name in taken}
+        return {**_accepted(function, offered), **kwargs}
 
     def _checked(self, env: Any, kind: type[Any]) -> Any:
         if isinstance(env, kind):
             return env
         raise MisuseError(
             f"the entrypoint {self.entrypoint!r} returned {type(env).__module__}.{type(env).__qualname__}, which is no "
-            f"{kind.__module__.partition('.')[0]}.{kind.__name__}"
+            f"{kind.__module__.partition('.')[0]}.{kind.__name__}" + (", and no ParallelEnv" if kind is Env else "")
         )
 
 
@@ -121,6 +134,8 @@ def resolve(entrypoint: str, vector: bool = False) -> tuple[str, Any]:
         module = _load_file(Path(entrypoint))
         if vector or (not hasattr(module, FACTORY_NAME) and hasattr(module, VECTOR_FACTORY_NAME)):
             return "vector function", _function_of(module, VECTOR_FACTORY_NAME, entrypoint)
+        if not hasattr(module, FACTORY_NAME) and hasattr(module, PARALLEL_FACTORY_NAME):
+            return "function", _function_of(module, PARALLEL_FACTORY_NAME, entrypoint)
         return "function", _function_of(module, FACTORY_NAME, entrypoint)
     module_name, colon, rest = entrypoint.partition(":")
     if not colon:
@@ -132,7 +147,8 @@ def resolve(entrypoint: str, vector: bool = False) -> tuple[str, Any]:
             raise  # something that the module itself imports
         raise MisuseError(f"entrypoint {entrypoint!r}: there is no module {error.name!r} on sys.path") from error
     if not rest.isidentifier():
-        return "id", rest
+        function = registered(rest)
+        return ("id", rest) if function is None else ("function", function)
     return ("vector function" if rest == VECTOR_FACTORY_NAME else "function"), _function_of(module, rest, entrypoint)
 
 
@@ -157,10 +173,18 @@ def _load_file(path: Path) -> Any:
 
 
 def _function_of(module: Any, name: str, entrypoint: str) -> Factory:
-    function = getattr(module, name, None)
+    function = getattr(module, name, None) or _submodule(module, name)
+    function = getattr(function, PARALLEL_FACTORY_NAME, None) if isinstance(function, ModuleType) else function
     if not callable(function):
         raise MisuseError(f"the entrypoint {entrypoint!r} has no function {name!r}")
     return function  # type: ignore[no-any-return]
+
+
+def _submodule(module: Any, name: str) -> Any:
+    """Return the module `name` of a package; None if there is none."""
+    full_name = f"{module.__name__}.{name}"
+    is_there = hasattr(module, "__path__") and importlib.util.find_spec(full_name) is not None
+    return importlib.import_module(full_name) if is_there else None
 
 
 def _accepted(function: Factory, offered: dict[str, Any]) -> dict[str, Any]:
@@ -168,5 +192,12 @@ def _accepted(function: Factory, offered: dict[str, Any]) -> dict[str, Any]:
     parameters = inspect.signature(function).parameters.values()
     if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters):
         return offered
-    names = {parameter.name for parameter in parameters if parameter.kind is not parameter.POSITIONAL_ONLY}
-    return {name: value for name, value in offered.items() if name in names}
+    named = _named(function)
+    return {name: value for name, value in offered.items() if name in named}
+
+
+def _named(function: Factory) -> set[str]:
+    """Return the names of the arguments that `function` takes by name."""
+    parameters = inspect.signature(function).parameters.values()
+    other = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.VAR_KEYWORD, inspect.Parameter.VAR_POSITIONAL)
+    return {parameter.name for parameter in parameters if parameter.kind not in other}

@@ -19,7 +19,7 @@ from helpers import wait_until
 from sameness import assert_same
 from toys import make_pendulum
 
-from remote_gym import RemoteVectorEnv
+from remote_gym import RemoteEnvironment, RemoteVectorEnv
 from remote_gym.errors import MisuseError, SessionLost
 
 
@@ -43,6 +43,19 @@ def test_it_gives_what_local_environments_give(entrypoint: Any, kwargs: dict[str
             actions = ours.action_space.sample()
             assert_same(ours.step(actions), theirs.step(actions))
     theirs.close()
+
+
+def test_a_single_environment() -> None:
+    theirs = make_pendulum(5.0)
+    with RemoteEnvironment.local(make_pendulum, entrypoint_kwargs={"g": 5.0}, render_with_step=True) as ours:
+        assert type(ours) is RemoteEnvironment
+        ours.action_space.seed(5)
+        assert_same(ours.reset(seed=1), theirs.reset(seed=1))
+        for _ in range(20):
+            action = ours.action_space.sample()
+            assert_same(ours.step(action), theirs.step(action))
+    with pytest.raises(MisuseError, match="transport"):
+        RemoteEnvironment.local("CartPole-v1", transport="pigeon")
 
 
 def test_other_arguments_are_those_of_the_class() -> None:

@@ -330,3 +330,59 @@ def test_a_file_that_raises_is_imported_anew_the_next_time(tmp_path: Path) -> No
     assert "raises_once" not in sys.modules
     (tmp_path / "raises_once.py.mended").touch()
     assert resolve(str(path)) == ("function", dict)
+
+
+PARALLEL = """
+    class Parallel:
+        agents = possible_agents = ["a"]
+
+        def __init__(self, given):
+            self.given = given
+
+        def observation_space(self, agent):
+            import gymnasium
+            return gymnasium.spaces.Discrete(2)
+
+        action_space = observation_space
+
+        def reset(self, seed=None, options=None): ...
+        def step(self, actions): ...
+
+    def parallel_env(**kwargs):
+        return Parallel(kwargs)
+"""
+
+
+@pytest.mark.parametrize(("render_mode", "given"), [(None, {"n": 1}), ("ansi", {"n": 1, "render_mode": "ansi"})])
+def test_a_file_of_a_parallel_env_is_given_nothing_that_it_would_hand_on(
+    write: Callable[..., Path], render_mode: str | None, given: Any
+) -> None:
+    env: Any = Recipe(str(write(PARALLEL)), {"n": 1}, render_mode).build(7)
+    assert env.parallel.given == given
+    assert [*env.observation_space.spaces] == ["a"]
+
+
+def test_what_it_takes_by_name_it_is_given(write: Callable[..., Path]) -> None:
+    code = PARALLEL.replace("parallel_env(**kwargs)", "parallel_env(env_id, **kwargs)").replace(
+        "Parallel(kwargs)", "Parallel((env_id, kwargs))"
+    )
+    env: Any = Recipe(str(write(code)), {}, None).build(7)
+    assert env.parallel.given == (7, {})
+
+
+def test_create_environment_comes_first(write: Callable[..., Path]) -> None:
+    code = PARALLEL + "\n    def create_environment(**kwargs):\n        return Parallel(kwargs)\n"
+    env: Any = Recipe(str(write(code)), {}, None).build(7)
+    assert env.parallel.given == {"env_id": 7, "render_mode": None, "enable_rendering": False}
+
+
+def test_a_module_of_a_package_stands_for_its_parallel_env(write: Callable[..., Path], tmp_path: Path) -> None:
+    (tmp_path / "zoo").mkdir()
+    write("", "zoo/__init__.py")
+    write(PARALLEL, "zoo/lion_v1.py")
+    sys.path.insert(0, str(tmp_path))
+    for entrypoint in ("zoo:lion_v1", "zoo.lion_v1:parallel_env"):
+        env: Any = Recipe(entrypoint, {}, None).build(7)
+        assert env.parallel.given == {}
+    with pytest.raises(MisuseError, match="no function 'lion_v2'"):
+        resolve("zoo:lion_v2")
