@@ -1,4 +1,4 @@
-"""Trainer process: `VecEnv`, remote environments as a vector environment of rl_games, and `register`, its entry there."""
+"""Trainer process: `VecEnv`, remote environments as rl_games has them, and `register`, by which it finds them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from gymnasium import Space, spaces
 from gymnasium.vector import AutoresetMode
 
 from remote_gym import RemoteArgs, RemoteVectorEnv
-from remote_gym.errors import MisuseError
+from remote_gym.errors import MisuseError, RefusedError
 
 try:
     import torch
@@ -23,7 +23,7 @@ except ModuleNotFoundError as missing:
 NAME = "REMOTE-GYM"
 
 _OURS = {
-    "autoreset_mode": "rl_games never resets, and takes the observation of a done row for the first of the next episode",
+    "autoreset_mode": "rl_games takes the observation of a row that is done for the first of its next episode",
     "batch_size": "every step returns all rows",
 }
 """Arguments of `RemoteVectorEnv` that are settled here, and why."""
@@ -221,7 +221,7 @@ class VecEnv(IVecEnv):  # type: ignore[misc]
     has_action_mask, get_action_mask = has_action_masks, get_action_masks  # as players call them
 
     def set_train_info(self, env_frames: int, *_args: Any, **_kwargs: Any) -> None:
-        """Tell environments that have `set_train_info` how many frames were trained on; the trainer itself stays here."""
+        """Tell environments that have `set_train_info` how many frames were trained on; the trainer stays here."""
         if self._hosted("set_train_info"):
             self.envs.call("set_train_info", env_frames)
 
@@ -244,7 +244,7 @@ class VecEnv(IVecEnv):  # type: ignore[misc]
 
     def render(self, mode: str | None = None) -> tuple[Any, ...]:
         """Return the environments' frames; `mode` is ignored, as in Gymnasium the client's `render_mode` counts."""
-        return self.envs.render()
+        return self.envs.render()  # type: ignore[no-any-return]
 
     def close(self) -> None:
         """End the session; may be called twice."""
@@ -263,7 +263,10 @@ class VecEnv(IVecEnv):  # type: ignore[misc]
     def _hosted(self, name: str) -> bool:
         """Return whether the hosted environments have an attribute; asked once."""
         if name not in self._has:
-            self._has[name] = all(self.envs.call("has_wrapper_attr", name))
+            try:
+                self._has[name] = all(self.envs.call("has_wrapper_attr", name))
+            except (AttributeError, RefusedError):  # a vector environment, or not for this client
+                self._has[name] = False
         return self._has[name]
 
     def _observed(self, observations: Any) -> Any:
@@ -310,7 +313,9 @@ def _acted(space: Space[Any]) -> tuple[Space[Any], Any]:
     if isinstance(space, spaces.Tuple) and all(isinstance(part, spaces.Discrete) for part in space):
         starts = np.array([part.start for part in space])
         return spaces.Tuple([spaces.Discrete(part.n) for part in space]), partial(_columns, starts)
-    raise MisuseError(f"rl_games has no policy for actions in {space}: it takes Box, Discrete, MultiDiscrete, or a Tuple")
+    raise MisuseError(
+        f"rl_games has no policy for actions in {space}: it takes Box, Discrete, MultiDiscrete, or a Tuple"
+    )
 
 
 def _shifted(start: Any, actions: Any) -> Any:
@@ -330,8 +335,8 @@ def _cast(observations: Any) -> Any:
 def _with_final(infos: dict[str, Any]) -> dict[str, Any]:
     """Return infos in which those of an episode's last step stand in their places.
 
-    rl_games reads, where a row is done, what the step has returned: "scores", "battle_won", "lives". With `SAME_STEP` it
-    is in ``"final_info"``, and the row has what the reset has returned.
+    rl_games reads, where a row is done, what the step has returned: "scores", "battle_won", "lives". With `SAME_STEP`
+    that is in ``"final_info"``, and the row has what the reset has returned.
     """
     final = infos.get("final_info")
     return infos if not isinstance(final, dict) else _over(infos, final)
@@ -348,7 +353,7 @@ def _over(infos: dict[str, Any], final: dict[str, Any]) -> dict[str, Any]:
             merged[key] = _over(below if isinstance(below, dict) else {}, values)
         else:
             alike = isinstance(below, np.ndarray) and (below.dtype, below.shape) == (values.dtype, values.shape)
-            merged[key] = below.copy() if alike else np.zeros_like(values)
+            merged[key] = np.copy(below if alike else np.zeros_like(values))  # type: ignore[arg-type]
             merged[key][mask] = values[mask]
         merged[f"_{key}"] = mask | infos.get(f"_{key}", np.False_)
     return merged
@@ -370,7 +375,7 @@ def moved(batch: Any, device: torch.device) -> Any:
     hosted = [torch.from_numpy(arrays[index]).contiguous() for index in order]
     packed = torch.cat([tensor.view(-1).view(torch.uint8) for tensor in hosted])
     there = (packed.pin_memory() if device.type == "cuda" else packed).to(device, non_blocking=True)
-    parts = there.split([tensor.numel() * tensor.element_size() for tensor in hosted])
+    parts = torch.split(there, [tensor.numel() * tensor.element_size() for tensor in hosted])
     tensors = {
         index: part.view(tensor.dtype).view(tensor.shape)
         for index, tensor, part in zip(order, hosted, parts, strict=True)

@@ -43,6 +43,8 @@ class VectorEnv(GymWrapper):
     `rollout` use. The other rows keep the observations and flags they had.
     """
 
+    _env: Any
+
     def __init__(
         self,
         url: str | Sequence[str] | None = None,
@@ -120,9 +122,8 @@ class VectorEnv(GymWrapper):
         )  # fmt: skip
 
     def _reset(self, tensordict: TensorDictBase | None = None, **kwargs: Any) -> TensorDictBase:
-        """Reset the rows of the mask ``"_reset"``, all without one; keyword arguments as for `RemoteVectorEnv.reset`."""
-        mask = None if tensordict is None else tensordict.get("_reset", None)
-        if mask is not None:
+        """Reset the rows of the mask ``"_reset"``, all without one; the rest as for `RemoteVectorEnv.reset`."""
+        if tensordict is not None and (mask := tensordict.get("_reset", None)) is not None:
             rows = self._rows(mask)
             if not rows.any():
                 return tensordict.exclude("_reset")
@@ -148,9 +149,9 @@ class VectorEnv(GymWrapper):
             self._env = whole
         result = moved(result, self.device)
         left = torch.from_numpy(~rows).to(result.device)
-        for key in result.keys(True, True):
+        for key, value in result.items(True, True):
             if (before := tensordict.get(key, None)) is not None:
-                result.get(key)[left] = before[left]
+                value[left] = before.reshape(value.shape)[left]  # flags come as (num_envs,), and are (num_envs, 1)
         return result
 
     def _rows(self, mask: torch.Tensor) -> np.ndarray[Any, np.dtype[np.bool_]]:
@@ -225,7 +226,7 @@ def moved(tensordict: TensorDictBase, device: torch.device | None) -> TensorDict
     if leaves:
         packed = torch.cat([leaf.contiguous().view(-1).view(torch.uint8) for _, leaf in leaves])
         there = (packed.pin_memory() if device.type == "cuda" else packed).to(device, non_blocking=True)
-        parts = there.split([leaf.numel() * leaf.element_size() for _, leaf in leaves])
+        parts = torch.split(there, [leaf.numel() * leaf.element_size() for _, leaf in leaves])
         for (key, leaf), part in zip(leaves, parts, strict=True):
             tensordict.set(key, part.view(leaf.dtype).view(leaf.shape))
     return tensordict.to(device)
