@@ -137,22 +137,25 @@ class VectorEnv(GymWrapper):
         """Step the rows of the mask ``"_step"``, all without one."""
         mask = tensordict.get("_step", None)
         if mask is None or mask.all():
-            with self._on_the_host():
-                result = super()._step(tensordict)
-            return moved(result, self.device)
+            return self._stepped(tensordict)
         rows, whole = self._rows(mask), self._env
         self._env = _Some(whole, rows)
         try:
-            with self._on_the_host():
-                result = super()._step(tensordict)
+            result = self._stepped(tensordict)
         finally:
             self._env = whole
-        result = moved(result, self.device)
         left = torch.from_numpy(~rows).to(result.device)
         for key, value in result.items(True, True):
             if (before := tensordict.get(key, None)) is not None:
-                value[left] = before.reshape(value.shape)[left]  # flags come as (num_envs,), and are (num_envs, 1)
+                value[left] = before[left]
         return result
+
+    def _stepped(self, tensordict: TensorDictBase) -> TensorDictBase:
+        with self._on_the_host():
+            result = super()._step(tensordict)
+        for key in self.done_keys:  # TorchRL does so later, but not everywhere
+            result.set(key, result.get(key).view(*self.batch_size, 1))
+        return moved(result, self.device)
 
     def _rows(self, mask: torch.Tensor) -> np.ndarray[Any, np.dtype[np.bool_]]:
         return mask.reshape(self.batch_size).cpu().numpy()  # type: ignore[no-any-return]

@@ -18,17 +18,23 @@ from rl_games.common.ivecenv import IVecEnv
 from torch.utils._python_dispatch import TorchDispatchMode
 from trainers.rl_games.hosted_for_rl_games import ACTIONS, create_environment
 
-from remote_gym import ConnectError, MisuseError
+from remote_gym import ConnectError, MisuseError, RemoteEnvironmentServer, create_remote_environment_server
 from remote_gym.rl_games import VecEnv, moved, register
 
 HOSTED = Path(__file__).with_name("hosted_for_rl_games.py")
 NUM_ENVS = 3
 
 
+@pytest.fixture(scope="module")
+def server() -> Iterator[RemoteEnvironmentServer]:
+    args: dict[str, Any] = {"entrypoint": str(HOSTED)}
+    with create_remote_environment_server(args, port=0, num_workers=2, allow_client_kwargs="*") as server:
+        yield server
+
+
 @pytest.fixture
-def remote(serve: ServerFactory) -> Iterator[Callable[..., VecEnv]]:
-    """Make remote environments of this folder's: ``remote(observations="dict", device="cpu")``."""
-    server = serve(str(HOSTED), allow_client_kwargs="*")
+def remote(server: RemoteEnvironmentServer) -> Iterator[Callable[..., VecEnv]]:
+    """Make remote environments of this folder's: ``remote(observations="dict", options={"device": "cpu"})``."""
     made: list[VecEnv] = []
 
     def make(kind: str = "Hosted", num_envs: int = NUM_ENVS, options: Any = None, **kwargs: Any) -> VecEnv:
@@ -292,7 +298,8 @@ class Moves(TorchDispatchMode):
     count = 0
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        self.count += func is torch.ops.aten._to_copy.default
+        if func is torch.ops.aten._to_copy.default and kwargs and "device" in kwargs:
+            self.count += torch.device(kwargs["device"]).type != args[0].device.type
         return func(*args, **(kwargs or {}))
 
 
