@@ -168,6 +168,11 @@ class VecEnv(IVecEnv):  # type: ignore[misc]
         """
         if isinstance(actions, torch.Tensor):
             actions = actions.detach().cpu().numpy()
+        if self.envs.num_envs == 1:  # players squeeze what they do with one environment
+            parts = (
+                (len(self.action_space),) if isinstance(self.action_space, spaces.Tuple) else self.action_space.shape
+            )
+            actions = np.reshape(actions, (1, *parts))
         observations, rewards, terminations, truncations, self._infos = self.envs.step(self._to_actions(actions))
         batch = {
             "observations": self._observed(observations),

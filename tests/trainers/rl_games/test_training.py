@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import functools
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import gymnasium as gym
+import numpy as np
 import pytest
 import torch
 from conftest import Certificates, ServerFactory
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
+from repository.test_docs import DOCS, follow
 from rl_games.common import env_configurations, vecenv
 from rl_games.common.algo_observer import DefaultAlgoObserver
 from rl_games.common.ivecenv import IVecEnv
 from rl_games.torch_runner import Runner
+from trainers.rl_games.hosted_for_rl_games import create_environment
 
 from remote_gym.rl_games import register
 
@@ -43,15 +47,20 @@ class Local(IVecEnv):
     def reset(self) -> Any:
         observations, _ = self.envs.reset(**self.first)
         self.first = {}
-        return observations
+        return observations.astype(np.float32)
 
     def step(self, actions: Any) -> Any:
         observations, rewards, terminations, truncations, _ = self.envs.step(actions)
-        return observations, rewards, terminations | truncations, {"time_outs": truncations & ~terminations}
+        return (
+            observations.astype(np.float32),
+            rewards,
+            terminations | truncations,
+            {"time_outs": truncations & ~terminations},
+        )
 
     def get_env_info(self) -> dict[str, Any]:
         return {
-            "observation_space": self.envs.single_observation_space,
+            "observation_space": gym.spaces.Box(-np.inf, np.inf, self.envs.single_observation_space.shape),
             "action_space": self.envs.single_action_space,
         }
 
@@ -103,10 +112,25 @@ def train(params: dict[str, Any]) -> dict[str, Any]:
     return {"returns": observer.returns, "sum": float(sum(parameters)), "algo": observer.algo}
 
 
-def train_locally(make: Callable[[], gym.Env[Any, Any]], folder: Path, **config: Any) -> dict[str, Any]:
+def locally(make: Callable[[], gym.Env[Any, Any]], folder: Path) -> dict[str, Any]:
     vecenv.register("LOCAL", lambda _name, num_envs, seed: Local(make, num_envs, seed))
     env_configurations.register("local", {"vecenv_type": "LOCAL"})
-    return train(configuration("local", {}, folder, **config))
+    return configuration("local", {}, folder)
+
+
+def continuous(params: dict[str, Any]) -> dict[str, Any]:
+    """Return the parameters of a policy over real numbers."""
+    within = params["params"]
+    within["algo"], within["model"] = {"name": "a2c_continuous"}, {"name": "continuous_a2c_logstd"}
+    part = {"name": "default"}, {"name": "const_initializer", "val": 0}
+    within["network"]["space"] = {
+        "continuous": {
+            "mu_activation": "None", "sigma_activation": "None", "mu_init": part[0], "sigma_init": part[1],
+            "fixed_sigma": True,
+        }
+    }  # fmt: skip
+    within["config"] |= {"bounds_loss_coef": 0.0}
+    return params
 
 
 def check_equal(ours: dict[str, Any], theirs: dict[str, Any]) -> None:
@@ -122,8 +146,71 @@ def test_three_epochs_as_over_sync_vector_env(
     server = serve("CartPole-v1", server_credentials_paths=certificates.server_mutual)
     register(client_credentials_paths=certificates.client_mutual)
     make = functools.partial(gym.make, "CartPole-v1")
-    first = train_locally(make, tmp_path)
-    check_equal(train_locally(make, tmp_path), first)
+    first = train(locally(make, tmp_path))
+    check_equal(train(locally(make, tmp_path)), first)
     ours = train(configuration("REMOTE-GYM", {"url": server.address, "device": device}, tmp_path))
     ours["algo"].vec_env.close()
     check_equal(ours, first)
+
+
+def test_three_epochs_of_a_continuous_policy(serve: ServerFactory, tmp_path: Path) -> None:
+    """Float64 observations, actions within bounds, and episodes that a time limit ends, from which it goes on."""
+    server = serve(str(HOSTED), {"actions": "box"})
+    register("CONTINUOUS", url=server.address)
+    make = functools.partial(create_environment, actions="box")
+    check_equal(
+        train(continuous(configuration("CONTINUOUS", {}, tmp_path))),
+        train(continuous(locally(make, tmp_path))),
+    )
+
+
+def test_a_central_value_network(serve: ServerFactory, tmp_path: Path) -> None:
+    server = serve(str(HOSTED), {"observations": "asymmetric"})
+    params = configuration("REMOTE-GYM", {"url": server.address}, tmp_path)
+    config, network = params["params"]["config"], params["params"]["network"]
+    config["central_value_config"] = {
+        "minibatch_size": 64, "mini_epochs": 1, "learning_rate": 1e-3, "clip_value": True, "normalize_input": False,
+        "truncate_grads": True, "grad_norm": 1.0, "network": {**network, "central_value": True, "separate": False},
+    }  # fmt: skip
+    register()
+    algo = train(params)["algo"]
+    assert algo.has_central_value
+    assert algo.experience_buffer.tensor_dict["states"].shape == (HORIZON, NUM_ENVS, 5)
+    assert algo.experience_buffer.tensor_dict["states"].abs().sum() > 0
+
+
+@pytest.mark.parametrize("masks", ["info", "method"])
+def test_a_policy_with_action_masks(serve: ServerFactory, tmp_path: Path, masks: str) -> None:
+    """The environment refuses what it does not allow."""
+    server = serve(str(HOSTED), {"kind": "Masked" if masks == "method" else "Hosted", "masks": masks})
+    register()
+    algo = train(configuration("REMOTE-GYM", {"url": server.address}, tmp_path, use_action_masks=True))["algo"]
+    assert algo.experience_buffer.tensor_dict["actions"].max() == 1
+
+
+@pytest.mark.filterwarnings("ignore:numpy.core is deprecated:DeprecationWarning")  # rl_games' `load_checkpoint`
+def test_a_checkpoint_is_played(serve: ServerFactory, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    server = serve("CartPole-v1")
+    register()
+    params = configuration("REMOTE-GYM", {"url": server.address}, tmp_path)
+    algo = train(params)["algo"]
+    algo.save(str(tmp_path / "saved"))
+    for use_vecenv in (False, True):
+        params["params"]["config"]["player"] = {"games_num": 4, "use_vecenv": use_vecenv, "deterministic": True}
+        runner = Runner(Observer())
+        runner.load(params)
+        runner.run({"train": False, "play": True, "checkpoint": str(tmp_path / "saved.pth")})
+        assert re.search(r"av reward: \d+", capsys.readouterr().out)
+
+
+def test_scores_are_those_of_last_steps(serve: ServerFactory, tmp_path: Path) -> None:
+    server = serve(str(HOSTED))
+    register()
+    algo = train(configuration("REMOTE-GYM", {"url": server.address}, tmp_path))["algo"]
+    scores = algo.algo_observer.game_scores
+    assert scores.current_size > 10
+    assert 3 <= scores.get_mean() < 9  # as long as its episodes are
+
+
+def test_the_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    follow(DOCS / "trainers" / "rl-games.md", tmp_path, monkeypatch)

@@ -1,4 +1,4 @@
-"""TorchRL's collectors and PPO over remote environments, and over Gymnasium's own in this process: the same, bit for bit.
+"""TorchRL's collectors and PPO over remote environments and over Gymnasium's own in this process: the same bits.
 
 With ``--full`` PPO also trains until CartPole is solved, over mutual TLS, and draws its curve into the documentation.
 """
