@@ -17,8 +17,8 @@ try:
     import torch
     from rl_games.common import env_configurations, vecenv
     from rl_games.common.ivecenv import IVecEnv
-except ModuleNotFoundError as missing:
-    raise ImportError(f'{__name__} needs {missing.name}: pip install "remote-gym-pool[rl_games]"') from missing
+except ImportError as missing:
+    raise ImportError(f'{__name__} needs rl_games: pip install "remote-gym-pool[rl_games]" ({missing})') from missing
 
 NAME = "REMOTE-GYM"
 
@@ -137,6 +137,8 @@ class VecEnv(IVecEnv):  # type: ignore[misc]
         self.state_space = None if self._states is None else _seen(observation[self._states], self._states)
         self.observation_space = _seen(observation if self._states is None else observation["obs"], "observations")
         self.action_space, self._to_actions = _acted(action)
+        several = isinstance(self.action_space, spaces.Tuple)
+        self._shape = (len(self.action_space),) if several else self.action_space.shape
 
     # What rl_games calls
 
@@ -169,10 +171,7 @@ class VecEnv(IVecEnv):  # type: ignore[misc]
         if isinstance(actions, torch.Tensor):
             actions = actions.detach().cpu().numpy()
         if self.envs.num_envs == 1:  # players squeeze what they do with one environment
-            parts = (
-                (len(self.action_space),) if isinstance(self.action_space, spaces.Tuple) else self.action_space.shape
-            )
-            actions = np.reshape(actions, (1, *parts))
+            actions = np.reshape(actions, (1, *self._shape))
         observations, rewards, terminations, truncations, self._infos = self.envs.step(self._to_actions(actions))
         batch = {
             "observations": self._observed(observations),
@@ -302,7 +301,7 @@ def _seen(space: Space[Any], where: str) -> Space[Any]:
     )
 
 
-def _acted(space: Space[Any]) -> tuple[Space[Any], Any]:
+def _acted(space: Any) -> tuple[Any, Any]:
     """Return an action space as rl_games sees it, and what makes actions of its numbers.
 
     Raises:

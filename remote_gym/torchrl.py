@@ -21,8 +21,8 @@ try:
     import torch
     from tensordict import TensorDictBase
     from torchrl.envs import GymWrapper
-except ModuleNotFoundError as missing:
-    raise ImportError(f'{__name__} needs {missing.name}: pip install "remote-gym-pool[torchrl]"') from missing
+except ImportError as missing:
+    raise ImportError(f'{__name__} needs TorchRL: pip install "remote-gym-pool[torchrl]" ({missing})') from missing
 
 _OURS = {
     "autoreset_mode": "TorchRL resets rows itself, with a mask",

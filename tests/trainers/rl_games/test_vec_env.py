@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import importlib
 import pickle
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -224,6 +226,27 @@ def test_what_environments_do_not_have_is_not_called(serve: ServerFactory) -> No
     with VecEnv(server.address, num_envs=2) as envs:
         envs.set_train_info(5)
         assert envs.has_action_masks() is False
+
+
+def test_a_lost_worker_ends_episodes_and_no_more(remote: Callable[..., VecEnv], tmp_path: Path) -> None:
+    envs = remote(kill=str(tmp_path / "kill"))
+    envs.reset()
+    envs.step(np.zeros(NUM_ENVS, int))
+    (tmp_path / "kill").touch()
+    with pytest.warns(UserWarning, match="killed by SIGKILL"):
+        _, rewards, dones, infos = envs.step(np.zeros(NUM_ENVS, int))
+    assert dones.any() and not dones.all()  # one of two workers
+    np.testing.assert_array_equal(infos["time_outs"], dones)
+    np.testing.assert_array_equal(rewards == 0, dones)
+    for _ in range(20):
+        envs.step(np.zeros(NUM_ENVS, int))
+
+
+def test_without_the_library_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "rl_games.common", None)
+    monkeypatch.delitem(sys.modules, "remote_gym.rl_games")
+    with pytest.raises(ImportError, match=r'needs rl_games: pip install "remote-gym-pool\[rl_games\]"'):
+        importlib.import_module("remote_gym.rl_games")
 
 
 def test_a_seed_is_that_of_the_next_reset(remote: Callable[..., VecEnv]) -> None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import signal
+from pathlib import Path
 from typing import Any
 
 import gymnasium as gym
@@ -31,8 +34,9 @@ class Hosted(gym.Env[Any, Any]):
     remember their ends.
     """
 
-    def __init__(self, observations: str = "box", actions: str = "discrete") -> None:
+    def __init__(self, observations: str = "box", actions: str = "discrete", kill: str = "") -> None:
         self.observation_space, self.action_space = OBSERVATIONS[observations], ACTIONS[actions]
+        self.kill = kill  # a file: whoever finds it takes the worker along, once
 
     def _observe(self) -> Any:
         self.observation_space.seed(int(self.np_random.integers(2**31)))
@@ -47,11 +51,14 @@ class Hosted(gym.Env[Any, Any]):
     def step(self, action: Any) -> Any:
         assert self.action_space.contains(action), action
         self.steps += 1
+        if self.kill and Path(self.kill).exists():
+            Path(self.kill).unlink()
+            os.kill(os.getpid(), signal.SIGKILL)
         ended = self.steps == self.length
         reward = float(self.np_random.normal()) + float(np.sum(action))
         info = {"steps": self.steps, "contacts": np.full(3, self.steps / 2), "told": 0.0}
         return self._observe(), reward, ended and self.steps % 2 == 0, ended and self.steps % 2 == 1, info
 
 
-def create_environment(observations: str = "box", actions: str = "discrete") -> gym.Env[Any, Any]:
-    return Hosted(observations, actions)
+def create_environment(observations: str = "box", actions: str = "discrete", kill: str = "") -> gym.Env[Any, Any]:
+    return Hosted(observations, actions, kill)

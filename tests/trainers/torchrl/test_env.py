@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import copy
 import functools
+import importlib
 import pickle
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -301,6 +303,38 @@ def test_what_the_environments_have_is_reached(serve: ServerFactory) -> None:
     with VectorEnv(serve("CartPole-v1").address, num_envs=2) as ours:
         assert ours.get_attr("gravity") == (9.8, 9.8)
         assert ours.num_envs == 2
+
+
+def test_encodings_that_are_remembered(remote: Callable[..., Any]) -> None:
+    ours = remote()
+    with pytest.warns(UserWarning, match="memoized encoding is an experimental feature"):
+        ours.fast_encoding()
+    check_equal(rolled(ours), rolled(local()))
+
+
+def test_a_lost_worker_ends_episodes_and_no_more(remote: Callable[..., Any], tmp_path: Path) -> None:
+    ours = remote({"kill": str(tmp_path / "kill")})
+    tensordict = ours.rand_step(ours.reset(seed=1))
+    before = tensordict["next", "observation"].clone()
+    (tmp_path / "kill").touch()
+    tensordict = ours.rand_action(tensordict["next"].exclude("reward"))
+    with pytest.warns(UserWarning, match="killed by SIGKILL"):
+        tensordict, begun = ours.step_and_maybe_reset(tensordict)
+    lost = tensordict["next", "truncated"].flatten()
+    assert lost.any() and not lost.all()  # one of two workers
+    assert torch.equal(tensordict["next", "observation"][lost], before[lost])
+    assert not tensordict["next", "terminated"].any()
+    assert not begun["done"].any()
+    assert not torch.equal(begun["observation"][lost], before[lost])
+    assert torch.equal(begun["observation"][~lost], tensordict["next", "observation"][~lost])
+    assert ours.rollout(20, auto_reset=False, tensordict=begun, break_when_any_done=False).batch_size == (NUM_ENVS, 20)
+
+
+def test_without_the_library_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "torchrl.envs", None)
+    monkeypatch.delitem(sys.modules, "remote_gym.torchrl")
+    with pytest.raises(ImportError, match=r'needs TorchRL: pip install "remote-gym-pool\[torchrl\]"'):
+        importlib.import_module("remote_gym.torchrl")
 
 
 def test_after_the_end(remote: Callable[..., Any]) -> None:
