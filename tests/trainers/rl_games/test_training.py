@@ -164,6 +164,30 @@ def test_three_epochs_of_a_continuous_policy(serve: ServerFactory, tmp_path: Pat
     )
 
 
+def soft(params: dict[str, Any]) -> dict[str, Any]:
+    """Return the parameters of soft actor-critic."""
+    within = params["params"]
+    within["algo"], within["model"] = {"name": "sac"}, {"name": "soft_actor_critic"}
+    within["network"] |= {"name": "soft_actor_critic", "space": {"continuous": None}, "log_std_bounds": [-5, 2]}
+    within["config"] |= {
+        "max_epochs": 60, "num_steps_per_episode": 1, "init_alpha": 1.0, "alpha_lr": 3e-4, "actor_lr": 3e-4,
+        "critic_lr": 1e-3, "critic_tau": 5e-3, "batch_size": 32, "learnable_temperature": True,
+        "num_updates_per_step": 2, "num_warmup_steps": 10, "replay_buffer_size": 1000,
+    }  # fmt: skip
+    return params
+
+
+@pytest.mark.parametrize("device", [None, "cpu"])
+def test_soft_actor_critic(serve: ServerFactory, tmp_path: Path, device: str | None) -> None:
+    server = serve(str(HOSTED), {"actions": "box"})
+    register("SOFT", url=server.address, device=device)
+    make = functools.partial(create_environment, actions="box")
+    check_equal(
+        train(soft(configuration("SOFT", {}, tmp_path))),
+        train(soft(locally(make, tmp_path))),
+    )
+
+
 def test_a_central_value_network(serve: ServerFactory, tmp_path: Path) -> None:
     server = serve(str(HOSTED), {"observations": "asymmetric"})
     params = configuration("REMOTE-GYM", {"url": server.address}, tmp_path)
