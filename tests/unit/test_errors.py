@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import io
+import multiprocessing
 import pickle
 import traceback
 from multiprocessing import TimeoutError as ProcessesTimeout
@@ -86,6 +87,111 @@ def test_the_same_after_a_pickle(error: Any) -> None:
         assert vars(again) == vars(error), way
         assert str(make(again)) == str(error), way
     assert pickle.loads(pickle.dumps(type(error))) is type(error)
+
+
+@pytest.mark.parametrize("error", ERRORS, ids=lambda error: type(error).__name__)
+def test_the_same_of_type_and_error_alone(error: Any) -> None:
+    """As `AsyncVectorEnv` raises in the parent what a child has sent."""
+    again = type(error)(error)
+    assert again is not error and type(again) is type(error)
+    assert (str(again), again.args, vars(again)) == (str(error), error.args, vars(error))
+
+
+def test_a_type_of_ours_and_another_is_made_in_its_own_way() -> None:
+    """As Ray makes one of its own error and of what was raised, which is its only argument."""
+
+    class Dual(RuntimeError, ConnectError):
+        def __init__(self, cause: Exception) -> None:
+            self.cause = cause
+
+    cause = ConnectError("here:1", "no answer")
+    assert Dual(cause).cause is cause and isinstance(Dual(cause), ConnectError)
+
+
+class Unpicklable(Exception):
+    def __reduce__(self) -> Any:
+        raise TypeError("not me")
+
+
+class NeedsTwo(Exception):
+    """Pickles, and cannot be unpickled."""
+
+    def __init__(self, first: int, second: int) -> None:
+        super().__init__(f"{first} and {second}")
+
+
+@pytest.mark.parametrize("way", AGAIN)
+@pytest.mark.parametrize(
+    ("cause", "said"),
+    [
+        (OSError(5, "broken"), None),
+        (SessionLost("EXPIRED", "too late"), None),
+        (Unpicklable("odd"), "Unpicklable: odd"),
+        (NeedsTwo(1, 2), "NeedsTwo: 1 and 2"),
+        (also(MisuseError, KeyError)("text"), None),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_what_it_was_raised_from_comes_along(way: str, cause: Exception, said: str | None) -> None:
+    try:
+        try:
+            raise cause
+        except Exception as inner:
+            raise ConnectError("here:1", "no answer") from inner
+    except ConnectError as raised:
+        error = raised
+    if hasattr(error, "add_note"):
+        error.add_note("a note")
+    again = AGAIN[way](error)
+    assert str(again) == str(error) and vars(again) == vars(error)
+    if said is None:
+        assert type(again.__cause__) is type(cause) and again.__cause__.args == cause.args
+    else:
+        assert type(again.__cause__) is RemoteGymError and str(again.__cause__).endswith(said)
+    assert "direct cause" in "".join(traceback.format_exception(type(again), again, None))
+    assert AGAIN[way](again).__cause__ is not None
+
+
+@pytest.mark.parametrize("way", AGAIN)
+@pytest.mark.parametrize("kind", [gymnasium.error.AlreadyPendingCallError, gymnasium.error.NoAsyncCallError])
+def test_gymnasiums_own_that_are_raised_here_pickle_as_well(kind: Any, way: str) -> None:
+    error = kind("not now", "step")
+    if hasattr(error, "add_note"):
+        error.add_note("a note")
+    again = AGAIN[way](error)
+    assert type(again) is kind and str(again) == "not now" and vars(again) == vars(error)
+
+
+def fail() -> None:
+    try:
+        raise SessionLost("EXPIRED", "too late")
+    except SessionLost as error:
+        raise also(MisuseError, KeyError)("in another process") from error
+
+
+def test_it_comes_out_of_a_pool() -> None:
+    with multiprocessing.get_context("spawn").Pool(1) as pool, pytest.raises(KeyError) as error:
+        pool.apply(fail)
+    assert isinstance(error.value, MisuseError) and str(error.value) == "in another process"
+
+
+class Fails(gymnasium.Env[Any, Any]):
+    """An environment that raises errors of ours."""
+
+    observation_space, action_space = gymnasium.spaces.Discrete(2), gymnasium.spaces.Discrete(2)
+
+    def reset(self, **_kwargs: Any) -> Any:
+        raise ConnectError("here:1", "no answer", ["a firewall"])
+
+
+@pytest.mark.filterwarnings("ignore:.*Received the following error from Worker")
+@pytest.mark.filterwarnings("ignore:.*ERROR")
+def test_it_is_what_users_of_processes_see() -> None:
+    envs = gymnasium.vector.AsyncVectorEnv([Fails] * 2, context="spawn")
+    with pytest.raises(ConnectError, match="cannot connect to here:1: no answer") as error:
+        envs.reset()
+    envs.close(terminate=True)
+    assert error.value.causes == ("a firewall",) and error.value.address == "here:1"
 
 
 @pytest.mark.parametrize("name", KNOWN)
