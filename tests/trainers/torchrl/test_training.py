@@ -154,32 +154,27 @@ def test_three_iterations_as_over_sync_vector_env(remote: Callable[..., Make], i
     assert id != "CartPole-v1" or len(first["returns"]) > 10
 
 
-def collected(makes: list[Make], **options: Any) -> list[TensorDictBase]:
-    """Return batches that processes collect, each with environments of its own and a seed of its own."""
-    fns = [functools.partial(begun, make, seed) for seed, make in enumerate(makes)]
-    collector = MultiSyncCollector(fns, None, frames_per_batch=256, total_frames=512, **options)
-    batches = [batch.clone() for batch in collector]
-    collector.shutdown()
-    return batches
+def already(env: EnvBase) -> EnvBase:
+    return env
 
 
 def test_processes_that_collect(remote: Callable[..., Make]) -> None:
-    """The environments themselves travel to the second process, where their copy dials."""
-    make = remote("CartPole-v1", 4)
-    ours = collected([make, make])
-    expected = collected([local("CartPole-v1", 4)] * 2)
-    for batch, theirs in zip(ours, expected, strict=True):
-        check_equal(batch, theirs, leave_out=[("collector", "traj_ids")])  # whoever asks first gets the lower ones
-
-
-def test_environments_themselves_go_to_processes(remote: Callable[..., Make]) -> None:
-    env = remote("CartPole-v1", 4)()
-    collector = MultiSyncCollector([env], None, frames_per_batch=128, total_frames=256)
-    batches = [batch.clone() for batch in collector]
+    """Each with a seed of its own. What makes the environments goes to one process, and environments to the other."""
+    make, frames = remote("CartPole-v1", 4), 128
+    env = make()
+    makes = [make, functools.partial(already, env)]
+    fns = [functools.partial(begun, one, seed) for seed, one in enumerate(makes)]
+    collector = MultiSyncCollector(fns, None, frames_per_batch=2 * frames, total_frames=4 * frames, cat_results="stack")
+    ours = [batch.clone() for batch in collector]
     collector.shutdown()
-    assert [batch.numel() for batch in batches] == [128, 128]
-    assert env.rollout(3, break_when_any_done=False).batch_size == (4, 3)  # the first one is still of use
+    assert env.rollout(3, break_when_any_done=False).batch_size == (4, 3)  # it was a copy that went there
     env.close()
+    for row in range(2):
+        theirs = Collector(begun(local("CartPole-v1", 4), row), None, frames_per_batch=frames, total_frames=2 * frames)
+        for batch, expected in zip(ours, theirs, strict=True):
+            # Of the numbers of trajectories, who asks first gets the lower ones.
+            check_equal(batch[row], expected, leave_out=[("collector", "traj_ids")])
+        theirs.shutdown()
 
 
 def test_the_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
