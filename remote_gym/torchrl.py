@@ -20,7 +20,7 @@ from remote_gym.errors import MisuseError
 try:
     import torch
     from tensordict import TensorDictBase
-    from torchrl.envs import GymWrapper
+    from torchrl.envs import GymWrapper, default_info_dict_reader
 except ImportError as missing:
     raise ImportError(f'{__name__} needs TorchRL: pip install "remote-gym-pool[torchrl]" ({missing})') from missing
 
@@ -127,7 +127,10 @@ class VectorEnv(GymWrapper):
             rows = self._rows(mask)
             if not rows.any():
                 return tensordict.exclude("_reset")
-            kwargs["options"] = {**(kwargs.get("options") or {}), "reset_mask": rows}
+            options = kwargs.get("options") or {}
+            if not isinstance(options, Mapping):
+                raise MisuseError(f"options of a reset with a mask are one dict, for all rows, got {options!r:.80}")
+            kwargs["options"] = {**options, "reset_mask": rows}
         with self._on_the_host():
             # Past GymWrapper's own, which takes a mask from host memory only, and for granted.
             result = super(GymWrapper, self)._reset(None, **kwargs)
@@ -169,6 +172,10 @@ class VectorEnv(GymWrapper):
             yield
         finally:
             self.__dict__["_device"] = device
+        for reader in self.info_dict_reader if device is not None else ():
+            spec = reader.info_spec if isinstance(reader, default_info_dict_reader) else None
+            if spec is not None and spec.device != device:  # made just now, of what was on the host
+                reader._info_spec = spec.to(device)
 
     def __enter__(self) -> VectorEnv:
         """Return self."""

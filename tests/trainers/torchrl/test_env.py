@@ -387,6 +387,35 @@ def test_a_batch_is_moved_at_once(remote: Callable[..., Any], infos: bool) -> No
         assert {leaf.device.type for leaf in there.values(True, True)} == {"meta"}
 
 
+def test_specs_of_infos_are_of_the_device(remote: Callable[..., Any]) -> None:
+    """They are made of the first infos that are read, which are in host memory then."""
+    ours = remote()
+    ours.info_dict_reader.append(default_info_dict_reader())
+    ours.__dict__["_device"] = torch.device("meta")
+    ours._reset()
+    action = TensorDict({"action": torch.eye(3, dtype=torch.int64)}, [NUM_ENVS])
+    for _ in range(2):
+        ours._step(action)
+        (reader,) = ours.info_dict_reader
+        assert {*reader.info_spec.keys()} == {"steps", "contacts", "told"}
+        assert {spec.device.type for spec in reader.info_spec.values()} == {"meta"}
+
+
+@pytest.mark.parametrize("device", [None, "cpu"])
+def test_specs_of_infos_are_those_of_gym_wrapper(remote: Callable[..., Any], device: Any) -> None:
+    ours, theirs = (make(device=device).auto_register_info_dict() for make in (remote, local))
+    assert ours.specs == theirs.specs
+
+
+def test_options_for_each_and_a_mask(remote: Callable[..., Any]) -> None:
+    ours = remote()
+    each = [{"told": 1}, None, {"told": 2}]
+    ours.reset(options=each)
+    mask = TensorDict({"_reset": torch.ones(3, 1, dtype=torch.bool), "done": torch.zeros(3, 1, dtype=torch.bool)}, [3])
+    with pytest.raises(MisuseError, match="options of a reset with a mask are one dict"):
+        ours.reset(mask, options=each)
+
+
 def test_what_is_packed_is_what_was_there(monkeypatch: pytest.MonkeyPatch) -> None:
     """The packing itself, with a device that is the host under another name."""
     torch.manual_seed(0)
