@@ -20,11 +20,15 @@ try:
 except ImportError as missing:
     raise ImportError(f'{__name__} needs rl_games: pip install "remote-gym-pool[rl_games]" ({missing})') from missing
 
+__all__ = ["NAME", "VecEnv", "register"]
+
 NAME = "REMOTE-GYM"
+"""What `register` registers, if nothing else is said."""
 
 _OURS = {
     "autoreset_mode": "rl_games takes the observation of a row that is done for the first of its next episode",
     "batch_size": "every step returns all rows",
+    "copy": "rl_games makes tensors of the arrays, and may write to them",
 }
 """Arguments of `RemoteVectorEnv` that are settled here, and why."""
 
@@ -91,7 +95,7 @@ class VecEnv(IVecEnv):  # type: ignore[misc]
             device: None: NumPy arrays, which rl_games copies to where it wants them. ``"cuda:0"``: tensors there, all
                 those of a step by one transfer; must then be rl_games' own device.
             seed: Of the first reset: environment i gets ``seed + i``. rl_games sets it if the configuration has a seed.
-            options: Other arguments of `RemoteVectorEnv`, but `autoreset_mode` and `batch_size`.
+            options: Other arguments of `RemoteVectorEnv`, but `autoreset_mode`, `batch_size` and `copy`.
 
         Raises:
             MisuseError: An argument is wrong, or rl_games knows no such space; names it.

@@ -24,6 +24,8 @@ try:
 except ImportError as missing:
     raise ImportError(f'{__name__} needs TorchRL: pip install "remote-gym-pool[torchrl]" ({missing})') from missing
 
+__all__ = ["VectorEnv"]
+
 _OURS = {
     "autoreset_mode": "TorchRL resets rows itself, with a mask",
     "batch_size": "every step returns all rows",

@@ -266,7 +266,7 @@ def test_a_pickle_dials_anew(remote: Callable[..., VecEnv]) -> None:
     first.step(np.zeros(NUM_ENVS, int))
 
 
-@pytest.mark.parametrize("name", ["autoreset_mode", "batch_size"])
+@pytest.mark.parametrize("name", ["autoreset_mode", "batch_size", "copy"])
 def test_what_is_settled_cannot_be_set(name: str) -> None:
     for make in (VecEnv, VecEnv.local):
         with pytest.raises(MisuseError, match=f"{name} is not for the user"):
