@@ -154,7 +154,7 @@ class VecEnv(base_vec_env.VecEnv):
         each: list[Any] = list(self._options)
         if not any(each):
             return None
-        if all(one is each[0] for one in each) and len(each) == self.num_envs:
+        if isinstance(each[0], dict) and len(each) == self.num_envs and all(one is each[0] for one in each):
             return each[0]
         return [one or None for one in each]
 
@@ -187,12 +187,13 @@ class VecEnv(base_vec_env.VecEnv):
             SessionLost: The server no longer holds the environments.
         """
         try:
-            observations, rewards, terminations, truncations, infos = self.remote.step_wait()
+            observations, rewards, terminations, truncations, listed = self.remote.step_wait()
         except Exception:
             self._is_stepping = False  # after an interrupt it is still in flight
             raise
         self._is_stepping = False
         dones = terminations | truncations
+        infos: Any = listed  # of dicts
         for index in np.flatnonzero(dones).tolist():
             infos[index] = self._ended(index, infos[index])
         for info, truncated in zip(infos, (truncations & ~terminations).tolist(), strict=True):
@@ -217,7 +218,7 @@ class VecEnv(base_vec_env.VecEnv):
         """
         try:
             return all(self.remote.call("has_wrapper_attr", attr_name))
-        except (RefusedError, AttributeError):  # of the owner's list, or an environment of an old Gym
+        except (RefusedError, MisuseError, AttributeError):  # not listed; private; or an environment of an old Gym
             pass
         try:
             self.get_attr(attr_name)
@@ -294,7 +295,9 @@ class VecEnv(base_vec_env.VecEnv):
         """
         if indices is None:
             return list(range(self.num_envs))
-        asked: Iterable[Any] = [indices] if hasattr(indices, "__index__") and not np.ndim(indices) else indices  # type: ignore[assignment]
+        asked: Any = indices
+        if not isinstance(indices, Iterable) or getattr(asked, "ndim", 1) == 0:  # an index, or an array that is one
+            asked = [asked]
         rows = []
         for one in asked:
             try:

@@ -5,6 +5,7 @@ Needs Gymnasium and NumPy only: workers do not wait for PyTorch.
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,7 @@ class Counting(gym.Env[Any, Any]):
         self.action_space = spaces.Discrete(3)
         self.metadata = {"render_modes": ["rgb_array", "human"], "render_fps": 7}
         self.steps, self.length, self.options = 0, 0, None
-        self.level = 1
+        self.level, self.pid = 1, os.getpid()
 
     def reset(self, *, seed: int | None = None, options: Any = None) -> tuple[Any, dict[str, Any]]:
         super().reset(seed=seed)
@@ -41,7 +42,7 @@ class Counting(gym.Env[Any, Any]):
         self.steps += 1
         over = self.steps >= self.length
         # Half of the episodes are cut short, and a few of those are over as well.
-        terminated, truncated = over and self.length % 2 == 0, over and self.length % 3 == 0 or over
+        terminated, truncated = over and self.length % 2 == 0, (over and self.length % 3 == 0) or over
         info: dict[str, Any] = {"steps": self.steps, "share": np.float32(self.steps / 10), "word": "w" * self.steps}
         if self.steps % 2:
             info["contacts"] = np.arange(3) * self.steps
@@ -220,7 +221,7 @@ def create_environment(
         env = KINDS[kind](render_mode=render_mode, **kwargs)
     if wrapped == "outer":
         return Outer(env)
-    if wrapped == "monitor" and env_id % 2:
+    if wrapped == "outer-monitor" or (wrapped == "monitor" and env_id % 2):
         from stable_baselines3.common.monitor import Monitor
 
         return Monitor(env)
