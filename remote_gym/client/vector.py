@@ -196,7 +196,10 @@ class RemoteVectorEnv(Asynchronous, Calling, VectorEnv[Any, Any, Any]):
             EnvironmentRaised, EnvironmentLost: In an environment; the others were stepped.
             SessionLost: The server no longer holds the environments.
         """
-        self.step_async(actions, env_id)
+        if env_id is None:
+            self.step_async(actions)
+        else:
+            self.step_async(actions, env_id)
         return self.step_wait()
 
     def step_async(self, actions: Any, env_id: Any = None) -> None:
