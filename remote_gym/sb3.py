@@ -58,6 +58,7 @@ class VecEnv(base_vec_env.VecEnv):
     """
 
     remote: RemoteVectorEnv
+    reset_infos: Any  # of dicts a list
 
     def __init__(
         self,
@@ -193,7 +194,7 @@ class VecEnv(base_vec_env.VecEnv):
             raise
         self._is_stepping = False
         dones = terminations | truncations
-        infos: Any = listed  # of dicts
+        infos: Any = listed
         for index in np.flatnonzero(dones).tolist():
             infos[index] = self._ended(index, infos[index])
         for info, truncated in zip(infos, (truncations & ~terminations).tolist(), strict=True):

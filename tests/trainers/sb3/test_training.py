@@ -20,7 +20,7 @@ from stable_baselines3 import A2C, DQN, PPO, SAC, HerReplayBuffer
 from stable_baselines3.common.callbacks import EvalCallback
 from stable_baselines3.common.evaluation import evaluate_policy
 from stable_baselines3.common.vec_env import VecMonitor, VecNormalize
-from trainers.sb3.conftest import Hosting
+from trainers.sb3.hosting import Hosting
 
 from remote_gym.sb3 import VecEnv
 

@@ -26,7 +26,7 @@ from stable_baselines3.common.vec_env import (
     VecTransposeImage,
     VecVideoRecorder,
 )
-from trainers.sb3.conftest import HOSTED, Hosting, hosted
+from trainers.sb3.hosting import HOSTED, Hosting, hosted
 
 from remote_gym import EnvironmentRaised, MisuseError, RefusedError, create_remote_environment_server
 from remote_gym.sb3 import VecEnv
