@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import copy
+import importlib
 import os
 import pickle
 import signal
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -475,6 +477,31 @@ def test_what_is_not_to_be_given(hosting: Hosting) -> None:
         hosting.ours(num_envs=0)
     with pytest.raises(TypeError, match="nonsense"):
         hosting.ours(nonsense=1)
+
+
+def test_without_the_library_an_import_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delitem(sys.modules, "remote_gym.sb3")
+    monkeypatch.setitem(sys.modules, "stable_baselines3.common.vec_env", None)
+    with pytest.raises(ImportError, match=r"remote_gym\.sb3 needs Stable-Baselines3.*extra `sb3`"):
+        importlib.import_module("remote_gym.sb3")
+
+
+def test_after_an_interrupt_a_reset_goes_on(hosting: Hosting, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in a notebook whose cell was interrupted, and run again."""
+    ours, theirs = hosting.both()
+    ours.reset()
+    step_wait = ours.remote.step_wait
+
+    def interrupted() -> Any:
+        monkeypatch.setattr(ours.remote, "step_wait", step_wait)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(ours.remote, "step_wait", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        ours.step(np.zeros(3, np.int64))
+    for envs in (ours, theirs):
+        envs.seed(12)
+    assert assert_alike(ours, theirs, 15) > 0
 
 
 def test_it_says_what_it_is(hosting: Hosting) -> None:
