@@ -88,7 +88,7 @@ class Recipe:
             others = ", ".join(f"{name}=None" for name in OFFERED if name != "render_mode")
             raise TypeError(
                 f"{error}. The server itself adds {', '.join(OFFERED)} to what a function takes by **kwargs; what it "
-                f"names is not in its kwargs, and so not passed on: def {function.__name__}("
+                f"names is not in its kwargs, and so not passed on: def {getattr(function, '__name__', FACTORY_NAME)}("
                 f"{'num_envs, ' if args else ''}{others}, **kwargs)"
             ) from error
 

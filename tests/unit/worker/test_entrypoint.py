@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import subprocess
 import sys
 import textwrap
@@ -139,6 +140,13 @@ def test_who_passes_the_servers_own_arguments_on_is_told_how_not_to(monkeypatch:
     monkeypatch.setattr(HERE, "create_vector_environment", passes_many_on, raising=False)
     with pytest.raises(TypeError, match=said + r"\(num_envs, env_id=None, enable_rendering=None, \*\*kwargs\)"):
         Recipe("factories:create_vector_environment", {}, None).build_vector(2, 7)
+
+
+def test_a_callable_without_a_name_is_told_so_as_well(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "factories", HERE)
+    monkeypatch.setattr(HERE, "partly", functools.partial(passes_on, disable_env_checker=True), raising=False)
+    with pytest.raises(TypeError, match=r"def create_environment\(env_id=None"):
+        Recipe("factories:partly", {}, None).build(7)
 
 
 @pytest.mark.parametrize("kwargs", [{"env_id": 3}, {}])
