@@ -152,12 +152,14 @@ class VecEnv(base_vec_env.VecEnv):
 
     def _given_options(self) -> Any:
         """Return what `set_options` was given: None, a dict for all of them, or one for each."""
-        each: list[Any] = list(self._options)
+        each: Any = self._options
+        if not isinstance(each, (list, tuple)) or not all(one is None or isinstance(one, Mapping) for one in each):
+            raise MisuseError(f"options must be a dict, or a list of one for each environment, got {each!r:.80}")
+        if len(each) != self.num_envs:
+            raise MisuseError(f"options are for {len(each)} environments, there are {self.num_envs}")
         if not any(each):
             return None
-        if isinstance(each[0], dict) and len(each) == self.num_envs and all(one is each[0] for one in each):
-            return each[0]
-        return [one or None for one in each]
+        return each[0] if all(one is each[0] for one in each) else [one or None for one in each]
 
     def step_async(self, actions: Any) -> None:
         """Begin a step.

@@ -117,7 +117,7 @@ def test_seeds_and_options_are_for_the_next_reset(hosting: Hosting) -> None:
     assert_same(ours.reset(), theirs.reset())
 
 
-@pytest.mark.parametrize("options", [[{}, {"a": 1}], ["text", {}, {}], [3, 3, 3]])
+@pytest.mark.parametrize("options", [[{}, {"a": 1}], [{}] * 4, ["text", {}, {}], [3, 3, 3], "abc", 3])
 def test_options_that_are_none_are_refused_and_nothing_is_lost(options: Any, hosting: Hosting) -> None:
     ours = hosting.ours()
     first = ours.reset()
