@@ -17,9 +17,10 @@ from typing import Any
 
 import local
 import report
+import trainers
 from throughput import CASES, REMOTE, TITLES
 
-NAMES = ("throughput", "local", "latency", "network", "scale", "train")
+NAMES = ("throughput", "local", "trainers", "latency", "network", "scale", "train")
 
 Results = dict[str, list[dict[str, Any]]]
 """Name of the benchmark -> its cases."""
@@ -225,6 +226,8 @@ def main(command_line: Sequence[str] | None = None) -> None:
     print("From:", *(f"- {path.name}" for path in paths), sep="\n")
     print(f"\n## Environment steps per second\n\n{headline(results)}\n")
     print(f"## `local` beside its peers\n\n{local.as_table(results.get('local', []))}\n")
+    beside = trainers.as_table(results.get("trainers", []))
+    print(f"## Each trainer's own vectorisation, and ours in its place\n\n{beside}\n")
     print(f"## What was aimed at\n\n{target_table(results)}\n")
     print(f"## Where others are faster\n\n{loss_table(results)}")
 

@@ -16,6 +16,10 @@ LOCAL_READY, LOCAL_FAILED = "ready", "failed "
 """How the one line of output of a trainer's own server begins: it listens, or why it does not."""
 
 
+SERVING: set[int] = set()
+"""Threads, by `threading.get_ident`, that run a server: whoever waits in one for an answer of that server gets none."""
+
+
 def usable_cores() -> int:
     """Return the cores this process may use."""
     if hasattr(os, "sched_getaffinity"):

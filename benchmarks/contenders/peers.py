@@ -23,11 +23,12 @@ PUFFER_REST_SECONDS = 0.6
 HERE = str(Path(__file__).resolve().parents[1])
 
 
-def _makers(config: dict[str, Any]) -> list[Any]:
+def makers(config: dict[str, Any]) -> list[Any]:
+    """Return a function for each environment, that makes it."""
     return [partial(create_environment, config["env"])] * config["num_envs"]
 
 
-def _batched_actions(config: dict[str, Any]) -> list[Any]:
+def batched_actions(config: dict[str, Any]) -> list[Any]:
     """Return seeded action batches; made with Gymnasium, because not every peer has a batched action space."""
     from gymnasium.vector.utils import batch_space
 
@@ -44,9 +45,9 @@ def sb3(config: dict[str, Any]) -> Iterator[Run]:
     multiprocessing.get_context("forkserver").set_forkserver_preload([SB3_MODULE, "environments"])
     from stable_baselines3.common.vec_env import SubprocVecEnv
 
-    envs = SubprocVecEnv(_makers(config))
+    envs = SubprocVecEnv(makers(config))
     envs.reset()
-    yield stepping(envs.step, _batched_actions(config), config["num_envs"])
+    yield stepping(envs.step, batched_actions(config), config["num_envs"])
     envs.close()
 
 
@@ -62,7 +63,7 @@ def puffer(config: dict[str, Any]) -> Iterator[Run]:
         num_workers=min(config["num_workers"], config["num_envs"]), overwork=True,
     )  # fmt: skip
     envs.reset()
-    timed = stepping(envs.step, _batched_actions(config), config["num_envs"])
+    timed = stepping(envs.step, batched_actions(config), config["num_envs"])
 
     def run(seconds: float) -> dict[str, Any]:
         answer = timed(seconds)
@@ -109,7 +110,7 @@ def ray_actors(config: dict[str, Any]) -> Iterator[Run]:
         results = ray.get([actor.step.remote(part) for actor, part in zip(actors, parts, strict=True)])
         return [np.concatenate(column) for column in list(zip(*results, strict=True))[:4]]
 
-    yield stepping(step, _batched_actions(config), config["num_envs"])
+    yield stepping(step, batched_actions(config), config["num_envs"])
     ray.shutdown()
 
 
@@ -120,7 +121,7 @@ def envpool(config: dict[str, Any]) -> Iterator[Run]:
 
     envs = library.make_gymnasium(config["env"], num_envs=config["num_envs"], num_threads=config["num_workers"])
     envs.reset()
-    yield stepping(envs.step, _batched_actions(config), config["num_envs"])
+    yield stepping(envs.step, batched_actions(config), config["num_envs"])
     envs.close()
 
 
@@ -138,7 +139,7 @@ def rlmesh(config: dict[str, Any]) -> Iterator[Run]:
         assert server.stdout is not None
         envs = RemoteVectorEnv(server.stdout.readline().strip())
         envs.reset(seed=list(range(config["num_envs"])))
-        yield stepping(envs.step, _batched_actions(config), config["num_envs"])
+        yield stepping(envs.step, batched_actions(config), config["num_envs"])
         envs.close()
         server.kill()
 
@@ -148,7 +149,7 @@ def serve_rlmesh(config: dict[str, Any]) -> None:
     import gymnasium as gym
     from rlmesh import EnvServer
 
-    server = EnvServer(gym.vector.SyncVectorEnv(_makers(config)))
+    server = EnvServer(gym.vector.SyncVectorEnv(makers(config)))
     server.start()
     print(server.address, flush=True)
     server.wait()

@@ -10,20 +10,25 @@ from typing import Any
 import numpy as np
 
 from remote_gym.client.checks import LARGE_INFOS, check_room
+from remote_gym.client.listed_infos import add_listed_infos, listed
 from remote_gym.client.observations import Observations
 from remote_gym.client.old_infos import add_old_infos, as_old_infos
 from remote_gym.client.parts import Part
+from remote_gym.client.settings import GYMNASIUM, GYMNASIUM_0_29, LIST
 from remote_gym.client.vector_infos import add_infos
 from remote_gym.errors import ProtocolError
 from remote_gym.info_blocks import InfoBlock
+from remote_gym.infos import split
 from remote_gym.leaves import Array, rows_at
 from remote_gym.messages import Failure, Indices, every
 
 _NO_REWARDS, _NO_FLAGS = np.zeros(0), np.zeros(0, np.bool_)
 """Of a batch without parts."""
 
-AddInfos = Callable[[dict[str, Any], InfoBlock, int], dict[str, Any]]
+AddInfos = Callable[[Any, InfoBlock, int], Any]
 """Adds a block to the infos of so many rows, and returns these."""
+
+_ADD: dict[str, AddInfos] = {GYMNASIUM: add_infos, GYMNASIUM_0_29: add_old_infos, LIST: add_listed_infos}
 
 
 @dataclass
@@ -53,7 +58,7 @@ class Batch:
     terminations: Array = field(default_factory=lambda: _NO_FLAGS)
     truncations: Array = field(default_factory=lambda: _NO_FLAGS)
     parts: dict[tuple[Any, ...], Part] = field(default_factory=dict)
-    infos: dict[str, Any] = field(default_factory=dict)
+    infos: Any = field(default_factory=dict)
     failures: list[Failure] = field(default_factory=list)
     notes: dict[int, dict[str, Any]] = field(default_factory=dict)
     order: Sequence[int] | None = None
@@ -62,12 +67,12 @@ class Batch:
 class Batches:
     """Puts parts together, and what is handed out into `observations`."""
 
-    def __init__(self, observations: Observations, num_envs: int, old_infos: bool = False) -> None:
-        """Prepare for `num_envs` environments; `old_infos`: as Gymnasium 0.29 aggregates them."""
+    def __init__(self, observations: Observations, num_envs: int, info_format: str = GYMNASIUM) -> None:
+        """Prepare for `num_envs` environments."""
         self._observations = observations
         self._num_envs = num_envs
-        self._add_infos: AddInfos = add_old_infos if old_infos else add_infos
-        self._old_infos = old_infos
+        self._format = info_format
+        self._add_infos: AddInfos = _ADD[info_format]
 
     # Whole batches: one row per environment
 
@@ -150,8 +155,10 @@ class Batches:
             self._observations.put_variable(part)
             if part.whole is not None:
                 batch.infos, dtype = part.whole
-                if self._old_infos:
+                if self._format == GYMNASIUM_0_29:
                     batch.infos = as_old_infos(batch.infos, self._num_envs)
+                elif self._format == LIST:
+                    batch.infos = split(batch.infos, self._num_envs)
                 if dtype is not None:
                     with np.errstate(all="ignore"):  # of the very dtype that the environment has returned
                         batch.rewards = batch.rewards.astype(dtype)
@@ -177,7 +184,13 @@ class Batches:
         The observations are writable copies, or read-only arrays that nobody else writes.
         """
         observations, batch = self._joined(parts, copy, None)
-        batch.infos["env_id"] = np.array([index for part in parts for index in part.indices or ()], np.int64)
+        everyone = [index for part in parts for index in part.indices or ()]
+        if self._format == LIST:
+            batch.infos = listed(batch.infos, len(everyone))
+            for info, index in zip(batch.infos, everyone, strict=True):
+                info["env_id"] = index
+        else:
+            batch.infos["env_id"] = np.array(everyone, np.int64)
         return observations, batch
 
     def _joined(self, parts: Sequence[Part], copy: bool, order: Sequence[int] | None) -> tuple[Any, Batch]:
@@ -234,8 +247,9 @@ class Batches:
             self._add_notes(batch, batch.notes, everyone)
 
     def _add_notes(self, batch: Batch, notes: dict[int, dict[str, Any]], everyone: Sequence[int]) -> None:
-        for key in ("remote_gym", "_remote_gym"):  # the client's own word, whatever a server may call so
-            batch.infos.pop(key, None)
+        for infos in batch.infos if self._format == LIST else (batch.infos,):
+            for key in ("remote_gym", "_remote_gym"):  # the client's own word, whatever a server may call so
+                infos.pop(key, None)
         try:
             for row, index in enumerate(everyone):
                 if index in notes:

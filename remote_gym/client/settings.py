@@ -35,7 +35,7 @@ Init = TypeVar("Init", bound=Callable[..., None])
 OF_BATCHES = {"num_envs", "autoreset_mode", "batch_size", "copy", "array", "device", "observation_mode", "info_format"}
 """Arguments that `RemoteVectorEnv` alone has."""
 
-GYMNASIUM, GYMNASIUM_0_29 = "gymnasium", "gymnasium-0.29"
+GYMNASIUM, GYMNASIUM_0_29, LIST = "gymnasium", "gymnasium-0.29", "list"
 """Formats of a batch's infos."""
 
 
@@ -65,10 +65,11 @@ class Settings:
         observation_mode: How the environments' observation spaces may relate, as in Gymnasium. ``"same"``: they are
             equal. ``"different"``: they share shape, dtype and keys, but not bounds. A pair of spaces, the batch's and
             one environment's: likewise, and these are shown.
-        info_format: How infos of a batch are aggregated: ``"gymnasium"``, as the installed version does, or
-            ``"gymnasium-0.29"`` for scripts that look for ``infos["final_info"]``, an array of dicts and None, and
-            ``infos["final_observation"]``. That version had ``autoreset_mode="SameStep"`` only, which has to be asked
-            for as well.
+        info_format: How infos of a batch are put together. ``"gymnasium"``: as the installed version aggregates them.
+            ``"list"``: not at all; a dict for each environment, with the values and types that it has returned,
+            whatever others return (`recv` adds ``"env_id"`` to each). ``"gymnasium-0.29"``: for scripts that look for
+            ``infos["final_info"]``, an array of dicts and None, and ``infos["final_observation"]``. That version had
+            ``autoreset_mode="SameStep"`` only, which has to be asked for as well.
         validate_actions: Also refuse actions outside of the action space and NaN, at some cost per step.
         render_with_step: Let frames travel with every reset and step, so that `render` needs no round trip of its
             own; for who renders every step.
@@ -160,7 +161,7 @@ class Settings:
             ("on_worker_failure", ("raise", "truncate")),
             ("on_session_lost", ("raise", "truncate")),
             ("unportable_infos", ("raise", "drop")),
-            ("info_format", (GYMNASIUM, GYMNASIUM_0_29)),
+            ("info_format", (GYMNASIUM, GYMNASIUM_0_29, LIST)),
             ("transport", TRANSPORTS),
         ):
             if (value := getattr(self, name)) not in choices:

@@ -11,8 +11,10 @@ from remote_gym import values
 from remote_gym.client.batch_arguments import each_options, each_seed, env_indices, masked, own_options, verbatim
 from remote_gym.client.batches import Batch
 from remote_gym.client.failures import first_failure, late
+from remote_gym.client.listed_infos import listed
 from remote_gym.client.remote import Dialled, Remote
 from remote_gym.client.request_sizes import pack_options
+from remote_gym.client.settings import LIST
 from remote_gym.errors import MisuseError, TimedOut
 from remote_gym.messages import Indices, every
 
@@ -32,6 +34,7 @@ class Stepping:
         self._copy = remote.settings.copy
         self._shows = remote.settings.render_mode == "human"
         self._everyone = range(self._num_envs)
+        self._lists = remote.settings.info_format == LIST
         self._dialled: Dialled | None = None  # of the last step
 
     # Whole batches
@@ -146,7 +149,8 @@ class Stepping:
             self._remote.warn_of(batch.notes)
         # After an interrupt an answer may be left that was applied and not taken: what begins next looks for it.
         dialled.turns.end(clear=batch.asked and not batch.notes)
-        return observations, batch.infos, batch
+        infos: Any = batch.infos if batch.infos or not self._lists else listed({}, len(batch.rewards))
+        return observations, infos, batch
 
     # Batches of whoever is ready first
 

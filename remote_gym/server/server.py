@@ -24,6 +24,7 @@ from typing import Any
 import grpc
 
 from remote_gym.errors import RefusedError, RemoteGymError
+from remote_gym.processes import SERVING
 from remote_gym.server import json_lines, logs
 from remote_gym.server.admin import Admin
 from remote_gym.server.audit import AuditLog
@@ -108,10 +109,12 @@ class RemoteEnvironmentServer:
 
     def _run_loop(self) -> None:
         asyncio.set_event_loop(self._loop)
+        SERVING.add(threading.get_ident())
         self._loop.run_forever()
         with contextlib.suppress(Exception):
             self._loop.run_until_complete(self._loop.shutdown_asyncgens())
         self._loop.close()
+        SERVING.discard(threading.get_ident())
 
     async def _start(self, endpoints: Endpoints, probe: bool) -> None:
         self._grpc = grpc.aio.server(options=options())

@@ -8,7 +8,7 @@ from typing import Any, Callable
 from remote_gym import values
 from remote_gym.errors import CodecError
 from remote_gym.failures import Failure
-from remote_gym.gym import Env
+from remote_gym.gym import Env, Wrapper
 from remote_gym.ipc.commands import PackedValues
 from remote_gym.ipc.progress import Board
 from remote_gym.worker.file_writers import refuse_file_writers
@@ -16,6 +16,9 @@ from remote_gym.worker.results import failure_of, invalid
 
 MAX_RESULTS_BYTES = 256 * 2**20
 """Of one call or render over the environments here; frames of 256 CartPoles take 184 MB."""
+
+WRAPPERS = "remote_gym.wrappers"
+"""What is asked for with this name is the types of an environment's wrappers. No attribute has a name with a dot."""
 
 Run = Callable[["Env[Any, Any]", int], Any]
 """Called with an environment and its position in the request; what it returns travels."""
@@ -26,7 +29,11 @@ def caller(name: str, arguments: Any, guarded: str = "") -> Run:
 
     With `arguments` None nothing is called: the result tells whether it is callable, or its value. Where a wrapper that
     writes files has `guarded`, that is refused.
+
+    `WRAPPERS` is no attribute, but asks for `wrapper_types`.
     """
+    if name == WRAPPERS:
+        return wrapper_types
     args, kwargs = arguments or ((), {})
 
     def run(env: Env[Any, Any], _position: int) -> Any:
@@ -38,6 +45,15 @@ def caller(name: str, arguments: Any, guarded: str = "") -> Run:
         return attribute(*args, **kwargs) if callable(attribute) else attribute
 
     return run
+
+
+def wrapper_types(env: Env[Any, Any], _position: int = 0) -> list[str]:
+    """Return ``module:name`` of the types of the wrappers around an environment, and of those they are derived from."""
+    types: dict[str, None] = {}
+    while isinstance(env, Wrapper):
+        types.update((f"{kind.__module__}:{kind.__qualname__}", None) for kind in type(env).__mro__)
+        env = env.env
+    return list(types)
 
 
 def setter(name: str, new: Sequence[Any]) -> Run:

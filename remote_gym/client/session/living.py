@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from typing import Protocol
 
 from remote_gym.client.session.bell import Bell
+from remote_gym.processes import SERVING
 
 RELEASE_TIMEOUT_SECONDS = 3.0
 """How long who ends a session's thread waits for it: it ends as soon as the carrier's threads have."""
@@ -38,6 +39,11 @@ class Ending(Protocol):
 
 readers: set[Ending] = set()
 """Those of all sessions of this process that have not ended."""
+
+
+def serving() -> bool:
+    """Return whether this thread runs a server, where the garbage collector may close a session of that very server."""
+    return threading.get_ident() in SERVING
 
 
 def close_all(readers: Iterable[Ending]) -> None:

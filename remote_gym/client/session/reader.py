@@ -22,7 +22,7 @@ from remote_gym.client.carriers.carrier import Carrier, CarrierEnded, Dialer
 from remote_gym.client.failures import used_within
 from remote_gym.client.session.bell import Bell
 from remote_gym.client.session.delivery import Delivery, landing
-from remote_gym.client.session.living import RELEASE_TIMEOUT_SECONDS, lock, readers
+from remote_gym.client.session.living import RELEASE_TIMEOUT_SECONDS, lock, readers, serving
 from remote_gym.client.session.protocol import Phase, SessionProtocol
 from remote_gym.errors import RemoteGymError
 from remote_gym.messages import Attached, Close, Opened, ServerMessage
@@ -198,8 +198,8 @@ class Reader:
         self.begin_close()
         self.flush()  # an interrupt may have come before it was done
         thread = self._thread
-        if thread is None or self._process != os.getpid() or thread is threading.current_thread():
-            return  # the parent's to close; or the garbage collector has come by in that very thread
+        if thread is None or self._process != os.getpid() or thread is threading.current_thread() or serving():
+            return  # the parent's to close; or the garbage collector has come by in that very thread, or a server's
         if threading.get_ident() in (self._flushing, self._standing_in) or not thread.is_alive():
             return  # a signal's handler, in the middle of what the thread needs to go on; or it has ended
         if self.protocol.phase is Phase.NEW and self.protocol.lost is None:

@@ -26,8 +26,13 @@ pytestmark = pytest.mark.timeout(240)
 
 
 @pytest.fixture(autouse=True)
-def importable(monkeypatch: pytest.MonkeyPatch) -> None:
+def importable(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.syspath_prepend(str(FOLDER))  # they import each other as scripts do
+    folder_of_tests = sys.modules.pop("trainers", None)  # which is called as one of them
+    yield
+    sys.modules.pop("trainers", None)
+    if folder_of_tests is not None:
+        sys.modules["trainers"] = folder_of_tests
 
 
 # What each of these tests looks at: the script, and its flags.
@@ -36,6 +41,9 @@ RUNS = {
         "throughput.py", "--cases", "cartpole", "--num-envs", "8", "--peers", "none",
     ),
     "test_local_stands_in_one_run_with_what_else_there_is": ("local.py", "--work", "cartpole-8"),
+    "test_a_trainer_is_measured_in_its_own_loop": (
+        "trainers.py", "--trainers", "gymnasium", "torchrl", "--work", "cartpole-16", "--python", "torchrl=/nowhere",
+    ),
     "test_latency_has_the_echo_in_the_same_run": ("latency.py", "--no-original"),
     "test_network_delays_by_the_proxy": ("network.py", "--cases", "delay", "--through", "proxy"),
     "test_scale_measures_memory_and_opening": ("scale.py", "--parts", "environments"),
@@ -105,6 +113,28 @@ def test_local_is_compared_with_its_best_peer() -> None:
     _, _, cartpole, images = table.splitlines()
     assert cartpole == "| CartPole, 8 envs | 90 | 30 |  |  | 60 | 500 | 80 | 1.50 (ray) |"
     assert images == "| (84, 84, 4) uint8 images, 64 envs | 1 |  |  |  |  | 2 |  |  |"
+
+
+def test_a_trainer_is_measured_in_its_own_loop(written: dict[str, Any]) -> None:
+    (result,) = written["results"]
+    assert (result["trainer"], result["num_envs"], result["failed"]) == ("gymnasium", 16, {})
+    assert set(result["median"]) == {"own", "remote", "local", "SyncVectorEnv"}
+    assert result["version"] == written["machine"]["packages"]["gymnasium"]
+    assert [*written["settings"]["trainers_left_out"]] == ["torchrl"]
+
+
+def test_a_trainer_is_compared_with_its_own() -> None:
+    import trainers
+
+    of_sb3 = {**result("cartpole", 64, own=100.0, remote=150.0, local=200.0, DummyVecEnv=999.0), "trainer": "sb3"}
+    of_torchrl = {**result("images", 16, own=50.0, local=40.0), "trainer": "torchrl"}
+    _, _, first, second = trainers.as_table([of_sb3, of_torchrl]).splitlines()
+    beside = "| 100 | 150 | 1.50 | 200 | 2.00 | DummyVecEnv 999 |"
+    assert first == f"| Stable-Baselines3: `SubprocVecEnv` | CartPole, 64 envs {beside}"
+    assert second == "| TorchRL: `ParallelEnv` | (84, 84, 4) uint8 images, 16 envs | 50 |  |  | 40 | 0.80 |  |"
+    with pytest.raises(SystemExit, match="--python takes NAME=PATH"):
+        trainers.pairs(["sb2=/usr/bin/python"])
+    assert trainers.look_for("torchrl", "/nowhere/python").missing == "there is no /nowhere/python"
 
 
 def test_the_readme_has_the_tables_of_the_results_it_names() -> None:

@@ -224,7 +224,7 @@ def _merged(*blocks: InfoBlock) -> InfoBlock:
 
 def test_old_infos_of_environments_and_of_a_hosted_vector_environment() -> None:
     observations = Observations(BOX, 2)
-    batches = Batches(observations, 2, old_infos=True)
+    batches = Batches(observations, 2, "gymnasium-0.29")
     batch = batches.begin(None)
     ended = InfoBlock.of(1, {"final_obs": 5, "final_info": {"r": 1.5}, "began": 1})
     batches.add(batch, part(None, 1, 2, blocks=[ended], notes={0: LOST}))
@@ -236,3 +236,22 @@ def test_old_infos_of_environments_and_of_a_hosted_vector_environment() -> None:
     batches.add(batch, part(None, 1, 2, whole=({"final_obs": [1, 2], "a": 3}, None)))
     batches.commit(batch, True)
     assert batch.infos == {"a": 3, "final_observation": [1, 2]}
+
+
+# One dict per environment
+
+
+def test_listed_infos_of_environments_and_of_a_hosted_vector_environment() -> None:
+    batches = Batches(Observations(BOX, 2), 2, "list")
+    batch = batches.begin(None)
+    ended = InfoBlock.of(1, {"final_obs": 5, "remote_gym": "a server's word"})
+    batches.add(batch, part(None, 1, 2, blocks=[ended], notes={0: LOST}))
+    batches.commit(batch, True)
+    assert batch.infos == [LOST, {"final_obs": 5}]
+    whole = part(None, 1, 2)
+    whole.whole = {"a": np.array([1, 2]), "_a": np.array([False, True])}, None
+    batches.add(batch := batches.begin(None), whole)
+    batches.commit(batch, True)
+    assert batch.infos == [{}, {"a": 2}]
+    _, batch = batches.join([part([1], 3)], True)
+    assert batch.infos == [{"env_id": 1}]

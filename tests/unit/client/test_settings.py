@@ -76,7 +76,7 @@ WRONG: list[tuple[str, Any, str]] = [
     ("batch_size", 2, "batch_size"),
     ("batch_size", True, "batch_size"),
     ("autoreset_mode", "Sometimes", "autoreset_mode"),
-    ("info_format", "gymnasium-0.26", "info_format must be 'gymnasium' or 'gymnasium-0.29', got 'gymnasium-0.26'"),
+    ("info_format", "gymnasium-0.26", "info_format must be .*'gymnasium-0.29' or 'list', got 'gymnasium-0.26'"),
     ("info_format", "gymnasium-0.29", "pass autoreset_mode='SameStep' as well"),
     ("on_worker_failure", "ignore", "on_worker_failure must be 'raise' or 'truncate', got 'ignore'"),
     ("on_session_lost", None, "on_session_lost"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import gymnasium as gym
 import pytest
 
 from remote_gym import values
@@ -74,3 +75,14 @@ def test_the_board_shows_whose_turn_it_is() -> None:
     envs: list[Any] = [(0, 10, Env(1)), (1, 11, Env(1))]
     calls.each(envs, board, progress.RENDER, lambda *_: seen.append(board.read()), "frame")
     assert seen == [(1, 10, "render"), (2, 11, "render")]
+
+
+def test_wrappers_are_told_by_the_types_they_are_of() -> None:
+    class Outer(gym.wrappers.TimeLimit):
+        pass
+
+    env = Outer(gym.wrappers.OrderEnforcing(gym.Env()), 5)
+    assert calls.wrapper_types(env)[:2] == [f"{__name__}:{Outer.__qualname__}", "gymnasium.wrappers.common:TimeLimit"]
+    assert "gymnasium.wrappers.common:OrderEnforcing" in calls.wrapper_types(env)
+    assert calls.wrapper_types(env.unwrapped) == []
+    assert calls.caller(calls.WRAPPERS, ([], {}), calls.WRAPPERS)(env, 0) == calls.wrapper_types(env)

@@ -95,3 +95,9 @@ def test_a_thread_may_take_the_lock_again() -> None:
     """The garbage collector may close a session anywhere, also where the lock is held."""
     with living.lock, living.lock:
         assert threading.active_count() > 0
+
+
+def test_a_thread_that_runs_a_server_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert not living.serving()
+    monkeypatch.setattr(living, "SERVING", {threading.get_ident()})
+    assert living.serving()
