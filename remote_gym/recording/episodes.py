@@ -25,9 +25,14 @@ def leaves(space: Space[Any], value: Any) -> list[Any]:
         return [leaf for key, below in space.spaces.items() for leaf in leaves(below, value[key])]
     if isinstance(space, spaces.Tuple):
         return [leaf for below, part in zip(space.spaces, value, strict=True) for leaf in leaves(below, part)]
-    if isinstance(space, _NUMERIC) and not isinstance(value, np.ndarray | np.generic | int | float):
-        value = value.detach().cpu().numpy() if hasattr(value, "detach") else np.asarray(value)
-    return [value]
+    return [array(value) if isinstance(space, _NUMERIC) else value]
+
+
+def array(value: Any) -> Any:
+    """Return a list or a tensor as an array; an array or a scalar as it is."""
+    if isinstance(value, np.ndarray | np.generic | int | float):
+        return value
+    return value.detach().cpu().numpy() if hasattr(value, "detach") else np.asarray(value)
 
 
 def rebuilt(space: Space[Any], parts: Iterator[Any]) -> Any:
@@ -52,8 +57,10 @@ def planted(info: Any) -> Any:
     """Return the tree of columns that begins with `info`; dicts, tuples and lists are its branches, as for Minari."""
     if isinstance(info, dict):
         return {key: planted(value) for key, value in info.items()}
-    if isinstance(info, tuple | list):
-        return type(info)(planted(value) for value in info) if type(info) in (tuple, list) else tuple(map(planted, info))
+    if isinstance(info, tuple):
+        return tuple(map(planted, info))
+    if isinstance(info, list):
+        return list(map(planted, info))
     return None if info is None else Column([own(info)])
 
 
@@ -77,7 +84,7 @@ def mismatch(tree: Any, info: Any, path: str = "info") -> str | None:
     else:
         if not isinstance(info, tuple | list) or len(info) != len(tree):
             return f"{path} is not always a sequence of {len(tree)}"
-        found = (mismatch(below, part, f"{path}[{at}]") for at, (below, part) in enumerate(zip(tree, info, strict=True)))
+        found = (mismatch(below, info[at], f"{path}[{at}]") for at, below in enumerate(tree))
     return next((one for one in found if one), None)
 
 
@@ -107,7 +114,7 @@ class Episode:
         infos: A tree of columns, of one more value than there are steps; without any if they are not recorded.
     """
 
-    def __init__(self, first: list[Any], info: dict[str, Any], seed: int | None, options: dict[str, Any] | None) -> None:
+    def __init__(self, first: list[Any], info: dict[str, Any], seed: int | None, options: Any) -> None:
         """Begin with the leaves of the first observation, and with the info that came with it."""
         self.seed, self.options = seed, options
         self.observations = [[leaf] for leaf in first]

@@ -13,6 +13,7 @@ from minari.dataset.minari_dataset import parse_dataset_id
 from minari.storage.datasets_root_dir import get_dataset_path
 
 from remote_gym.errors import MisuseError
+from remote_gym.recording.episodes import array
 from remote_gym.recording.recorder import Recorder
 
 Policy = Callable[[Any], Any]
@@ -121,7 +122,7 @@ def _record(
     observations, _ = recorder.reset(seed=seed, options=options)
     while tracks.missing_episodes if steps is None else recorder.total_steps < steps:
         observations, _, terminations, truncations, _ = recorder.step(policy(observations))
-        over = np.asarray(terminations) | np.asarray(truncations)
+        over = array(terminations) | array(truncations)
         if disabled and over.any():
             seeds = None if later_seeds is None else later_seeds.integers(2**63, size=num_envs).tolist()
             observations, _ = recorder.reset(seed=seeds, options={**(options or {}), "reset_mask": over})

@@ -12,7 +12,7 @@ from minari import StepDataCallback
 
 from remote_gym.errors import MisuseError
 from remote_gym.infos import split
-from remote_gym.recording.episodes import Episode, leaves, own, rebuilt, row
+from remote_gym.recording.episodes import Episode, array, leaves, own, rebuilt, row
 from remote_gym.recording.store import Store
 
 NOTES = frozenset({"remote_gym", "final_obs", "final_info"})
@@ -117,7 +117,7 @@ class Tracks:
         errors = []
         each_info = self.each_info(infos, len(indices))
         losses, finals = _reasons(infos), infos.get("final_obs")
-        rows = zip(indices, *(np.asarray(one).tolist() for one in scalars), strict=True)
+        rows = zip(indices, *(array(one).tolist() for one in scalars), strict=True)
         for at, (index, reward, terminated, truncated) in enumerate(rows):
             done, info = terminated or truncated, each_info[at]
             if self._over[index] and self._mode is AutoresetMode.NEXT_STEP:

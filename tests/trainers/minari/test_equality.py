@@ -3,65 +3,23 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 from typing import Any
 
-import gymnasium as gym
 import minari
 import numpy as np
 import pytest
-from conftest import Certificates
 from gymnasium.vector import AutoresetMode, SyncVectorEnv, VectorEnv
 from gymnasium.vector.utils import iterate
+from trainers.minari.quiet import WARNINGS
 from trainers.minari.recorded import SPACES, Recorded
 
-from remote_gym import RemoteEnvironmentServer, RemoteVectorEnv, create_remote_environment_server
-from remote_gym.recording import Recorder, to_minari
+from remote_gym.recording import Recorder
 
-# Minari warns of each of author, algorithm, ... that is not given; DataCollector leaves its temporary folders to the
-# garbage collector.
-pytestmark = [
-    pytest.mark.filterwarnings("ignore:.* is set to None:UserWarning"),
-    pytest.mark.filterwarnings("ignore:env_spec is None:UserWarning"),
-    pytest.mark.filterwarnings("ignore:Implicitly cleaning up:ResourceWarning"),
-    pytest.mark.filterwarnings("ignore:.*Casting input x to numpy array:UserWarning"),  # by DataCollector: of a scalar
-]
+pytestmark = WARNINGS
 
 NUM_ENVS = 3
 MODES = [mode.value for mode in AutoresetMode]
-ENTRYPOINT = str(Path(__file__).with_name("recorded.py"))
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory, certificates: Certificates) -> Iterator[RemoteEnvironmentServer]:
-    with create_remote_environment_server(
-        {"entrypoint": ENTRYPOINT},
-        port=0,
-        server_credentials_paths=certificates.server_mutual,
-        num_workers=2,
-        allow_client_kwargs="*",
-    ) as server:
-        yield server
-
-
-@pytest.fixture(params=["remote", "sync"])
-def make(request: pytest.FixtureRequest, server: RemoteEnvironmentServer, certificates: Certificates) -> Any:
-    """Vector environments of `Recorded`, hosted or in this process."""
-
-    def remote(mode: str, **kwargs: Any) -> VectorEnv[Any, Any, Any]:
-        return RemoteVectorEnv(
-            server.address,
-            num_envs=NUM_ENVS,
-            remote_args={"entrypoint_kwargs": kwargs},
-            client_credentials_paths=certificates.client_mutual,
-            autoreset_mode=mode,
-        )
-
-    def sync(mode: str, **kwargs: Any) -> VectorEnv[Any, Any, Any]:
-        return SyncVectorEnv([lambda: Recorded(**kwargs)] * NUM_ENVS, autoreset_mode=AutoresetMode(mode))
-
-    return remote if request.param == "remote" else sync
 
 
 def recorded(envs: VectorEnv[Any, Any, Any], name: str, steps: int, seed: int, options: Any, **arguments: Any) -> Any:
@@ -89,7 +47,9 @@ def recorded(envs: VectorEnv[Any, Any, Any], name: str, steps: int, seed: int, o
         return recorder.create_dataset(name, description="random"), actions, owners
 
 
-def collected(index: int, kind: str, mode: str, actions: Sequence[Any], seed: int, options: Any, **arguments: Any) -> Any:
+def collected(
+    index: int, kind: str, mode: str, actions: Sequence[Any], seed: int, options: Any, **arguments: Any
+) -> Any:
     """Return what DataCollector records of environment `index` alone, stepped as the batch steps it."""
     env = minari.DataCollector(Recorded(kind), **arguments)
     space = SyncVectorEnv([lambda: Recorded(kind)] * NUM_ENVS).action_space
@@ -160,9 +120,7 @@ def check(make: Any, kind: str, mode: str, **arguments: Any) -> None:
         oracle = collected(index, kind, mode, actions, seed, options, **arguments)
         mine = [at for at, owner in enumerate(owners) if owner == index]
         assert len(oracle) == len(mine)
-        for theirs, at, said in zip(
-            oracle, mine, oracle.storage.get_episode_metadata(range(len(oracle))), strict=True
-        ):
+        for theirs, at, said in zip(oracle, mine, oracle.storage.get_episode_metadata(range(len(oracle))), strict=True):
             ours = dataset[at]
             for field in ("observations", "actions", "rewards", "terminations", "truncations", "infos"):
                 same(getattr(ours, field), getattr(theirs, field))
