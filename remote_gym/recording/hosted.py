@@ -6,7 +6,7 @@ import copy
 from typing import Any
 
 from gymnasium.envs.registration import EnvSpec
-from gymnasium.vector import VectorEnv
+from gymnasium.vector import AsyncVectorEnv, SyncVectorEnv, VectorEnv
 
 from remote_gym import RemoteVectorEnv
 
@@ -30,6 +30,14 @@ def hosted_spec(envs: VectorEnv[Any, Any, Any]) -> EnvSpec | None:
         for name in OF_MAKE_VEC:
             spec.kwargs.pop(name, None)
     return spec
+
+
+def seeds_each(envs: VectorEnv[Any, Any, Any]) -> bool:
+    """Whether environment i of these gets ``seed + i`` of an int, and item i of a list; others seed as they like."""
+    base = envs.unwrapped
+    if isinstance(base, RemoteVectorEnv):
+        return not base.hosts_vector_env
+    return isinstance(base, SyncVectorEnv | AsyncVectorEnv)
 
 
 def _told(envs: RemoteVectorEnv) -> EnvSpec | None:

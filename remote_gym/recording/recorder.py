@@ -15,7 +15,7 @@ from minari import EpisodeMetadataCallback, MinariDataset, StepDataCallback
 
 from remote_gym.errors import MisuseError
 from remote_gym.recording.episodes import leaves, rebuilt, row
-from remote_gym.recording.hosted import hosted_spec
+from remote_gym.recording.hosted import hosted_spec, seeds_each
 from remote_gym.recording.store import Described, Store
 from remote_gym.recording.tracks import Tracks
 
@@ -90,6 +90,7 @@ class Recorder(VectorWrapper):  # type: ignore[type-arg]
         self.tracks = Tracks(
             envs, mode, (self._spaces, stored), self._store, step_data_callback, record_infos, on_lost == "cut"
         )
+        self._seeds_each = seeds_each(envs)
         self._told: set[str] = set()
 
     @property
@@ -126,14 +127,15 @@ class Recorder(VectorWrapper):  # type: ignore[type-arg]
         """Begin new episodes, all or those of ``options["reset_mask"]``; takes and returns what `envs.reset` does.
 
         Without a `seed` each environment gets one of its own, so that its episode can be repeated, unless ``options``
-        have ``"minari_autoseed"`` set to False; `minari.DataCollector` does the same.
+        have ``"minari_autoseed"`` set to False; `minari.DataCollector` does the same. An environment that is made as a
+        vector, and has one generator for all its rows, is not seeded here, and its episodes have no seeds of their own.
         """
         indices, each_options = self._each_options(options)
         for index in indices:
             self.tracks.end(index)
-        if seed is None:
+        if seed is None and self._seeds_each:
             seed = self._autoseeds(indices, each_options)
-        seeds = _each_seed(seed, self.num_envs)
+        seeds = _each_seed(seed, self.num_envs) if self._seeds_each else [None] * self.num_envs
         passed = dict(options) if isinstance(options, Mapping) else options  # some take the mask out of it
         observations, infos = self._seen(lambda: self.env.reset(seed=seed, options=passed))  # type: ignore[arg-type]
         batch = leaves(self._spaces[0], observations)

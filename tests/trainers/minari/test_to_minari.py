@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import gymnasium as gym
 import minari
 import numpy as np
 import pytest
@@ -16,7 +17,7 @@ from trainers.minari.quiet import WARNINGS
 from trainers.minari.recorded import Recorded
 from trainers.minari.test_equality import same
 
-from remote_gym import MisuseError, RemoteVectorEnv
+from remote_gym import MisuseError, RemoteVectorEnv, create_remote_environment_server
 from remote_gym.recording import to_minari
 
 pytestmark = WARNINGS
@@ -96,6 +97,42 @@ def test_an_episode_can_be_repeated(serve: ServerFactory, certificates: Certific
         assert terminated or truncated
     env.close()
     assert len(dataset) == 12
+
+
+def test_environments_made_as_a_vector() -> None:
+    """They have one generator: the seed is theirs to use, and no episode claims to begin with one."""
+    local = gym.make_vec("CartPole-v1", 3, vectorization_mode="vector_entry_point")
+    args = {"entrypoint": "CartPole-v1", "vectorization_mode": "vector_entry_point"}
+    server = create_remote_environment_server(args, port=0, num_workers=1)
+    remote = RemoteVectorEnv(server.address, num_envs=3)
+    datasets = [to_minari(envs, f"{at}-v0", episodes=9, seed=5) for at, envs in enumerate((local, remote))]
+    assert to_minari(remote, "unseeded-v0", episodes=3).total_episodes == 3
+    for ours, theirs in zip(*map(fields, datasets), strict=True):
+        same(ours, theirs)
+    for dataset in datasets:
+        assert dataset.env_spec.id == "CartPole-v1"
+        assert not [said for said in dataset.storage.get_episode_metadata(range(9)) if "seed" in said]
+    local.close()
+    remote.close()
+    server.stop()
+
+
+def test_arrays_that_are_written_over() -> None:
+    """`SyncVectorEnv(copy=False)` returns the same arrays in each step, and a policy may do so too."""
+    actions = np.zeros((3, 3), np.float32)
+
+    def policy(observations: Any) -> Any:
+        actions[:] = observations / 2
+        return actions
+
+    datasets = []
+    for at, options in enumerate(({"copy": True}, {"copy": False})):
+        envs = SyncVectorEnv([Recorded] * 3, **options)
+        datasets.append(to_minari(envs, f"{at}-v0", policy, episodes=9, seed=1))
+        envs.close()
+    for ours, theirs in zip(*map(fields, datasets), strict=True):
+        same(ours, theirs)
+        np.testing.assert_array_equal(ours[1], ours[0][:-1] / 2)
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, ArithmeticError])
