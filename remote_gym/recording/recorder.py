@@ -172,7 +172,9 @@ class Recorder(VectorWrapper):  # type: ignore[type-arg]
         """Return who is reset, and with which options each."""
         everyone = list(range(self.num_envs))
         if not isinstance(options, Mapping):
-            return everyone, [None] * self.num_envs if options is None else list(options)
+            some = isinstance(options, Sequence) and len(options) == self.num_envs  # then they may be one for each
+            each = [one if isinstance(one, Mapping) else None for one in options] if some else [None] * self.num_envs
+            return everyone, each
         own = {key: value for key, value in options.items() if key != "reset_mask"}
         if "reset_mask" in options and np.shape(options["reset_mask"]) == (self.num_envs,):  # else `envs` refuse it
             return np.flatnonzero(options["reset_mask"]).tolist(), [own or None] * self.num_envs

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable
 from typing import Any
 
 import gymnasium
@@ -79,7 +81,7 @@ class Store(DataCollector):
         held, self._held = self._held, []
         self._held_steps = self._held_bytes = 0
         if held:
-            self._storage.update_episodes(held)
+            _unlocked(lambda: self._storage.update_episodes(held))
 
     def add_to_dataset(self, dataset: MinariDataset) -> None:
         """Move all episodes to a dataset that is there already."""
@@ -94,7 +96,8 @@ class Store(DataCollector):
         """Move all episodes to a new dataset; called by `create_dataset`."""
         self.write()
         if self.lost:
-            self._storage.update_episode_metadata([{LOST: reason} for reason in self.lost.values()], self.lost.keys())
+            marks = [{LOST: reason} for reason in self.lost.values()]
+            _unlocked(lambda: self._storage.update_episode_metadata(marks, self.lost.keys()))
         super()._save_to_disk(path, dataset_metadata or {})
 
     def _reset_storage(self) -> None:
@@ -108,3 +111,17 @@ class Store(DataCollector):
         """Remove the storage."""
         self._held = []
         self._tmp_dir.cleanup()
+
+
+def _unlocked(write: Callable[[], None]) -> None:
+    """Do `write`; again, for two seconds, while somebody holds the lock of HDF5's file, which is asked for first.
+
+    That is a process which is just being started, a worker of a server in this process say: it has all open files of
+    its parent until it runs.
+    """
+    for _ in range(100):
+        try:
+            return write()
+        except BlockingIOError:
+            time.sleep(0.02)
+    return write()

@@ -15,7 +15,7 @@ from remote_gym.infos import split
 from remote_gym.recording.episodes import Episode, array, leaves, own, rebuilt, row
 from remote_gym.recording.store import Store
 
-NOTES = frozenset({"remote_gym", "final_obs", "final_info"})
+NOTES = frozenset({"remote_gym", "final_obs", "final_observation", "final_info"})
 """What of an info the vector environment has put there, and not the environment."""
 
 Spaces = tuple[Space[Any], Space[Any]]
@@ -116,7 +116,7 @@ class Tracks:
         """
         errors = []
         each_info = self.each_info(infos, len(indices))
-        losses, finals = _reasons(infos), infos.get("final_obs")
+        losses, finals = _reasons(infos), infos.get("final_obs", infos.get("final_observation"))  # the latter in 0.29
         rows = zip(indices, *(array(one).tolist() for one in scalars), strict=True)
         for at, (index, reward, terminated, truncated) in enumerate(rows):
             done, info = terminated or truncated, each_info[at]

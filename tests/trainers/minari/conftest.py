@@ -44,7 +44,9 @@ class Make:
     def __init__(self, where: str, server: RemoteEnvironmentServer, certificates: Certificates) -> None:
         self.where, self.server, self.certificates = where, server, certificates
 
-    def __call__(self, mode: str = "NextStep", num_envs: int = 3, **kwargs: Any) -> VectorEnv[Any, Any, Any]:
+    def __call__(
+        self, mode: str = "NextStep", num_envs: int = 3, options: Any = None, **kwargs: Any
+    ) -> VectorEnv[Any, Any, Any]:
         if self.where == "sync":
             return SyncVectorEnv([lambda: Recorded(**kwargs)] * num_envs, autoreset_mode=AutoresetMode(mode))
         return RemoteVectorEnv(
@@ -53,6 +55,7 @@ class Make:
             remote_args={"entrypoint_kwargs": kwargs},
             client_credentials_paths=self.certificates.client_mutual,
             autoreset_mode=mode,
+            **(options or {}),
         )
 
 

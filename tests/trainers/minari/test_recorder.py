@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import fcntl
 import gc
+import os
 import subprocess
 import sys
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -73,23 +76,35 @@ def test_a_lost_environment(remote: Make, mode: str, on_lost: str) -> None:
 
 def test_a_loss_is_told_in_a_dataset_that_is_added_to(remote: Make) -> None:
     with Recorder(remote(mortal=True, length=6), record_infos=True) as recorder:
-        for _ in range(2):
+
+        def record() -> None:
             recorder.reset(seed=1)
-            recorder.step(SPARES)
-            recorder.step(KILLS)
-            if recorder.total_episodes:
-                dataset = recorder.create_dataset("lost-v0")
-                break
-        recorder.reset(seed=1)
-        recorder.step(SPARES)
-        recorder.step(KILLS)
-        before = len(dataset)
+            for actions in (SPARES, KILLS, SPARES):
+                recorder.step(actions)
+
+        record()
+        dataset = recorder.create_dataset("lost-v0")
+        record()
         recorder.add_to_dataset(dataset)
         assert recorder.total_episodes == recorder.total_steps == 0
-    assert len(dataset) == 2 * before
-    reasons = [said.get("lost") for said in dataset.storage.get_episode_metadata(range(len(dataset)))]
+    assert [len(episode) for episode in dataset] == [1, 3, 3] * 2
+    reasons = [said.get("lost") for said in dataset.storage.get_episode_metadata(range(6))]
     assert [reason is not None for reason in reasons] == [True, False, False] * 2
     check_unbroken(dataset)
+
+
+def test_a_file_that_is_locked_for_a_moment() -> None:
+    """By a process that is being started, with all the open files of this one."""
+    with Recorder(SyncVectorEnv([Recorded] * 2)) as recorder:
+        recorder.reset(seed=1)
+        recorder.step(SPARES[:2])
+        (file,) = Path(os.environ["MINARI_DATASETS_PATH"]).rglob("main_data.hdf5")
+        with file.open("rb") as opened:
+            fcntl.flock(opened, fcntl.LOCK_EX)
+            release = threading.Timer(0.3, fcntl.flock, (opened, fcntl.LOCK_UN))
+            release.start()
+            assert len(recorder.create_dataset("locked-v0")) == 2
+            release.join()
 
 
 def test_no_episode_goes_on_over_an_error(serve: ServerFactory) -> None:

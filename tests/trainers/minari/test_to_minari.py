@@ -45,6 +45,18 @@ def test_remote_and_local_environments_give_the_same_dataset(remote: Make, mode:
     assert {5, 6, 7, 8} <= {one.get("seed") for one in said[0]}
 
 
+def test_infos_of_an_older_gymnasium(remote: Make) -> None:
+    """Where the observation that ends an episode has another name."""
+    datasets = []
+    for at, options in enumerate(({}, {"info_format": "gymnasium-0.29"})):
+        envs = remote("SameStep", options=options)
+        datasets.append(to_minari(envs, f"{at}-v0", episodes=9, seed=5, record_infos=True))
+        envs.close()
+    for ours, theirs in zip(*datasets, strict=True):
+        same(ours.observations, theirs.observations)
+        same(ours.infos, theirs.infos)
+
+
 @pytest.mark.parametrize(("episodes", "each"), [(2, [0, 0, 1, 1]), (4, [1] * 4), (9, [2, 2, 2, 3])])
 @pytest.mark.parametrize("mode", ["NextStep", "SameStep"])
 def test_each_environment_gives_its_share(episodes: int, each: list[int], mode: str) -> None:
