@@ -78,12 +78,11 @@ _OWN: tuple[tuple[type[Exception], dict[str, Any]], ...] = (
 
 
 class _OfAnError(type):
-    """Makes an error out of nothing but another one of this package: the same again, with text and attributes."""
+    """Makes an error out of nothing but one of its very type: the same again, with text and attributes."""
 
     def __call__(cls, *args: Any, **kwargs: Any) -> Any:
-        if len(args) == 1 and not kwargs and isinstance(args[0], RemoteGymError):
-            error = args[0]
-            return _again(cls, error.args, error.__dict__, error.__cause__)  # type: ignore[arg-type]
+        if len(args) == 1 and not kwargs and type(args[0]) is cls:
+            return _again(cls, args[0].args, args[0].__dict__, args[0].__cause__)
         return super().__call__(*args, **kwargs)
 
 

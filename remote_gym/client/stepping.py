@@ -98,10 +98,14 @@ class Stepping:
             dialled.turns.end()
             raise
 
-    def _some(self, dialled: Dialled, env_id: Any) -> list[int]:
+    def _some(self, dialled: Dialled, env_id: Any) -> list[int] | None:
+        """Return whom to step; None if it is all of them in order, which is a whole step."""
+        indices = env_indices(env_id, self._num_envs)
+        if indices == list(self._everyone):
+            return None
         if dialled.told.is_vector:
             raise MisuseError("env_id: the server hosts a vector environment, which steps as a whole: leave env_id out")
-        return env_indices(env_id, self._num_envs)
+        return indices
 
     def finish_step(self, timeout: float | None) -> StepResult:
         """Wait for what `begin_step` began."""
