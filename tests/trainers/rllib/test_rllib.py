@@ -23,6 +23,8 @@ from trainers.rllib.in_ray import Runner, log_samples
 from remote_gym import EnvironmentRaised, RemoteVectorEnv
 from remote_gym.errors import ConnectError, RemoteGymError
 
+pytestmark = pytest.mark.timeout(600)  # Ray starts many processes, each of which imports PyTorch
+
 REMOTE = "remote_gym:remote_gym/Remote-v0"
 RUNNERS, NUM_ENVS, ITERATIONS = 2, 8, 3
 HOSTED = str(Path(__file__).with_name("hosted_for_rllib.py"))
