@@ -17,7 +17,7 @@ from trainers.minari.quiet import WARNINGS
 from trainers.minari.recorded import Recorded
 from trainers.minari.test_equality import same
 
-from remote_gym import MisuseError, RemoteVectorEnv, create_remote_environment_server
+from remote_gym import MisuseError, RemoteEnvironment, RemoteVectorEnv, create_remote_environment_server
 from remote_gym.recording import to_minari
 
 pytestmark = WARNINGS
@@ -109,6 +109,21 @@ def test_an_episode_can_be_repeated(serve: ServerFactory, certificates: Certific
         assert terminated or truncated
     env.close()
     assert len(dataset) == 12
+
+
+def test_a_single_environment_in_its_own_collector(serve: ServerFactory) -> None:
+    datasets = []
+    for at, env in enumerate((RemoteEnvironment(serve("CartPole-v1").address), gym.make("CartPole-v1"))):
+        collector = minari.DataCollector(env, record_infos=True)
+        for seed in range(3):
+            collector.reset(seed=seed)
+            while not any(collector.step(seed % 2)[2:4]):
+                pass
+        datasets.append(collector.create_dataset(f"{at}-v0", description="of one"))
+        collector.close()
+    assert datasets[0].env_spec == datasets[1].env_spec
+    for ours, theirs in zip(*map(fields, datasets), strict=True):
+        same(ours, theirs)
 
 
 def test_environments_made_as_a_vector() -> None:
