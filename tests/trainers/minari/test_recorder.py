@@ -187,6 +187,20 @@ def test_seeds_are_made_where_none_are_given(make: Make) -> None:
         np.testing.assert_array_equal(Recorded().reset(seed=seed)[0], episode.observations[0])
 
 
+@pytest.mark.parametrize("mode", ["NextStep", "SameStep"])
+def test_steps_of_some(remote: Make, mode: str) -> None:
+    """In any order; each environment has its own row, and its own episode's end."""
+    with Recorder(remote(mode, length=4), record_infos=True) as recorder:
+        recorder.reset(seed=1)
+        for env_id in ([2, 0], [1], [2, 0], [2], [0, 1, 2], [2], [2]):
+            recorder.step(SPARES[: len(env_id)], env_id)
+        dataset = recorder.create_dataset("some-v0")
+    check_unbroken(dataset)
+    assert [len(episode) for episode in dataset] == ([4, 3, 2, 1] if mode == "NextStep" else [4, 3, 2, 2])
+    seeds = [said.get("seed") for said in dataset.storage.get_episode_metadata(range(4))]
+    assert seeds == [3, 1, 2, None]
+
+
 class EverySecond(minari.StepDataCallback):
     """Records half of the observation, and truncates after three steps."""
 
