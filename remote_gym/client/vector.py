@@ -114,6 +114,11 @@ class RemoteVectorEnv(VectorEnv[Any, Any, Any], Asynchronous, Calling):
     # What the server told. Plain attributes in the base class; here they dial.
 
     @property
+    def hosts_vector_env(self) -> bool:
+        """Whether the server hosts one vector environment, seeded as it likes, and not `num_envs` single ones."""
+        return self._remote.dial().told.is_vector
+
+    @property
     def single_observation_space(self) -> Any:  # type: ignore[override]
         """Of one environment; equal to the hosted one's."""
         return self._remote.dial().single[0]

@@ -75,7 +75,7 @@ TABLE: dict[str, tuple[set[str], set[str]]] = {
 }
 
 TRAINERS = {
-    "minari": {"minari"},
+    "recording": {"minari"},
     "pettingzoo": {"pettingzoo"},
     "rl_games": {"rl_games", "torch"},
     "sb3": {"stable_baselines3"},
