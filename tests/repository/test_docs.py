@@ -86,15 +86,21 @@ class Page:
         assert process.stdout.readline().startswith("remote-gym ready on "), command
 
 
-@pytest.mark.parametrize("page", PAGES, ids=name_of)
-def test_snippets(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
+def follow(page: Path, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Run all snippets of a page, in `folder`."""
+    monkeypatch.chdir(folder)
     ports = {"56765": free_port(), "9464": free_port()}  # of the environments, of the metrics
     with contextlib.ExitStack() as stack:
-        follow = Page(tmp_path, stack)
+        followed = Page(folder, stack)
         for language, source in BLOCK.findall(page.read_text(encoding="utf-8")):
             if language in RUN:
-                getattr(follow, language)(here(source, ports))
+                getattr(followed, language)(here(source, ports))
+
+
+# Those of trainers need the trainer: they run in its tests, in tests/trainers.
+@pytest.mark.parametrize("page", [page for page in PAGES if page.parent.name != "trainers"], ids=name_of)
+def test_snippets(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    follow(page, tmp_path, monkeypatch)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=name_of)
