@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import gymnasium
@@ -17,6 +17,30 @@ def own_options(options: Any) -> Any:
     if isinstance(options, Mapping):
         return OrderedDict(options) if isinstance(options, OrderedDict) else dict(options)
     return options
+
+
+def each_options(options: Any, num_envs: int) -> list[Any] | None:
+    """Return the options of each environment, as copies; None if `options` are not a sequence of those.
+
+    Raises:
+        MisuseError: Their number is wrong, or one is neither None nor a dict, or holds ``"reset_mask"``.
+    """
+    is_array = isinstance(options, np.ndarray) and options.dtype == object and options.ndim == 1
+    if not is_array and (not isinstance(options, Sequence) or isinstance(options, (str, bytes, bytearray, memoryview))):
+        return None
+    if len(options) != num_envs:
+        raise MisuseError(
+            f"options for each environment must be num_envs={num_envs} dicts, or None for none, got {len(options)}"
+        )
+    for index, one in enumerate(options):
+        if one is not None and not isinstance(one, Mapping):
+            raise MisuseError(f"options[{index}] must be a dict, or None for no options, got {one!r:.80}")
+        if one is not None and "reset_mask" in one:
+            raise MisuseError(
+                f"options[{index}] holds 'reset_mask', which is not one environment's: options for each environment "
+                f"reset them all. To reset some, pass one dict: options={{'reset_mask': mask, ...}}"
+            )
+    return [own_options(one) for one in options]
 
 
 def masked(mask: Any, num_envs: int) -> list[int]:
@@ -39,19 +63,39 @@ def masked(mask: Any, num_envs: int) -> list[int]:
     return indices
 
 
-def env_indices(env_id: Any, num_envs: int) -> list[int]:
-    """Return env indices as a list.
+def env_indices(given: Any, num_envs: int, name: str = "env_id") -> list[int]:
+    """Return the env indices that were `given` as the argument `name`, as a list.
+
+    Raises:
+        MisuseError: They are no distinct integers from 0 to num_envs - 1, at least one.
+    """
+    array = _array(given)
+    if array is None or array.ndim != 1 or array.dtype.kind not in "iu" or not array.size:
+        raise MisuseError(f"{name} must be a one-dimensional array of env indices, got {given!r:.80}")
+    indices: list[int] = array.tolist()
+    if len(set(indices)) != len(indices) or not 0 <= min(indices) <= max(indices) < num_envs:
+        raise MisuseError(f"{name} must hold distinct env indices from 0 to {num_envs - 1}, got {indices!r:.80}")
+    return indices
+
+
+def _array(given: Any) -> np.ndarray[Any, Any] | None:
+    try:
+        return np.asarray(given)
+    except ValueError:  # ragged
+        return None
+
+
+def whose(indices: Any, num_envs: int) -> list[int] | None:
+    """Return the argument `indices` of a call as a list, None for all environments; it may be empty.
 
     Raises:
         MisuseError: They are no distinct integers from 0 to num_envs - 1.
     """
-    array = np.asarray(env_id)
-    if array.ndim != 1 or array.dtype.kind not in "iu" or not array.size:
-        raise MisuseError(f"env_id must be a one-dimensional array of env indices, got {env_id!r:.80}")
-    indices: list[int] = array.tolist()
-    if len(set(indices)) != len(indices) or not 0 <= min(indices) <= max(indices) < num_envs:
-        raise MisuseError(f"env_id must hold distinct env indices from 0 to {num_envs - 1}, got {indices!r:.80}")
-    return indices
+    if indices is None:
+        return None
+    if isinstance(indices, (Sequence, np.ndarray)) and not isinstance(indices, (str, bytes)) and not len(indices):
+        return []
+    return env_indices(indices, num_envs, "indices")
 
 
 def no_seed(seed: Any, whose: str = "") -> MisuseError:
@@ -90,7 +134,7 @@ def each_seed(seed: Any, num_envs: int) -> list[int | None]:
 
 
 def each_value(given: Any, num_envs: int) -> list[Any]:
-    """Return one value per environment: a list or tuple holds them, anything else is the value of all.
+    """Return one value for each of `num_envs` environments: a list or tuple holds them, else it is the value of all.
 
     Raises:
         MisuseError: Their number is wrong.

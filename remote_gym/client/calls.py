@@ -13,7 +13,7 @@ from remote_gym.client.failures import first_failure, refusal, relocated
 from remote_gym.client.fleet import Fleet, Shard
 from remote_gym.client.request_sizes import check_sizes
 from remote_gym.errors import CodecError, MisuseError, ProtocolError, RemoteGymError, SessionLost, TimedOut, also
-from remote_gym.messages import Call, Failure, Refused, Render, Returned, every
+from remote_gym.messages import Call, Failure, Indices, Refused, Render, Returned, every
 from remote_gym.texts import MAX_NAME_BYTES, REACHABLE, is_private
 
 Asked = Call | Render
@@ -26,12 +26,14 @@ class Begun:
     Attributes:
         shard: Which server.
         request: What it was asked.
+        positions: Where the results belong among those of all servers, in the order of the request's indices.
         results: Packed values, by env index as the server counts.
         failures: What went wrong, likewise.
     """
 
     shard: Shard
     request: Asked
+    positions: Sequence[int]
     results: dict[int, bytes] = field(default_factory=dict)
     failures: dict[int, Failure] = field(default_factory=dict)
 
@@ -53,7 +55,7 @@ class Begun:
         self.failures.update((failure.index, failure) for failure in answer.failures)
 
     def unpacked(self) -> list[Any]:
-        """Return the value of each environment, in order.
+        """Return the value of each environment, in the order in which they were asked for.
 
         Raises:
             EnvironmentRaised, EnvironmentLost: In the environment with the lowest index that failed.
@@ -65,7 +67,7 @@ class Begun:
 
 
 class Calls:
-    """Calls on every environment of a client. What goes wrong in one raises, whatever the policies say."""
+    """Calls on the environments of a client, all or some. What goes wrong in one raises, whatever the policies say."""
 
     def __init__(self, fleet: Fleet, exchange: Exchange) -> None:
         """Call through `fleet`; `exchange` makes up for sessions that turn out to be lost."""
@@ -74,11 +76,14 @@ class Calls:
 
     # Requests
 
-    def call(self, name: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> list[Any]:
-        """Call the method, or read the attribute, `name` everywhere; raises like `begin` and `gather`."""
-        return self.gather(self.begin(name, args, kwargs))
+    def call(self, name: str, args: Sequence[Any], kwargs: Mapping[str, Any], indices: Indices = None) -> list[Any]:
+        """Call the method, or read the attribute, `name` of the environments at `indices` (None: all).
 
-    def begin(self, name: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> list[Begun]:
+        Raises like `begin` and `gather`.
+        """
+        return self.gather(self.begin(name, args, kwargs, indices))
+
+    def begin(self, name: str, args: Sequence[Any], kwargs: Mapping[str, Any], indices: Indices = None) -> list[Begun]:
         """Begin what `call` does; `gather` gets the results.
 
         Raises:
@@ -87,46 +92,53 @@ class Calls:
         """
         arguments = values.pack([list(args), dict(kwargs)], f"arguments of {name!r}")
         check_name(name)
-        return self._begin(lambda _shard: Call(0, None, name, arguments))
+        return self._begin(lambda own, _positions: Call(0, own, name, arguments), indices)
 
     def look(self, name: str) -> dict[str, Any]:
         """Return ``{"value": ...}`` for an attribute of the first environment, ``{"callable": True}`` for a method."""
         check_name(name)
-        begun = self._begin(lambda _shard: Call(0, [0], name), self._fleet.shards[:1])
+        begun = self._begin(lambda _own, _positions: Call(0, [0], name), [0])
         (seen,) = self.gather(begun)
         if not isinstance(seen, dict) or not seen.keys() & {"value", "callable"}:
             error = ProtocolError(f"a look at {name!r} that is neither a value nor a method")
             raise begun[0].shard.session.misread(error)
         return seen
 
-    def set_attribute(self, name: str, new: Sequence[Any]) -> None:
-        """Set the attribute `name` of each environment to its item of `new`; raises like `begin` and `gather`."""
+    def set_attribute(self, name: str, new: Sequence[Any], indices: Indices = None) -> None:
+        """Set the attribute `name` of each of these environments to its item of `new`; raises like `call`."""
         check_name(name)
-        packed = {
-            shard: values.pack(list(new[shard.first : shard.stop]), f"value of {name!r}")
-            for shard in self._fleet.shards
-        }
-        self.gather(self._begin(lambda shard: Call(0, None, name, b"", packed[shard])))
+
+        def packed(positions: Sequence[int]) -> bytes:
+            return values.pack([new[at] for at in positions], f"value of {name!r}")
+
+        self.gather(self._begin(lambda own, positions: Call(0, own, name, b"", packed(positions)), indices))
 
     def render(self) -> list[Any]:
         """Return the rendered frame of each environment; raises like `gather`."""
-        return self.gather(self._begin(lambda _shard: Render(0)))
+        return self.gather(self._begin(lambda _own, _positions: Render(0)))
 
-    def _begin(self, make: Callable[[Shard], Asked], shards: Sequence[Shard] | None = None) -> list[Begun]:
-        """Send to each of `shards` (None: all) what `make` makes for it."""
-        asked = [(shard, make(shard)) for shard in (self._fleet.shards if shards is None else shards)]
-        check_sizes([request for _, request in asked])
+    def _begin(self, make: Callable[[Indices, Sequence[int]], Asked], indices: Indices = None) -> list[Begun]:
+        """Send to each server that hosts some of `indices` (None: all) what `make` makes for it.
+
+        It is given these as the server counts them, and their positions in `indices`.
+        """
+        asked = []
+        for shard, positions in self._fleet.parts(indices):
+            own = None if indices is None else shard.local([indices[at] for at in positions])
+            if positions:
+                asked.append(Begun(shard, make(own, positions), positions))
+        check_sizes([one.request for one in asked])
         begun = []
-        for shard, request in asked:
-            with self._losing(shard):
-                shard.session.send(request)
-                begun.append(Begun(shard, request))
+        for one in asked:
+            with self._losing(one.shard):
+                one.shard.session.send(one.request)
+                begun.append(one)
         return begun
 
     # Answers
 
     def gather(self, begun: Sequence[Begun], timeout: float | None = None) -> list[Any]:
-        """Return what was begun, one value per environment.
+        """Return what was begun, one value per environment, in the order in which they were asked for.
 
         Raises:
             TimedOut: Not all came in `timeout` seconds; those that did are kept for the next `gather`.
@@ -135,12 +147,13 @@ class Calls:
             SessionLost: A server no longer holds the environments.
             ProtocolError: A server sent what the contract does not allow; its session is lost.
         """
-        gathered: list[Any] = []
+        gathered: list[Any] = [None] * sum(len(one.positions) for one in begun)
         errors: list[RemoteGymError] = []
         for one in begun:
             try:
                 with self._losing(one.shard):
-                    gathered += self._gather(one, timeout)
+                    for at, value in zip(one.positions, self._gather(one, timeout), strict=True):
+                        gathered[at] = value
             except TimedOut:
                 raise
             except RemoteGymError as error:  # the others have answered too, and must not be left unread

@@ -10,7 +10,7 @@ import numpy as np
 
 from remote_gym.client.vector_infos import room_for
 from remote_gym.errors import ProtocolError
-from remote_gym.infos import InfoBlock
+from remote_gym.info_blocks import InfoBlock
 from remote_gym.leaves import Array
 from remote_gym.messages import Indices
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from remote_gym.infos import InfoBlock
+from remote_gym.info_blocks import InfoBlock
 from remote_gym.leaves import Array
 from remote_gym.messages import Failure, Indices
 

@@ -23,7 +23,7 @@ from remote_gym.client.losses import warn_of_losses
 from remote_gym.client.observations import Observations
 from remote_gym.client.ready import Ready
 from remote_gym.client.rendering import Window
-from remote_gym.client.settings import Settings
+from remote_gym.client.settings import GYMNASIUM_0_29, Settings
 from remote_gym.client.transitions import TransitionReader
 from remote_gym.client.turns import Turns
 from remote_gym.client.warned import warn
@@ -148,7 +148,7 @@ class Remote:
             ),
             reader=reader,
             observations=observations,
-            batches=Batches(observations, num_envs),
+            batches=Batches(observations, num_envs, settings.info_format == GYMNASIUM_0_29),
             ready=ready,
             exchange=exchange,
             calls=Calls(self.fleet, exchange),

@@ -32,8 +32,11 @@ from remote_gym.wire.codec import MAX_KWARGS_BYTES
 CredentialsPaths = Sequence["str | os.PathLike[str] | None"]
 Init = TypeVar("Init", bound=Callable[..., None])
 
-OF_BATCHES = frozenset({"num_envs", "autoreset_mode", "batch_size", "copy", "observation_mode"})
+OF_BATCHES = frozenset({"num_envs", "autoreset_mode", "batch_size", "copy", "observation_mode", "info_format"})
 """Arguments that `RemoteVectorEnv` alone has."""
+
+GYMNASIUM, GYMNASIUM_0_29 = "gymnasium", "gymnasium-0.29"
+"""Formats of a batch's infos."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,11 +56,15 @@ class Settings:
         render_mode: Asked of the hosted environments, unless the server's entrypoint_kwargs fix one. ``"human"``
             asks for ``"rgb_array"`` and shows every frame, those of a vector environment in one window, on this side.
         autoreset_mode: What happens at the end of an episode; a member or its string, as in Gymnasium.
-        batch_size: How many environments `recv` returns; None: all.
+        batch_size: How many environments `recv` returns; None: all that `send` and `async_reset` have started.
         copy: Whether observations are writable copies; False gives read-only views that are never overwritten.
         observation_mode: How the environments' observation spaces may relate, as in Gymnasium. ``"same"``: they are
             equal. ``"different"``: they share shape, dtype and keys, but not bounds. A pair of spaces, the batch's and
             one environment's: likewise, and these are shown.
+        info_format: How infos of a batch are aggregated: ``"gymnasium"``, as the installed version does, or
+            ``"gymnasium-0.29"`` for scripts that look for ``infos["final_info"]``, an array of dicts and None, and
+            ``infos["final_observation"]``. That version had ``autoreset_mode="SameStep"`` only, which has to be asked
+            for as well.
         validate_actions: Also refuse actions outside of the action space and NaN, at some cost per step.
         render_with_step: Let frames travel with every reset and step, so that `render` needs no round trip of its
             own; for who renders every step.
@@ -108,6 +115,7 @@ class Settings:
     batch_size: int | None = None
     copy: bool = True
     observation_mode: str | tuple[Space[Any], Space[Any]] = observation_modes.SAME
+    info_format: str = GYMNASIUM
     single: bool = False
     addresses: tuple[Address, ...] = field(init=False, repr=False)
     opening: Open = field(init=False, repr=False)
@@ -135,7 +143,7 @@ class Settings:
         if batch_size is not None and (not _is_integer(batch_size) or not 1 <= batch_size <= num_envs):
             raise MisuseError(f"batch_size must be None or from 1 to num_envs={num_envs}, got {batch_size!r}")
         self._keep("num_envs", int(num_envs))
-        self._keep("batch_size", int(num_envs if batch_size is None else batch_size))
+        self._keep("batch_size", None if batch_size is None else int(batch_size))
         self._keep("autoreset_mode", parse_mode(self.autoreset_mode))
 
     def _check_choices(self) -> None:
@@ -143,10 +151,16 @@ class Settings:
             ("on_worker_failure", ("raise", "truncate")),
             ("on_session_lost", ("raise", "truncate")),
             ("unportable_infos", ("raise", "drop")),
+            ("info_format", (GYMNASIUM, GYMNASIUM_0_29)),
             ("transport", TRANSPORTS),
         ):
             if (value := getattr(self, name)) not in choices:
                 raise MisuseError(f"{name} must be {' or '.join(map(repr, choices))}, got {value!r}")
+        if self.info_format == GYMNASIUM_0_29 and self.mode is not AutoresetMode.SAME_STEP:
+            raise MisuseError(
+                f"info_format={GYMNASIUM_0_29!r} tells of the end of an episode in the step that resets it: pass "
+                f"autoreset_mode='SameStep' as well, got {self.mode.value!r}"
+            )
         if self.transport == "auto" and (transport := os.environ.get("REMOTE_GYM_TRANSPORT", "auto")) != "auto":
             if transport not in TRANSPORTS:
                 raise MisuseError(

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from remote_gym import values
-from remote_gym.client.batch_arguments import each_seed, env_indices, masked, own_options, verbatim
+from remote_gym.client.batch_arguments import each_options, each_seed, env_indices, masked, own_options, verbatim
 from remote_gym.client.batches import Batch
 from remote_gym.client.failures import first_failure, late
 from remote_gym.client.remote import Dialled, Remote
@@ -28,7 +28,7 @@ class Stepping:
         """Prepare; dials nothing yet."""
         self._remote = remote
         self._num_envs = remote.settings.num_envs
-        self._batch_size = remote.settings.size
+        self._batch_size = remote.settings.batch_size  # None: all that are under way
         self._copy = remote.settings.copy
         self._shows = remote.settings.render_mode == "human"
         self._everyone = range(self._num_envs)
@@ -36,13 +36,15 @@ class Stepping:
 
     # Whole batches
 
-    def begin_reset(self, seed: Any, options: dict[str, Any] | None) -> None:
+    def begin_reset(self, seed: Any, options: Any) -> None:
         """Begin a reset; `finish_reset` gives its result."""
         dialled = self._remote.free("reset")
         dialled.turns.begin("reset", dialled.batches.begin(self._reset(dialled, seed, options)))
 
-    def _reset(self, dialled: Dialled, seed: Any, options: dict[str, Any] | None) -> Indices:
+    def _reset(self, dialled: Dialled, seed: Any, options: Any) -> Indices:
         """Ask for a reset and return whose."""
+        if (each := each_options(options, self._num_envs)) is not None:
+            return self._reset_each(dialled, seed, each)
         options = own_options(options)  # the mask is taken out of it; anything else is the environments' business
         if dialled.told.is_vector:
             seed = dialled.exchange.losses.seed_whole(seed, self._num_envs)
@@ -58,26 +60,48 @@ class Stepping:
         dialled.exchange.reset(indices, [seeds[index] for index in every(indices, self._num_envs)], packed)
         return indices
 
+    def _reset_each(self, dialled: Dialled, seed: Any, each: list[Any]) -> Indices:
+        """Ask for a reset of all, with options of their own: one request for those whose options are the same."""
+        if dialled.told.is_vector:
+            raise MisuseError(
+                "options: the server hosts a vector environment, which takes one dict; it may hold a list of your own"
+            )
+        seeds = each_seed(seed, self._num_envs)
+        groups: dict[bytes, list[int]] = {}
+        for index, options in enumerate(each):
+            groups.setdefault(pack_options(options), []).append(index)
+        dialled.turns.check_idle(None)
+        for packed, indices in groups.items():
+            dialled.exchange.reset(indices, [seeds[index] for index in indices], packed)
+        return None
+
     def finish_reset(self, timeout: float | None) -> tuple[Any, dict[str, Any]]:
         """Wait for what `begin_reset` began."""
         return self._finish("reset", timeout)[:2]
 
-    def begin_step(self, actions: Any) -> None:
-        """Begin a step of all; `finish_step` gives its result."""
+    def begin_step(self, actions: Any, env_id: Any = None) -> None:
+        """Begin a step of the environments `env_id` (None: all); `finish_step` gives its result."""
         dialled = self._dialled
         if dialled is None or not dialled.turns.clear:
             dialled = self._dialled = self._remote.free("step")
+        indices = None if env_id is None else self._some(dialled, env_id)
         if dialled.turns.disabled:
-            dialled.turns.check_not_over(None)
-        encoded = dialled.encoder.encode(actions, self._everyone)
-        batch = Batch(self._num_envs, self._num_envs)
+            dialled.turns.check_not_over(indices)
+        encoded = dialled.encoder.encode(actions, self._everyone if indices is None else indices)
+        rows = self._num_envs if indices is None else len(indices)
+        batch = Batch(rows, rows, order=indices)
         dialled.turns.begin("step", batch)  # before it is sent: an interrupt must not lose it
         try:
-            dialled.exchange.step(None, encoded, True)
+            dialled.exchange.step(indices, encoded, True)
             batch.asked = True
         except Exception:
             dialled.turns.end()
             raise
+
+    def _some(self, dialled: Dialled, env_id: Any) -> list[int]:
+        if dialled.told.is_vector:
+            raise MisuseError("env_id: the server hosts a vector environment, which steps as a whole: leave env_id out")
+        return env_indices(env_id, self._num_envs)
 
     def finish_step(self, timeout: float | None) -> StepResult:
         """Wait for what `begin_step` began."""
@@ -122,7 +146,7 @@ class Stepping:
 
     # Batches of whoever is ready first
 
-    def reset_some(self, seed: Any, options: dict[str, Any] | None) -> None:
+    def reset_some(self, seed: Any, options: Any) -> None:
         """Begin a reset; `receive` gives the first observations."""
         self._reset(self._asynchronous("async_reset"), seed, options)
 
@@ -135,12 +159,12 @@ class Stepping:
         encoded = dialled.encoder.encode(actions, indices)
         dialled.exchange.step(None if env_id is None else indices, encoded)
 
-    def receive(self, timeout: float | None) -> StepResult:
-        """Wait for the first `batch_size` environments that are ready."""
+    def receive(self, timeout: float | None, everything: bool = False) -> StepResult:
+        """Wait for the first `batch_size` environments that are ready, or for `everything` that was started."""
         dialled = self._asynchronous("recv")
-        ready = dialled.ready
-        self._gather(dialled, timeout)
-        first, rest = ready.first(self._batch_size)
+        ready, rows = dialled.ready, None if everything else self._batch_size
+        self._gather(dialled, rows, timeout)
+        first, rest = ready.first(ready.rows if rows is None else rows)
         try:
             observations, batch = dialled.batches.join(first, self._copy)
         except Exception:  # infos that do not aggregate: these environments are received, and others may follow
@@ -154,14 +178,14 @@ class Stepping:
             self._remote.warn_of(batch.notes)
         return result
 
-    def _gather(self, dialled: Dialled, timeout: float | None) -> None:
-        """Return when `batch_size` environments are ready."""
+    def _gather(self, dialled: Dialled, rows: int | None, timeout: float | None) -> None:
+        """Return when `rows` environments are ready; None: all that were started, at least one."""
         while True:
             if failures := dialled.ready.failures():
                 raise first_failure(failures)
-            if dialled.ready.rows >= self._batch_size:
+            if dialled.ready.rows >= (rows or 1) and (rows or not dialled.exchange.in_flight.any()):
                 return
-            dialled.turns.check_enough(self._batch_size)
+            dialled.turns.check_enough(rows)
             dialled.exchange.deliver(dialled.ready.add, timeout)
 
     def _asynchronous(self, name: str) -> Dialled:

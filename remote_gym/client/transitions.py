@@ -20,7 +20,7 @@ from remote_gym.client.failures import relocated
 from remote_gym.client.parts import Part
 from remote_gym.client.warned import warn
 from remote_gym.errors import ProtocolError
-from remote_gym.infos import InfoBlock, unpack_infos
+from remote_gym.info_blocks import InfoBlock, unpack_infos
 from remote_gym.key_orders import KeyOrders
 from remote_gym.leaves import Array, leaves_of, variable_leaves_of
 from remote_gym.messages import Buffer, Transition

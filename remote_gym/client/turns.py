@@ -109,10 +109,11 @@ class Turns:
                     f"options={{'reset_mask': ...}}"
                 )
 
-    def check_enough(self, rows: int) -> None:
-        """Refuse to wait for `rows` environments when fewer are ready or at work."""
-        if (coming := self._ready.rows + int(self._exchange.in_flight.sum())) < rows:
+    def check_enough(self, rows: int | None) -> None:
+        """Refuse to wait for `rows` environments (None: at least one) when fewer are ready or at work."""
+        if (coming := self._ready.rows + int(self._exchange.in_flight.sum())) < (rows or 1):
+            wanted = "" if rows is None else f", batch_size is {rows}"
             raise NoAsyncCallError(
-                f"`recv` would wait for ever: {coming} environments were started by `send` or `async_reset`, "
-                f"batch_size is {rows}", "recv"
-            )  # fmt: skip
+                f"`recv` would wait for ever: {coming} environments were started by `send` or `async_reset`{wanted}",
+                "recv",
+            )

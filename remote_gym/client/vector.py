@@ -10,18 +10,26 @@ from gymnasium.envs.registration import EnvSpec
 from gymnasium.vector import AutoresetMode, VectorEnv
 
 from remote_gym.arguments import RemoteArgs
-from remote_gym.client.batch_arguments import each_value
+from remote_gym.client.asynchronous import Asynchronous, Options, Seed
+from remote_gym.client.calling import Calling
 from remote_gym.client.local import Entrypoint, local
 from remote_gym.client.remote import Remote
-from remote_gym.client.settings import CredentialsPaths, Settings, documented
+from remote_gym.client.settings import GYMNASIUM, CredentialsPaths, Settings, documented
 from remote_gym.client.stepping import Stepping, StepResult
 
 
-class RemoteVectorEnv(VectorEnv[Any, Any, Any]):
+class RemoteVectorEnv(Asynchronous, Calling, VectorEnv[Any, Any, Any]):
     """`num_envs` environments of a server, or of several, stepped together or in batches of whoever is ready first.
 
     With the same seeds and actions it gives bit for bit what `gymnasium.vector.SyncVectorEnv` gives locally. It dials
     on first need: `reset`, or reading spaces, `metadata` or `spec`.
+
+    Which rows are no transitions depends on the autoreset mode. In ``"NextStep"``, the default, the step after the end
+    of an episode resets: where the step before had ``terminations | truncations``, the action was ignored, the reward
+    is 0, and observations lead from one episode's last to the next one's first. Whoever learns from these rows learns
+    what is not so: mask them. In ``"SameStep"`` every row is a transition, but where an episode has ended the
+    observation is the next one's first; the last one is in ``infos["final_obs"]``, which is what to bootstrap from. In
+    ``"Disabled"`` every row is one as it is, and ``reset`` with a ``"reset_mask"`` begins episodes.
 
     Closing contract: `close` is bounded in time, may be called twice and with work in flight, and always releases;
     afterwards everything else raises `gymnasium.error.ClosedEnvironmentError`.
@@ -43,6 +51,7 @@ class RemoteVectorEnv(VectorEnv[Any, Any, Any]):
         batch_size: int | None = None,
         copy: bool = True,
         observation_mode: str | tuple[Space[Any], Space[Any]] = "same",
+        info_format: str = GYMNASIUM,
         validate_actions: bool = False,
         render_with_step: bool = False,
         unportable_infos: str = "raise",
@@ -63,8 +72,9 @@ class RemoteVectorEnv(VectorEnv[Any, Any, Any]):
         settings = Settings(
             url, port, remote_args, client_credentials_paths, render_mode,
             num_envs=num_envs, autoreset_mode=autoreset_mode, batch_size=batch_size, copy=copy,
-            observation_mode=observation_mode, validate_actions=validate_actions, render_with_step=render_with_step,
-            unportable_infos=unportable_infos, compression=compression, connect_timeout_seconds=connect_timeout_seconds,
+            observation_mode=observation_mode, info_format=info_format, validate_actions=validate_actions,
+            render_with_step=render_with_step, unportable_infos=unportable_infos, compression=compression,
+            connect_timeout_seconds=connect_timeout_seconds,
             reconnect_timeout_seconds=reconnect_timeout_seconds, on_worker_failure=on_worker_failure,
             on_session_lost=on_session_lost, allow_insecure=allow_insecure, transport=transport, token=token,
         )  # fmt: skip
@@ -135,16 +145,15 @@ class RemoteVectorEnv(VectorEnv[Any, Any, Any]):
 
     # Reset and step
 
-    def reset(
-        self, *, seed: int | Sequence[int | None] | None = None, options: dict[str, Any] | None = None
-    ) -> tuple[Any, dict[str, Any]]:
+    def reset(self, *, seed: Seed = None, options: Options = None) -> tuple[Any, dict[str, Any]]:  # type: ignore[override]
         """Begin new episodes.
 
         Args:
             seed: An int s gives environment i the seed s + i; a sequence gives each its own; None leaves generators as
                 they are.
             options: Given to each environment. ``options["reset_mask"]``, (num_envs,) bool, resets only those where it
-                is True; the others keep their last observation. The dict is not changed.
+                is True; the others keep their last observation. The dict is not changed. A sequence of dicts, or None,
+                gives each environment its own; one server is asked once for all that have equal ones.
 
         Returns:
             observations: (num_envs, *obs_shape), batched as the observation space is.
@@ -158,9 +167,7 @@ class RemoteVectorEnv(VectorEnv[Any, Any, Any]):
         self.reset_async(seed=seed, options=options)
         return self.reset_wait()
 
-    def reset_async(
-        self, *, seed: int | Sequence[int | None] | None = None, options: dict[str, Any] | None = None
-    ) -> None:
+    def reset_async(self, *, seed: Seed = None, options: Options = None) -> None:
         """Begin what `reset` does; `reset_wait` gives its result."""
         self._stepping.begin_reset(seed, options)
 
@@ -168,11 +175,13 @@ class RemoteVectorEnv(VectorEnv[Any, Any, Any]):
         """Wait for what `reset_async` began; `timeout` and errors as with `step_wait`, and those of `reset`."""
         return self._stepping.finish_reset(timeout)
 
-    def step(self, actions: Any) -> StepResult:
-        """Step every environment.
+    def step(self, actions: Any, env_id: Any = None) -> StepResult:
+        """Step every environment, or those of `env_id`.
 
         Args:
             actions: A batch: (num_envs, *action_shape), or dicts and tuples of such arrays as in the action space.
+            env_id: (rows,) integers, distinct: the env indices to step; `actions`, all results and the masks of infos
+                then have a row for each, in this order. The other environments stay as they are. None: all.
 
         Returns:
             observations: (num_envs, *obs_shape), batched as the observation space is.
@@ -182,17 +191,17 @@ class RemoteVectorEnv(VectorEnv[Any, Any, Any]):
             infos: As `VectorEnv` aggregates them, with masks.
 
         Raises:
-            MisuseError: The actions do not fit; nothing was sent.
+            MisuseError: The actions or indices do not fit; nothing was sent.
             gymnasium.error.ResetNeeded: An environment must be reset first.
             EnvironmentRaised, EnvironmentLost: In an environment; the others were stepped.
             SessionLost: The server no longer holds the environments.
         """
-        self.step_async(actions)
+        self.step_async(actions, env_id)
         return self.step_wait()
 
-    def step_async(self, actions: Any) -> None:
+    def step_async(self, actions: Any, env_id: Any = None) -> None:
         """Begin what `step` does; `step_wait` gives its result."""
-        self._stepping.begin_step(actions)
+        self._stepping.begin_step(actions, env_id)
 
     def step_wait(self, timeout: float | None = None) -> StepResult:
         """Wait for what `step_async` began.
@@ -206,100 +215,7 @@ class RemoteVectorEnv(VectorEnv[Any, Any, Any]):
         """
         return self._stepping.finish_step(timeout)
 
-    # Batches of whoever is ready first
-
-    def async_reset(
-        self, seed: int | Sequence[int | None] | None = None, options: dict[str, Any] | None = None
-    ) -> None:
-        """Begin new episodes; `recv` returns their first observations, as they come.
-
-        Args:
-            seed: As for `reset`: environment i begins as it would there.
-            options: As for `reset`, ``"reset_mask"`` included.
-
-        Raises:
-            MisuseError: `seed` or `options` is wrong, or the server hosts a vector environment.
-            gymnasium.error.AlreadyPendingCallError: One of the environments is not received yet.
-        """
-        self._stepping.reset_some(seed, options)
-
-    def send(self, actions: Any, env_id: Any = None) -> None:
-        """Step some environments; `recv` returns the results of those that are ready first.
-
-        Args:
-            actions: One row per item of `env_id`, batched as the action space is.
-            env_id: (rows,) integers, distinct: env indices, as in ``info["env_id"]``; None: all environments in order.
-
-        Raises:
-            MisuseError: The actions or indices do not fit; nothing was sent.
-            gymnasium.error.AlreadyPendingCallError: One of the environments is not received yet.
-            gymnasium.error.ResetNeeded: An environment must be reset first.
-        """
-        self._stepping.step_some(actions, env_id)
-
-    def recv(self, timeout: float | None = None) -> StepResult:
-        """Return the first `batch_size` environments that are ready.
-
-        Args:
-            timeout: Seconds; None waits for ever.
-
-        Returns:
-            What `step` returns, for these environments only: arrays and masks have `batch_size` rows, and
-            ``infos["env_id"]``, (batch_size,) int64, says which. After `async_reset` rewards are 0 and flags False.
-
-        Raises:
-            TimedOut: Not enough are ready; nothing is lost.
-            gymnasium.error.NoAsyncCallError: Fewer than `batch_size` environments were started.
-            EnvironmentRaised, EnvironmentLost: In an environment, which is not in flight any more; the others' results
-                are returned by the next `recv`.
-            SessionLost: A server no longer holds the environments.
-        """
-        return self._stepping.receive(timeout)
-
-    # Calls
-
-    def call(self, name: str, *args: Any, **kwargs: Any) -> tuple[Any, ...]:
-        """Call a method of each environment, through its wrappers; an attribute that is no method is returned.
-
-        Raises:
-            MisuseError: The name begins with an underscore, or an argument cannot travel.
-            EnvironmentRaised: A method raised, or its result cannot travel.
-        """
-        dialled = self._remote.free("call")
-        self._remote.forget_frames()
-        return tuple(dialled.calls.call(name, args, kwargs))
-
-    def call_async(self, name: str, *args: Any, **kwargs: Any) -> None:
-        """Begin what `call` does; `call_wait` gives its result."""
-        dialled = self._remote.free("call")
-        self._remote.forget_frames()
-        dialled.turns.begin("call", begun=dialled.calls.begin(name, args, kwargs))
-
-    def call_wait(self, timeout: float | None = None) -> tuple[Any, ...]:
-        """Wait for what `call_async` began; `timeout` and errors as with `step_wait`, and those of `call`."""
-        dialled = self._remote.awaited("call")
-        with dialled.turns.ending("call", timeout):
-            return tuple(dialled.calls.gather(dialled.turns.begun, timeout))
-
-    def get_attr(self, name: str) -> tuple[Any, ...]:
-        """Return an attribute of each environment; see `call`."""
-        return self.call(name)
-
-    def set_attr(self, name: str, values: Any) -> None:
-        """Set an attribute of each environment: a list or tuple gives each its own value, anything else all the same.
-
-        Raises:
-            MisuseError: The name begins with an underscore, the number of values is wrong, or one cannot travel.
-        """
-        dialled = self._remote.free("set_attr")
-        each = each_value(values, self.num_envs)
-        self._remote.forget_frames()
-        dialled.calls.set_attribute(name, each)
-
-    @property
-    def np_random_seed(self) -> tuple[int, ...]:  # type: ignore[override]
-        """The seed of each environment's generator, as `SyncVectorEnv` has it."""
-        return self.get_attr("np_random_seed")
+    # Frames
 
     def render(self) -> tuple[Any, ...]:
         """Return the rendered frame of each environment, of the state just stepped to.

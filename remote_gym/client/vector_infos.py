@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from remote_gym.infos import PYTHON_KINDS, Column, Info, InfoBlock, InfoGroup
+from remote_gym.info_blocks import PYTHON_KINDS, Column, Info, InfoBlock, InfoGroup
 
 
 def add_infos(vector_infos: dict[str, Any], block: InfoBlock, num_envs: int) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
-from remote_gym import infos, values
+from remote_gym import info_blocks, values
 from remote_gym.errors import CodecError, known_names
 from remote_gym.failures import Failure, FailureKind
 from remote_gym.gym import ResetNeeded
@@ -225,7 +225,7 @@ class Results:
         return max(len(self.infos), len(self.exact), len(self.variable), len(self.frames))
 
     def _said(self) -> bytes:
-        block = infos.pack_infos(self.indices, self.infos, based=self.based) if self.infos else b""
+        block = info_blocks.pack_infos(self.indices, self.infos, based=self.based) if self.infos else b""
         extras = {name: value for name, value in (("frames", self.frames), ("dropped", self.dropped)) if value}
         said = [block or None, self.exact or None, _as_lists(self.variable), extras or None]
         packed = values.pack(said, "step", based=self.based)
@@ -307,7 +307,7 @@ class Apart:
         if index not in self._infos:
             return
         try:
-            infos.pack_infos([index], [self._infos[index]], based=results.based)
+            info_blocks.pack_infos([index], [self._infos[index]], based=results.based)
         except BaseException as error:
             info = self._infos.pop(index)
             if not results.options.drop_unportable_infos:
@@ -347,7 +347,7 @@ class Apart:
             for kind in self._kinds
         )
         based = self._results.based
-        block = infos.pack_infos(list(own), list(own.values()), based=based) if own else b""
+        block = info_blocks.pack_infos(list(own), list(own.values()), based=based) if own else b""
         extras = {**({"frames": frames} if frames else {}), **(notes or {})}
         return values.pack([block or None, exact or None, _as_lists(variable), extras or None], "step", based=based)
 

@@ -17,7 +17,7 @@ import atheris
 
 with atheris.instrument_imports(include=["remote_gym"]):
     import remote_gym.client.failures
-    import remote_gym.infos
+    import remote_gym.info_blocks
     import remote_gym.spaces
     import remote_gym.values
     import remote_gym.wire.codec  # noqa: F401 - all of them are to be instrumented

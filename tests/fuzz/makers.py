@@ -15,7 +15,7 @@ import numpy as np
 from gymnasium import spaces
 from toys import GRAPHS_HOLD_ANY
 
-from remote_gym import infos, values
+from remote_gym import info_blocks, values
 from remote_gym import spaces as descriptions
 from remote_gym.errors import RemoteGymError
 from remote_gym.messages import (
@@ -182,7 +182,7 @@ def info_block(chance: Chance) -> bytes:
     rows = chance.randint(1, 9)
     info = {"a": 1.0, "b": np.float32(2), "c": {"d": [1], "e": True}, "f": np.zeros(2), "g": chance.choice(["h", None])}
     keys = chance.sample(sorted(info), chance.randint(1, len(info)))
-    return infos.pack_infos(range(rows), [{key: info[key] for key in keys}] * rows)
+    return info_blocks.pack_infos(range(rows), [{key: info[key] for key in keys}] * rows)
 
 
 def space(chance: Chance) -> bytes:

@@ -20,7 +20,7 @@ from google.protobuf.message import DecodeError
 from gymnasium.spaces import Dict as DictSpace
 from gymnasium.spaces import Discrete
 
-from remote_gym import infos, spaces, values
+from remote_gym import info_blocks, spaces, values
 from remote_gym.errors import CodecError, MisuseError, ProtocolError
 from remote_gym.key_orders import KeyOrders
 from remote_gym.messages import Bundle, Fragment, Open, Opened, Transition
@@ -308,7 +308,7 @@ TARGETS = {
         Target("survey", _survey, (ValueError,), makers.value, _selects_itself),
         Target("repack", _repack, (CodecError,), makers.value),
         Target("orders", _read_orders, (CodecError, ProtocolError), makers.orders),
-        Target("infos", infos.unpack_infos, (CodecError,), makers.info_block),
+        Target("infos", info_blocks.unpack_infos, (CodecError,), makers.info_block),
         Target("hello", direct.read_hello, (ProtocolError,), makers.hello),
         Target("ended", direct.read_ended, (ProtocolError,), makers.ended),
         Target("connection", _hear, (ProtocolError, RefusalError), makers.connection),

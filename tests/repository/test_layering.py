@@ -19,8 +19,8 @@ PACKAGE = ROOT / "remote_gym"
 BASE = {
     "version", "distribution",
     "errors", "failpoints", "addresses", "arguments", "autoreset", "messages", "infos", "leaves", "spaces", "values",
-    "compression", "texts", "space_checks", "custom_spaces", "failures", "gym", "key_orders", "observation_modes",
-    "processes", "pem", "der", "validity", "hardening",
+    "info_blocks", "compression", "texts", "space_checks", "custom_spaces", "failures", "gym", "key_orders",
+    "observation_modes", "processes", "pem", "der", "validity", "hardening",
 }  # fmt: skip
 DATA = {"numpy", "gymnasium"}
 
@@ -44,7 +44,8 @@ TABLE: dict[str, tuple[set[str], set[str]]] = {
     "observation_modes": ({"gym", "leaves"}, set()),
     "space_checks": ({"errors", "leaves", "texts", "values"}, {"numpy"}),
     "values": ({"errors", "gym", "texts"}, {"numpy", "msgpack"}),
-    "infos": ({"errors", "values", "texts"}, {"numpy"}),
+    "infos": ({"errors"}, {"numpy"}),
+    "info_blocks": ({"errors", "values", "texts"}, {"numpy"}),
     "messages": ({"errors", "failures", "leaves", "spaces", "values"}, {"numpy"}),
     "compression": ({"distribution", "errors", "leaves"}, {"lz4", "zstandard"}),
     "pem": (set(), set()),

@@ -32,7 +32,7 @@ from remote_gym.client import batches, checks
 from remote_gym.client.carriers.channel import Address
 from remote_gym.client.carriers.describe import describe as ask
 from remote_gym.client.session import assembly, reader
-from remote_gym.infos import pack_infos
+from remote_gym.info_blocks import pack_infos
 from remote_gym.messages import (
     Attach,
     Attached,

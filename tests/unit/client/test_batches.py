@@ -14,7 +14,7 @@ from remote_gym.client import checks
 from remote_gym.client.batches import Batches
 from remote_gym.client.observations import Observations
 from remote_gym.client.parts import Part
-from remote_gym.infos import InfoBlock
+from remote_gym.info_blocks import InfoBlock
 from remote_gym.messages import Failure, FailureKind
 
 BOX = spaces.Box(-1, 1, (1,), np.float32)

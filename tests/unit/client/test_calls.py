@@ -18,7 +18,7 @@ from remote_gym import (
 )
 from remote_gym.client import request_sizes
 from remote_gym.client.calls import Begun, Calls, check_name
-from remote_gym.client.fleet import Shard
+from remote_gym.client.fleet import Fleet, Shard
 from remote_gym.client.session.outstanding import Arrival
 from remote_gym.messages import Call, Failure, FailureKind, Refused, Render, Returned
 
@@ -72,6 +72,8 @@ class FakeFleet:
         for count in counts:
             self.shards.append(Shard(FakeHosted(), first, count))  # type: ignore[arg-type]
             first += count
+
+    parts = Fleet.parts
 
 
 class FakeExchange:

@@ -10,7 +10,7 @@ import pytest
 from remote_gym import ProtocolError
 from remote_gym.client import checks
 from remote_gym.client.checks import Share, check_flags, check_room, rewards_dtype
-from remote_gym.infos import InfoBlock
+from remote_gym.info_blocks import InfoBlock
 
 
 def test_whom_an_answer_is_for() -> None:

@@ -18,7 +18,7 @@ from gymnasium.error import ClosedEnvironmentError
 
 from remote_gym import EnvironmentLost, EnvironmentRaised, MisuseError, RemoteEnvironment, values
 from remote_gym.client.session.session import Session
-from remote_gym.infos import pack_infos
+from remote_gym.info_blocks import pack_infos
 from remote_gym.messages import Call, Failure, FailureKind, Reset, Step
 
 LOST = [Failure(0, FailureKind.LOST, "killed")]

@@ -27,7 +27,7 @@ from remote_gym.client.hosted import read_told
 from remote_gym.client.observations import Observations
 from remote_gym.client.opened import check_opened
 from remote_gym.client.transitions import TransitionReader
-from remote_gym.infos import pack_infos
+from remote_gym.info_blocks import pack_infos
 from remote_gym.messages import (
     Attach,
     Attached,

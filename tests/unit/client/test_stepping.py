@@ -16,7 +16,7 @@ from remote_gym import EnvironmentRaised, MisuseError, ProtocolError, TimedOut, 
 from remote_gym.client.hosted import Told
 from remote_gym.client.remote import Dialled, Remote
 from remote_gym.client.stepping import Stepping
-from remote_gym.infos import pack_infos
+from remote_gym.info_blocks import pack_infos
 from remote_gym.messages import Failure, FailureKind, Lost, Refused, Reset, Step
 
 RAISED = [Failure(1, FailureKind.RAISED, "builtins.ValueError", "no", base="builtins.ValueError")]

@@ -11,7 +11,7 @@ from malicious import OBSERVATION, said, transition
 
 from remote_gym import ProtocolError, RemoteGymError, values
 from remote_gym.client.transitions import TransitionReader
-from remote_gym.infos import pack_infos
+from remote_gym.info_blocks import pack_infos
 from remote_gym.messages import Failure, FailureKind, Transition
 from remote_gym.wire.codec import pack_server, read_server
 

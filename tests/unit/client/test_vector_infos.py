@@ -14,7 +14,7 @@ from gymnasium.vector import VectorEnv
 from remote_gym import CodecError
 from remote_gym.client import vector_infos
 from remote_gym.client.vector_infos import add_infos, room_for
-from remote_gym.infos import MIN_ROWS, InfoBlock, pack_infos, unpack_infos
+from remote_gym.info_blocks import MIN_ROWS, InfoBlock, pack_infos, unpack_infos
 
 NUM_ENVS = 12
 

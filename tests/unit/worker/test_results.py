@@ -14,7 +14,7 @@ from gymnasium.error import ResetNeeded
 from remote_gym import values
 from remote_gym.errors import CodecError
 from remote_gym.failures import FailureKind
-from remote_gym.infos import unpack_infos
+from remote_gym.info_blocks import unpack_infos
 from remote_gym.ipc.commands import NOTHING_TO_SAY, HostingOptions, Outcomes
 from remote_gym.worker.results import (
     InvalidResult,

@@ -15,10 +15,10 @@ from gymnasium.vector import VectorEnv
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from remote_gym import infos
+from remote_gym import info_blocks
 from remote_gym.client.vector_infos import add_infos
 from remote_gym.errors import CodecError
-from remote_gym.infos import MIN_ROWS, pack_infos, unpack_infos
+from remote_gym.info_blocks import MIN_ROWS, pack_infos, unpack_infos
 from remote_gym.values import MAX_DEPTH, pack
 
 Rows = list[tuple[int, dict[Any, Any]]]
@@ -57,7 +57,7 @@ def gymnasium_infos(rows: Rows, num_envs: int) -> dict[str, Any]:
     return vector_infos
 
 
-def travel(rows: Rows) -> infos.InfoBlock:
+def travel(rows: Rows) -> info_blocks.InfoBlock:
     return unpack_infos(pack_infos([index for index, _ in rows], [info for _, info in rows]))
 
 
@@ -206,13 +206,13 @@ def test_the_info_of_one_env_is_a_block_like_any_other(index: int, info: Any, mo
     data = pack_infos([index], [info])
     assert data == pack([(np.array([index], "<i8"), [], [info])])
     assert same(list(unpack_infos(data).rows()), [(int(index), info)])
-    monkeypatch.setattr(infos, "_read_one", lambda *_: None)
+    monkeypatch.setattr(info_blocks, "_read_one", lambda *_: None)
     assert same(list(unpack_infos(data).rows()), [(int(index), info)])
 
 
 def test_what_is_around_the_info_of_one_env_is_counted(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("remote_gym.values.encoding.MAX_ITEMS", 100)
-    monkeypatch.setattr(infos, "MAX_ITEMS", 100)
+    monkeypatch.setattr(info_blocks, "MAX_ITEMS", 100)
     assert unpack_infos(pack_infos([0], [{"a": [0] * 80}])).indices == [0]
     with pytest.raises(CodecError, match="more than 100 items"):
         pack_infos([0], [{"a": [0] * 92}])  # alone it would fit
@@ -484,7 +484,7 @@ def test_no_block_costs_more_than_its_bytes(wire: Any) -> None:
 
 
 def test_no_more_values_are_packed_than_are_read(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(infos, "MAX_ITEMS", 100)
+    monkeypatch.setattr(info_blocks, "MAX_ITEMS", 100)
     fits = [{"a": env, "b": np.ones(2), "c": {"d": 1.0}} for env in range(20)]  # five values each, dicts among them
     assert len(list(unpack_infos(pack_infos(range(20), fits)).rows())) == 20
     for much in ([*fits, fits[0]], [*fits, *({"z": 1} for _ in range(4))]):
