@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -36,10 +37,15 @@ class Stepping:
 
     # Whole batches
 
-    def begin_reset(self, seed: Any, options: Any) -> None:
-        """Begin a reset; `finish_reset` gives its result."""
+    def begin_reset(self, seed: Any, options: Any, env_id: Any = None) -> None:
+        """Begin a reset of the environments `env_id`, None: all or those of a mask; `finish_reset` gives its result."""
         dialled = self._remote.free("reset")
-        dialled.turns.begin("reset", dialled.batches.begin(self._reset(dialled, seed, options)))
+        if env_id is None:
+            batch = dialled.batches.begin(self._reset(dialled, seed, options))
+        else:
+            indices = self._reset_these(dialled, seed, options, env_id)
+            batch = Batch(len(indices), len(indices), order=indices)
+        dialled.turns.begin("reset", batch)
 
     def _reset(self, dialled: Dialled, seed: Any, options: Any) -> Indices:
         """Ask for a reset and return whose."""
@@ -66,14 +72,31 @@ class Stepping:
             raise MisuseError(
                 "options: the server hosts a vector environment, which takes one dict; it may hold a list of your own"
             )
-        seeds = each_seed(seed, self._num_envs)
-        groups: dict[bytes, list[int]] = {}
-        for index, options in enumerate(each):
-            groups.setdefault(pack_options(options), []).append(index)
-        dialled.turns.check_idle(None)
-        for packed, indices in groups.items():
-            dialled.exchange.reset(indices, [seeds[index] for index in indices], packed)
+        self._ask_each(dialled, self._everyone, each_seed(seed, self._num_envs), each)
         return None
+
+    def _reset_these(self, dialled: Dialled, seed: Any, options: Any, env_id: Any) -> list[int]:
+        """Ask for a reset of the environments `env_id` and return these; a sequence has an item for each of them."""
+        indices = self._some(dialled, env_id)
+        each = each_options(options, len(indices))
+        if each is None:
+            if isinstance(options, Mapping) and RESET_MASK in options:
+                raise MisuseError("env_id and options['reset_mask'] both say which environments to reset: drop one")
+            each = [options] * len(indices)
+        whole = isinstance(seed, (int, np.integer)) and not isinstance(seed, bool)
+        seeds = [int(seed) + index for index in indices] if whole else each_seed(seed, len(indices))
+        self._ask_each(dialled, indices, seeds, each)
+        return indices
+
+    def _ask_each(
+        self, dialled: Dialled, indices: Sequence[int], seeds: Sequence[int | None], each: Sequence[Any]
+    ) -> None:
+        groups: dict[bytes, list[int]] = {}
+        for row, options in enumerate(each):
+            groups.setdefault(pack_options(options), []).append(row)
+        dialled.turns.check_idle(indices)
+        for packed, rows in groups.items():
+            dialled.exchange.reset([indices[row] for row in rows], [seeds[row] for row in rows], packed)
 
     def finish_reset(self, timeout: float | None) -> tuple[Any, dict[str, Any]]:
         """Wait for what `begin_reset` began."""
@@ -146,9 +169,13 @@ class Stepping:
 
     # Batches of whoever is ready first
 
-    def reset_some(self, seed: Any, options: Any) -> None:
+    def reset_some(self, seed: Any, options: Any, env_id: Any = None) -> None:
         """Begin a reset; `receive` gives the first observations."""
-        self._reset(self._asynchronous("async_reset"), seed, options)
+        dialled = self._asynchronous("async_reset")
+        if env_id is None:
+            self._reset(dialled, seed, options)
+        else:
+            self._reset_these(dialled, seed, options, env_id)
 
     def step_some(self, actions: Any, env_id: Any) -> None:
         """Begin a step of the environments `env_id`; `receive` gives the results."""
