@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from operator import index
 from typing import Any
 
 import numpy as np
@@ -16,42 +15,6 @@ Space = spaces.Space[Any]
 
 ARRAYS = (spaces.Box, spaces.Discrete, spaces.MultiDiscrete, spaces.MultiBinary)
 """Spaces whose batch is one array."""
-
-
-def env_indices(given: Any, num_envs: int) -> list[int]:
-    """Return what a caller passes as `id` as a list; indices below zero count from the end, as with any list.
-
-    Args:
-        given: None for all, an integer, or a list or array of integers.
-        num_envs: How many environments there are.
-
-    Raises:
-        MisuseError: It is none of these; also an `IndexError` if there is no such environment.
-    """
-    if given is None:
-        return list(range(num_envs))
-    each: Any = [given] if np.isscalar(given) else given
-    try:
-        ids = [index(one) for one in each if not isinstance(one, (bool, np.bool_))]
-    except TypeError:
-        ids = []
-    if not ids or len(ids) != len(each):
-        raise MisuseError(f"id must be None, an env index or a list or array of these, got {given!r:.80}")
-    if not -num_envs <= min(ids) <= max(ids) < num_envs:
-        raise also(MisuseError, IndexError)(f"id must be from 0 to {num_envs - 1}, got {given!r:.80}")
-    return [one % num_envs for one in ids]
-
-
-def distinct(given: Any, num_envs: int) -> list[int]:
-    """Return the same, none of them twice.
-
-    Raises:
-        MisuseError: One is there twice, or it is no list of indices.
-    """
-    ids = env_indices(given, num_envs)
-    if len(set(ids)) != len(ids):
-        raise MisuseError(f"an environment does one thing at a time: id must be distinct, got {given!r:.80}")
-    return ids
 
 
 def batched(space: Space, action: Any, count: int) -> Any:

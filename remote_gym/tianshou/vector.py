@@ -10,22 +10,16 @@ from typing import Any, TypeVar
 
 import numpy as np
 from gymnasium.error import ClosedEnvironmentError
-from gymnasium.vector import AutoresetMode
 from tianshou.env import BaseVectorEnv
 
 from remote_gym import RemoteArgs, RemoteVectorEnv
 from remote_gym.errors import MisuseError, RefusedError, also
 from remote_gym.infos import split
-from remote_gym.tianshou.shapes import ARRAYS, Array, array_of, batched, distinct, env_indices, rows, stacked
+from remote_gym.tianshou.arguments import chosen, distinct, each_seed, env_indices, is_async
+from remote_gym.tianshou.shapes import ARRAYS, Array, array_of, batched, rows, stacked
 from remote_gym.tianshou.whoever import Whoever
 
 Made = TypeVar("Made", bound="VectorEnv")
-
-OURS = {
-    "autoreset_mode": "Tianshou resets environments itself, which is autoreset_mode='Disabled'",
-    "batch_size": "how many environments a step waits for is called wait_num in Tianshou",
-}
-"""Arguments of `RemoteVectorEnv` that are not the caller's to choose here, and why."""
 
 
 class VectorEnv(BaseVectorEnv):
@@ -77,8 +71,8 @@ class VectorEnv(BaseVectorEnv):
         Raises:
             MisuseError: An argument is wrong; names it.
         """
-        chosen = _chosen(num_envs, wait_num, timeout, options)
-        envs = RemoteVectorEnv(url, port, num_envs, remote_args, client_credentials_paths, render_mode, **chosen)
+        arguments = chosen(num_envs, wait_num, timeout, options)
+        envs = RemoteVectorEnv(url, port, num_envs, remote_args, client_credentials_paths, render_mode, **arguments)
         self._begin(envs, wait_num, timeout)
 
     @classmethod
@@ -100,7 +94,7 @@ class VectorEnv(BaseVectorEnv):
             timeout: As for the class.
             options: As for `RemoteVectorEnv.local`.
         """
-        envs = RemoteVectorEnv.local(entrypoint, num_envs, **_chosen(num_envs, wait_num, timeout, options))
+        envs = RemoteVectorEnv.local(entrypoint, num_envs, **chosen(num_envs, wait_num, timeout, options))
         made = cls.__new__(cls)
         made._begin(envs, wait_num, timeout)
         return made
@@ -110,7 +104,7 @@ class VectorEnv(BaseVectorEnv):
         self.env_num = envs.num_envs
         self.wait_num = wait_num or self.env_num
         self.timeout = timeout
-        self.is_async = _is_async(self.env_num, wait_num, timeout)
+        self.is_async = is_async(self.env_num, wait_num, timeout)
         self.is_closed = False
         self._everyone = list(range(self.env_num))
         self._whoever = Whoever(envs, self.wait_num, timeout)
@@ -209,13 +203,7 @@ class VectorEnv(BaseVectorEnv):
         """
         self._assert_is_not_closed()
         self._whoever.check_ready(self._everyone)
-        if seed is None:
-            seeds: list[Any] = [None] * self.env_num
-        else:
-            whole = isinstance(seed, (int, np.integer))
-            seeds = [int(seed) + one for one in self._everyone] if whole else list(seed)  # type: ignore[call-overload, arg-type]
-        if len(seeds) != self.env_num:
-            raise MisuseError(f"seed must be None, an int, or {self.env_num} of these, got {len(seeds)}")
+        seeds = each_seed(seed, self.env_num)
         for space, one in zip(self.get_env_attr("action_space"), seeds, strict=True):
             space.seed(one)
         if self._has_seed():
@@ -338,25 +326,3 @@ def _told(infos: Sequence[dict[str, Any]], ids: list[int]) -> Array:
     for info, one in zip(infos, ids, strict=True):
         info["env_id"] = one
     return array_of(infos)
-
-
-def _chosen(num_envs: int, wait_num: int | None, timeout: float | None, options: dict[str, Any]) -> dict[str, Any]:
-    """Return the arguments for `RemoteVectorEnv`."""
-    for name, why in OURS.items():
-        if name in options:
-            raise MisuseError(f"{name} is not yours to choose here: {why}")
-    one_by_one = _is_async(num_envs, wait_num, timeout)
-    return {"autoreset_mode": AutoresetMode.DISABLED, "batch_size": 1 if one_by_one else None, **options}
-
-
-def _is_async(num_envs: Any, wait_num: int | None, timeout: float | None) -> bool:
-    """Return whether `step` returns whoever is ready.
-
-    Raises:
-        MisuseError: These are no such arguments; also an `AssertionError`.
-    """
-    if wait_num is not None and not (isinstance(wait_num, (int, np.integer)) and 1 <= wait_num <= num_envs):
-        raise also(MisuseError, AssertionError)(f"wait_num should be in [1, {num_envs}], but got {wait_num!r}")
-    if timeout is not None and not (isinstance(timeout, (int, float)) and timeout > 0):
-        raise also(MisuseError, AssertionError)(f"timeout is {timeout!r}, it should be positive if provided!")
-    return timeout is not None or wait_num not in (None, num_envs)

@@ -11,8 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import gymnasium as gym
+import mortal
 import numpy as np
 import pytest
+import torch
 import toys as local_toys
 from conftest import ServerFactory, ToyServer
 from gymnasium.vector import AutoresetMode
@@ -295,6 +297,8 @@ def test_misuse_is_named_and_nothing_sent(both: Callable[..., Any]) -> None:
         ({"timeout": "1"}, AssertionError),
         ({"autoreset_mode": "NextStep"}, MisuseError),
         ({"batch_size": 2}, MisuseError),
+        ({"info_format": "gymnasium-0.29"}, MisuseError),
+        ({"array": "torch"}, MisuseError),
         ({"no_such": 1}, TypeError),
         ({"on_worker_failure": "x"}, MisuseError),
     ],
@@ -357,6 +361,48 @@ def test_of_this_machine() -> None:
         assert "CartPole-v1" in repr(ours) or "unix:" in repr(ours)
         assert ours.spec[1].id == "CartPole-v1"
         theirs.close()
+
+
+def test_several_servers(serve: ServerFactory) -> None:
+    addresses = [serve("CartPole-v1", num_workers=1).address for _ in range(2)]
+    theirs = DummyVectorEnv([lambda: gym.make("CartPole-v1")] * 5)
+    with VectorEnv(addresses, num_envs=5) as ours:
+        for envs in (ours, theirs):
+            envs.seed(3)
+        roll(ours, theirs, 90, lambda generator, count: generator.integers(0, 2, count))
+    theirs.close()
+
+
+@pytest.mark.parametrize("make", [torch.tensor, list, lambda actions: [torch.tensor(action) for action in actions]])
+def test_actions_that_are_no_arrays(both: Callable[..., Any], make: Callable[[Any], Any]) -> None:
+    ours, theirs = both("gymnasium_env", 3, {"id": "CartPole-v1"})
+    for envs in (ours, theirs):
+        envs.seed(3)
+    results = ours.step(make([1, 0, 1])), theirs.step(np.array([1, 0, 1]))
+    for one, other in zip(results[0][:4], results[1][:4], strict=True):
+        check_same(one, other)
+
+
+@pytest.mark.parametrize("wait_num", [None, 2])
+def test_a_worker_that_dies(serve: ServerFactory, wait_num: int | None) -> None:
+    """Its episodes end truncated, flagged, and a reset begins new ones."""
+    server = serve(str(Path(mortal.__file__)), num_workers=2, restart_budget=None)
+    with VectorEnv(server.address, num_envs=4, wait_num=wait_num) as envs:
+        envs.reset(seed=1)
+        infos: dict[int, Any] = {}
+        with pytest.warns(UserWarning, match="were lost: killed by SIGKILL"):
+            result = envs.step([0, 0, 0, mortal.DIE])
+            while len(infos) < 4:
+                for truncated, info in zip(result[3], result[4], strict=True):
+                    infos[info["env_id"]] = truncated, info
+                result = envs.step(None) if envs.waiting_id else result
+        lost = [one for one, (truncated, info) in infos.items() if truncated and info["remote_gym"]["lost"]]
+        assert sorted(lost) == [2, 3]  # those of the worker
+        observations, _ = envs.reset(lost)
+        assert [one["count"] for one in observations] == [0, 0]
+        while len(envs.ready_id) < 4:
+            envs.step(None)
+        envs.step([0] * 4)
 
 
 def test_without_tianshou() -> None:
