@@ -23,7 +23,9 @@ is derived from: NumPy's ``AxisError`` is a ``ValueError`` and an ``IndexError``
 Where Gymnasium has an error of its own for a misuse (``AlreadyPendingCallError``, ``NoAsyncCallError``,
 ``ClosedEnvironmentError``, ``ResetNeeded``), that one is raised.
 
-All of them pickle, with their attributes.
+All of them pickle, with their attributes and notes, and with what they were raised from: that error itself if it
+pickles, else a `RemoteGymError` with its type and text. Who has only the type and the error, as Gymnasium's
+`AsyncVectorEnv` in the parent, may call the one with the other: that is the same error again.
 """
 
 from __future__ import annotations
@@ -31,6 +33,7 @@ from __future__ import annotations
 import builtins
 import contextlib
 import multiprocessing
+import pickle
 from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any, TypeVar
@@ -74,7 +77,17 @@ _OWN: tuple[tuple[type[Exception], dict[str, Any]], ...] = (
 """Attributes that the constructors of these types would set."""
 
 
-class RemoteGymError(Exception):
+class _OfAnError(type):
+    """Makes an error out of nothing but another one of this package: the same again, with text and attributes."""
+
+    def __call__(cls, *args: Any, **kwargs: Any) -> Any:
+        if len(args) == 1 and not kwargs and isinstance(args[0], RemoteGymError):
+            error = args[0]
+            return _again(cls, error.args, error.__dict__, error.__cause__)  # type: ignore[arg-type]
+        return super().__call__(*args, **kwargs)
+
+
+class RemoteGymError(Exception, metaclass=_OfAnError):
     """Base of every error this package raises on purpose."""
 
     # A subclass may be a builtin type as well (see `also`), whose constructor, text and pickling are not ours.
@@ -89,16 +102,33 @@ class RemoteGymError(Exception):
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Return how to make the same error again: with its text and attributes, not by its constructor."""
-        return _again, (type(self), self.args, self.__dict__)
+        return _again, (type(self), self.args, self.__dict__, _portable(self.__cause__))
 
 
-def _again(kind: type[RemoteGymError], args: tuple[Any, ...], attributes: dict[str, Any]) -> RemoteGymError:
+def _portable(cause: BaseException | None) -> BaseException | None:
+    """Return what an error was raised from, or what stands for it where it does not pickle."""
+    if cause is None:
+        return None
+    try:
+        pickle.loads(pickle.dumps(cause))
+        return cause
+    except Exception:  # whatever an error's own pickling may raise
+        return RemoteGymError(f"{_full_name(type(cause))}: {cause}")
+
+
+def _again(
+    kind: type[RemoteGymError],
+    args: tuple[Any, ...],
+    attributes: dict[str, Any],
+    cause: BaseException | None = None,
+) -> RemoteGymError:
     layout: Any = kind
     while layout.__module__ != builtins.__name__:  # whose constructor is the one that may make it
         layout = layout.__base__
     again: RemoteGymError = layout.__new__(kind)
     again.args = args
     again.__dict__.update(attributes)
+    again.__cause__ = cause
     return again
 
 

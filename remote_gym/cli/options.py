@@ -102,6 +102,10 @@ SETTINGS = (
     Setting("allow_set", PATTERNS, HOST, "public names that clients may set", ()),
     Setting("probe", BOOLEAN, HOST, "build one environment before listening, and end if that fails", True),
     Setting(
+        "probe_envs", COUNT, HOST,
+        "how many a vector environment is asked for then; one of another fixed size is taken, too", 1,
+    ),
+    Setting(
         "hash_seed", integer(0, 2**32 - 1), HOST, "of strings in all workers", "$PYTHONHASHSEED, else random",
         secret=True,
     ),

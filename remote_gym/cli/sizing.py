@@ -31,6 +31,7 @@ class Profile:
         busy_share: CPU time of this process in a step's time; above 1 with several threads.
         build_seconds: To make and reset it.
         is_vector: Whether a whole vector environment is hosted, which one worker steps.
+        fixed_envs: The number of environments of one that comes with no other; None: any.
     """
 
     step_seconds: float
@@ -38,6 +39,7 @@ class Profile:
     busy_share: float
     build_seconds: float
     is_vector: bool = False
+    fixed_envs: int | None = None
 
     @property
     def waits(self) -> bool:
@@ -86,7 +88,8 @@ class Choices:
 def choices(profile: Profile, cores: int, budget_seconds: float) -> Choices:
     """Return what is worth trying for an environment with this profile on this machine."""
     if profile.is_vector:
-        return Choices([1], list(ENVS), asynchronous=False)
+        envs = list(ENVS) if profile.fixed_envs is None else [profile.fixed_envs]
+        return Choices([1], envs, asynchronous=False)
     workers = {1, max(1, cores // 2), cores, 2 * cores}
     if profile.waits:
         workers |= {4 * cores, 16 * cores}

@@ -58,7 +58,8 @@ def _profile(build: Callable[[], Any], time_seconds: float, is_vector: bool) -> 
                 env.reset()
     usual = statistics.median(took)
     slow = statistics.quantiles(took, n=100, method="inclusive")[-1]
-    return Profile(usual, slow, busy / sum(took), build_seconds, is_vector)
+    fixed = env.num_envs if is_vector and env.num_envs != LOCAL_ENVS else None
+    return Profile(usual, slow, busy / sum(took), build_seconds, is_vector, fixed)
 
 
 def local_rate(recipe: Recipe, time_seconds: float) -> float:
@@ -78,7 +79,7 @@ def local_rate(recipe: Recipe, time_seconds: float) -> float:
         with contextlib.closing(envs):
             envs.reset(seed=0)
             actions = _actions(envs.action_space)
-            return _rate(lambda index: envs.step(actions[index % NUM_ACTIONS]), LOCAL_ENVS, time_seconds)
+            return _rate(lambda index: envs.step(actions[index % NUM_ACTIONS]), envs.num_envs, time_seconds)
 
 
 @contextlib.contextmanager

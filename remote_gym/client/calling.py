@@ -70,11 +70,6 @@ class Calling:
         dialled, chosen = self._free("set_attr", indices)
         dialled.calls.set_attribute(name, each, chosen)
 
-    @property
-    def np_random_seed(self) -> Any:
-        """The seed of each environment's generator, a tuple as `SyncVectorEnv` has it."""
-        return self.get_attr("np_random_seed")
-
     def _free(self, name: str, indices: Any) -> tuple[Dialled, list[int] | None]:
         """Return what `Remote.free` does, and whom to call; frames that came before show the past from now on."""
         dialled = self._remote.free(name)

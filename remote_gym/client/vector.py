@@ -18,7 +18,7 @@ from remote_gym.client.settings import GYMNASIUM, CredentialsPaths, Settings, do
 from remote_gym.client.stepping import Stepping, StepResult
 
 
-class RemoteVectorEnv(Asynchronous, Calling, VectorEnv[Any, Any, Any]):
+class RemoteVectorEnv(VectorEnv[Any, Any, Any], Asynchronous, Calling):
     """`num_envs` environments of a server, or of several, stepped together or in batches of whoever is ready first.
 
     With the same seeds and actions it gives bit for bit what `gymnasium.vector.SyncVectorEnv` gives locally. It dials
@@ -200,7 +200,10 @@ class RemoteVectorEnv(Asynchronous, Calling, VectorEnv[Any, Any, Any]):
             EnvironmentRaised, EnvironmentLost: In an environment; the others were stepped.
             SessionLost: The server no longer holds the environments.
         """
-        self.step_async(actions, env_id)
+        if env_id is None:
+            self.step_async(actions)
+        else:
+            self.step_async(actions, env_id)
         return self.step_wait()
 
     def step_async(self, actions: Any, env_id: Any = None) -> None:
@@ -219,7 +222,12 @@ class RemoteVectorEnv(Asynchronous, Calling, VectorEnv[Any, Any, Any]):
         """
         return self._stepping.finish_step(timeout)
 
-    # Frames
+    # Generators and frames
+
+    @property
+    def np_random_seed(self) -> tuple[int, ...]:  # type: ignore[override]
+        """The seed of each environment's generator, as `SyncVectorEnv` has it."""
+        return self.get_attr("np_random_seed")
 
     def render(self) -> tuple[Any, ...]:
         """Return the rendered frame of each environment, of the state just stepped to.

@@ -126,14 +126,19 @@ class Pool:
             raise OSError("the server is going away")
         return worker
 
-    async def probe(self, recipe: Recipe, build: Callable[[Block], Awaitable[bool]]) -> None:
-        """Build one environment by `build`, to find out whether it can be; if that says so, it is kept for a session.
+    async def probe(self, recipe: Recipe, build: Callable[[Block], Awaitable[bool]], num_envs: int = 1) -> None:
+        """Build environments by `build`, to find out whether they can be; if that says so of one, it is kept.
+
+        Args:
+            recipe: What it is built of; a session that asks for the same gets it.
+            build: Builds in a block, and says whether what is there can be the first of a session.
+            num_envs: How many; one that is kept is alone.
 
         Raises:
             Exception: Whatever `build` raises; nothing is kept then.
         """
         block = Block(self.workers[0], next(self._groups), 0, [], lambda _block, _lost, _rebuild: self._drop_spare())
-        self._settle(block, 1)
+        self._settle(block, num_envs)
         try:
             keep = await build(block)
         except BaseException:

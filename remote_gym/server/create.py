@@ -86,6 +86,7 @@ def create_remote_environment_server(
     allow_call: Iterable[str] | str | None = None,
     allow_set: Iterable[str] | str = (),
     probe: bool = False,
+    probe_envs: int = 1,
     unix_socket: str | os.PathLike[str] | None = None,
     metrics_port: int | None = None,
     metrics_url: str = "127.0.0.1",
@@ -146,6 +147,9 @@ def create_remote_environment_server(
         allow_set: Patterns of the names that clients may set, of public ones; ``"*"``: all. The two numbers of a
             `TimeLimit` that scripts set, `_max_episode_steps` and `_elapsed_steps`, need no listing.
         probe: Build one environment before listening and raise if that fails; it is kept for the first session.
+        probe_envs: How many environments `probe` asks a vector environment's entrypoint for: one that takes only some
+            numbers says which. One that has another number than it was asked for is taken. Of single environments one
+            is built, whatever this says.
         unix_socket: Path of a unix socket to listen on as well, as with ``url="unix:/path"``.
         metrics_port: TCP port of Prometheus metrics; 0 takes any free one (see `.metrics_port`); None: no metrics.
             Needs the extra ``server``.
@@ -216,6 +220,7 @@ def create_remote_environment_server(
         limits=Limits(limits),
         log_format=log_format,
         audit_log=None if audit_log is None else file_path(audit_log, "audit_log"),
+        probe_envs=probe_envs,
     )
     host, port = split_address(url, DEFAULT_PORT if port is None and ":" not in url else port)
     certificates = Certificates(server_credentials_paths) if server_credentials_paths is not None else None

@@ -158,8 +158,17 @@ class Opening:
             each += spaces * len(block.env_ids) if len(spaces) == 1 else spaces
         return [] if all(data == each[0] for data in each) else each
 
+    async def envs_to_probe(self) -> int:
+        """Return of how many environments the block is that `probe` takes: more than one of a vector environment only.
+
+        Raises:
+            RefusalError: The entrypoint cannot be used; says why.
+        """
+        await self._find_out_kind()
+        return self._message.num_envs if self.is_vector else 1
+
     async def probe(self, block: Block) -> bool:
-        """Build the one environment of `block`, to find out whether it can be.
+        """Build what `block` has room for, to find out whether it can be.
 
         Returns:
             Whether it can be used as the first of a session; a vector environment of another size cannot.
@@ -170,7 +179,14 @@ class Opening:
         await self._find_out_kind()
         if self.is_vector:
             self._message = replace(self._message, autoreset_mode="")  # any will do
-        Layout.of(await self._build(block), None)
+        try:
+            built = await self._build(block)
+        except RefusalError as error:
+            if not self.is_vector:
+                raise
+            asked = f"it was asked for {len(block.env_ids)}: where it takes only some numbers, name one by probe_envs="
+            raise RefusalError(error.limit, f"{error} ({asked})", error.failure) from error
+        Layout.of(built, None)
         return not self.is_vector
 
     async def _find_out_kind(self) -> None:

@@ -136,8 +136,8 @@ class Sessions:
         """
         await self.pool.start()
         if probe:
-            opening = Opening(Open(1, 1, b"", 1), b"", self.settings, self.pool)
-            await self.pool.probe((b"", None), opening.probe)
+            opening = Opening(Open(1, 1, b"", self.settings.probe_envs), b"", self.settings, self.pool)
+            await self.pool.probe((b"", None), opening.probe, await opening.envs_to_probe())
 
     def begin_serving(self, addresses: list[str]) -> None:
         """Take note that clients can come, at `addresses`."""

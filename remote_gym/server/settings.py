@@ -46,6 +46,7 @@ class Settings:
         isolation: Which sessions share workers, see `isolation`.
         log_format: Of the log: ``"text"``, as the process's handlers write it, or ``"json"``.
         audit_log: The path of the audit log; None: there is none.
+        probe_envs: Environments that a probe asks a vector environment for.
     """
 
     entrypoint: str
@@ -66,6 +67,7 @@ class Settings:
     limits: Limits = field(default_factory=Limits)
     log_format: str = TEXT
     audit_log: str | None = None
+    probe_envs: int = 1
 
     def __post_init__(self) -> None:
         """Check every number.
@@ -86,6 +88,7 @@ class Settings:
             raise MisuseError(f"log_format must be {TEXT!r} or {JSON!r}, got {self.log_format!r}")
         for name in (
             "num_workers", "max_envs_per_worker", "max_workers", "max_envs", "max_sessions", "max_held_bytes",
+            "probe_envs",
         ):  # fmt: skip
             number = getattr(self, name)
             if number is None and name in ("max_envs_per_worker", "max_workers"):

@@ -27,6 +27,9 @@ FACTORY_NAME = "create_environment"
 VECTOR_FACTORY_NAME = "create_vector_environment"
 VECTOR_ENTRY_POINT = "vector_entry_point"
 
+OFFERED = ("env_id", "render_mode", "enable_rendering")
+"""The server's own keyword arguments for a function."""
+
 Factory = Callable[..., Any]
 
 
@@ -53,7 +56,7 @@ class Recipe:
             Exception: Whatever importing it, or the function itself, raised.
         """
         kind, target = self._resolved()
-        env = make(target, **self._id_kwargs()) if kind == "id" else target(**self._arguments(target, env_id))
+        env = make(target, **self._id_kwargs()) if kind == "id" else self._called(target, (), env_id)
         return self._checked(env, Env)  # type: ignore[no-any-return]
 
     def build_vector(self, num_envs: int, env_id: int) -> VectorEnv[Any, Any, Any]:
@@ -62,7 +65,7 @@ class Recipe:
         if kind == "id":
             env = make_vec(target, num_envs, vectorization_mode=VECTOR_ENTRY_POINT, **self._id_kwargs())
         else:
-            env = target(num_envs, **self._arguments(target, env_id))
+            env = self._called(target, (num_envs,), env_id)
         return self._checked(env, VectorEnv)  # type: ignore[no-any-return]
 
     def _resolved(self) -> tuple[str, Any]:
@@ -73,10 +76,26 @@ class Recipe:
         # Left out when there is none, as a local caller would.
         return self.kwargs if render_mode is None else {**self.kwargs, "render_mode": render_mode}
 
+    def _called(self, function: Factory, args: tuple[Any, ...], env_id: int) -> Any:
+        """Return what the function returns; what it cannot pass on of the server's own arguments, it is told of."""
+        given = self._arguments(function, env_id)
+        try:
+            return function(*args, **given)
+        except TypeError as error:
+            added = [name for name in OFFERED if name in given and name not in self.kwargs]
+            if not any(f"unexpected keyword argument '{name}'" in str(error) for name in added):
+                raise
+            others = ", ".join(f"{name}=None" for name in OFFERED if name != "render_mode")
+            raise TypeError(
+                f"{error}. The server itself adds {', '.join(OFFERED)} to what a function takes by **kwargs; what it "
+                f"names is not in its kwargs, and so not passed on: def {getattr(function, '__name__', FACTORY_NAME)}("
+                f"{'num_envs, ' if args else ''}{others}, **kwargs)"
+            ) from error
+
     def _arguments(self, function: Factory, env_id: int) -> dict[str, Any]:
         kwargs = dict(self.kwargs)
         render_mode = kwargs.pop("render_mode", self.render_mode)  # offered: a function need not take it
-        offered = {"env_id": env_id, "render_mode": render_mode, "enable_rendering": render_mode is not None}
+        offered = dict(zip(OFFERED, (env_id, render_mode, render_mode is not None)))
         return {**_accepted(function, {k: v for k, v in offered.items() if k not in kwargs}), **kwargs}
 
     def _checked(self, env: Any, kind: type[Any]) -> Any:

@@ -48,7 +48,9 @@ class VectorGroup:
     def __init__(
         self, recipe: Recipe, env_ids: Sequence[int], options: HostingOptions, board: Board, rebuilt: bool = False
     ) -> None:
-        """Build it for ``len(env_ids)`` environments; arguments as for `EnvironmentGroup`, an empty mode is any.
+        """Build it for ``len(env_ids)`` environments; arguments as for `EnvironmentGroup`.
+
+        An empty mode is any, and so is the number of environments then.
 
         Raises:
             BuildError: It could not be built, or its autoreset mode is not the client's.
@@ -80,8 +82,11 @@ class VectorGroup:
     def _check(self, mode: str) -> None:
         if mode == NONE:
             raise MisuseError("this server hosts a vector environment: use RemoteVectorEnv, not RemoteEnvironment")
-        if self.env.num_envs != len(self.env_ids):
-            raise MisuseError(f"the vector environment has {self.env.num_envs} environments, not {len(self.env_ids)}")
+        if mode and self.env.num_envs != len(self.env_ids):
+            raise MisuseError(
+                f"the vector environment has {self.env.num_envs} environments, not {len(self.env_ids)}: pass "
+                f"num_envs={self.env.num_envs}"
+            )
         hosted = self.env.metadata.get("autoreset_mode")
         name = getattr(hosted, "value", hosted)
         if mode and name is not None and name != mode:

@@ -88,6 +88,77 @@ def test_the_same_after_a_pickle(error: Any) -> None:
     assert pickle.loads(pickle.dumps(type(error))) is type(error)
 
 
+@pytest.mark.parametrize("error", ERRORS, ids=lambda error: type(error).__name__)
+def test_the_same_of_type_and_error_alone(error: Any) -> None:
+    """As `AsyncVectorEnv` raises in the parent what a child has sent."""
+    again = type(error)(error)
+    assert again is not error and type(again) is type(error)
+    assert (str(again), again.args, vars(again)) == (str(error), error.args, vars(error))
+
+
+class Unpicklable(Exception):
+    def __reduce__(self) -> Any:
+        raise TypeError("not me")
+
+
+class NeedsTwo(Exception):
+    """Pickles, and cannot be unpickled."""
+
+    def __init__(self, first: int, second: int) -> None:
+        super().__init__(f"{first} and {second}")
+
+
+@pytest.mark.parametrize("way", AGAIN)
+@pytest.mark.parametrize(
+    ("cause", "said"),
+    [
+        (OSError(5, "broken"), None),
+        (SessionLost("EXPIRED", "too late"), None),
+        (Unpicklable("odd"), "Unpicklable: odd"),
+        (NeedsTwo(1, 2), "NeedsTwo: 1 and 2"),
+        (also(MisuseError, KeyError)("text"), None),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_what_it_was_raised_from_comes_along(way: str, cause: Exception, said: str | None) -> None:
+    try:
+        try:
+            raise cause
+        except Exception as inner:
+            raise ConnectError("here:1", "no answer") from inner
+    except ConnectError as raised:
+        error = raised
+    if hasattr(error, "add_note"):
+        error.add_note("a note")
+    again = AGAIN[way](error)
+    assert str(again) == str(error) and vars(again) == vars(error)
+    if said is None:
+        assert type(again.__cause__) is type(cause) and again.__cause__.args == cause.args
+    else:
+        assert type(again.__cause__) is RemoteGymError and str(again.__cause__).endswith(said)
+    assert "direct cause" in "".join(traceback.format_exception(type(again), again, None))
+    assert AGAIN[way](again).__cause__ is not None
+
+
+class Fails(gymnasium.Env[Any, Any]):
+    """An environment that raises errors of ours."""
+
+    observation_space, action_space = gymnasium.spaces.Discrete(2), gymnasium.spaces.Discrete(2)
+
+    def reset(self, **_kwargs: Any) -> Any:
+        raise ConnectError("here:1", "no answer", ["a firewall"])
+
+
+@pytest.mark.filterwarnings("ignore:.*Received the following error from Worker")
+@pytest.mark.filterwarnings("ignore:.*ERROR")
+def test_it_is_what_users_of_processes_see() -> None:
+    envs = gymnasium.vector.AsyncVectorEnv([Fails] * 2, context="spawn")
+    with pytest.raises(ConnectError, match="cannot connect to here:1: no answer") as error:
+        envs.reset()
+    envs.close(terminate=True)
+    assert error.value.causes == ("a firewall",) and error.value.address == "here:1"
+
+
 @pytest.mark.parametrize("name", KNOWN)
 def test_raised_as_what_it_was(name: str) -> None:
     error = raised(name)(TEXT, 3, name, "Traceback: far away")

@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import gymnasium as gym
 import numpy as np
 import pytest
-from conftest import Certificates, ServerFactory
+from conftest import Certificates, ServeProcess, ServerFactory
 
-from remote_gym import EnvironmentRaised, RemoteEnvironment, RemoteVectorEnv, create_remote_environment_server
+from remote_gym import (
+    EnvironmentRaised,
+    RefusedError,
+    RemoteEnvironment,
+    RemoteVectorEnv,
+    create_remote_environment_server,
+)
 from remote_gym.errors import MisuseError
 
 CREATES = """
@@ -37,6 +44,58 @@ def test_the_ids_own_vector_environment_over_tls(certificates: Certificates) -> 
         assert remote.spec is not None
         assert remote.spec.id == "CartPole-v1"
         remote.close()
+
+
+ALWAYS_SIX = """
+import gymnasium as gym
+
+def create_vector_environment(num_envs):
+    return gym.make_vec("CartPole-v1", 6, vectorization_mode="vector_entry_point")
+"""
+IN_THREES = """
+import gymnasium as gym
+
+def create_vector_environment(num_envs, **kwargs):
+    assert num_envs % 3 == 0, "so many lanes there are not"
+    return gym.make_vec("CartPole-v1", num_envs, vectorization_mode="vector_entry_point")
+"""
+
+
+@pytest.mark.parametrize("probe_envs", [1, 6])
+def test_one_of_a_fixed_size_is_served_and_says_its_size(serve: ServerFactory, tmp_path: Path, probe_envs: int) -> None:
+    path = tmp_path / "always_six.py"
+    path.write_text(ALWAYS_SIX)
+    server = serve(str(path), probe=True, probe_envs=probe_envs)
+    with pytest.raises(EnvironmentRaised, match="has 6 environments, not 4: pass num_envs=6"):
+        RemoteVectorEnv(server.address, num_envs=4).reset()
+    with RemoteVectorEnv(server.address, num_envs=6) as envs:
+        local = gym.make_vec("CartPole-v1", 6, vectorization_mode="vector_entry_point")
+        assert np.array_equal(envs.reset(seed=3)[0], local.reset(seed=3)[0])
+        assert np.array_equal(envs.step(np.ones(6, np.int64))[0], local.step(np.ones(6, np.int64))[0])
+    assert server.statistics()["envs"] == 0
+
+
+def test_one_that_takes_only_some_numbers_is_probed_with_one_of_these(
+    serve: ServerFactory, tmp_path: Path, serve_process: Callable[..., ServeProcess]
+) -> None:
+    path = tmp_path / "in_threes.py"
+    path.write_text(IN_THREES)
+    with pytest.raises(RefusedError, match=r"so many lanes there are not .*name one by probe_envs="):
+        serve(str(path), probe=True)
+    for wrong in (0, -1, True, "3"):
+        with pytest.raises(MisuseError, match="probe_envs must be a positive integer"):
+            serve(str(path), probe_envs=wrong)
+    served = serve_process(str(path), "--probe-envs", "3")
+    with RemoteVectorEnv(served.address, num_envs=9) as envs:
+        assert envs.reset(seed=1)[0].shape == (9, 4)
+    with pytest.raises(EnvironmentRaised, match="so many lanes there are not"):
+        RemoteVectorEnv(served.address, num_envs=4).reset()
+
+
+def test_of_single_environments_one_is_probed(serve: ServerFactory) -> None:
+    server = serve("tellers:Teller", probe=True, probe_envs=5, num_workers=1)
+    with RemoteVectorEnv(server.address, num_envs=2) as envs:
+        assert envs.get_attr("env_id") == (0, 1), "the one that was probed is the first"
 
 
 def test_infos_options_masks_and_calls_go_verbatim(serve: ServerFactory, tmp_path: Path) -> None:

@@ -102,6 +102,12 @@ def test_a_hosted_vector_environment(entrypoint: Path, capsys: pytest.CaptureFix
     assert "hosted vector environment" in printed
 
 
+def test_one_of_a_fixed_size_is_tried_with_that(entrypoint: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    entrypoint.write_text(VECTOR.replace('"CartPole-v1", num_envs', '"CartPole-v1", 6'))
+    assert main(["bench", str(entrypoint), "--seconds", "2"]) == 0
+    assert [row[:3] for row in rows(capsys.readouterr().out)] == [["1", "6", "step()"]]
+
+
 @pytest.mark.parametrize(
     ("entrypoint_name", "words"),
     [("NoSuch-v0", "NameNotFound"), ("nomodule:make", "no module 'nomodule'")],

@@ -27,6 +27,7 @@ def test_a_hosted_vector_environment_is_one_workers_and_steps_as_one() -> None:
     made = choices(Profile(5e-3, 5e-3, 1.0, 0.1, is_vector=True), 8, 60.0)
     assert made.workers == [1]
     assert made.batches(64) == [None]
+    assert choices(Profile(5e-3, 5e-3, 1.0, 0.1, is_vector=True, fixed_envs=6), 8, 60.0).envs == [6]
 
 
 @pytest.mark.parametrize("fastest", [Trial(4, 256, 64), Trial(1, 8), Trial(2, 64, 32)])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from typing import Any
 
 import gymnasium
@@ -9,7 +10,16 @@ import numpy as np
 import pytest
 
 from remote_gym import MisuseError
-from remote_gym.client.batch_arguments import each_seed, each_value, env_indices, masked, no_seed, verbatim
+from remote_gym.client.batch_arguments import (
+    each_options,
+    each_seed,
+    each_value,
+    env_indices,
+    masked,
+    no_seed,
+    verbatim,
+    whose,
+)
 
 
 def test_a_mask_says_who() -> None:
@@ -52,6 +62,42 @@ def test_env_indices_are_a_row_of_integers(given: Any) -> None:
 def test_env_indices_are_distinct_and_there(given: Any) -> None:
     with pytest.raises(MisuseError, match="distinct env indices from 0 to 2"):
         env_indices(given, 3)
+
+
+def test_the_argument_is_named_and_nobody_may_be_asked_for() -> None:
+    assert whose(None, 3) is None
+    assert whose([], 3) == whose(np.array([]), 3) == whose((), 3) == []
+    assert whose(range(2), 3) == whose(np.arange(2), 3) == [0, 1]
+    for wrong in ([3], 0, "", "0", [[0], [0, 1]], {0}, {}):
+        with pytest.raises(MisuseError, match="indices must"):
+            whose(wrong, 3)
+
+
+@pytest.mark.parametrize("given", [None, {}, {"a": 1}, 5, "abc", b"ab", np.zeros(2), np.array(5, object), {1, 2}])
+def test_options_of_all(given: Any) -> None:
+    assert each_options(given, 2) is None
+
+
+def test_options_of_each_are_copies() -> None:
+    one, ordered = {"a": 1}, OrderedDict(b=2)
+    for given in ([one, ordered, None], (one, ordered, None), np.array([one, ordered, None], object)):
+        each = each_options(given, 3)
+        assert each == [one, ordered, None] and each[0] is not one and type(each[1]) is OrderedDict
+
+
+@pytest.mark.parametrize(
+    "given, match",
+    [
+        ([{}], "must be num_envs=2 dicts, or None for none, got 1"),
+        ([], "got 0"),
+        ([{}, 5], r"options\[1\] must be a dict, or None for no options, got 5"),
+        ([{}, [{}]], r"options\[1\]"),
+        ([{"reset_mask": np.ones(2, np.bool_)}, None], r"options\[0\] holds 'reset_mask'.*pass one dict"),
+    ],
+)
+def test_what_are_no_options_of_each(given: Any, match: str) -> None:
+    with pytest.raises(MisuseError, match=match):
+        each_options(given, 2)
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from gymnasium import spaces
 from remote_gym import ProtocolError
 from remote_gym.client import batches as module
 from remote_gym.client import checks
-from remote_gym.client.batches import Batches
+from remote_gym.client.batches import Batch, Batches
 from remote_gym.client.observations import Observations
 from remote_gym.client.parts import Part
 from remote_gym.info_blocks import InfoBlock
@@ -142,3 +142,97 @@ def test_rows_in_the_order_in_which_they_came(copy: bool) -> None:
     assert batch.infos["a"].tolist() == [30, 0, 0] and batch.infos["_a"].tolist() == [True, False, False]
     assert batch.infos["_remote_gym"].tolist() == [False, True, False]
     assert observations.rows([0, 1, 2, 3])[0][:, 0].tolist() == [0, 1, 0, 3]
+
+
+# Some, in the order of the caller
+
+
+@pytest.mark.parametrize("copy", [True, False])
+@pytest.mark.parametrize("order", [[3, 0, 1], [0, 1, 3], [1, 0, 3]])
+def test_rows_in_the_order_in_which_they_were_asked_for(copy: bool, order: list[int]) -> None:
+    batches, observations = made(4)
+    batch = Batch(3, 3, order=order)
+    batches.add(batch, part([0], 0, source=(0,), blocks=[InfoBlock.of(0, {"a": 1})]))
+    last = part([3, 1], 3, 1, source=(1,), blocks=[InfoBlock.of(3, {"a": 30.5}), InfoBlock.of(1, {"a": 10.5})])
+    for _ in range(2):  # the same again does no harm
+        batches.add(batch, last)
+    assert batch.missing == 0
+    for _ in range(2):  # nor does an interrupt
+        observed = batches.commit(batch, copy)
+        assert observed[:, 0].tolist() == order and observed.flags.writeable is copy
+        assert batch.rewards.tolist() == [10 * index for index in order]
+        expected = [{0: 1, 3: 30.5, 1: 10.5}[index] for index in order]
+        kind = type(expected[0])  # the first row decides
+        assert batch.infos["a"].dtype == kind and batch.infos["a"].tolist() == list(map(kind, expected))
+    assert "env_id" not in batch.infos
+    assert observations.rows([0, 1, 2, 3])[0][:, 0].tolist() == [0, 1, 0, 3]
+
+
+def test_all_in_one_part_are_some_as_well() -> None:
+    batches, _ = made(2)
+    batch = Batch(2, 2, order=[1, 0])
+    batches.add(batch, part(None, 5, 6))
+    assert batch.missing == 0 and batches.commit(batch, True)[:, 0].tolist() == [6, 5]
+
+
+def test_of_some_those_that_failed_keep_their_last_observation() -> None:
+    batches, observations = made(3)
+    first = batches.begin(None)
+    batches.add(first, part(None, 1, 2, 3))
+    batches.commit(first, True)
+    failure = Failure(1, FailureKind.RAISED, "ValueError")
+    batch = Batch(2, 2, order=[1, 0])
+    batches.add(batch, part([1, 0], 0, 9, failures=[failure]))
+    assert batch.missing == 0
+    batches.commit(batch, True)
+    assert batch.failures == [failure]
+    assert observations.batch(copy=False)[:, 0].tolist() == [9, 2, 3]
+    batch = Batch(1, 1, order=[1])
+    batches.add(batch, part([1], 0, failures=[failure]))
+    batches.commit(batch, True)
+    assert batch.failures == [failure] and observations.batch(copy=False)[:, 0].tolist() == [9, 2, 3]
+
+
+def test_losses_of_some_are_told_in_their_rows() -> None:
+    batches, _ = made(3)
+    batch = Batch(2, 2, order=[2, 1])
+    batches.add(batch, Part.of_ends([1], [np.full((1, 1), 7, np.float32)], {1: LOST}))
+    batches.add(batch, part([2], 5))
+    observed = batches.commit(batch, True)
+    assert observed[:, 0].tolist() == [5, 7] and batch.truncations.tolist() == [False, True]
+    assert batch.infos["_remote_gym"].tolist() == [False, True] and batch.notes == {1: LOST}
+
+
+def test_infos_of_workers_that_lie_between_each_other_are_added_row_by_row() -> None:
+    """As if the environments had been asked in the order of rows: the second row is another worker's."""
+    batches, _ = made(4)
+    worker, other = InfoBlock.of(2, {"b": 1}), InfoBlock.of(1, {"b": 2.5, "a": 1})
+    _, batch = batches.join(
+        [part([2, 1, 0], 2, 1, 0, blocks=[_merged(worker, InfoBlock.of(0, {"a": 2.5})), other])], True
+    )
+    assert list(batch.infos) == ["b", "_b", "a", "_a", "env_id"]
+    assert batch.infos["b"].tolist() == [1, 2, 0] and batch.infos["a"].tolist() == [0, 1, 2]
+
+
+def _merged(*blocks: InfoBlock) -> InfoBlock:
+    groups = sorted((group for block in blocks for group in block.groups), key=lambda group: int(group.indices[0]))
+    return InfoBlock(tuple(groups))
+
+
+# As Gymnasium 0.29 did
+
+
+def test_old_infos_of_environments_and_of_a_hosted_vector_environment() -> None:
+    observations = Observations(BOX, 2)
+    batches = Batches(observations, 2, old_infos=True)
+    batch = batches.begin(None)
+    ended = InfoBlock.of(1, {"final_obs": 5, "final_info": {"r": 1.5}, "began": 1})
+    batches.add(batch, part(None, 1, 2, blocks=[ended], notes={0: LOST}))
+    batches.commit(batch, True)
+    assert list(batch.infos)[::2] == ["began", "final_observation", "final_info", "remote_gym"]
+    assert batch.infos["final_info"].tolist() == [None, {"r": 1.5}]
+    assert batch.infos["remote_gym"].tolist() == [LOST["remote_gym"], None]
+    batch = batches.begin(None)
+    batches.add(batch, part(None, 1, 2, whole=({"final_obs": [1, 2], "a": 3}, None)))
+    batches.commit(batch, True)
+    assert batch.infos == {"a": 3, "final_observation": [1, 2]}

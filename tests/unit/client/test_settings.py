@@ -76,6 +76,8 @@ WRONG: list[tuple[str, Any, str]] = [
     ("batch_size", 2, "batch_size"),
     ("batch_size", True, "batch_size"),
     ("autoreset_mode", "Sometimes", "autoreset_mode"),
+    ("info_format", "gymnasium-0.26", "info_format must be 'gymnasium' or 'gymnasium-0.29', got 'gymnasium-0.26'"),
+    ("info_format", "gymnasium-0.29", "pass autoreset_mode='SameStep' as well"),
     ("on_worker_failure", "ignore", "on_worker_failure must be 'raise' or 'truncate', got 'ignore'"),
     ("on_session_lost", None, "on_session_lost"),
     ("unportable_infos", "keep", "unportable_infos must be 'raise' or 'drop', got 'keep'"),
@@ -135,6 +137,8 @@ def test_what_they_come_to() -> None:
     assert (ours.num_envs, ours.size, ours.mode) == (3, 3, AutoresetMode.SAME_STEP)
     assert type(ours.num_envs) is int and type(ours.connect_timeout_seconds) is float
     assert settings(num_envs=3, batch_size=np.int64(2)).size == 2
+    for given in (None, 3):  # for `recv` not the same: a copy must know
+        assert pickle.loads(pickle.dumps(settings(num_envs=3, batch_size=given))).batch_size == given
     assert [str(address) for address in settings(url=["localhost", "[::1]:2"]).addresses] == [
         "localhost:56765",
         "[::1]:2",

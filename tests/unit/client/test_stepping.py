@@ -398,6 +398,134 @@ def test_whose_episode_is_over_is_reset_by_whoever_does_that(make: Make, mode: s
     stage.whole()
 
 
+# Steps of some
+
+
+def begin_some(stage: Stage, *indices: int) -> None:
+    stage.stepping.begin_step(np.zeros(len(indices), np.int64), list(indices))
+
+
+def test_a_step_of_some_there_and_back(make: Make) -> None:
+    stage = make()
+    stage.whole(**observed(1, 2, 3))
+    stage.stepping.begin_step([1, 0], [2, 0])
+    assert stage.turns.batch.asked and stage.turns.batch.missing == 2
+    request = stage.answer(**observed(30, 10), **rewarded(3, 1), terminations=b"\0\1")
+    assert request.indices == [2, 0] and np.frombuffer(request.actions[0], np.int64).tolist() == [1, 0]
+    observations, rewards, terminations, truncations, infos = stage.finish()
+    assert observations[:, 0].tolist() == [30, 10] and rewards.tolist() == [3, 1]
+    assert terminations.tolist() == [False, True] and truncations.tolist() == [False, False] and infos == {}
+    assert stage.dialled.observations.batch(True)[:, 0].tolist() == [10, 2, 30]
+    assert stage.turns.clear
+    stage.whole()
+
+
+@pytest.mark.parametrize("answers", [[0, 1], [1, 0]])
+def test_some_of_several_servers_in_whatever_order_they_answer(make: Make, answers: list[int]) -> None:
+    stage = make(2, 2)
+    begin_some(stage, 3, 0, 2)
+    fields = [{**observed(1), **rewarded(1)}, {**observed(4, 3), **rewarded(4, 3)}]
+    requests = {server: stage.servers[server].answer(**fields[server]) for server in answers}
+    assert [requests[server].indices for server in (0, 1)] == [[0], [1, 0]]
+    observations, rewards, *_ = stage.finish()
+    assert observations[:, 0].tolist() == [4, 1, 3] and rewards.tolist() == [4, 1, 3]
+
+
+def test_a_step_of_some_survives_a_timeout(make: Make) -> None:
+    stage = make(1, 2)
+    begin_some(stage, 2, 0)
+    stage.servers[1].answer(**rewarded(3))
+    with pytest.raises(TimedOut, match="step_wait"):
+        stage.finish(0.05)
+    with pytest.raises(AlreadyPendingCallError):
+        begin_some(stage, 1)
+    stage.servers[0].answer(**rewarded(1))
+    assert stage.finish()[1].tolist() == [3, 1] and stage.silent
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+@pytest.mark.parametrize("where", ["batches.add", "exchange.took", "batches.commit"])
+def test_an_interrupt_in_a_step_of_some_loses_nothing(
+    make: Make, monkeypatch: pytest.MonkeyPatch, where: str, when: str
+) -> None:
+    stage = make(1, 2)
+    part, name = where.split(".")
+    Strikes(monkeypatch, getattr(stage.dialled, part), name, when)
+    begin_some(stage, 1, 0)
+    stage.servers[0].answer(**observed(1), **rewarded(1))
+    stage.servers[1].answer(**observed(2), **rewarded(2))
+    with pytest.raises(KeyboardInterrupt):
+        stage.finish()
+    assert stage.turns.pending == "step" and not stage.turns.clear
+    observations, rewards, *_ = stage.finish()
+    assert observations[:, 0].tolist() == [2, 1] and rewards.tolist() == [2, 1]
+    assert stage.silent and not stage.dialled.exchange.busy
+
+
+def test_what_only_one_of_two_servers_got_of_some(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    stage = make(1, 2)
+    Strikes(monkeypatch, stage.servers[1].session, "send", "before")
+    with pytest.raises(KeyboardInterrupt):
+        begin_some(stage, 1, 0)
+    stage.servers[0].answer(**rewarded(1))
+    with ThreadPoolExecutor(1) as thread:
+        answered = thread.submit(stage.servers[1].answer, **rewarded(2))
+        assert stage.finish()[1].tolist() == [2, 1]
+    assert answered.result().indices == [0]
+
+
+def test_of_some_a_failure_is_raised_and_the_others_were_stepped(make: Make) -> None:
+    stage = make()
+    stage.whole(**observed(1, 2, 3))
+    begin_some(stage, 2, 1)
+    stage.answer(**observed(30, 0), failures=RAISED)
+    with pytest.raises(ValueError, match="environment 1 raised"):
+        stage.finish()
+    assert stage.dialled.observations.batch(True)[:, 0].tolist() == [1, 2, 30]
+    assert stage.turns.pending is None and not stage.turns.clear
+
+
+def test_of_some_a_loss_is_told_and_begins_again_with_its_next_step(make: Make) -> None:
+    stage = make()
+    stage.whole(**observed(1, 2, 3))
+    begin_some(stage, 2, 1)
+    stage.answer(**observed(30, 0), failures=LOST)
+    with pytest.warns(UserWarning, match=r"environments \[1\] were lost"):
+        observations, rewards, _, truncations, infos = stage.finish()
+    assert observations[:, 0].tolist() == [30, 2] and truncations.tolist() == [False, True]
+    assert infos["_remote_gym"].tolist() == [False, True] and rewards.tolist() == [0, 0]
+    begin_some(stage, 0)  # not yet its turn
+    stage.answer()
+    stage.finish()
+    begin_some(stage, 1, 2)
+    reset, step = stage.answer(**observed(9)), stage.answer(**observed(7))
+    assert isinstance(reset, Reset) and reset.indices == [1] and isinstance(step, Step) and step.indices == [2]
+    assert stage.finish()[0][:, 0].tolist() == [9, 7]
+
+
+def test_only_whose_episode_is_over_is_refused(make: Make) -> None:
+    stage = make(autoreset_mode="Disabled")
+    stage.whole(terminations=b"\0\1\0")
+    with pytest.raises(ResetNeeded, match=r"environments \[1\]"):
+        begin_some(stage, 0, 1)
+    assert stage.silent
+    begin_some(stage, 0, 2)
+    stage.answer()
+    stage.finish()
+
+
+def test_wrong_indices_begin_nothing(make: Make) -> None:
+    stage = make()
+    stage.whole()
+    for wrong in ([0, 0], [3], [], 1):
+        with pytest.raises(MisuseError, match="env_id"):
+            stage.stepping.begin_step([0], wrong)
+    with pytest.raises(MisuseError, match="actions are for 1"):
+        stage.stepping.begin_step([0], [0, 1])
+    assert stage.turns.pending is None and stage.silent
+    stage.whole()
+
+
 # Resets
 
 
@@ -423,6 +551,58 @@ def test_a_mask_resets_some_and_the_others_keep_their_observation(make: Make) ->
     assert values.unpack(bytes(request.options)) == {"hard": True}
     assert set(options) == {"reset_mask", "hard"}, "the caller's own"
     assert stage.stepping.finish_reset(5.0)[0][:, 0].tolist() == [7, 2, 9]
+
+
+def test_options_of_their_own_are_one_batch(make: Make) -> None:
+    stage = make(1, 2)
+    one, same = {"level": 1}, {"level": 1}
+    stage.stepping.begin_reset(10, [one, {"level": 2}, same])
+    assert stage.turns.batch.missing == 3 and stage.turns.batch.rows == 3
+    first = stage.servers[0].answer(**observed(1))
+    third, second = stage.servers[1].answer(**observed(3)), stage.servers[1].answer(**observed(2))
+    for request, indices, seed, level in ((first, None, 10, 1), (second, [0], 11, 2), (third, [1], 12, 1)):
+        assert (request.indices, values.unpack(bytes(request.seeds))) == (indices, [seed])
+        assert values.unpack(bytes(request.options)) == {"level": level}
+    observations, infos = stage.stepping.finish_reset(5.0)
+    assert observations[:, 0].tolist() == [1, 2, 3] and infos == {} and stage.silent
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_an_interrupt_between_two_requests_of_a_reset_leaves_nothing_behind(
+    make: Make, monkeypatch: pytest.MonkeyPatch, when: str
+) -> None:
+    stage = make()
+    Strikes(monkeypatch, stage.dialled.exchange, "reset", when)
+    with pytest.raises(KeyboardInterrupt):
+        stage.stepping.begin_reset(None, [{"level": 1}, {"level": 2}, {"level": 1}])
+    assert stage.turns.pending is None
+    if when == "after":
+        stage.answer(**observed(8, 8))  # nobody waits for it
+    stage.stepping.begin_reset(None, [{"level": 3}, {"level": 4}, {"level": 3}])
+    stage.answer(**observed(1, 3))
+    stage.answer(**observed(2))
+    assert stage.stepping.finish_reset(5.0)[0][:, 0].tolist() == [1, 2, 3] and stage.silent
+
+
+def test_a_lost_reset_is_made_again_with_its_own_options(make: Make) -> None:
+    stage = make()
+    stage.stepping.begin_reset(5, [{"level": 1}, {"level": 2}, {"level": 1}])
+    stage.answer(**observed(1, 3))
+    stage.answer(**observed(0), failures=LOST)
+    with ThreadPoolExecutor(1) as thread, pytest.warns(UserWarning, match="were lost"):
+        again = thread.submit(stage.answer, **observed(2))
+        assert stage.stepping.finish_reset(5.0)[0][:, 0].tolist() == [1, 2, 3]
+    request = again.result()
+    assert (request.indices, values.unpack(bytes(request.seeds))) == ([1], [6])
+    assert values.unpack(bytes(request.options)) == {"level": 2}
+
+
+def test_wrong_options_of_their_own_ask_nobody(make: Make) -> None:
+    stage = make()
+    for wrong in ([{}], [{}, {}, 5], [{}, {}, {"reset_mask": np.ones(3, np.bool_)}], [{}, {}, {"x": object()}]):
+        with pytest.raises(MisuseError, match="options"):
+            stage.stepping.begin_reset(None, wrong)
+    assert stage.turns.pending is None and stage.silent
 
 
 @pytest.mark.parametrize("mask", [[True] * 3, np.ones(2, np.bool_), np.ones(3), np.zeros(3, np.bool_)])

@@ -72,6 +72,9 @@ def test_waiting_for_more_than_can_come() -> None:
     made(rows=1, in_flight=[0, 1]).check_enough(2)
     with pytest.raises(NoAsyncCallError, match="`recv` would wait for ever: 1 environments were started"):
         made(in_flight=[0, 1]).check_enough(2)
+    made(rows=1).check_enough(None)
+    with pytest.raises(NoAsyncCallError, match=r"0 environments were started by `send` or `async_reset`$"):
+        made(rows=0).check_enough(None)
 
 
 def test_what_ends_a_wait() -> None:

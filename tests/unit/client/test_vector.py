@@ -99,17 +99,6 @@ def test_whole_ones_are_their_halves(make: Make) -> None:
     assert Noted.halves == ["reset_async", "reset_wait", "step_async", "step_wait"]
 
 
-def test_some_are_sent_and_received(make: Make) -> None:
-    envs, server = make(batch_size=1)
-    envs.async_reset(seed=5, options={"reset_mask": np.array([False, True])})
-    assert server.answer().seeds == values.pack([6])
-    assert envs.recv(5.0)[-1]["env_id"].tolist() == [1]
-    envs.send([1], [0])
-    server.answer(rewards=np.array([2.5]).tobytes())
-    _, rewards, *_, infos = envs.recv(5.0)
-    assert rewards.tolist() == [2.5] and infos["env_id"].tolist() == [0]
-
-
 # Calls
 
 

@@ -247,3 +247,25 @@ def test_probing(vector: bool) -> None:
     opening = Opening(Open(1, 1, b"", 1), b"", settings, pool)
     assert asyncio.run(opening.probe(block(0, 1, pool.workers[0]))) is not vector
     assert pool.asked[-1].options.mode == ("" if vector else "None")
+
+
+@pytest.mark.parametrize("vector", [False, True])
+def test_how_many_are_probed(vector: bool) -> None:
+    pool: Any = Pool({AskKind: EntrypointKind(vector)})
+    settings: Any = Settings()
+    opening = Opening(Open(1, 1, b"", 6), b"", settings, pool)
+    assert asyncio.run(opening.envs_to_probe()) == (6 if vector else 1)
+
+
+@pytest.mark.parametrize("vector", [False, True])
+def test_a_vector_environment_that_cannot_be_probed_may_want_another_number(vector: bool) -> None:
+    failure = Failure(0, FailureKind.RAISED, "builtins.AssertionError", "a multiple of three")
+    pool: Any = Pool({AskKind: EntrypointKind(vector), BuildGroup: NotBuilt(failure)})
+    settings: Any = Settings()
+    opening = Opening(Open(1, 1, b"", 1), b"", settings, pool)
+    with pytest.raises(RefusalError, match="a multiple of three") as caught:
+        asyncio.run(opening.probe(block(0, 1, pool.workers[0])))
+    assert (
+        "it was asked for 1: where it takes only some numbers, name one by probe_envs=" in str(caught.value)
+    ) is vector
+    assert caught.value.failure == failure

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import subprocess
 import sys
 import textwrap
@@ -107,6 +108,55 @@ def test_a_function_gets_what_its_signature_takes(
     env = Recipe(f"factories:{name}", kwargs, render_mode).build(7)
     assert isinstance(env, Recorder)
     assert [given] == GIVEN
+
+
+def passes_on(**kwargs: Any) -> Any:
+    return gym.make("CartPole-v1", **kwargs)
+
+
+def passes_on_what_it_does_not_name(env_id: Any = None, enable_rendering: Any = None, **kwargs: Any) -> Any:
+    return gym.make("CartPole-v1", **kwargs)
+
+
+def passes_many_on(num_envs: int, **kwargs: Any) -> Any:
+    return gym.vector.SyncVectorEnv([lambda: gym.make("CartPole-v1", **kwargs)] * num_envs)
+
+
+def raises_of_its_own(**kwargs: Any) -> Any:
+    return gym.make("CartPole-v1", goal=3)
+
+
+def test_who_passes_the_servers_own_arguments_on_is_told_how_not_to(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "factories", HERE)
+    said = r"unexpected keyword argument 'env_id'.*The server itself adds env_id, render_mode, enable_rendering.*"
+    with pytest.raises(
+        TypeError, match=said + r"def passes_on\(env_id=None, enable_rendering=None, \*\*kwargs\)"
+    ) as error:
+        Recipe("factories:passes_on", {}, None).build(7)
+    assert isinstance(error.value.__cause__, TypeError)
+    made = Recipe("factories:passes_on_what_it_does_not_name", {"sutton_barto_reward": True}, "rgb_array").build(7)
+    assert made.render_mode == "rgb_array"
+    made.close()
+    monkeypatch.setattr(HERE, "create_vector_environment", passes_many_on, raising=False)
+    with pytest.raises(TypeError, match=said + r"\(num_envs, env_id=None, enable_rendering=None, \*\*kwargs\)"):
+        Recipe("factories:create_vector_environment", {}, None).build_vector(2, 7)
+
+
+def test_a_callable_without_a_name_is_told_so_as_well(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "factories", HERE)
+    monkeypatch.setattr(HERE, "partly", functools.partial(passes_on, disable_env_checker=True), raising=False)
+    with pytest.raises(TypeError, match=r"def create_environment\(env_id=None"):
+        Recipe("factories:partly", {}, None).build(7)
+
+
+@pytest.mark.parametrize("kwargs", [{"env_id": 3}, {}])
+def test_nobody_else_is_told_so(monkeypatch: pytest.MonkeyPatch, kwargs: Any) -> None:
+    """The owner's own argument, or one of the function's own making, is theirs to mend."""
+    monkeypatch.setitem(sys.modules, "factories", HERE)
+    name = "passes_on_what_it_does_not_name" if kwargs else "raises_of_its_own"
+    with pytest.raises(TypeError, match="unexpected keyword argument") as error:
+        Recipe(f"factories:{name}", {**kwargs, "goal": 1} if kwargs else {}, None).build(7)
+    assert "The server itself" not in str(error.value)
 
 
 def test_unknown_keyword_arguments_are_not_hidden(monkeypatch: pytest.MonkeyPatch) -> None:
