@@ -168,7 +168,10 @@ class RemoteVectorEnv(VectorEnv[Any, Any, Any], Asynchronous, Calling):
             EnvironmentRaised, EnvironmentLost: In an environment; the others were reset.
             SessionLost: The server no longer holds the environments.
         """
-        self.reset_async(seed=seed, options=options, env_id=env_id)
+        if env_id is None:
+            self.reset_async(seed=seed, options=options)
+        else:
+            self.reset_async(seed=seed, options=options, env_id=env_id)
         return self.reset_wait()
 
     def reset_async(self, *, seed: Seed = None, options: Options = None, env_id: Any = None) -> None:
