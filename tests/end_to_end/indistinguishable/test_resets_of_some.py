@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import gymnasium as gym
+import mortal
 import numpy as np
 import pytest
-from conftest import ToyServer
+from conftest import ServerFactory, ToyServer
 from gymnasium.error import AlreadyPendingCallError
 
 from remote_gym import EnvironmentRaised, MisuseError, RemoteVectorEnv, create_remote_environment_server
@@ -105,3 +107,19 @@ def test_one_that_raises_and_the_others(toys: ToyServer) -> None:
         assert raised.value.env_index == 2
         assert len(envs.reset(env_id=[2, 0])[0]) == 2
         assert len(envs.step(np.zeros(3, np.int64))[0]) == 3
+
+
+def test_a_worker_that_dies_in_it(serve: ServerFactory, tmp_path: Path) -> None:
+    """It is reset again, with the same seed, and flagged; the others are as if nothing had happened."""
+    death = tmp_path / "death"
+    server = serve(str(Path(mortal.__file__)), num_workers=2, restart_budget=None)
+    with RemoteVectorEnv(server.address, num_envs=4, autoreset_mode="Disabled") as envs:
+        envs.reset(seed=1)
+        death.write_text("x")
+        with pytest.warns(UserWarning, match="were lost: killed by SIGKILL"):
+            observations, infos = envs.reset(seed=[5, 6], options=[{"death": str(death)}, None], env_id=[3, 0])
+        local = mortal.MortalEnv()
+        for row, seed in enumerate((5, 6)):
+            np.testing.assert_array_equal(observations["draw"][row], local.reset(seed=seed)[0]["draw"])
+        assert infos["_remote_gym"].tolist() == [True, False]
+        assert infos["remote_gym"]["lost"].tolist() == [True, False]
