@@ -21,7 +21,8 @@ is derived from: NumPy's ``AxisError`` is a ``ValueError`` and an ``IndexError``
 ``TypeError``, ``AttributeError`` or ``RuntimeError`` is that and a ``MisuseError``.
 
 Where Gymnasium has an error of its own for a misuse (``AlreadyPendingCallError``, ``NoAsyncCallError``,
-``ClosedEnvironmentError``, ``ResetNeeded``), that one is raised.
+``ClosedEnvironmentError``, ``ResetNeeded``), that one is raised. The first two do not pickle by themselves: with this
+module they do.
 
 All of them pickle, with their attributes and notes, and with what they were raised from: that error itself if it
 pickles, else a `RemoteGymError` with its type and text. Who has only the type and the error, as Gymnasium's
@@ -32,6 +33,7 @@ from __future__ import annotations
 
 import builtins
 import contextlib
+import copyreg
 import multiprocessing
 import pickle
 from collections.abc import Sequence
@@ -78,12 +80,11 @@ _OWN: tuple[tuple[type[Exception], dict[str, Any]], ...] = (
 
 
 class _OfAnError(type):
-    """Makes an error out of nothing but another one of this package: the same again, with text and attributes."""
+    """Makes an error out of nothing but one of its very type: the same again, with text and attributes."""
 
     def __call__(cls, *args: Any, **kwargs: Any) -> Any:
-        if len(args) == 1 and not kwargs and isinstance(args[0], RemoteGymError):
-            error = args[0]
-            return _again(cls, error.args, error.__dict__, error.__cause__)  # type: ignore[arg-type]
+        if len(args) == 1 and not kwargs and type(args[0]) is cls:
+            return _again(cls, args[0].args, args[0].__dict__, args[0].__cause__)
         return super().__call__(*args, **kwargs)
 
 
@@ -270,6 +271,15 @@ def _joined(kind: type[RemoteGymError], *bases: type[Exception]) -> type[RemoteG
 
 def _name(kind: type) -> str:
     return kind.__name__
+
+
+def _reduced(one: Any) -> tuple[Any, ...]:
+    """Return how to make one of Gymnasium's errors again whose constructors ask for a name; of them, not of ours."""
+    return type(one), (str(one), one.name), one.__dict__
+
+
+for _kind in (error.AlreadyPendingCallError, error.NoAsyncCallError):
+    copyreg.pickle(_kind, _reduced)  # type: ignore[arg-type]
 
 
 MAX_BASES = 3

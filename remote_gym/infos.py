@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -61,9 +61,9 @@ def split(infos: dict[str, Any], num_envs: int) -> list[dict[str, Any]]:
 def _split(infos: dict[Any, Any], each: Sequence[dict[str, Any]], everyone: Rows, where: str) -> None:
     """Put what `infos` says of the rows `everyone` into their dicts; `each` has one for every row."""
     for key, value in infos.items():
-        name = f"_{key}"
-        if name in infos:
-            rows = _masked(infos[name], len(each), f"{where}[{name!r}]")
+        mask = _bools(infos.get(f"_{key}"))
+        if mask is not None:
+            rows = _masked(mask, len(each), f"{where}[{f'_{key}'!r}]")
             if len(everyone) != len(each):
                 rows = sorted(set(rows).intersection(everyone))
         elif _is_mask(key, infos):
@@ -76,53 +76,53 @@ def _split(infos: dict[Any, Any], each: Sequence[dict[str, Any]], everyone: Rows
             for row in rows:
                 each[row][key] = below[row]
         else:
-            for row, element in _elements(value, rows, len(each), name in infos, f"{where}[{key!r}]"):
-                each[row][key] = element
+            elements = _elements(value, rows, len(each), mask is not None, f"{where}[{key!r}]")
+            for info, element in zip(map(each.__getitem__, rows), elements, strict=True):
+                info[key] = element
+
+
+def _bools(mask: Any) -> np.ndarray[Any, Any] | None:
+    """Return what may be a mask as an array; None: it is none, whatever its key."""
+    if mask is None or isinstance(mask, (dict, str)):
+        return None
+    array = np.asarray(mask)
+    return array if array.dtype == np.bool_ and array.ndim == 1 else None
 
 
 def _is_mask(key: Any, infos: dict[Any, Any]) -> bool:
     """Return whether a key, which has no mask, is the mask of another one."""
-    return isinstance(key, str) and key[:1] == "_" and (key[1:] in infos or key in {f"_{other}" for other in infos})
+    if not isinstance(key, str) or key[:1] != "_" or _bools(infos[key]) is None:
+        return False
+    return key[1:] in infos or key in {f"_{other}" for other in infos if not isinstance(other, str)}
 
 
-def _masked(mask: Any, num_envs: int, where: str) -> Rows:
-    mask = np.asarray(mask)
-    if mask.shape != (num_envs,) or mask.dtype != np.bool_:
-        raise MisuseError(f"{where} is no mask of {num_envs} environments: {mask.dtype} of shape {mask.shape}")
+def _masked(mask: np.ndarray[Any, Any], num_envs: int, where: str) -> Rows:
+    if len(mask) != num_envs:
+        raise MisuseError(f"{where} is a mask of {len(mask)} environments, not of {num_envs}")
     if mask.all():
         return range(num_envs)
     rows: list[int] = np.flatnonzero(mask).tolist()
     return rows
 
 
-def _elements(value: Any, rows: Rows, num_envs: int, masked: bool, where: str) -> Iterator[tuple[int, Any]]:
-    """Return each row and what `value` holds for it."""
+def _elements(value: Any, rows: Rows, num_envs: int, masked: bool, where: str) -> Sequence[Any]:
+    """Return what `value` holds for each of `rows`."""
     count = _length(value)
     if count != num_envs:
         if masked:
             raise MisuseError(f"{where} has {count} items, not one for each of {num_envs} environments")
-        return ((row, value) for row in rows)
-    item: Callable[[int], Any]
+        return [value] * len(rows)
     if not isinstance(value, np.ndarray):
-        item = value.__getitem__
-    elif value.ndim == 1:
-        item = (value.tolist() if value.dtype in _PYTHON else value).__getitem__
-    else:
-        item = _copies(value)
-    return ((row, item(row)) for row in rows)
-
-
-def _copies(array: np.ndarray[Any, Any]) -> Callable[[int], Any]:
-    return lambda row: array[row].copy()
+        return [value[row] for row in rows]
+    if value.ndim > 1:
+        return [value[row].copy() for row in rows]
+    some = value if len(rows) == num_envs else value[list(rows)]
+    return some.tolist() if value.dtype in _PYTHON else list(some)  # an array of objects is the objects themselves
 
 
 def _length(value: Any) -> int | None:
-    """Return how many items there are, if they may be one for each environment."""
-    if isinstance(value, np.ndarray):
-        return len(value) if value.ndim else None
-    if isinstance(value, (str, bytes)):
-        return None
-    try:
+    """Return how many items there are, if they may be one for each environment: of a list, a tuple or an array."""
+    if isinstance(value, (list, tuple)):
         return len(value)
-    except TypeError:
-        return None
+    shape = getattr(value, "shape", None)  # a tensor has one, too
+    return shape[0] if isinstance(shape, tuple) and shape else None

@@ -20,13 +20,18 @@ def own_options(options: Any) -> Any:
 
 
 def each_options(options: Any, num_envs: int) -> list[Any] | None:
-    """Return the options of each environment, as copies; None if `options` are not a sequence of those.
+    """Return the options of each environment, as copies; None if `options` are those of all, whatever they may be.
+
+    A sequence with a dict in it, or of None alone, is meant for each; any other goes to all as it is, as locally.
 
     Raises:
         MisuseError: Their number is wrong, or one is neither None nor a dict, or holds ``"reset_mask"``.
     """
     is_array = isinstance(options, np.ndarray) and options.dtype == object and options.ndim == 1
     if not is_array and (not isinstance(options, Sequence) or isinstance(options, (str, bytes, bytearray, memoryview))):
+        return None
+    is_none = len(options) > 0 and all(one is None for one in options)
+    if not is_none and not any(isinstance(one, Mapping) for one in options):
         return None
     if len(options) != num_envs:
         raise MisuseError(

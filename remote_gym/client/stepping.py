@@ -40,11 +40,12 @@ class Stepping:
     def begin_reset(self, seed: Any, options: Any, env_id: Any = None) -> None:
         """Begin a reset of the environments `env_id`, None: all or those of a mask; `finish_reset` gives its result."""
         dialled = self._remote.free("reset")
-        if env_id is None:
+        these = self._these(dialled, options, env_id)
+        if these is None:
             batch = dialled.batches.begin(self._reset(dialled, seed, options))
         else:
-            indices = self._reset_these(dialled, seed, options, env_id)
-            batch = Batch(len(indices), len(indices), order=indices)
+            self._reset_these(dialled, seed, options, these)
+            batch = Batch(len(these), len(these), order=these)
         dialled.turns.begin("reset", batch)
 
     def _reset(self, dialled: Dialled, seed: Any, options: Any) -> Indices:
@@ -75,18 +76,20 @@ class Stepping:
         self._ask_each(dialled, self._everyone, each_seed(seed, self._num_envs), each)
         return None
 
-    def _reset_these(self, dialled: Dialled, seed: Any, options: Any, env_id: Any) -> list[int]:
-        """Ask for a reset of the environments `env_id` and return these; a sequence has an item for each of them."""
-        indices = self._some(dialled, env_id)
-        each = each_options(options, len(indices))
-        if each is None:
-            if isinstance(options, Mapping) and RESET_MASK in options:
-                raise MisuseError("env_id and options['reset_mask'] both say which environments to reset: drop one")
-            each = [options] * len(indices)
+    def _these(self, dialled: Dialled, options: Any, env_id: Any) -> list[int] | None:
+        """Return whom to reset by name; None: all, or those of a mask."""
+        if env_id is None:
+            return None
+        if isinstance(options, Mapping) and RESET_MASK in options:
+            raise MisuseError("env_id and options['reset_mask'] both say which environments to reset: drop one")
+        return self._some(dialled, env_id)
+
+    def _reset_these(self, dialled: Dialled, seed: Any, options: Any, these: list[int]) -> None:
+        """Ask for a reset of the environments `these`; a sequence has an item for each of them."""
+        each = each_options(options, len(these))
         whole = isinstance(seed, (int, np.integer)) and not isinstance(seed, bool)
-        seeds = [int(seed) + index for index in indices] if whole else each_seed(seed, len(indices))
-        self._ask_each(dialled, indices, seeds, each)
-        return indices
+        seeds = [int(seed) + index for index in these] if whole else each_seed(seed, len(these))
+        self._ask_each(dialled, these, seeds, [options] * len(these) if each is None else each)
 
     def _ask_each(
         self, dialled: Dialled, indices: Sequence[int], seeds: Sequence[int | None], each: Sequence[Any]
@@ -121,10 +124,14 @@ class Stepping:
             dialled.turns.end()
             raise
 
-    def _some(self, dialled: Dialled, env_id: Any) -> list[int]:
+    def _some(self, dialled: Dialled, env_id: Any) -> list[int] | None:
+        """Return whom to step or reset; None if it is all of them in order, which is a whole step."""
+        indices = env_indices(env_id, self._num_envs)
+        if indices == list(self._everyone):
+            return None
         if dialled.told.is_vector:
             raise MisuseError("env_id: the server hosts a vector environment, which steps as a whole: leave env_id out")
-        return env_indices(env_id, self._num_envs)
+        return indices
 
     def finish_step(self, timeout: float | None) -> StepResult:
         """Wait for what `begin_step` began."""
@@ -172,10 +179,11 @@ class Stepping:
     def reset_some(self, seed: Any, options: Any, env_id: Any = None) -> None:
         """Begin a reset; `receive` gives the first observations."""
         dialled = self._asynchronous("async_reset")
-        if env_id is None:
+        these = self._these(dialled, options, env_id)
+        if these is None:
             self._reset(dialled, seed, options)
         else:
-            self._reset_these(dialled, seed, options, env_id)
+            self._reset_these(dialled, seed, options, these)
 
     def step_some(self, actions: Any, env_id: Any) -> None:
         """Begin a step of the environments `env_id`; `receive` gives the results."""

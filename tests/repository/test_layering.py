@@ -233,7 +233,7 @@ def test_what_users_copy_imports_public_names_only(path: Path) -> None:
     for name, line in imports(path.read_text()):
         first, *rest = name.split(".")
         if first == "remote_gym" and rest:
-            assert rest[0] in {*remote_gym.__all__, "testing", *TRAINERS}, f"{path}:{line} imports {name}"
+            assert rest[0] in {*remote_gym.__all__, "infos", "testing", *TRAINERS}, f"{path}:{line} imports {name}"
 
 
 def test_the_package_itself_loads_names_on_first_use() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import io
+import multiprocessing
 import pickle
 import traceback
 from multiprocessing import TimeoutError as ProcessesTimeout
@@ -96,6 +97,17 @@ def test_the_same_of_type_and_error_alone(error: Any) -> None:
     assert (str(again), again.args, vars(again)) == (str(error), error.args, vars(error))
 
 
+def test_a_type_of_ours_and_another_is_made_in_its_own_way() -> None:
+    """As Ray makes one of its own error and of what was raised, which is its only argument."""
+
+    class Dual(RuntimeError, ConnectError):
+        def __init__(self, cause: Exception) -> None:
+            self.cause = cause
+
+    cause = ConnectError("here:1", "no answer")
+    assert Dual(cause).cause is cause and isinstance(Dual(cause), ConnectError)
+
+
 class Unpicklable(Exception):
     def __reduce__(self) -> Any:
         raise TypeError("not me")
@@ -138,6 +150,29 @@ def test_what_it_was_raised_from_comes_along(way: str, cause: Exception, said: s
         assert type(again.__cause__) is RemoteGymError and str(again.__cause__).endswith(said)
     assert "direct cause" in "".join(traceback.format_exception(type(again), again, None))
     assert AGAIN[way](again).__cause__ is not None
+
+
+@pytest.mark.parametrize("way", AGAIN)
+@pytest.mark.parametrize("kind", [gymnasium.error.AlreadyPendingCallError, gymnasium.error.NoAsyncCallError])
+def test_gymnasiums_own_that_are_raised_here_pickle_as_well(kind: Any, way: str) -> None:
+    error = kind("not now", "step")
+    if hasattr(error, "add_note"):
+        error.add_note("a note")
+    again = AGAIN[way](error)
+    assert type(again) is kind and str(again) == "not now" and vars(again) == vars(error)
+
+
+def fail() -> None:
+    try:
+        raise SessionLost("EXPIRED", "too late")
+    except SessionLost as error:
+        raise also(MisuseError, KeyError)("in another process") from error
+
+
+def test_it_comes_out_of_a_pool() -> None:
+    with multiprocessing.get_context("spawn").Pool(1) as pool, pytest.raises(KeyError) as error:
+        pool.apply(fail)
+    assert isinstance(error.value, MisuseError) and str(error.value) == "in another process"
 
 
 class Fails(gymnasium.Env[Any, Any]):

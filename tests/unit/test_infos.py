@@ -190,6 +190,19 @@ def test_a_lone_mask_is_a_value() -> None:
     assert split({"_x": np.array([True, False])}, 2) == [{"_x": True}, {"_x": False}]
 
 
+def test_what_is_no_mask_is_a_value_of_its_own() -> None:
+    infos = {"time": np.array([1.5, 2.5]), "_time": np.array([3, 4]), "a": 1, "_a": {"b": 2}, "s": {1, 2}, "_s": "ab"}
+    shared = {"a": 1, "_a": {"b": 2}, "s": {1, 2}, "_s": "ab"}
+    assert split(infos, 2) == [{"time": 1.5, "_time": 3, **shared}, {"time": 2.5, "_time": 4, **shared}]
+
+
+def test_tensors_have_rows() -> None:
+    torch = pytest.importorskip("torch")
+    infos = {"a": torch.arange(4).reshape(2, 2), "b": torch.tensor(3), "_a": torch.tensor([False, True])}
+    first, second = split(infos, 2)
+    assert "a" not in first and second["a"].tolist() == [2, 3] and first["b"].item() == 3
+
+
 def test_keys_that_are_no_strings() -> None:
     infos = [{1: 5}, {}, {1: 7}]
     assert split(aggregated(infos), 3) == infos  # type: ignore[arg-type]
@@ -220,8 +233,7 @@ def test_old_infos_are_split_as_well() -> None:
         ({}, -1, "num_envs"),
         ({}, "2", "num_envs"),
         ({}, True, "num_envs"),
-        ({"a": np.zeros(2), "_a": np.ones(2, np.bool_)}, 3, r"infos\['_a'\] is no mask of 3 environments"),
-        ({"a": np.zeros(2), "_a": np.ones(2)}, 2, r"infos\['_a'\] is no mask"),
+        ({"a": np.zeros(2), "_a": np.ones(2, np.bool_)}, 3, r"infos\['_a'\] is a mask of 2 environments, not of 3"),
         ({"a": np.zeros(2), "_a": np.ones(3, np.bool_)}, 3, r"infos\['a'\] has 2 items"),
         ({"a": {"b": 5, "_b": np.ones(3, np.bool_)}}, 3, r"infos\['a'\]\['b'\] has None items"),
     ],

@@ -357,6 +357,23 @@ def test_batches_of_whoever_is_ready(toys: ToyServer, name: str, copy: bool) -> 
             remote.send(np.ones(2, np.int64), infos["env_id"])
 
 
+@each_name
+def test_steps_of_some(toys: ToyServer, name: str) -> None:
+    oracle, random = SyncVectorEnv([toy_module.scene] * 6), np.random.default_rng(0)
+    expected = [oracle.reset(seed=3)[0], *(oracle.step([1] * 6)[0] for _ in range(12))]
+    seen = [1] * 6
+    with toys.vector("scene", 6, compression=name) as remote:
+        remote.reset(seed=3)
+        while max(seen) < len(expected):
+            indices = random.permutation(6)[: random.integers(1, 6)]
+            observations, *_ = remote.step([1] * len(indices), indices)
+            for row, index in enumerate(indices):
+                theirs = expected[seen[index]]
+                for key in ("camera", "depth"):
+                    assert np.array_equal(observations[key][row], theirs[key][index]), (index, seen[index], key)
+                seen[index] += 1
+
+
 def test_several_servers(toys: ToyServer) -> None:
     oracle = SyncVectorEnv([toy_module.scene] * 5)
     options: Any = {"client_credentials_paths": toys.certificates.client, "compression": "zstd"}

@@ -288,7 +288,7 @@ def test_an_error_made_of_the_warning_leaves_nothing_open(toys: ToyServer) -> No
 
 
 @pytest.mark.parametrize(
-    "options", [[{"task": "boil"}, {"task": "melt"}], "hard", ("a", 1), 3, 1.5, True, {}, {"x": [(1,)]}, {1: 2},
+    "options", [[["boil"], {"melt"}], "hard", ("a", 1), 3, 1.5, True, {}, {"x": [(1,)]}, {1: 2},
                 np.arange(3), [], "", b"x", 2**70, OrderedDict(b=1, a=2)]
 )  # fmt: skip
 def test_options_of_any_type_reach_the_environment(toys: ToyServer, options: Any) -> None:

@@ -4,15 +4,25 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from compat.gymnasium_0_29 import NUM_ENVS, RECORDING, SEED, STEPS, record, told
+from compat.gymnasium_0_29 import NUM_ENVS, RECORDING, SEED, STEPS, Telling, record, told
 from conftest import ServerFactory
+from gymnasium.vector import SyncVectorEnv
 
 from remote_gym import MisuseError, RemoteVectorEnv
 from remote_gym.infos import split
+
+HOSTED = """
+from compat.gymnasium_0_29 import Telling
+from gymnasium.vector import SyncVectorEnv
+
+def create_vector_environment(num_envs):
+    return SyncVectorEnv([Telling] * num_envs, autoreset_mode="SameStep")
+"""
 
 EXPECTED = json.loads(RECORDING.read_text())
 TELLING = "compat.gymnasium_0_29:Telling"
@@ -58,6 +68,32 @@ def test_what_a_script_of_that_time_looks_for(connect: Callable[..., RemoteVecto
                     found += info is not None and "name" in info
                     assert info is None if "final_info" not in one else info.keys() == one["final_info"].keys()
     assert found > 3
+
+
+def test_of_a_hosted_vector_environment_the_ends_are_renamed(serve: ServerFactory, tmp_path: Path) -> None:
+    path = tmp_path / "hosted_telling.py"
+    path.write_text(HOSTED)
+    envs = RemoteVectorEnv(
+        serve(str(path)).address, num_envs=NUM_ENVS, autoreset_mode="SameStep", info_format="gymnasium-0.29"
+    )
+    local = SyncVectorEnv([Telling] * NUM_ENVS, autoreset_mode="SameStep")
+    ends = 0
+    with envs:
+        envs.reset(seed=SEED)
+        local.reset(seed=SEED)
+        for _ in range(STEPS):
+            *_, infos = envs.step(np.zeros(NUM_ENVS, np.int64))
+            *_, said = local.step(np.zeros(NUM_ENVS, np.int64))
+            finals = {key: infos.pop(key) for key in list(infos) if "final" in key}
+            expected = {key: said.pop(key) for key in list(said) if "final" in key}
+            assert told(infos) == told(said), "the rest is its own"
+            if expected:
+                ends += 1
+                assert told(finals["final_observation"]) == told(expected["final_obs"])
+                assert (finals["_final_info"] == expected["_final_obs"]).all()
+                each = [info.get("final_info") for info in split(expected, NUM_ENVS)]
+                assert told(list(finals["final_info"])) == told(each)
+    assert ends > 3
 
 
 def test_it_is_for_the_mode_of_that_time() -> None:

@@ -106,9 +106,10 @@ def test_steps_of_some_are_those_of_a_batch_of_these(connect: Connect, mode: Aut
             assert all((np.asarray(ours_then[name]) == part).all() for name, part in theirs_then.items())
 
 
-def test_a_step_of_some_in_two_halves(connect: Connect) -> None:
+@pytest.mark.parametrize("options", [{}, {"batch_size": 2}, {"transport": "grpc"}, {"validate_actions": True}])
+def test_a_step_of_some_in_two_halves(connect: Connect, options: dict[str, Any]) -> None:
     actions = np.full((2, 2), 0.25, np.float32)
-    with connect() as envs:
+    with connect(**options) as envs:
         oracle = Oracle(envs)
         envs.reset(seed=SEED)
         oracle.reset()
@@ -162,7 +163,7 @@ def test_options_of_each_environment(connect: Connect) -> None:
             observations, *_, infos = envs.recv()
             assert_same(observations["box"], np.stack([results[index][0]["box"] for index in infos["env_id"]]))
     with connect() as envs:
-        for wrong in ([{}] * 6, [{}] * 6 + [1], [{}] * 6 + [{"reset_mask": np.ones(NUM_ENVS, np.bool_)}]):
+        for wrong in ([{}] * 6, [None] * 6, [{}] * 6 + [1], [{}] * 6 + [{"reset_mask": np.ones(NUM_ENVS, np.bool_)}]):
             with pytest.raises(MisuseError, match="options"):
                 envs.reset(options=wrong)
 
@@ -231,3 +232,4 @@ def test_a_hosted_vector_environment_is_one(serve: ServerFactory) -> None:
             with pytest.raises(MisuseError, match="hosts a vector environment"):
                 misused()
         envs.step(np.array([0, 1]))
+        envs.step(np.array([0, 1]), [0, 1])

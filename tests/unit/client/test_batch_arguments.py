@@ -73,7 +73,26 @@ def test_the_argument_is_named_and_nobody_may_be_asked_for() -> None:
             whose(wrong, 3)
 
 
-@pytest.mark.parametrize("given", [None, {}, {"a": 1}, 5, "abc", b"ab", np.zeros(2), np.array(5, object), {1, 2}])
+@pytest.mark.parametrize(
+    "given",
+    [
+        None,
+        {},
+        {"a": 1},
+        5,
+        "abc",
+        b"ab",
+        np.zeros(2),
+        np.array(5, object),
+        {1, 2},
+        [],
+        (),
+        [1, 2],
+        ("a", None),
+        [[{}]],
+        range(2),
+    ],
+)
 def test_options_of_all(given: Any) -> None:
     assert each_options(given, 2) is None
 
@@ -89,9 +108,9 @@ def test_options_of_each_are_copies() -> None:
     "given, match",
     [
         ([{}], "must be num_envs=2 dicts, or None for none, got 1"),
-        ([], "got 0"),
+        ([None], "got 1"),
         ([{}, 5], r"options\[1\] must be a dict, or None for no options, got 5"),
-        ([{}, [{}]], r"options\[1\]"),
+        ([[{}], {}], r"options\[0\]"),
         ([{"reset_mask": np.ones(2, np.bool_)}, None], r"options\[0\] holds 'reset_mask'.*pass one dict"),
     ],
 )

@@ -420,6 +420,14 @@ def test_a_step_of_some_there_and_back(make: Make) -> None:
     stage.whole()
 
 
+def test_all_of_them_in_order_are_a_whole_step(make: Make) -> None:
+    stage = make()
+    begin_some(stage, 0, 1, 2)
+    assert stage.turns.batch.order is None
+    assert stage.answer(**rewarded(1, 2, 3)).indices is None
+    assert stage.finish()[1].tolist() == [1, 2, 3]
+
+
 @pytest.mark.parametrize("answers", [[0, 1], [1, 0]])
 def test_some_of_several_servers_in_whatever_order_they_answer(make: Make, answers: list[int]) -> None:
     stage = make(2, 2)
