@@ -19,18 +19,19 @@ class Asynchronous:
 
     _stepping: Stepping
 
-    def async_reset(self, seed: Seed = None, options: Options = None) -> None:
+    def async_reset(self, seed: Seed = None, options: Options = None, env_id: Any = None) -> None:
         """Begin new episodes; `recv` returns their first observations, as they come.
 
         Args:
             seed: As for `reset`: environment i begins as it would there.
             options: As for `reset`, ``"reset_mask"`` included.
+            env_id: As for `reset`.
 
         Raises:
-            MisuseError: `seed` or `options` is wrong, or the server hosts a vector environment.
+            MisuseError: `seed`, `options` or `env_id` is wrong, or the server hosts a vector environment.
             gymnasium.error.AlreadyPendingCallError: One of the environments is not received yet.
         """
-        self._stepping.reset_some(seed, options)
+        self._stepping.reset_some(seed, options, env_id)
 
     def send(self, actions: Any, env_id: Any = None) -> None:
         """Step some environments; `recv` returns the results of those that are ready first.

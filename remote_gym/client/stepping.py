@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -39,10 +40,16 @@ class Stepping:
 
     # Whole batches
 
-    def begin_reset(self, seed: Any, options: Any) -> None:
-        """Begin a reset; `finish_reset` gives its result."""
+    def begin_reset(self, seed: Any, options: Any, env_id: Any = None) -> None:
+        """Begin a reset of the environments `env_id`, None: all or those of a mask; `finish_reset` gives its result."""
         dialled = self._remote.free("reset")
-        dialled.turns.begin("reset", dialled.batches.begin(self._reset(dialled, seed, options)))
+        these = self._these(dialled, options, env_id)
+        if these is None:
+            batch = dialled.batches.begin(self._reset(dialled, seed, options))
+        else:
+            self._reset_these(dialled, seed, options, these)
+            batch = Batch(len(these), len(these), order=these)
+        dialled.turns.begin("reset", batch)
 
     def _reset(self, dialled: Dialled, seed: Any, options: Any) -> Indices:
         """Ask for a reset and return whose."""
@@ -69,14 +76,33 @@ class Stepping:
             raise MisuseError(
                 "options: the server hosts a vector environment, which takes one dict; it may hold a list of your own"
             )
-        seeds = each_seed(seed, self._num_envs)
-        groups: dict[bytes, list[int]] = {}
-        for index, options in enumerate(each):
-            groups.setdefault(pack_options(options), []).append(index)
-        dialled.turns.check_idle(None)
-        for packed, indices in groups.items():
-            dialled.exchange.reset(indices, [seeds[index] for index in indices], packed)
+        self._ask_each(dialled, self._everyone, each_seed(seed, self._num_envs), each)
         return None
+
+    def _these(self, dialled: Dialled, options: Any, env_id: Any) -> list[int] | None:
+        """Return whom to reset by name; None: all, or those of a mask."""
+        if env_id is None:
+            return None
+        if isinstance(options, Mapping) and RESET_MASK in options:
+            raise MisuseError("env_id and options['reset_mask'] both say which environments to reset: drop one")
+        return self._some(dialled, env_id)
+
+    def _reset_these(self, dialled: Dialled, seed: Any, options: Any, these: list[int]) -> None:
+        """Ask for a reset of the environments `these`; a sequence has an item for each of them."""
+        each = each_options(options, len(these))
+        whole = isinstance(seed, (int, np.integer)) and not isinstance(seed, bool)
+        seeds = [int(seed) + index for index in these] if whole else each_seed(seed, len(these))
+        self._ask_each(dialled, these, seeds, [options] * len(these) if each is None else each)
+
+    def _ask_each(
+        self, dialled: Dialled, indices: Sequence[int], seeds: Sequence[int | None], each: Sequence[Any]
+    ) -> None:
+        groups: dict[bytes, list[int]] = {}
+        for row, options in enumerate(each):
+            groups.setdefault(pack_options(options), []).append(row)
+        dialled.turns.check_idle(indices)
+        for packed, rows in groups.items():
+            dialled.exchange.reset([indices[row] for row in rows], [seeds[row] for row in rows], packed)
 
     def finish_reset(self, timeout: float | None) -> tuple[Any, dict[str, Any]]:
         """Wait for what `begin_reset` began."""
@@ -102,7 +128,7 @@ class Stepping:
             raise
 
     def _some(self, dialled: Dialled, env_id: Any) -> list[int] | None:
-        """Return whom to step; None if it is all of them in order, which is a whole step."""
+        """Return whom to step or reset; None if it is all of them in order, which is a whole step."""
         indices = env_indices(env_id, self._num_envs)
         if indices == list(self._everyone):
             return None
@@ -154,9 +180,14 @@ class Stepping:
 
     # Batches of whoever is ready first
 
-    def reset_some(self, seed: Any, options: Any) -> None:
+    def reset_some(self, seed: Any, options: Any, env_id: Any = None) -> None:
         """Begin a reset; `receive` gives the first observations."""
-        self._reset(self._asynchronous("async_reset"), seed, options)
+        dialled = self._asynchronous("async_reset")
+        these = self._these(dialled, options, env_id)
+        if these is None:
+            self._reset(dialled, seed, options)
+        else:
+            self._reset_these(dialled, seed, options, these)
 
     def step_some(self, actions: Any, env_id: Any) -> None:
         """Begin a step of the environments `env_id`; `receive` gives the results."""

@@ -158,7 +158,9 @@ class RemoteVectorEnv(VectorEnv[Any, Any, Any], Asynchronous, Calling):
 
     # Reset and step
 
-    def reset(self, *, seed: Seed = None, options: Options = None) -> tuple[Any, dict[str, Any]]:  # type: ignore[override]
+    def reset(  # type: ignore[override]
+        self, *, seed: Seed = None, options: Options = None, env_id: Any = None
+    ) -> tuple[Any, dict[str, Any]]:
         """Begin new episodes.
 
         Args:
@@ -167,22 +169,27 @@ class RemoteVectorEnv(VectorEnv[Any, Any, Any], Asynchronous, Calling):
             options: Given to each environment. ``options["reset_mask"]``, (num_envs,) bool, resets only those where it
                 is True; the others keep their last observation. The dict is not changed. A sequence of dicts, or None,
                 gives each environment its own; one server is asked once for all that have equal ones.
+            env_id: (rows,) integers, distinct: the env indices to reset; a sequence of seeds or options, all results
+                and the masks of infos then have a row for each, in this order. None: all, or those of the mask.
 
         Returns:
             observations: (num_envs, *obs_shape), batched as the observation space is.
             infos: As `VectorEnv` aggregates them, with masks.
 
         Raises:
-            MisuseError: `seed` or `options` is wrong, or cannot travel.
+            MisuseError: `seed`, `options` or `env_id` is wrong, or cannot travel.
             EnvironmentRaised, EnvironmentLost: In an environment; the others were reset.
             SessionLost: The server no longer holds the environments.
         """
-        self.reset_async(seed=seed, options=options)
+        if env_id is None:
+            self.reset_async(seed=seed, options=options)
+        else:
+            self.reset_async(seed=seed, options=options, env_id=env_id)
         return self.reset_wait()
 
-    def reset_async(self, *, seed: Seed = None, options: Options = None) -> None:
+    def reset_async(self, *, seed: Seed = None, options: Options = None, env_id: Any = None) -> None:
         """Begin what `reset` does; `reset_wait` gives its result."""
-        self._stepping.begin_reset(seed, options)
+        self._stepping.begin_reset(seed, options, env_id)
 
     def reset_wait(self, timeout: float | None = None) -> tuple[Any, dict[str, Any]]:
         """Wait for what `reset_async` began; `timeout` and errors as with `step_wait`, and those of `reset`."""

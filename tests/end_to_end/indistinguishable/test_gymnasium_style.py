@@ -164,6 +164,10 @@ def make_differing(make: Make) -> Any:
 # Signatures.
 
 
+SOME = ("reset", "step", "reset_async", "step_async")
+"""Of some environments, if they are named."""
+
+
 def names_of(function: Any) -> list[tuple[str, Any]]:
     return [(name, parameter.default) for name, parameter in inspect.signature(function).parameters.items()]
 
@@ -173,7 +177,7 @@ def test_signatures_are_those_of_the_local_ones(name: str) -> None:
     theirs = names_of(getattr(AsyncVectorEnv, name))
     ours = names_of(getattr(RemoteVectorEnv, name))
     assert ours[1 : len(theirs)] == theirs[1:]
-    assert ours[len(theirs) :] == ([("env_id", None)] if name in ("step", "step_async") else [])
+    assert ours[len(theirs) :] == ([("env_id", None)] if name in SOME else [])
     if hasattr(gym.Env, name):
         assert names_of(getattr(RemoteEnvironment, name)) == names_of(getattr(gym.Env, name))
 
