@@ -53,20 +53,20 @@ class TensorStepping(Stepping):
 
     # Given
 
-    def begin_reset(self, seed: Any, options: Any) -> None:
-        """Begin a reset; `finish_reset` gives its result."""
+    def begin_reset(self, seed: Any, options: Any, env_id: Any = None) -> None:
+        """Begin a reset of the environments `env_id`, None: all or those of a mask; `finish_reset` gives its result."""
         self._check_spaces()
-        super().begin_reset(self._arrays(seed), self._arrays(options))
+        super().begin_reset(self._arrays(seed), self._arrays(options), self._arrays(env_id))
 
     def begin_step(self, actions: Any, env_id: Any = None) -> None:
         """Begin a step of the environments `env_id` (None: all); `finish_step` gives its result."""
         self._check_spaces()
         super().begin_step(self._arrays(actions), self._arrays(env_id))
 
-    def reset_some(self, seed: Any, options: Any) -> None:
+    def reset_some(self, seed: Any, options: Any, env_id: Any = None) -> None:
         """Begin a reset; `receive` gives the first observations."""
         self._check_spaces()
-        super().reset_some(self._arrays(seed), self._arrays(options))
+        super().reset_some(self._arrays(seed), self._arrays(options), self._arrays(env_id))
 
     def step_some(self, actions: Any, env_id: Any) -> None:
         """Begin a step of the environments `env_id`; `receive` gives the results."""

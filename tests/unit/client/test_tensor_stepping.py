@@ -169,6 +169,18 @@ def test_a_reset_there_and_back(stage: Stage) -> None:
     assert observations.array[:, 0].tolist() == [1, 0, 3] and infos == {}
 
 
+def test_a_reset_of_some_by_name(stage: Stage) -> None:
+    stage.stepping.begin_reset(Box(np.array([4, 5])), None, Box(np.array([2, 0])))
+    request = stage.server.answer(observations=rows(3, 1)["observations"])
+    assert isinstance(request, Reset) and list(request.indices or ()) == [2, 0]
+    assert values.unpack(request.seeds) == [4, 5]
+    assert stage.stepping.finish_reset(5.0)[0].array[:, 0].tolist() == [3, 1]
+    stage.stepping.reset_some(7, None, Box(np.array([1])))
+    request = stage.server.answer(indices=[1], observations=rows(2)["observations"])
+    assert isinstance(request, Reset) and values.unpack(request.seeds) == [8]
+    assert stage.stepping.receive(5.0)[0].array[:, 0].tolist() == [2]
+
+
 def test_batches_of_whoever_is_first(stage: Stage) -> None:
     stage.stepping.step_some(Box(np.array([1, 0])), Box(np.array([2, 0])))
     assert list(stage.server.answer(indices=[2, 0], **rows(3, 1)).indices or ()) == [2, 0]
