@@ -6,10 +6,12 @@ With ``--full`` PPO also trains until CartPole is solved, over mutual TLS, and d
 from __future__ import annotations
 
 import functools
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import cloudpickle
 import gymnasium as gym
 import pytest
 import torch
@@ -158,6 +160,16 @@ def already(env: EnvBase) -> EnvBase:
     return env
 
 
+@pytest.fixture
+def by_value() -> Iterator[None]:
+    """Other processes get the functions that stand here as they are: no process but pytest's can import this module."""
+    module = sys.modules[__name__]
+    cloudpickle.register_pickle_by_value(module)
+    yield
+    cloudpickle.unregister_pickle_by_value(module)
+
+
+@pytest.mark.usefixtures("by_value")
 def test_processes_that_collect(remote: Callable[..., Make]) -> None:
     """Each with a seed of its own. What makes the environments goes to one process, and environments to the other."""
     make, frames = remote("CartPole-v1", 4), 128
