@@ -21,7 +21,8 @@ is derived from: NumPy's ``AxisError`` is a ``ValueError`` and an ``IndexError``
 ``TypeError``, ``AttributeError`` or ``RuntimeError`` is that and a ``MisuseError``.
 
 Where Gymnasium has an error of its own for a misuse (``AlreadyPendingCallError``, ``NoAsyncCallError``,
-``ClosedEnvironmentError``, ``ResetNeeded``), that one is raised.
+``ClosedEnvironmentError``, ``ResetNeeded``), that one is raised. The first two do not pickle by themselves: with this
+module they do.
 
 All of them pickle, with their attributes and notes, and with what they were raised from: that error itself if it
 pickles, else a `RemoteGymError` with its type and text. Who has only the type and the error, as Gymnasium's
@@ -32,6 +33,7 @@ from __future__ import annotations
 
 import builtins
 import contextlib
+import copyreg
 import multiprocessing
 import pickle
 from collections.abc import Sequence
@@ -269,6 +271,15 @@ def _joined(kind: type[RemoteGymError], *bases: type[Exception]) -> type[RemoteG
 
 def _name(kind: type) -> str:
     return kind.__name__
+
+
+def _reduced(one: Any) -> tuple[Any, ...]:
+    """Return how to make one of Gymnasium's errors again whose constructors ask for a name; of them, not of ours."""
+    return type(one), (str(one), one.name), one.__dict__
+
+
+for _kind in (error.AlreadyPendingCallError, error.NoAsyncCallError):
+    copyreg.pickle(_kind, _reduced)  # type: ignore[arg-type]
 
 
 MAX_BASES = 3

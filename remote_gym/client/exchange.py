@@ -19,7 +19,7 @@ from gymnasium.vector import AutoresetMode
 
 from remote_gym import values
 from remote_gym.client.actions import Actions
-from remote_gym.client.failures import misused, refusal
+from remote_gym.client.failures import refusal
 from remote_gym.client.fleet import Fleet, Shard, ShardFailed, has_sent
 from remote_gym.client.losses import REOPENED, Losses
 from remote_gym.client.observations import Observations
@@ -342,7 +342,7 @@ class Exchange:
         if not self.busy and not self._unsent.parts:
             for shard in self._fleet.shards:
                 shard.session.check()
-            raise misused(NoAsyncCallError, f"the {name} was interrupted before it was sent", name)
+            raise NoAsyncCallError(f"the {name} was interrupted before it was sent", name)
 
     def session_lost(self, shard: Shard, error: RemoteGymError) -> None:
         """Make up for what a call has found out, if that is wanted; the next step tells."""

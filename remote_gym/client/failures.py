@@ -111,13 +111,6 @@ def late(name: str, timeout: float | None) -> TimedOut:
     )
 
 
-def misused(kind: type[Exception], text: str, name: str) -> MisuseError:
-    """Return the exception of Gymnasium's `kind` for what was done out of turn, and `name` says; one that pickles."""
-    error = also(MisuseError, kind)(text)
-    error.name = name  # type: ignore[attr-defined]
-    return error
-
-
 def session_lost(reason: str, detail: str) -> SessionLost:
     """Return the exception for a session of which the server says that it is gone."""
     return SessionLost(printable(reason), shortened(detail))

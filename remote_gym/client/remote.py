@@ -16,7 +16,6 @@ from remote_gym.client.actions import ActionEncoder
 from remote_gym.client.batches import Batches
 from remote_gym.client.calls import Calls
 from remote_gym.client.exchange import Exchange
-from remote_gym.client.failures import misused
 from remote_gym.client.fleet import Fleet
 from remote_gym.client.hosted import Hosted, Told
 from remote_gym.client.local import LocalServer
@@ -193,10 +192,8 @@ class Remote:
         """
         self.check(f"{name}_wait")
         if self._dialled is None:
-            raise misused(
-                gymnasium.error.NoAsyncCallError,
-                f"Calling `{name}_wait` without any prior call to `{name}_async`.",
-                name,
+            raise gymnasium.error.NoAsyncCallError(
+                f"Calling `{name}_wait` without any prior call to `{name}_async`.", name
             )
         self._dialled.turns.check_awaited(name)
         return self._dialled

@@ -12,7 +12,7 @@ from gymnasium.vector import AutoresetMode
 from remote_gym.client.batches import Batch
 from remote_gym.client.calls import Begun
 from remote_gym.client.exchange import Exchange
-from remote_gym.client.failures import late, misused
+from remote_gym.client.failures import late
 from remote_gym.client.ready import Ready
 from remote_gym.client.settings import Settings
 from remote_gym.errors import TimedOut
@@ -69,13 +69,12 @@ class Turns:
     def check_awaited(self, name: str) -> None:
         """Refuse to wait for what was not begun."""
         if self.pending != name:
-            raise misused(NoAsyncCallError, f"Calling `{name}_wait` without any prior call to `{name}_async`.", name)
+            raise NoAsyncCallError(f"Calling `{name}_wait` without any prior call to `{name}_async`.", name)
 
     def check_not_pending(self, name: str) -> None:
         """Refuse to begin while something is pending."""
         if self.pending is not None:
-            raise misused(
-                AlreadyPendingCallError,
+            raise AlreadyPendingCallError(
                 f"Calling `{ASYNC.get(name, name)}` while waiting for a pending call to `{self.pending}` to complete: "
                 f"call `{self.pending}_wait` first",
                 self.pending,
@@ -84,12 +83,10 @@ class Turns:
     def check_all_idle(self, name: str) -> None:
         """Refuse to begin something with all environments while some run, or wait for `recv`."""
         if self._exchange.counts and (self._exchange.in_flight | self._ready.waiting).any():
-            raise misused(
-                AlreadyPendingCallError,
+            raise AlreadyPendingCallError(
                 f"`{name}` was called while environments that `send` or `async_reset` has started are not received "
-                f"yet: call `recv` first",
-                "recv",
-            )
+                f"yet: call `recv` first", "recv"
+            )  # fmt: skip
 
     def check_idle(self, indices: Indices) -> None:
         """Refuse to start what runs, or waits for `recv`."""
@@ -98,10 +95,8 @@ class Turns:
         busy = self._exchange.in_flight | self._ready.waiting
         at_work = [index for index in every(indices, self._num_envs) if busy[index]]
         if at_work:
-            raise misused(
-                AlreadyPendingCallError,
-                f"environments {at_work[:8]} were started before and not received yet: call `recv` first",
-                "recv",
+            raise AlreadyPendingCallError(
+                f"environments {at_work[:8]} were started before and not received yet: call `recv` first", "recv"
             )
 
     def check_not_over(self, indices: Indices) -> None:
@@ -118,8 +113,7 @@ class Turns:
         """Refuse to wait for `rows` environments (None: at least one) when fewer are ready or at work."""
         if (coming := self._ready.rows + int(self._exchange.in_flight.sum())) < (rows or 1):
             wanted = "" if rows is None else f", batch_size is {rows}"
-            raise misused(
-                NoAsyncCallError,
+            raise NoAsyncCallError(
                 f"`recv` would wait for ever: {coming} environments were started by `send` or `async_reset`{wanted}",
                 "recv",
             )

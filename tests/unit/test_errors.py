@@ -152,6 +152,16 @@ def test_what_it_was_raised_from_comes_along(way: str, cause: Exception, said: s
     assert AGAIN[way](again).__cause__ is not None
 
 
+@pytest.mark.parametrize("way", AGAIN)
+@pytest.mark.parametrize("kind", [gymnasium.error.AlreadyPendingCallError, gymnasium.error.NoAsyncCallError])
+def test_gymnasiums_own_that_are_raised_here_pickle_as_well(kind: Any, way: str) -> None:
+    error = kind("not now", "step")
+    if hasattr(error, "add_note"):
+        error.add_note("a note")
+    again = AGAIN[way](error)
+    assert type(again) is kind and str(again) == "not now" and vars(again) == vars(error)
+
+
 def fail() -> None:
     try:
         raise SessionLost("EXPIRED", "too late")

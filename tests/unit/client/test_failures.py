@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import pickle
 import sys
 from dataclasses import replace
 from typing import Any
@@ -24,7 +23,6 @@ from remote_gym.client.failures import (
     failure_error,
     first_failure,
     late,
-    misused,
     refusal,
     relocated,
     session_lost,
@@ -172,11 +170,3 @@ def test_whatever_reading_raises_the_server_broke_the_contract(error: Exception,
 def test_a_warning_that_was_made_an_error_stays_one() -> None:
     warning = DeprecationWarning("of NumPy's")
     assert unreadable("host:1", warning) is warning
-
-
-@pytest.mark.parametrize("kind", [gymnasium.error.AlreadyPendingCallError, gymnasium.error.NoAsyncCallError])
-def test_a_call_out_of_turn_is_an_error_of_gymnasiums_that_pickles(kind: type[Exception]) -> None:
-    error: Any = misused(kind, "not now", "step")
-    again = pickle.loads(pickle.dumps(error))
-    for one in (error, again):
-        assert isinstance(one, kind) and isinstance(one, MisuseError) and (str(one), one.name) == ("not now", "step")
