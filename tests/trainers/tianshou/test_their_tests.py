@@ -26,25 +26,36 @@ CANNOT = {
 """Tests -> why no environment that is elsewhere can pass them. Those that do not use the replaced class pass."""
 
 
+TIMED = {"test_env.py::test_async_env", "test_env.py::test_async_check_id"}
+"""Those that measure seconds, of theirs as well as of ours: on a busy machine they may fail, and are tried again."""
+
+
 @pytest.mark.skipif(not CHECKOUT, reason="REMOTE_GYM_TIANSHOU names no checkout of Tianshou")
 @pytest.mark.timeout(1_200)
 @pytest.mark.parametrize("replaced", ["DummyVectorEnv", "SubprocVectorEnv", "ShmemVectorEnv"])
 def test_theirs(replaced: str, tmp_path: Path) -> None:
-    here = Path(__file__).parent
+    outcomes, said = run(replaced, tmp_path, "test_env.py", "test_collector.py")
+    assert len(outcomes) == 24, said
+    for name in TIMED:
+        if outcomes[name] != "PASSED":
+            outcomes |= run(replaced, tmp_path, name)[0]
+    assert {name for name, outcome in outcomes.items() if outcome != "PASSED"} <= set(CANNOT), said
+
+
+def run(replaced: str, folder: Path, *names: str) -> tuple[dict[str, str], str]:
+    """Run some of their tests; return their outcomes, and what pytest said."""
     done = subprocess.run(
         [sys.executable, "-m", "pytest", "-p", "theirs_hosted", "-p", "no:cacheprovider", "-q", "-rA",
-         "-o", "timeout=300", "test/base/test_env.py", "test/base/test_collector.py"],
+         "-o", "timeout=300", *(f"test/base/{name}" for name in names)],
         cwd=CHECKOUT,
         env={
             **os.environ,
-            "PYTHONPATH": os.pathsep.join([str(here), CHECKOUT]),
+            "PYTHONPATH": os.pathsep.join([str(Path(__file__).parent), CHECKOUT]),
             "REMOTE_GYM_THEIRS_REPLACED": replaced,
-            "REMOTE_GYM_THEIRS_FOLDER": str(tmp_path),
+            "REMOTE_GYM_THEIRS_FOLDER": str(folder),
         },
         capture_output=True,
         text=True,
     )  # fmt: skip
     found = re.findall(r"^(PASSED|FAILED|ERROR) test/base/(\S+)", done.stdout, re.MULTILINE)
-    outcomes = {name: outcome for outcome, name in found}
-    assert len(outcomes) == 24, done.stdout + done.stderr
-    assert {name for name, outcome in outcomes.items() if outcome != "PASSED"} <= set(CANNOT)
+    return {name: outcome for outcome, name in found}, done.stdout + done.stderr
