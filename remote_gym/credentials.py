@@ -1,4 +1,4 @@
-"""Both sides, no I/O but reading PEM files: PEM paths -> PEM bytes -> gRPC credentials, or ssl's.
+"""Both sides, no I/O but reading PEM files: PEM paths, or PEM bytes -> PEM bytes -> gRPC credentials, or ssl's.
 
 What is wrong with a file is said here, with the argument, the file and the mend. gRPC itself would accept nearly any
 bytes and fail much later, at the first handshake, without a word about the file.
@@ -22,12 +22,15 @@ from remote_gym.errors import MisuseError
 from remote_gym.pem import CERTIFICATE_LABELS, KEY_LABELS, kinds, looks, plain
 
 PemPath = Union[str, "os.PathLike[str]"]
+Pem = Union[PemPath, bytes]
+"""The path of a PEM file, or what such a file holds."""
 
 CLIENT_ARGUMENT = "client_credentials_paths"
 SERVER_ARGUMENT = "server_credentials_paths"
 
 _CLIENT_FORM = "(ca.pem[, client.pem, client-key.pem])"
 _SERVER_FORM = "(server.pem, server-key.pem[, ca.pem])"
+_BEGINS = b"-----BEGIN "
 
 
 @dataclass(frozen=True)
@@ -38,11 +41,13 @@ class ClientPem:
         root: Certificates of the authorities whose signature on a server's certificate is trusted.
         certificate: The client's own certificate (chain), or None if it has none.
         private_key: The key of `certificate`, or None. Never part of the repr.
+        server_name: What the server's certificate must be for; None: the host that is dialled.
     """
 
     root: bytes = field(repr=False)
     certificate: bytes | None = field(default=None, repr=False)
     private_key: bytes | None = field(default=None, repr=False)
+    server_name: str | None = None
 
 
 @dataclass(frozen=True)
@@ -60,11 +65,12 @@ class ServerPem:
     root: bytes | None = field(default=None, repr=False)
 
 
-def load_client_pem(paths: Sequence[PemPath | None] | None) -> ClientPem | None:
+def load_client_pem(paths: Sequence[Pem | None] | None) -> ClientPem | None:
     """Read and check a client's PEM files.
 
     Args:
-        paths: ``(ca.pem[, client.pem, client-key.pem])``, where trailing Nones count as absent, or None for no TLS.
+        paths: ``(ca.pem[, client.pem, client-key.pem])``, each a path or the bytes of such a file, where trailing Nones
+            count as absent; or None for no TLS.
 
     Returns:
         The bytes of the files, or None if `paths` is None.
@@ -85,11 +91,12 @@ def load_client_pem(paths: Sequence[PemPath | None] | None) -> ClientPem | None:
     return ClientPem(root, certificate, private_key)
 
 
-def load_server_pem(paths: Sequence[PemPath | None] | None) -> ServerPem | None:
+def load_server_pem(paths: Sequence[Pem | None] | None) -> ServerPem | None:
     """Read and check a server's PEM files.
 
     Args:
-        paths: ``(server.pem, server-key.pem[, ca.pem])``, where a trailing None counts as absent, or None for no TLS.
+        paths: ``(server.pem, server-key.pem[, ca.pem])``, each a path or the bytes of such a file, where a trailing
+            None counts as absent; or None for no TLS.
 
     Returns:
         The bytes of the files, or None if `paths` is None.
@@ -110,8 +117,15 @@ def load_server_pem(paths: Sequence[PemPath | None] | None) -> ServerPem | None:
     return ServerPem(certificate, private_key, root)
 
 
-def file_stamp(path: str) -> tuple[int, ...] | None:
-    """Return what differs once the file at `path` was written or replaced; None where there is none."""
+def absolute(pem: Pem) -> str | bytes:
+    """Return a path as it is whatever the working directory will be; bytes as they are."""
+    return pem if isinstance(pem, bytes) else os.path.abspath(pem)
+
+
+def file_stamp(path: str | bytes) -> tuple[int, ...] | None:
+    """Return what differs once the file at `path` was written or replaced; None where there is none, and for bytes."""
+    if isinstance(path, bytes):
+        return None
     try:
         status = os.stat(path)
     except (OSError, ValueError):
@@ -212,9 +226,11 @@ def server_context(pem: ServerPem, alpn: str) -> ssl.SSLContext:
     return context
 
 
-def _path_tuple(argument: str, paths: object, form: str, lengths: tuple[int, int]) -> tuple[PemPath, ...]:
+def _path_tuple(argument: str, paths: object, form: str, lengths: tuple[int, int]) -> tuple[Pem, ...]:
     """Return `paths` without trailing Nones, after checking that it is a tuple of paths of a right length."""
-    if isinstance(paths, (str, bytes, os.PathLike)) or not isinstance(paths, Sequence):
+    if isinstance(paths, bytes) or not isinstance(paths, Sequence):
+        raise MisuseError(f"{argument}: give a tuple of paths, {form}, not a {type(paths).__name__}")
+    if isinstance(paths, (str, os.PathLike)):
         raise MisuseError(f"{argument}={paths!r}: give a tuple of paths, {form}, not a {type(paths).__name__}")
     given = list(paths)
     while given and given[-1] is None:
@@ -225,18 +241,21 @@ def _path_tuple(argument: str, paths: object, form: str, lengths: tuple[int, int
             f"give {form}, or None for a connection without TLS"
         )
     for index, path in enumerate(given):
-        if not isinstance(path, (str, os.PathLike)) or not os.fspath(path):
+        if isinstance(path, bytes):
+            if _BEGINS not in path:
+                raise MisuseError(f"{argument}[{index}] is bytes, but no PEM: give a path, or what such a file holds")
+        elif not isinstance(path, (str, os.PathLike)) or not os.fspath(path):
             raise MisuseError(f"{argument}[{index}]={path!r} is not a path: give {form}")
     return tuple(given)
 
 
-def _read_pair(argument: str, paths: Sequence[PemPath], first: int, owner: str, form: str) -> tuple[bytes, bytes]:
+def _read_pair(argument: str, paths: Sequence[Pem], first: int, owner: str, form: str) -> tuple[bytes, bytes]:
     """Read a certificate and, next to it, its key, and check that they belong together."""
     certificate_path, key_path = paths[first], paths[first + 1]
     one, other = (kinds(_read(argument, index, paths[index])) for index in (first, first + 1))
     if one <= KEY_LABELS and one and other <= CERTIFICATE_LABELS and other:
         raise MisuseError(
-            f"{argument}: {os.fspath(certificate_path)!r} looks like a private key and {os.fspath(key_path)!r} like a "
+            f"{argument}: {_called(certificate_path)} looks like a private key and {_called(key_path)} like a "
             f"certificate, so the two are swapped: the order is {form}"
         )
     certificate = _read_certificate(argument, paths, first, f"the {owner} certificate")
@@ -245,7 +264,7 @@ def _read_pair(argument: str, paths: Sequence[PemPath], first: int, owner: str, 
     return certificate, private_key
 
 
-def _read_certificate(argument: str, paths: Sequence[PemPath], index: int, role: str) -> bytes:
+def _read_certificate(argument: str, paths: Sequence[Pem], index: int, role: str) -> bytes:
     data = _read(argument, index, paths[index])
     if not kinds(data) & CERTIFICATE_LABELS:
         mend = "give the file whose first line is -----BEGIN CERTIFICATE-----"
@@ -255,7 +274,7 @@ def _read_certificate(argument: str, paths: Sequence[PemPath], index: int, role:
     return data
 
 
-def _read_key(argument: str, paths: Sequence[PemPath], index: int, role: str) -> bytes:
+def _read_key(argument: str, paths: Sequence[Pem], index: int, role: str) -> bytes:
     data = _read(argument, index, paths[index])
     found = kinds(data)
     if "ENCRYPTED PRIVATE KEY" in found or b"Proc-Type: 4,ENCRYPTED" in data:
@@ -267,7 +286,9 @@ def _read_key(argument: str, paths: Sequence[PemPath], index: int, role: str) ->
     return data
 
 
-def _read(argument: str, index: int, path: PemPath) -> bytes:
+def _read(argument: str, index: int, path: Pem) -> bytes:
+    if isinstance(path, bytes):
+        return plain(path)
     try:
         with open(path, "rb") as file:
             return plain(file.read())
@@ -282,19 +303,17 @@ def _read(argument: str, index: int, path: PemPath) -> bytes:
     raise MisuseError(f"{_place(argument, index, path)} {reason}")
 
 
-def _check_authority(argument: str, path: PemPath, root: bytes) -> None:
+def _check_authority(argument: str, path: Pem, root: bytes) -> None:
     """Check that every certificate in `root` can be parsed."""
     try:
         ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(cadata=root.decode("ascii", "ignore"))
     except ssl.SSLError as error:
-        raise MisuseError(f"{argument}: the certificate in {os.fspath(path)!r} is damaged ({_reason(error)})") from None
+        raise MisuseError(f"{argument}: the certificate in {_called(path)} is damaged ({_reason(error)})") from None
 
 
-def _check_pair(
-    argument: str, certificate_path: PemPath, key_path: PemPath, certificate: bytes, private_key: bytes
-) -> None:
+def _check_pair(argument: str, certificate_path: Pem, key_path: Pem, certificate: bytes, private_key: bytes) -> None:
     """Check that both files can be parsed and that the key is the certificate's."""
-    files = f"{os.fspath(certificate_path)!r} and {os.fspath(key_path)!r}"
+    files = f"{_called(certificate_path)} and {_called(key_path)}"
     try:
         load_pair(ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), certificate, private_key)
     except ssl.SSLError as error:
@@ -338,5 +357,10 @@ def _reason(error: ssl.SSLError) -> str:
     return (error.reason or "not readable as PEM").replace("_", " ").lower()
 
 
-def _place(argument: str, index: int, path: PemPath) -> str:
-    return f"{argument}[{index}]={os.fspath(path)!r}"
+def _called(pem: Pem) -> str:
+    """Return what to call it: a path, and never what a file holds, which may be a key."""
+    return f"the {len(pem)} bytes given" if isinstance(pem, bytes) else repr(os.fspath(pem))
+
+
+def _place(argument: str, index: int, pem: Pem) -> str:
+    return f"{argument}[{index}]" if isinstance(pem, bytes) else f"{argument}[{index}]={_called(pem)}"

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import argparse
 
-from remote_gym.cli.certificates import MAX_DAYS, write_certificates
+from remote_gym.certificates import MAX_DAYS
+from remote_gym.cli.certificates import write_certificates
 from remote_gym.cli.client_certificates import write_client_certificate
 from remote_gym.cli.kinds import integer
 from remote_gym.cli.terminal import UsageError

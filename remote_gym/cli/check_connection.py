@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+from dataclasses import replace
 
 from remote_gym.addresses import join_address, split_address, unix_path
 from remote_gym.cli.kinds import SECONDS
@@ -16,7 +17,7 @@ from remote_gym.client.carriers.connecting import NotDirect
 from remote_gym.client.carriers.describe import describe
 from remote_gym.client.carriers.dialing import DirectDialer
 from remote_gym.client.diagnosis.steps import Diagnosis, Step, diagnose
-from remote_gym.client.settings import CredentialsPaths, paths_from_variables
+from remote_gym.client.servers import CredentialsPaths, checked_name, paths_from_variables
 from remote_gym.client.tokens import token_for
 from remote_gym.credentials import load_client_pem
 from remote_gym.errors import ConnectError, ProtocolError, RefusedError
@@ -51,6 +52,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--client-certificate", metavar="PEM", help="certificate of this client, for mutual TLS")
     parser.add_argument("--client-private-key", metavar="PEM", help="its private key")
     parser.add_argument(
+        "--tls-name", metavar="NAME", help="what the server's certificate must be for (default: the host of ADDRESS)"
+    )
+    parser.add_argument(
         "--timeout", type=SECONDS.argument, default=10.0, metavar=SECONDS.metavar,
         help="how long it may take (default: %(default)g)",
     )  # fmt: skip
@@ -75,6 +79,10 @@ def run(arguments: argparse.Namespace) -> int:
     if paths is None and unix_path(host) is None:
         paths = paths_from_variables()
     pem = load_client_pem(paths)
+    if arguments.tls_name is not None:
+        if pem is None:
+            raise UsageError("--tls-name is checked against a certificate: it goes with --root-certificate")
+        pem = replace(pem, server_name=checked_name(arguments.tls_name))
     address = Address(host, port, pem, token=token_for(None, host, pem is not None, False))
     print(f"{join_address(host, port)} {_manner(host, pem is not None)}")
 

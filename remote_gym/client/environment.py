@@ -17,7 +17,8 @@ from remote_gym.client.failures import first_failure
 from remote_gym.client.parts import Part
 from remote_gym.client.remote import Dialled, Remote
 from remote_gym.client.request_sizes import pack_options
-from remote_gym.client.settings import CredentialsPaths, Settings, documented
+from remote_gym.client.servers import CredentialsPaths
+from remote_gym.client.settings import Settings, documented
 from remote_gym.errors import EnvironmentLost
 from remote_gym.texts import REACHABLE
 
@@ -61,6 +62,7 @@ class RemoteEnvironment(gymnasium.Env[Any, Any]):
         allow_insecure: bool = False,
         transport: str = "auto",
         token: str | None = None,
+        tls_name: str | None = None,
     ) -> None:
         """Prepare; dials nothing yet.
 
@@ -73,6 +75,7 @@ class RemoteEnvironment(gymnasium.Env[Any, Any]):
             compression=compression, connect_timeout_seconds=connect_timeout_seconds,
             reconnect_timeout_seconds=reconnect_timeout_seconds, on_worker_failure=on_worker_failure,
             on_session_lost=on_session_lost, allow_insecure=allow_insecure, transport=transport, token=token,
+            tls_name=tls_name,
         )  # fmt: skip
         self._remote = Remote(settings)
         self._last: Part | None = None  # what was returned last

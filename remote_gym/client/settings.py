@@ -8,7 +8,7 @@ from __future__ import annotations
 import inspect
 import os
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
@@ -17,19 +17,18 @@ from gymnasium import Space
 from gymnasium.vector import AutoresetMode
 
 from remote_gym import observation_modes, values
-from remote_gym.addresses import DEFAULT_PORT, is_loopback, join_address, split_address, unix_path
+from remote_gym.addresses import join_address
 from remote_gym.arguments import RemoteArgs, check_args
 from remote_gym.autoreset import NONE, parse_mode
 from remote_gym.client.carriers.channel import Address
 from remote_gym.client.carriers.dialing import TRANSPORTS
-from remote_gym.client.tokens import checked, handle_for, token_for
+from remote_gym.client.servers import CredentialsPaths, addresses_of, carried_paths, checked_name, urls_of
+from remote_gym.client.tokens import checked, handle_for
 from remote_gym.compression import codec
-from remote_gym.credentials import load_client_pem
 from remote_gym.errors import MisuseError, also
 from remote_gym.messages import Open
 from remote_gym.wire.codec import MAX_KWARGS_BYTES
 
-CredentialsPaths = Sequence["str | os.PathLike[str] | None"]
 Init = TypeVar("Init", bound=Callable[..., None])
 
 OF_BATCHES = frozenset({"num_envs", "autoreset_mode", "batch_size", "copy", "observation_mode", "info_format"})
@@ -50,7 +49,8 @@ class Settings:
         port: Its port, if not in `url`; 56765 if nowhere.
         num_envs: How many environments.
         remote_args: ``{"entrypoint_kwargs": {...}}``, merged over the server's.
-        client_credentials_paths: (ca.pem[, client.pem, client-key.pem]); None: what the variables
+        client_credentials_paths: (ca.pem[, client.pem, client-key.pem]), each the path of a file, or bytes: what such a
+            file holds (see `remote_gym.certificates`), which a pickle then holds, too. None: what the variables
             ``REMOTE_GYM_ROOT_CERTIFICATE``, ``REMOTE_GYM_CLIENT_CERTIFICATE`` and ``REMOTE_GYM_CLIENT_PRIVATE_KEY``
             name, without them plaintext, to loopback only.
         render_mode: Asked of the hosted environments, unless the server's entrypoint_kwargs fix one. ``"human"``
@@ -89,6 +89,8 @@ class Settings:
         token: What `remote-gym tokens add` printed: tells a server that asks for tokens who this is. None: what
             ``REMOTE_GYM_TOKEN`` says. Sent over TLS and to Unix sockets only, unless `allow_insecure`. In no pickle:
             copies on other machines need that variable there. See `docs/how-to/who-is-who.md`.
+        tls_name: What the server's certificate must be for, a DNS name or an IP, where it is not what is dialled: a
+            server whose address nobody knew when its certificate was made. With several servers it is all of theirs.
         single: Whether these are a `RemoteEnvironment`'s, which has no batches.
         addresses: Where the servers are, with what the files at `client_credentials_paths` hold.
         opening: What a session is asked for; with several servers, but for the number of environments.
@@ -110,6 +112,7 @@ class Settings:
     allow_insecure: bool
     transport: str = "auto"
     token: str | None = field(default=None, repr=False)
+    tls_name: str | None = None
     num_envs: int = 1
     autoreset_mode: AutoresetMode | str = AutoresetMode.DISABLED  # who steps one environment resets it as well
     batch_size: int | None = None
@@ -194,29 +197,12 @@ class Settings:
         urls = urls_of(self.url)
         if self.single and len(urls) > 1:
             raise MisuseError(f"url must be one address, got {self.url!r:.80}")
-        ports = [DEFAULT_PORT if self.port is None and ":" not in url else self.port for url in urls]
-        hosts = list(map(split_address, urls, ports))
-        unix = [unix_path(host) is not None for host, _ in hosts]
-        paths = self.client_credentials_paths
-        if from_variables := paths is None and not all(unix):
-            paths = paths_from_variables()
-        for host, _ in hosts:
-            if paths is None and not is_loopback(host) and not self.allow_insecure:
-                raise MisuseError(
-                    f"refusing to talk to {host} without TLS: anyone on the way could read and change it. Pass "
-                    f"client_credentials_paths=(ca.pem[, client.pem, client-key.pem]), or spell out allow_insecure=True"
-                )
-        pem = None if paths is None else load_client_pem(paths)
-        if not any(unix):
-            self._keep("client_credentials_paths", paths)
-        files = tuple(os.path.abspath(path) for path in paths or () if path is not None)
-        addresses = []
-        for (host, port), is_unix in zip(hosts, unix, strict=True):
-            plain = from_variables and is_unix  # a socket of this machine speaks no TLS
-            proof = (None, ()) if plain else (pem, files)
-            token = token_for(self.token, host, proof[0] is not None, self.allow_insecure)
-            addresses.append(Address(host, port, *proof, token))
-        return tuple(addresses)
+        self._keep("tls_name", checked_name(self.tls_name))
+        paths, addresses = addresses_of(
+            urls, self.port, self.client_credentials_paths, self.tls_name, self.token, self.allow_insecure
+        )
+        self._keep("client_credentials_paths", paths)
+        return addresses
 
     def _opening(self) -> Open:
         kwargs = check_args(self.remote_args, "remote_args", ("entrypoint_kwargs",)).get("entrypoint_kwargs") or {}
@@ -257,9 +243,10 @@ class Settings:
     def carried(self) -> dict[str, Any]:
         """Return what a pickle carries: the arguments with which another process makes a client like this one.
 
-        Nothing secret: of the credentials only the paths, which the copy reads anew; of the token a handle, see
-        `tokens`. Nothing of the session either: a copy dials its own. Addresses and paths are whole, with what this
-        process's variables and working directory add to them: those of the copy's may be others.
+        Nothing secret: of the credentials only the paths, which the copy reads anew, unless they were given as
+        bytes; of the token a handle, see `tokens`. Nothing of the session either: a copy dials its own. Addresses and
+        paths are whole, with what this process's variables and working directory add to them: those of the copy's may
+        be others.
         """
         urls = [join_address(address.host, address.port) for address in self.addresses]
         paths = self.client_credentials_paths
@@ -270,7 +257,7 @@ class Settings:
         carried["token"] = handle_for(
             shown.pop() if len(shown) == 1 else self.token
         )  # a variable's, if all are shown it
-        carried["client_credentials_paths"] = None if paths is None else tuple(map(_absolute, paths))
+        carried["client_credentials_paths"] = carried_paths(paths)
         return {name: value for name, value in carried.items() if not (self.single and name in OF_BATCHES)}
 
     def __reduce__(self) -> Any:
@@ -289,10 +276,6 @@ def _is_integer(value: Any) -> bool:
     return isinstance(value, (int, np.integer)) and not isinstance(value, bool)
 
 
-def _absolute(path: Any) -> Any:
-    return None if path is None else os.path.abspath(path)
-
-
 def _packed_kwargs(kwargs: Mapping[str, Any]) -> bytes:
     where = "remote_args['entrypoint_kwargs']"
     packed = values.pack(dict(kwargs), where)
@@ -302,33 +285,6 @@ def _packed_kwargs(kwargs: Mapping[str, Any]) -> bytes:
             f"the entrypoint reads"
         )
     return packed
-
-
-def urls_of(url: str | Sequence[str] | None) -> list[str]:
-    """Return the servers' addresses; if `url` is None, the one that ``REMOTE_GYM_URL`` names.
-
-    Raises:
-        MisuseError: There is no address anywhere, or `url` is no string or list of strings.
-    """
-    if url is None:
-        url = os.environ.get("REMOTE_GYM_URL")
-        if not url:
-            raise MisuseError("no server was named: pass url='host:port', or set REMOTE_GYM_URL")
-    if isinstance(url, str):
-        return [url]
-    if not isinstance(url, Iterable) or not (urls := list(url)) or not all(isinstance(one, str) for one in urls):
-        raise MisuseError(f"url must be a string or a list of at least one, got {url!r:.80}")
-    return urls
-
-
-def paths_from_variables() -> CredentialsPaths | None:
-    """Return the paths of the PEM files that the environment's variables name; None if they name no authority.
-
-    Variables: ``REMOTE_GYM_ROOT_CERTIFICATE``, ``REMOTE_GYM_CLIENT_CERTIFICATE``, ``REMOTE_GYM_CLIENT_PRIVATE_KEY``.
-    """
-    root = os.environ.get("REMOTE_GYM_ROOT_CERTIFICATE")
-    pair = [os.environ.get(f"REMOTE_GYM_CLIENT_{name}") for name in ("CERTIFICATE", "PRIVATE_KEY")]
-    return (root, *(path for path in pair if path)) if root else None
 
 
 def documented(init: Init) -> Init:

@@ -14,7 +14,8 @@ from remote_gym.client.asynchronous import Asynchronous, Options, Seed
 from remote_gym.client.calling import Calling
 from remote_gym.client.local import Entrypoint, local
 from remote_gym.client.remote import Remote
-from remote_gym.client.settings import GYMNASIUM, CredentialsPaths, Settings, documented
+from remote_gym.client.servers import CredentialsPaths
+from remote_gym.client.settings import GYMNASIUM, Settings, documented
 from remote_gym.client.stepping import Stepping, StepResult
 
 
@@ -63,6 +64,7 @@ class RemoteVectorEnv(VectorEnv[Any, Any, Any], Asynchronous, Calling):
         allow_insecure: bool = False,
         transport: str = "auto",
         token: str | None = None,
+        tls_name: str | None = None,
     ) -> None:
         """Prepare; dials nothing yet.
 
@@ -77,6 +79,7 @@ class RemoteVectorEnv(VectorEnv[Any, Any, Any], Asynchronous, Calling):
             connect_timeout_seconds=connect_timeout_seconds,
             reconnect_timeout_seconds=reconnect_timeout_seconds, on_worker_failure=on_worker_failure,
             on_session_lost=on_session_lost, allow_insecure=allow_insecure, transport=transport, token=token,
+            tls_name=tls_name,
         )  # fmt: skip
         self._remote = Remote(settings)
         self._stepping = Stepping(self._remote)

@@ -15,7 +15,7 @@ import stat
 import time
 from collections.abc import Callable, Sequence
 
-from remote_gym.credentials import PemPath, ServerPem, file_stamp, load_server_pem
+from remote_gym.credentials import Pem, ServerPem, absolute, file_stamp, load_server_pem
 from remote_gym.errors import MisuseError
 from remote_gym.validity import Validity, validities
 
@@ -40,11 +40,12 @@ class Certificates:
             used, and then what there was stays.
     """
 
-    def __init__(self, paths: Sequence[PemPath | None]) -> None:
+    def __init__(self, paths: Sequence[Pem | None]) -> None:
         """Read the files.
 
         Args:
-            paths: As the argument `server_credentials_paths`; relative ones are relative to the folder of now.
+            paths: As the argument `server_credentials_paths`; relative ones are relative to the folder of now. What
+                was given as bytes stays as it is.
 
         Raises:
             MisuseError: See `load_server_pem`.
@@ -52,7 +53,7 @@ class Certificates:
         pem = load_server_pem(paths)
         assert pem is not None
         self._pem = pem
-        self._paths = [os.path.abspath(path) for path in paths if path is not None]
+        self._paths = [absolute(path) for path in paths if path is not None]
         self._taken: list[tuple[int, ...] | None] = []  # so that a change since they were read is one
         self._seen = self._refused = self._taken
         self.on_change: Callable[[ServerPem], None] = lambda _pem: None
@@ -94,7 +95,7 @@ class Certificates:
         if pem == self._pem:
             return False
         self._pem = pem
-        logger.info("new connections get the certificates that are now in %s", ", ".join(self._paths))
+        logger.info("new connections get the certificates that are now in %s", ", ".join(map(_called, self._paths)))
         self.warn()
         return True
 
@@ -109,8 +110,9 @@ class Certificates:
             for validity in validities(pem):
                 if (said := _said(validity, now)) is not None:
                     logger.warning(
-                        "a certificate in %s %s: %s. A new file is taken without a restart", path, said, effect
-                    )
+                        "a certificate in %s %s: %s. A new file is taken without a restart",
+                        _called(path), said, effect,
+                    )  # fmt: skip
         key = self._paths[1]
         if (mode := _readable_mode(key)) is not None:
             logger.warning("the private key %s can be read by others (mode %04o): chmod 600 it", key, mode)
@@ -128,8 +130,14 @@ def _said(validity: Validity, now: datetime.datetime) -> str | None:
     return f"expires in {left.days} days, on {validity.ends:%Y-%m-%d %H:%M} UTC"
 
 
-def _readable_mode(path: str) -> int | None:
+def _called(path: str | bytes) -> str:
+    return "the bytes that were given" if isinstance(path, bytes) else path
+
+
+def _readable_mode(path: str | bytes) -> int | None:
     """Return the mode of a file that others can read, or a group, where this user could forbid it; else None."""
+    if isinstance(path, bytes):
+        return None
     try:
         status = os.stat(path)
     except OSError:

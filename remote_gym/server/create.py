@@ -66,7 +66,7 @@ def create_remote_environment_server(
     default_args: RemoteArgs | Mapping[str, Any],
     url: str = "127.0.0.1",
     port: int | None = None,
-    server_credentials_paths: Sequence[str | os.PathLike[str] | None] | None = None,
+    server_credentials_paths: Sequence[str | os.PathLike[str] | bytes | None] | None = None,
     *,
     num_workers: int | None = None,
     max_envs_per_worker: int | None = None,
@@ -111,9 +111,10 @@ def create_remote_environment_server(
         url: Address to listen on: a host name or IP of this machine, ``"0.0.0.0"`` for all, or ``"unix:/path"``: a
             socket that clients of the same user on this machine reach, without TLS.
         port: Port to listen on; 0 takes any free one (see `.port`); None: 56765, or the one in `url`.
-        server_credentials_paths: (certificate.pem, key.pem[, ca.pem]). With a CA, clients must present a certificate it
-            has signed. None: plaintext, on loopback only. When the files change, connections that are new get the new
-            ones within seconds.
+        server_credentials_paths: (certificate.pem, key.pem[, ca.pem]), each the path of a file, or bytes: what such a
+            file holds (see `remote_gym.certificates`). With a CA, clients must present a certificate it has signed.
+            None: plaintext, on loopback only. When the files change, connections that are new get the new ones within
+            seconds.
         num_workers: Worker processes, of each principal that has sessions (see `isolation`); None: one per core.
         max_envs_per_worker: Environments that may share a worker and so its fate; None: no limit. Workers beyond
             `num_workers` are started when it asks for them.
@@ -231,7 +232,7 @@ def create_remote_environment_server(
         raise MisuseError(f"admin_socket={admin!r} has {length} bytes, a socket's path {MAX_UNIX_PATH_BYTES} at most")
     asked = Confinement(sandbox, sandbox_required, sandbox_env, worker_prefix, worker_memory_bytes, worker_file_bytes)
     secret = (*(server_credentials_paths or ())[1:2], token_file, deny_file, audit_log)
-    keys = [os.path.abspath(os.fsdecode(path)) for path in secret if path is not None]
+    keys = [os.path.abspath(path) for path in secret if path is not None and not isinstance(path, bytes)]
     sockets = [path for one in (host, unix_socket) if one is not None and (path := unix_path(one)) is not None]
     sockets += [] if admin in (AUTO, None) else [admin]  # where it is usually, nothing of the machine's is in sight
     surroundings = asked.applied(settings.surroundings, keys, _folders(settings.entrypoint), sockets)

@@ -49,7 +49,7 @@ from remote_gym.wire.limits import MAX_FIRST_BYTES as MAX_FIRST_BYTES
 from remote_gym.wire.limits import MAX_KWARGS_BYTES as MAX_KWARGS_BYTES
 from remote_gym.wire.limits import MAX_MESSAGE_BYTES as MAX_MESSAGE_BYTES
 from remote_gym.wire.limits import MAX_REQUEST_BYTES as MAX_REQUEST_BYTES
-from remote_gym.wire.limits import MAX_VERSION_CHARACTERS, few, lease, name
+from remote_gym.wire.limits import MAX_VERSION_CHARACTERS, client_indices, few, lease, name, step_leaves
 from remote_gym.wire.limits import MAX_WHOLE_BYTES as MAX_WHOLE_BYTES
 from remote_gym.wire.spaces import pack_space, read_space, read_spaces
 
@@ -77,6 +77,10 @@ _OBSERVATION_MODE_NAMES = {number: name for name, number in _OBSERVATION_MODES.i
 
 def _indices(indices: Any) -> Indices:
     return list(indices) or None
+
+
+def _whose(indices: Any) -> Indices:
+    return _indices(client_indices(indices))
 
 
 def _flag_bytes(flags: Any) -> bytes:
@@ -183,14 +187,14 @@ _READ_CLIENT: dict[str, _Read] = {
         m.token,
         m.server_epoch,
         m.protocol,
-        [(missing.number, _indices(missing.indices)) for missing in few(m.missing, m.ByteSize())],
+        [(missing.number, _whose(missing.indices)) for missing in few(m.missing, m.ByteSize())],
     ),
-    "reset": lambda m: Reset(m.number, _indices(m.indices), m.seeds, m.options),
-    "step": lambda m: Step(m.number, _indices(m.indices), list(m.actions), m.variable, m.dtypes, m.given),
+    "reset": lambda m: Reset(m.number, _whose(m.indices), m.seeds, m.options),
+    "step": lambda m: Step(m.number, _whose(m.indices), list(step_leaves(m.actions)), m.variable, m.dtypes, m.given),
     "call": lambda m: Call(
-        m.number, _indices(m.indices), name(m.name, "an attribute's name"), m.arguments, m.values if m.set else None
+        m.number, _whose(m.indices), name(m.name, "an attribute's name"), m.arguments, m.values if m.set else None
     ),
-    "render": lambda m: Render(m.number, _indices(m.indices)),
+    "render": lambda m: Render(m.number, _whose(m.indices)),
     "close": lambda m: Close(),
     "fragment": lambda m: Fragment(m.data, m.last, m.total_bytes),
 }

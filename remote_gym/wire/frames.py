@@ -22,7 +22,7 @@ from remote_gym.errors import ProtocolError
 from remote_gym.messages import Buffer, Failure, Step, Transition
 from remote_gym.texts import encodable
 from remote_gym.wire import session_pb2 as pb
-from remote_gym.wire.limits import max_fields
+from remote_gym.wire.limits import MAX_STEP_FIELDS, client_indices, max_fields, step_leaves
 
 ALIGNMENT_BYTES = 16
 
@@ -266,8 +266,8 @@ def read_varint(data: Buffer, at: int, max_bytes: int = 5) -> tuple[int, int]:
             raise ProtocolError(f"a varint is longer than {max_bytes} bytes")
 
 
-def _fields(data: Buffer, tag: int) -> dict[int, list[Any]]:
-    """Return the fields of the one message inside `data`: integers, and (start, end) of everything else.
+def _fields(data: Buffer, most: int) -> dict[int, list[Any]]:
+    """Return the fields of the one message inside `data`, at most so many: integers, and (start, end) of all else.
 
     Counts before it makes: two bytes of a field become hundreds.
     """
@@ -277,7 +277,7 @@ def _fields(data: Buffer, tag: int) -> dict[int, list[Any]]:
         if at + length != end:
             raise UnusualEncoding
         found: dict[int, list[Any]] = {}
-        for _ in repeat(None, max_fields(end)):
+        for _ in repeat(None, most):
             if at >= end:
                 break
             # Nearly always one byte each: without a call, a message costs half.
@@ -302,7 +302,7 @@ def _fields(data: Buffer, tag: int) -> dict[int, list[Any]]:
                 raise UnusualEncoding
         else:
             if at < end:
-                raise ProtocolError(f"a message of {end:,} bytes has more than {max_fields(end):,} fields")
+                raise ProtocolError(f"a message of {end:,} bytes has more than {most:,} fields")
     except IndexError:
         raise ProtocolError("a message ends in the middle of a field") from None
     if at != end:
@@ -407,10 +407,11 @@ def read_step(data: bytes) -> Step:
     layout = _layouts.get((_STEP_TAG, len(data)))
     if layout is not None and (number := layout.number(data)) is not None:
         return Step(number, None, [*map(view.__getitem__, layout.leaves)], *map(data.__getitem__, layout.others))
-    found = _fields(data, _STEP_TAG)
+    found = _fields(data, MAX_STEP_FIELDS)
     number = _number_of(found)
     indices = _read_indices(view, found)
-    leaves = _spans(found, _LEAVES)
+    client_indices(indices or ())
+    leaves = step_leaves(_spans(found, _LEAVES))
     others = [_packed_span(found, field) for field in (_VARIABLE, _DTYPES, _GIVEN)]
     if indices is None and found.keys() <= {_NUMBER, _PADDING}:
         some = any(start < end for start, end in others)
@@ -433,7 +434,7 @@ def read_transition(data: Buffer) -> Transition:
         if bytes(terminations).translate(None, _FLAGS) or bytes(truncations).translate(None, _FLAGS):
             raise UnusualEncoding
         return Transition(number, None, [*map(view.__getitem__, layout.leaves)], rewards, terminations, truncations)
-    found = _fields(data, _TRANSITION_TAG)
+    found = _fields(data, max_fields(len(data)))
     if _FAILURES in found:
         raise UnusualEncoding  # rare, and nested
     number = _number_of(found)

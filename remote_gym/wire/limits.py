@@ -36,6 +36,12 @@ MAX_VERSION_CHARACTERS = 64
 MAX_SPACES = 4_096
 """In one description, nested ones included: as many as a session's space may have."""
 
+MAX_STEP_FIELDS = 2 * MAX_SPACES + 64
+"""In a Step: a leaf of the action space and its padding are two. A server reads it while all its sessions wait."""
+
+MAX_INDICES = 1024 * 1024
+"""In a client's message: far more environments than a session has."""
+
 MAX_DIMENSIONS = 64
 """Of a space's shape: NumPy's own limit."""
 
@@ -53,7 +59,7 @@ _Parts = TypeVar("_Parts", bound=Sequence[object])
 
 
 def max_fields(message_bytes: int) -> int:
-    """Return how many fields a Step or Transition of this size may have."""
+    """Return how many fields a Transition of this size may have."""
     return _FREE_FIELDS + message_bytes // _BYTES_PER_FIELD
 
 
@@ -71,6 +77,28 @@ def few(parts: _Parts, message_bytes: int) -> _Parts:
     if len(parts) > _FREE_PARTS + message_bytes // _BYTES_PER_PART:
         raise ProtocolError(f"a message of {message_bytes:,} bytes has {len(parts):,} parts: too many, too small")
     return parts
+
+
+def step_leaves(leaves: _Parts) -> _Parts:
+    """Return `leaves`, those of a Step, before anyone makes objects of them.
+
+    Raises:
+        ProtocolError: There are more than a space can have.
+    """
+    if len(leaves) > MAX_SPACES:
+        raise ProtocolError(f"a Step has {len(leaves):,} leaves of actions: a space has {MAX_SPACES:,} at most")
+    return leaves
+
+
+def client_indices(indices: _Parts) -> _Parts:
+    """Return `indices`, those of a client's message, before anyone makes objects of them.
+
+    Raises:
+        ProtocolError: There are more than a session can have environments.
+    """
+    if len(indices) > MAX_INDICES:
+        raise ProtocolError(f"{len(indices):,} env indices: a session has {MAX_INDICES:,} environments at most")
+    return indices
 
 
 def name(text: str, what: str) -> str:

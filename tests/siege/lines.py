@@ -50,6 +50,11 @@ def greeted(address: str, folder: Path) -> DirectClient:
     return DirectClient(address, context(folder, ALPN))
 
 
+def shut(connection: socket.socket, how: int) -> None:
+    """Shut it down below TLS: `SSLSocket.shutdown` forgets that there was any, and reads on what is encrypted."""
+    socket.socket.shutdown(connection, how)
+
+
 def client_hello() -> bytes:
     """Return what a client says first in a handshake."""
     made = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
@@ -96,11 +101,11 @@ class DirectStream:
 
     def half_close(self) -> None:
         with contextlib.suppress(OSError):
-            self._client.socket.shutdown(socket.SHUT_WR)
+            shut(self._client.socket, socket.SHUT_WR)
 
     def cancel(self) -> None:
         with contextlib.suppress(OSError):
-            self._client.socket.shutdown(socket.SHUT_RDWR)
+            shut(self._client.socket, socket.SHUT_RDWR)
 
     def join(self) -> None:
         self._reader.join(SECONDS)

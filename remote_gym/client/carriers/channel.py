@@ -69,7 +69,8 @@ class Address:
         host: A name, an IP, or ``unix:/path``.
         port: Of the host.
         pem: For TLS; None: plaintext.
-        paths: The files that `pem` is from, absolute, which may be renewed; empty: it stays as it is.
+        paths: The files that `pem` is from, absolute, which may be renewed; bytes in their stead, and what was read if
+            it is empty, stay as they are.
         token: Tells the server who we are; empty without one.
 
     Raises:
@@ -79,7 +80,7 @@ class Address:
     host: str
     port: int
     pem: ClientPem | None
-    paths: tuple[str, ...] = field(default=(), compare=False, repr=False)
+    paths: tuple[str | bytes, ...] = field(default=(), compare=False, repr=False)
     token: str = field(default="", repr=False)
 
     def __post_init__(self) -> None:
@@ -117,11 +118,15 @@ class SharedChannel:
     def __init__(self, address: Address) -> None:
         """Make the channel; it dials in the background."""
         # A proxy from the environment can never lead to this machine itself.
-        options = [*_OPTIONS, *([("grpc.enable_http_proxy", 0)] if is_loopback(address.host) else [])]
+        options: list[tuple[str, int | str]] = [*_OPTIONS]
+        if is_loopback(address.host):
+            options.append(("grpc.enable_http_proxy", 0))
         target = grpc_target(address.host, address.port)
         if address.pem is None:
             self.channel = grpc.insecure_channel(target, options)
         else:
+            if address.pem.server_name is not None:
+                options.append(("grpc.ssl_target_name_override", address.pem.server_name))
             self.channel = grpc.secure_channel(target, channel_credentials(address.pem), options)
         self.address = address
         self.users = 0

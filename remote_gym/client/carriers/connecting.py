@@ -207,7 +207,7 @@ def _encrypted(connection: socket.socket, host: str, pem: ClientPem, patience: P
         NotDirect: Another one was, or none.
     """
     try:
-        name = without_zone(host).rstrip(".")
+        name = (pem.server_name or without_zone(host)).rstrip(".")
         tls = _context(pem).wrap_socket(connection, server_hostname=name, do_handshake_on_connect=False)
     except (ValueError, UnicodeError) as error:
         if isinstance(error, ssl.SSLError):

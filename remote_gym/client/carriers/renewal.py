@@ -19,19 +19,22 @@ logger = logging.getLogger("remote_gym.client")
 
 def renewed(address: Address) -> Address:
     """Return `address` with what the files of its certificates hold now; the same where that has not changed."""
-    if not address.paths:
+    if address.pem is None or not any(isinstance(path, str) for path in address.paths):
         return address
     try:
-        pem = _read(address.paths, tuple(map(file_stamp, address.paths)))
+        read = _read(address.paths, tuple(map(file_stamp, address.paths)))
     except MisuseError as error:
         _tell(str(error))
         return address
+    pem = replace(read, server_name=address.pem.server_name)
     return address if pem == address.pem else replace(address, pem=pem)
 
 
 @functools.lru_cache(maxsize=32)
-def _read(paths: tuple[str, ...], _stamps: tuple[tuple[int, ...] | None, ...]) -> ClientPem | None:
-    return load_client_pem(paths)
+def _read(paths: tuple[str | bytes, ...], _stamps: tuple[tuple[int, ...] | None, ...]) -> ClientPem:
+    pem = load_client_pem(paths)
+    assert pem is not None
+    return pem
 
 
 @functools.lru_cache(maxsize=32)

@@ -190,14 +190,19 @@ def outside_validity(address: str, code: int, certificate: Mapping[str, Any]) ->
     return Finding("tls", f"{whose} {wrong}{when}", ["make new certificates", clock], permanent=True)
 
 
-def wrong_name(address: str, host: str, names: Sequence[tuple[str, str]]) -> Finding:
-    """The server's certificate is for other hosts."""
+def wrong_name(address: str, host: str, names: Sequence[tuple[str, str]], given: bool = False) -> Finding:
+    """The server's certificate is for other hosts than the one that is dialled, or that was `given` as `tls_name`."""
     listed = names_in_words(names) or "no name at all"
     kind = "IP" if ip_of(host) else "name"
     return Finding(
         "certificate name",
         f"the certificate of {address} lacks the {kind} {host}; it is for {listed}",
-        [_ADD_NAME.format(host=host), "or dial the server under a name or an IP that its certificate has"],
+        [
+            _ADD_NAME.format(host=host),
+            "or give one of the names that its certificate has as tls_name"
+            if given
+            else "or dial the server under a name or an IP that its certificate has, or give that as tls_name",
+        ],
         permanent=True,
     )
 

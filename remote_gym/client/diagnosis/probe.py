@@ -34,12 +34,14 @@ class Probe:
         host: A name or an IP, without brackets.
         port: The TCP port.
         address: Both, for people.
+        server_name: Whom the server is asked to be in TLS.
         timeout_seconds: The bound, from the construction of the probe.
         endpoint: Where `dial` connects to; set by the caller, one of those that `look_up` returned.
     """
 
-    def __init__(self, host: str, port: int, timeout_seconds: float) -> None:
+    def __init__(self, host: str, port: int, timeout_seconds: float, server_name: str | None = None) -> None:
         self.host = host
+        self.server_name = server_name or without_zone(host)
         self.port = port
         self.address = join_address(host, port)
         self.timeout_seconds = timeout_seconds
@@ -92,7 +94,7 @@ class Probe:
     @contextlib.contextmanager
     def handshake(self, context: ssl.SSLContext) -> Iterator[ssl.SSLSocket]:
         """Open one more connection with TLS, closed on exit."""
-        with self.dial() as connection, context.wrap_socket(connection, server_hostname=without_zone(self.host)) as tls:
+        with self.dial() as connection, context.wrap_socket(connection, server_hostname=self.server_name) as tls:
             tls.settimeout(self._left_seconds())
             yield tls
 
@@ -151,7 +153,7 @@ class Probe:
         context.maximum_version = ssl.TLSVersion.TLSv1_2
         incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
         with contextlib.suppress(ssl.SSLWantReadError):
-            context.wrap_bio(incoming, outgoing, server_hostname=without_zone(self.host)).do_handshake()
+            context.wrap_bio(incoming, outgoing, server_hostname=self.server_name).do_handshake()
         try:
             with self.dial() as connection:
                 connection.sendall(outgoing.read())

@@ -82,7 +82,7 @@ def diagnose(host: str, port: int, pem: ClientPem | None, timeout_seconds: float
     Returns:
         The diagnosis; what goes wrong with the network or the peer is told in it and never raised.
     """
-    examination = _Examination(Probe(host, port, timeout_seconds), pem)
+    examination = _Examination(Probe(host, port, timeout_seconds, None if pem is None else pem.server_name), pem)
     try:
         examination.run()
     except Finding as finding:
@@ -193,7 +193,7 @@ class _Examination:
                 self._good("tls", f"{tls.version()}, certificate signed by the given CA")
                 if tls.selected_alpn_protocol() != "h2":  # gRPC's own clients insist on it, too
                     raise findings.not_http2(self.address)
-                self._check_name(tls.getpeercert() or {})
+                self._check_name(tls.getpeercert() or {}, pem)
                 self._check_accepted(tls, pem)
         except ssl.SSLCertVerificationError as error:
             raise findings.untrusted(self.address, error, self.probe.unverified_certificate()) from error
@@ -214,10 +214,11 @@ class _Examination:
             raise findings.damaged_pair(self.address, error) from error
         return context
 
-    def _check_name(self, certificate: Mapping[str, Any]) -> None:
+    def _check_name(self, certificate: Mapping[str, Any], pem: ClientPem) -> None:
         names = certificate_names(certificate)
-        if not any(covers(self.probe.host, kind, name) for kind, name in names):
-            raise findings.wrong_name(self.address, self.probe.host, names)
+        wanted = pem.server_name or self.probe.host
+        if not any(covers(wanted, kind, name) for kind, name in names):
+            raise findings.wrong_name(self.address, wanted, names, given=pem.server_name is not None)
         self._good("certificate name", f"the certificate is for {findings.names_in_words(names)}")
 
     def _check_accepted(self, tls: ssl.SSLSocket, pem: ClientPem) -> None:

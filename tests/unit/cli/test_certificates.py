@@ -16,7 +16,8 @@ import pytest
 from cryptography import x509
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
-from remote_gym.cli.certificates import CA_DAYS, write_certificates
+from remote_gym.certificates import CA_DAYS
+from remote_gym.cli.certificates import write_certificates
 from remote_gym.credentials import channel_credentials, load_client_pem, load_server_pem, server_credentials
 from remote_gym.errors import MisuseError
 

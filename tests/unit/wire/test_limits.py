@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from costs import allowed_bytes, assert_cheap, peak_resident_bytes
+from costs import allowed_bytes, assert_cheap, cpu_seconds, peak_resident_bytes, slowness
 
 from remote_gym.errors import ProtocolError
 from remote_gym.messages import (
@@ -124,11 +124,28 @@ def test_the_constant_of_the_limits_is_within_the_bound(read: Any, kind: int, pa
     assert_cheap(read, field(kind, repeated(part, size=size)))
 
 
-@pytest.mark.parametrize("number, part", [(4, 3), (3, 8)])
-def test_too_many_fields_are_refused(number: int, part: int) -> None:
-    read = read_client if number == 4 else read_server
+def test_too_many_fields_are_refused() -> None:
     with pytest.raises(ProtocolError, match="more than 135,168 fields"):
-        read(field(number, repeated(part, size=MEGABYTE - 4)))
+        read_server(field(3, repeated(8, size=MEGABYTE - 4)))
+
+
+@pytest.mark.parametrize("unit", [b"", bytes(16)])
+@pytest.mark.parametrize("size", [MEGABYTE - 4, 16 * MEGABYTE])
+def test_a_step_has_no_more_fields_than_a_space_has_leaves(size: int, unit: bytes) -> None:
+    """However large it is: a server reads it while everybody waits."""
+    data = field(4, repeated(3, unit, size))
+    with pytest.raises(ProtocolError, match="more than 8,256 fields"):
+        read_client(data)
+    assert min(cpu_seconds(read_client, data) for _ in range(3)) / slowness() < 0.05
+    unknown = b"\x75abcd"  # what the generated class alone reads
+    with pytest.raises(ProtocolError, match="a space has 4,096 at most"):
+        read_client(field(4, unknown + repeated(3, unit, size)))
+
+
+@pytest.mark.parametrize("number, part", [(3, 2), (4, 2), (5, 2), (6, 2)])
+def test_a_client_names_no_more_environments_than_a_session_has(number: int, part: int) -> None:
+    with pytest.raises(ProtocolError, match="environments at most"):
+        read_client(field(number, field(part, b"abcd" * (1024 * 1024 + 1))))
 
 
 def test_too_many_parts_are_refused() -> None:
