@@ -8,7 +8,7 @@ share. So no server waits for another, and nothing is held here.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
@@ -70,9 +70,16 @@ class Fleet:
         shards: Those that host something, in the order of their environments; empty before `dial`.
     """
 
-    def __init__(self, hosted: Sequence[Hosted], num_envs: int, observation_mode: str = SAME) -> None:
-        """Prepare; `dial` opens the sessions."""
+    def __init__(
+        self,
+        hosted: Sequence[Hosted],
+        num_envs: int,
+        observation_mode: str = SAME,
+        find: Callable[[], Sequence[Hosted]] | None = None,
+    ) -> None:
+        """Prepare; `dial` opens the sessions. `find` says what there is then, where it is not known before."""
         self.hosted = list(hosted)
+        self._find = find
         self.num_envs = num_envs
         self._mode = observation_mode
         self.shards: list[Shard] = []
@@ -83,10 +90,12 @@ class Fleet:
 
         Raises:
             ConnectError, RefusedError, EnvironmentRaised, EnvironmentLost: A session could not be opened.
-            MisuseError: The servers host environments with different spaces.
+            MisuseError: The servers host environments with different spaces; or what gives addresses gave none.
         """
         if self.shards:
             return
+        if self._find is not None:
+            self.hosted = list(self._find())
         if len(self.hosted) == 1:
             self.shards = [Shard(self.hosted[0], 0, self.num_envs)]
             return

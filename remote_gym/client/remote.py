@@ -93,13 +93,17 @@ class Remote:
         """Prepare; dials nothing yet."""
         self.settings = settings
         hosted = [Hosted(settings, address) for address in settings.addresses]
-        self.fleet = Fleet(hosted, settings.num_envs, settings.opening.observation_mode)
+        find = None if settings.source is None else self._find
+        self.fleet = Fleet(hosted, settings.num_envs, settings.opening.observation_mode, find)
         self._dialled: Dialled | None = None
         self._own: dict[str, Any] = {}  # `metadata` and `spec` once they were read or set: users may change both
         self._window: Window | None = None  # made with the first frame of render mode "human"
         self._warned = False
         self.local: LocalServer | None = None
         self.closed = False
+
+    def _find(self) -> list[Hosted]:
+        return [Hosted(self.settings, address) for address in self.settings.find()]
 
     def dial(self) -> Dialled:
         """Return what there is once all servers were dialled; dials them if that was not done yet.
@@ -235,7 +239,9 @@ class Remote:
     def __str__(self) -> str:
         """Return the id, where it is known without dialling, and the addresses."""
         spec = self._own.get("spec") or (None if self._dialled is None else self._dialled.told.spec)
-        return ", ".join([*([] if spec is None else [spec.id]), *map(str, self.settings.addresses)])
+        source = self.settings.source
+        places = map(str, self.settings.addresses) if source is None else [source.name]
+        return ", ".join([*([] if spec is None else [spec.id]), *places])
 
     # Frames
 

@@ -1,4 +1,4 @@
-"""Trainer process, no I/O but reading PEM files: all arguments of the two public classes, checked once.
+"""Trainer process, no I/O but PEM files and sources: all arguments of the two public classes, checked once.
 
 What a pickle carries is named in `Settings.carried`.
 """
@@ -8,7 +8,7 @@ from __future__ import annotations
 import inspect
 import os
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
@@ -22,7 +22,18 @@ from remote_gym.arguments import RemoteArgs, check_args
 from remote_gym.autoreset import NONE, parse_mode
 from remote_gym.client.carriers.channel import Address
 from remote_gym.client.carriers.dialing import TRANSPORTS
-from remote_gym.client.servers import CredentialsPaths, addresses_of, carried_paths, checked_name, urls_of
+from remote_gym.client.servers import (
+    CredentialsPaths,
+    Url,
+    addresses_of,
+    carried_paths,
+    checked_name,
+    found_by,
+    paths_from_variables,
+    url_of,
+    urls_of,
+)
+from remote_gym.client.sources import Records, Source, source_of
 from remote_gym.client.tokens import checked, handle_for
 from remote_gym.compression import codec
 from remote_gym.errors import MisuseError, also
@@ -44,8 +55,10 @@ class Settings:
 
     Attributes:
         url: ``"host"`` or ``"host:port"`` of the server; for a vector environment also a list of these for several
-            servers, each of which gets a contiguous range of the environments, in proportion to its workers; None: what
-            ``REMOTE_GYM_URL`` says.
+            servers, each of which gets a contiguous range of the environments, in proportion to its workers; or what
+            gives such a list when it is needed: a callable, an object with ``addresses()``, ``"dns:NAME:PORT"`` for all
+            records of a name, ``"file:PATH"`` for the lines of a file (of which a single environment takes the first).
+            None: what ``REMOTE_GYM_URL`` says. See `docs/how-to/fleet.md`.
         port: Its port, if not in `url`; 56765 if nowhere.
         num_envs: How many environments.
         remote_args: ``{"entrypoint_kwargs": {...}}``, merged over the server's.
@@ -92,11 +105,12 @@ class Settings:
         tls_name: What the server's certificate must be for, a DNS name or an IP, where it is not what is dialled: a
             server whose address nobody knew when its certificate was made. With several servers it is all of theirs.
         single: Whether these are a `RemoteEnvironment`'s, which has no batches.
-        addresses: Where the servers are, with what the files at `client_credentials_paths` hold.
+        source: What gives their addresses; None: they are given.
+        addresses: Where the servers are, with what the files at `client_credentials_paths` hold; empty, with a source.
         opening: What a session is asked for; with several servers, but for the number of environments.
     """
 
-    url: str | Sequence[str] | None
+    url: Url | None
     port: int | None
     remote_args: RemoteArgs | Mapping[str, Any] | None = field(repr=False)
     client_credentials_paths: CredentialsPaths | None = field(repr=False)
@@ -120,6 +134,7 @@ class Settings:
     observation_mode: str | tuple[Space[Any], Space[Any]] = observation_modes.SAME
     info_format: str = GYMNASIUM
     single: bool = False
+    source: Source | None = field(init=False, repr=False)
     addresses: tuple[Address, ...] = field(init=False, repr=False)
     opening: Open = field(init=False, repr=False)
 
@@ -194,15 +209,36 @@ class Settings:
             )
 
     def _addresses(self) -> tuple[Address, ...]:
-        urls = urls_of(self.url)
+        self._keep("tls_name", checked_name(self.tls_name))
+        url = url_of(self.url)
+        self._keep("source", source_of(url, self.port))
+        if self.source is not None:
+            self._keep("url", self.source.carried)
+            if isinstance(self.source, Records):
+                self._keep("port", None)  # it is in the url
+            self._keep("client_credentials_paths", self.client_credentials_paths or paths_from_variables())
+        urls = urls_of(url) if self.source is None else []
         if self.single and len(urls) > 1:
             raise MisuseError(f"url must be one address, got {self.url!r:.80}")
-        self._keep("tls_name", checked_name(self.tls_name))
         paths, addresses = addresses_of(
             urls, self.port, self.client_credentials_paths, self.tls_name, self.token, self.allow_insecure
         )
         self._keep("client_credentials_paths", paths)
         return addresses
+
+    def find(self, timeout_seconds: float | None = None) -> tuple[Address, ...]:
+        """Return where the servers are now; a single environment's is one. Waits for a source to know any.
+
+        Raises:
+            ConnectError: The source gave no address in time (None: `connect_timeout_seconds`).
+            MisuseError: What it gave is none, or is not to be reached like this.
+        """
+        if self.source is None:
+            return self.addresses
+        proof = self.client_credentials_paths, self.tls_name, self.token, self.allow_insecure
+        seconds = self.connect_timeout_seconds if timeout_seconds is None else timeout_seconds
+        found = found_by(self.source, self.port, *proof, seconds)
+        return found[:1] if self.single else found
 
     def _opening(self) -> Open:
         kwargs = check_args(self.remote_args, "remote_args", ("entrypoint_kwargs",)).get("entrypoint_kwargs") or {}
@@ -248,11 +284,12 @@ class Settings:
         paths are whole, with what this process's variables and working directory add to them: those of the copy's may
         be others.
         """
-        urls = [join_address(address.host, address.port) for address in self.addresses]
         paths = self.client_credentials_paths
         carried = {name: getattr(self, name) for name in _ARGUMENTS}
-        carried["url"] = urls if len(urls) > 1 else urls[0]
-        carried["port"] = None  # it is in the address
+        if self.source is None:
+            urls = [join_address(address.host, address.port) for address in self.addresses]
+            carried["url"] = urls if len(urls) > 1 else urls[0]
+            carried["port"] = None  # it is in the address
         shown = {address.token for address in self.addresses}
         carried["token"] = handle_for(
             shown.pop() if len(shown) == 1 else self.token

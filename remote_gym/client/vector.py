@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from gymnasium import Space, logger
@@ -14,7 +14,7 @@ from remote_gym.client.asynchronous import Asynchronous, Options, Seed
 from remote_gym.client.calling import Calling
 from remote_gym.client.local import Entrypoint, local
 from remote_gym.client.remote import Remote
-from remote_gym.client.servers import CredentialsPaths
+from remote_gym.client.servers import CredentialsPaths, Url
 from remote_gym.client.settings import GYMNASIUM, Settings, documented
 from remote_gym.client.stepping import Stepping, StepResult
 
@@ -41,7 +41,7 @@ class RemoteVectorEnv(VectorEnv[Any, Any, Any], Asynchronous, Calling):
     @documented  # the arguments are described there, once
     def __init__(
         self,
-        url: str | Sequence[str] | None = None,
+        url: Url | None = None,
         port: int | None = None,
         num_envs: int = 1,
         remote_args: RemoteArgs | Mapping[str, Any] | None = None,

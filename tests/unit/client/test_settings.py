@@ -88,7 +88,7 @@ WRONG: list[tuple[str, Any, str]] = [
     ("reconnect_timeout_seconds", float("nan"), "reconnect_timeout_seconds"),
     ("render_mode", 3, "render_mode must be a string or None, got 3"),
     ("url", "", "url"),
-    ("url", 5, "url must be a string or a list"),
+    ("url", 5, "url must be a string, a list"),
     ("url", [], "url"),
     ("url", ["localhost", 5], "url"),
     ("url", "https://localhost", "url"),
