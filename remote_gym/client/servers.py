@@ -6,11 +6,11 @@ import os
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
-from typing import Union
+from typing import NamedTuple, Union
 
 from remote_gym.addresses import DEFAULT_PORT, is_loopback, split_address, unix_path
 from remote_gym.client.carriers.channel import Address
-from remote_gym.client.sources import DNS, FILE, Addresses, Source, source_of
+from remote_gym.client.sources import DNS, FILE, Addresses, Records, Source, source_of
 from remote_gym.client.tokens import token_for
 from remote_gym.credentials import Pem, absolute, load_client_pem
 from remote_gym.errors import ConnectError, MisuseError
@@ -106,6 +106,47 @@ def addresses_of(
         proof = (None, ()) if plain else (pem, files)
         addresses.append(Address(host, number, *proof, token_for(token, host, proof[0] is not None, allow_insecure)))
     return given if any(unix) else paths, tuple(addresses)
+
+
+class Located(NamedTuple):
+    """Where the servers are, as the arguments say; these are whole then.
+
+    Attributes:
+        url: As it is to be carried.
+        port: Likewise.
+        client_credentials_paths: As they were given, or the variables name them.
+        source: What gives the addresses; None: they are known.
+        addresses: Empty, with a source.
+    """
+
+    url: Url | None
+    port: int | None
+    client_credentials_paths: CredentialsPaths | None
+    source: Source | None
+    addresses: tuple[Address, ...]
+
+
+def locate(
+    url: Url | None,
+    port: int | None,
+    paths: CredentialsPaths | None,
+    tls_name: str | None,
+    token: str | None,
+    allow_insecure: bool,
+) -> Located:
+    """Return where the servers are; asks no source yet, but checks what can be checked before.
+
+    Raises:
+        MisuseError: As `addresses_of`; or `url` is nothing of the kind.
+    """
+    source = source_of(url_of(url), port)
+    if source is None:
+        paths, addresses = addresses_of(urls_of(url), port, paths, tls_name, token, allow_insecure)
+        return Located(url, port, paths, None, addresses)
+    if isinstance(source, Records):
+        port = None  # it is in the url
+    paths, _ = addresses_of((), port, paths or paths_from_variables(), tls_name, token, allow_insecure)
+    return Located(source.carried, port, paths, source, ())
 
 
 def found_by(

@@ -228,6 +228,7 @@ class Reader:
             if self._thread is not threading.current_thread():
                 return  # another one was started: after an interrupt, or by two callers at once
             self._running = True
+            self.protocol.awoke(time.monotonic())
         try:
             while self._wait_until_needed():
                 self._carry()
@@ -323,9 +324,8 @@ class Reader:
         self.bell.ring()
 
     def _wait_for_room(self, carrier: Carrier) -> None:
-        protocol = self.protocol
+        protocol, unread = self.protocol, self.protocol.outstanding
         self.wants_room = True
-        unread = protocol.outstanding
         while unread.unread_bytes > MAX_UNREAD_BYTES and not (protocol.over or protocol.closing or self._pausing):
             self._wake.wait(TEND_SECONDS)
             carrier.tend()
