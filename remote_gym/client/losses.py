@@ -24,8 +24,8 @@ REOPENED = frozenset({"SERVER_RESTARTED", "EXPIRED", "GAVE_WAY"})
 """Reasons of a lost session that a new one makes up for. FENCED is another client's doing, ENDED and REVOKED the
 server owner's, BROKEN a bug: all raise."""
 
-MOVED = REOPENED | {"UNREACHABLE", "DRAINING"}
-"""Reasons that other servers make up for."""
+MOVED_BY = {"move": REOPENED | {"UNREACHABLE", "DRAINING"}, "truncate": frozenset({"UNREACHABLE"})}
+"""Reasons that other servers make up for, where there are several, by `on_session_lost`."""
 
 NAMED = 8
 """Lost environments of which a warning names the indices; of more it says how many."""

@@ -212,6 +212,8 @@ class Mover:
             name = str(shard.hosted.address)
             held[name] = held.get(name, 0) + shard.count
         with self._lock:
+            for name in [one for one, known in self._known.items() if one not in held and not known.asking]:
+                del self._known[name]  # its address is nobody's any more
             for run in self._building.values():
                 held[run.name] = held.get(run.name, 0) + len(run.rows)
             asked = []

@@ -20,7 +20,7 @@ from gymnasium.vector import AutoresetMode
 from remote_gym import values
 from remote_gym.client.fleet import Fleet, News, Shard, has_sent
 from remote_gym.client.homeless import Held, Homeless
-from remote_gym.client.losses import MOVED, REOPENED, Losses
+from remote_gym.client.losses import MOVED_BY, REOPENED, Losses
 from remote_gym.client.moving import Mover
 from remote_gym.client.observations import Observations
 from remote_gym.client.operations import Operation
@@ -42,6 +42,7 @@ class Recovery(ABC):
         self._truncates = settings.on_worker_failure == "truncate"
         self._reopens = settings.on_session_lost == "truncate"
         self._mover = mover
+        self._moved = MOVED_BY.get(settings.on_session_lost, frozenset()) if mover is not None else frozenset[str]()
         self._hold_seconds = settings.move_timeout_seconds
         self.losses = Losses(fleet.num_envs)
         self.over: Array = np.zeros(fleet.num_envs, np.bool_)
@@ -170,7 +171,7 @@ class Recovery(ABC):
             SessionLost: It is not to be made up for, or was lost again and again.
             RemoteGymError: The new one could not be opened.
         """
-        moves = self._mover is not None and error.reason in MOVED
+        moves = error.reason in self._moved
         if not moves and not (self._reopens and error.reason in REOPENED):
             raise error
         missing: list[tuple[Operation, list[int]]] = []
@@ -226,7 +227,7 @@ class Recovery(ABC):
         """Make up for what a call has found out, if that is wanted; the next step tells."""
         if not isinstance(error, SessionLost):
             return
-        if (self._reopens and error.reason in REOPENED) or (self._mover is not None and error.reason in MOVED):
+        if (self._reopens and error.reason in REOPENED) or error.reason in self._moved:
             self._session_lost(shard, error)
 
     # Environments without a server
@@ -314,9 +315,11 @@ class Recovery(ABC):
 
     def _drain(self, shard: Shard, answer: Refused, operation: Operation) -> bool:
         """Make up for a refusal by a server that is about to go; return whether it was one, and is wanted."""
-        if answer.limit != "draining" or not (self._reopens or self._mover is not None):
+        moves = "DRAINING" in self._moved
+        if answer.limit != "draining" or not (self._reopens or moves):
             return False
+        # What comes next is the end of the session, which makes up for this, too.
         self._drained[shard, answer.number] = operation
-        if self._mover is not None:  # there is nothing to be had there any more
+        if moves:  # there is nothing to be had there any more
             self._session_lost(shard, SessionLost("DRAINING", f"{shard.hosted.address} is going away"))
         return True

@@ -118,7 +118,7 @@ class Remote:
         if self._dialled is None:
             self.fleet.dial()
             first = self.fleet.shards[0].hosted
-            if self.settings.moves:
+            if self.settings.moves or (self.settings.on_session_lost == "truncate" and len(self.fleet.hosted) > 1):
                 self._mover = self._make_mover(first)
             if (given := self.settings.given_spaces) is not None:
                 check_given(first.told.observation_space, given[1])

@@ -93,12 +93,13 @@ class Settings:
             rebuilt, and needs a reset but where a vector environment goes on with the next episode by itself.
         on_session_lost: What happens when a server was started anew, or has kept the environments for as long as
             it promised, or until another needed the room. ``"truncate"``: a new session is opened, and all episodes
-            end like those above. ``"raise"``: `SessionLost`. ``"move"``, of a vector environment: what was on a server
-            that is gone, unreachable or going away is built anew on the others, or on one that has joined; its episodes
-            end likewise, and ``infos["remote_gym"]`` tells the new "address". See `docs/how-to/fleet.md`.
+            end like those above; of several servers the others take what one has that stays unreachable for
+            ``reconnect_timeout_seconds``. ``"raise"``: `SessionLost`. ``"move"``, of a vector environment: what was on
+            a server that is gone, unreachable or going away is built anew on the others, or on one that has joined, as
+            soon as that is clear; its episodes end likewise. See `docs/how-to/fleet.md`.
         move_timeout_seconds: With ``"move"``: how long a server may be silent, or unreachable, before it is gone. The
-            silence of its network, not of its environments: a step may take as long as it takes. Also how long a step
-            or reset waits for a new server before a placeholder stands in for what it had to give.
+            silence of its network, not of its environments: a step may take as long as it takes. Also, whatever moves:
+            how long a step or reset waits for a new server before a placeholder stands in for what it had to give.
         min_envs: With ``"move"``: how many environments are enough to go on with, when no server takes the others for
             ``reconnect_timeout_seconds``; with fewer, `SessionLost` is raised. None: all.
         allow_insecure: Permit plaintext to other machines.

@@ -13,7 +13,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import ServeProcess
+from conftest import Certificates, ServeProcess, ServerFactory
+from faults.hash_chain import STEP, HashChainEnv, read_journal
+from faults.proxy import Proxy
 from gymnasium.vector import SyncVectorEnv
 from helpers import wait_until
 from mortal import LENGTH, MortalEnv
@@ -24,6 +26,7 @@ from remote_gym.certificates import Authority
 
 pytestmark = pytest.mark.filterwarnings("ignore:environments .* were lost:UserWarning")
 
+HASH_CHAIN = Path(__file__).parents[2] / "faults" / "hash_chain.py"
 MORTAL = Path(__file__).parents[2] / "mortal.py"
 NAME = "simulator"
 """What all servers' certificates are for: nobody knows their addresses beforehand."""
@@ -374,3 +377,49 @@ def test_closing_ends_what_is_under_way(farm: Farm) -> None:
         envs.close()
     assert time.monotonic() - began < 5
     wait_until(lambda: not any(thread.name == "remote_gym mover" for thread in threading.enumerate()), PATIENCE)
+
+
+@pytest.mark.parametrize("transport", ["direct", "grpc"])
+def test_nothing_runs_twice_where_the_network_swallows_everything(
+    serve: ServerFactory, certificates: Certificates, tmp_path: Path, transport: str
+) -> None:
+    """What was answered has run once, what was not at most once; the orphans are closed when they are seen again."""
+    journals = [tmp_path / name for name in ("kept", "lost")]
+    kept, lost = (
+        serve(str(HASH_CHAIN), {"journal": str(journal)}, server_credentials_paths=certificates.server_mutual,
+              num_workers=1, lease_seconds=1.0)
+        for journal in journals
+    )  # fmt: skip
+    oracle = SyncVectorEnv([HashChainEnv] * 4)
+    with (
+        Proxy(lost.address) as proxy,
+        RemoteVectorEnv(
+            [kept.address, proxy.address], num_envs=4, client_credentials_paths=certificates.client_mutual,
+            on_session_lost="move", move_timeout_seconds=TIMEOUT, transport=transport,
+        ) as envs,
+    ):  # fmt: skip
+        assert_same(envs.reset(seed=5), oracle.reset(seed=5))
+        answered, told, ignored = [], [], np.zeros(4, bool)
+        for step in range(60):
+            tags = 100 + 4 * step + np.arange(4)
+            actions = np.stack([np.zeros(4, np.int64), tags], axis=1)
+            if step == 20:
+                proxy.blackhole()
+            ours, theirs = envs.step(actions), oracle.step(actions)
+            for mine, other in zip(ours[:4], theirs[:4], strict=True):
+                assert (mine[:2] == other[:2]).all()
+            gone = lost_rows(ours[4])
+            told += gone
+            answered += [int(tags[row]) for row in range(4) if row not in gone and not ignored[row]]
+            ignored = ours[2] | ours[3]
+            if step >= 20:
+                assert gone == ([2, 3] if step == 20 else [])
+        assert told == [2, 3] and [block.address for block in envs.fleet] == [kept.address] * 2
+        proxy.flow()
+        wait_until(lambda: not lost.statistics()["sessions"], PATIENCE, "the orphans are closed")
+        assert kept.statistics()["sessions"] == 2
+    records = [record for journal in journals for record in read_journal(journal)]
+    ran = [int(record["tag"]) for record in records if record["operation"] == STEP]
+    assert len(ran) == len(set(ran)) and set(answered) <= set(ran)
+    assert len(set(ran) - set(answered)) <= 2, "only what was under way"
+    oracle.close()
