@@ -120,7 +120,7 @@ class SessionProtocol:
 
     # What the caller does
 
-    def waited(self, seconds: float) -> None:
+    def waited(self, seconds: float, now: float = -math.inf) -> None:
         """Take note that somebody has waited: patience runs only meanwhile, and only without a carrier.
 
         A server that takes us back only to break the carrier again wears patience out, too.
@@ -128,7 +128,10 @@ class SessionProtocol:
         attached = self.phase is Phase.ATTACHED
         if self.opened is None or (attached and (self._fruitless <= 1 or self._bore_fruit)):
             return
-        self.patience -= min(seconds, STANDS_SECONDS) if attached else seconds
+        if self._prompt and not attached:  # by the clock: somebody may have waited while the carrier was there
+            self.patience = min(self.patience, self._gone_at - now)
+        else:
+            self.patience -= min(seconds, STANDS_SECONDS) if attached else seconds
         if self.patience <= 0 and not attached:
             self._give_up()
 

@@ -208,6 +208,8 @@ def test_the_time_of_a_prompt_session_runs_from_when_its_server_was_heard() -> N
     play = Played(prompt=True)
     play.end(CarrierEnded("the server has sent nothing for 3 s", silent_seconds=3.0))
     assert play.protocol.patience == 2.0
+    play.protocol.waited(100.0, play.now + 1.5)  # while it was attached
+    assert play.protocol.lost is None and play.protocol.wait_limit == 0.5
     play.begin()
     play.now += 2.5
     play.end()
