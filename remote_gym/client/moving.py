@@ -96,7 +96,8 @@ class Mover:
             known = self._known.setdefault(str(hosted.address), Known())
             known.workers = known.room = None  # it is to say that it is there
             busy = {row for run in self._building.values() for row in run.rows}
-            busy.update(row for one in self._arrived for row in range(one.first, one.first + one.hosted.num_envs))
+            arrived = [one for one in self._arrived if one.hosted is not hosted]  # else lost as soon as it was there
+            busy.update(row for one in arrived for row in range(one.first, one.first + one.hosted.num_envs))
             self._homeless.update((row, reason) for row in rows if row not in busy)
             self._since = time.monotonic()
         logger.warning("moving environments %d-%d: %s", rows[0], rows[-1], printable(reason))
@@ -153,7 +154,12 @@ class Mover:
                     self._thread = None
                     return
                 rows = sorted(self._homeless)
-            placed = bool(rows) and self._place(rows)
+            placed = False
+            try:
+                placed = bool(rows) and self._place(rows)
+            except Exception as error:  # no more threads to be had; or a bug, which must not end the search
+                logger.exception("environments %s have no server yet", rows[:8])
+                self._note("the search", error)
             attempt = 0 if placed else attempt + 1
             self._judge()
             pause = PAUSES_SECONDS[min(attempt, len(PAUSES_SECONDS)) - 1] if attempt else 0.0
@@ -193,11 +199,15 @@ class Mover:
             for run in runs:
                 hosted = Hosted(self._settings, addresses[run.name], self._dial_seconds)
                 hosted.share(len(run.rows))
-                for row in run.rows:
-                    self._homeless.pop(row, None)
+                reasons = {row: self._homeless.pop(row) for row in run.rows}
                 self._building[hosted] = run
                 builder = threading.Thread(target=self._build, args=(hosted, run), name="remote_gym move", daemon=True)
-                builder.start()
+                try:
+                    builder.start()
+                except RuntimeError:
+                    del self._building[hosted]
+                    self._homeless.update(reasons)
+                    raise
         return bool(runs)
 
     @property

@@ -23,7 +23,8 @@ class Asking:
     """One call's; ends with it.
 
     Attributes:
-        silent_seconds: For how long the server had been silent when it was given up; None: it was not.
+        silent_seconds: For how long the server had been silent when it was given up, nothing if the connection has
+            ended; None: it was not given up.
         thread: That asks.
     """
 
@@ -43,12 +44,16 @@ class Asking:
         self.thread.start()
 
     def _run(self) -> None:
-        heard = time.monotonic()
-        while not self._over.wait(self._watch.ping_seconds):
+        heard, watch = time.monotonic(), self._watch
+        limit = watch.silence_seconds - watch.ping_seconds  # so that it is silent for no longer than that
+        while not self._over.wait(watch.ping_seconds):
             try:
-                self._ask(b"", timeout=self._watch.silence_seconds, metadata=self._metadata)
+                self._ask(b"", timeout=limit, metadata=self._metadata)
             except grpc.RpcError as error:
-                if isinstance(error, grpc.Call) and error.code() in _AWAY:
+                code = error.code() if isinstance(error, grpc.Call) else None
+                if code is grpc.StatusCode.UNAVAILABLE:  # it is not silent: there is no connection any more
+                    heard = time.monotonic()
+                if code in _AWAY:
                     break
             except ValueError:  # the channel is closed
                 return

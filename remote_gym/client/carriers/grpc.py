@@ -113,7 +113,8 @@ class GrpcCarrier:
             raise CarrierEnded("the server ended the stream") from None
         except grpc.RpcError as error:
             if self._asking is not None and (silent := self._asking.silent_seconds) is not None:
-                raise CarrierEnded(f"the server has not answered for {silent:.0f} s", End.BROKEN, silent) from error
+                said = f"the server has not answered for {silent:.0f} s" if silent >= 0.1 else "the connection ended"
+                raise CarrierEnded(said, End.BROKEN, silent) from error
             raise _ended(error) from error
 
     def stand_in(self, landing: Landing, awaited: Sized, take: Take, seconds: float | None) -> bool:

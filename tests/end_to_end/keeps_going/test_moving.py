@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import socket
 import threading
 import time
 import warnings
@@ -423,3 +424,39 @@ def test_nothing_runs_twice_where_the_network_swallows_everything(
     assert len(ran) == len(set(ran)) and set(answered) <= set(ran)
     assert len(set(ran) - set(answered)) <= 2, "only what was under way"
     oracle.close()
+
+
+def test_records_change_while_it_steps(
+    serve: ServerFactory, authority: Authority, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The certificates are for the name; its records are looked up anew when a server is lost."""
+    leaf = authority.server(["farm.test"]).server_credentials(clients=authority)
+
+    def start(host: str, port: int = 0) -> Any:
+        return serve(str(MORTAL), url=host, port=port, num_workers=1, server_credentials_paths=leaf)
+
+    first = start("127.0.0.2")
+    servers = {"127.0.0.2": first, "127.0.0.3": start("127.0.0.3", first.port)}
+    look_up = socket.getaddrinfo
+
+    def records(host: Any, port: Any, *args: Any, **kwargs: Any) -> Any:
+        if host != "farm.test":
+            return look_up(host, port, *args, **kwargs)
+        return [found for one in list(servers) for found in look_up(one, port, *args, **kwargs)]
+
+    monkeypatch.setattr(socket, "getaddrinfo", records)
+    credentials = authority.client("trainer").client_credentials(servers=authority)
+    with RemoteVectorEnv(
+        f"dns:farm.test:{first.port}", num_envs=4, client_credentials_paths=credentials, on_session_lost="move",
+        move_timeout_seconds=TIMEOUT,
+    ) as envs:  # fmt: skip
+        envs.reset(seed=3)
+        assert [block.address for block in envs.fleet] == [f"127.0.0.{at}:{first.port}" for at in (2, 3)]
+        servers["127.0.0.4"] = start("127.0.0.4", first.port)
+        servers.pop("127.0.0.3").stop(0)
+        lost: set[int] = set()
+        deadline = time.monotonic() + PATIENCE
+        while lost != {2, 3} and time.monotonic() < deadline:
+            lost.update(lost_rows(envs.step([0] * 4)[4]))
+        assert lost == {2, 3} and not lost_rows(envs.step([0] * 4)[4])
+        assert [block.address for block in envs.fleet] == [f"127.0.0.{at}:{first.port}" for at in (2, 4)]

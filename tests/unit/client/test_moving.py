@@ -165,3 +165,31 @@ def test_closing_ends_what_is_just_being_opened(serve: ServerFactory, make: Make
     wait_until(lambda: not stage.mover._building, PATIENCE, "who builds has ended")
     assert not stage.mover.has_news()
     stage.mover.close()
+
+
+def test_what_is_lost_as_soon_as_it_is_there_is_moved_again(serve: ServerFactory, make: Make) -> None:
+    stage = make(server(serve))
+    rows = stage.lose()
+    wait_until(stage.mover.has_news, PATIENCE)
+    moved = stage.mover.peek()
+    assert moved is not None
+    shard = stage.fleet.adopt(moved)
+    stage.mover.lose(rows, shard.hosted, "again")
+    stage.fleet.remove(shard)
+    stage.mover.took(moved)
+    stage.adopt(rows)
+    assert [block.rows for block in stage.fleet.blocks()] == [range(4)]
+
+
+def test_no_thread_to_be_had(serve: ServerFactory, make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    stage = make(server(serve))
+    start, refused = threading.Thread.start, threading.Event()
+
+    def refusing(thread: threading.Thread) -> None:
+        if thread.name == "remote_gym move" and not refused.is_set():
+            refused.set()
+            raise RuntimeError("can't start new thread")
+        start(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", refusing)
+    assert stage.adopt(stage.lose()) == [(str(stage.addresses[0]), range(4))] and refused.is_set()

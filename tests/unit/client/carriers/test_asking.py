@@ -44,7 +44,7 @@ class FakeChannel:
         return self
 
     def __call__(self, _data: bytes, *, timeout: float, metadata: Any) -> bytes:
-        assert timeout == WATCH.silence_seconds and metadata == (("a", "b"),)
+        assert timeout == WATCH.silence_seconds - WATCH.ping_seconds and metadata == (("a", "b"),)
         self.asked += 1
         answer = self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
         if isinstance(answer, Exception):
@@ -61,7 +61,8 @@ def test_whoever_does_not_answer_is_given_up(code: grpc.StatusCode) -> None:
     given_up = threading.Event()
     channel = FakeChannel(b"", b"", Status(code))
     one = asking(channel, given_up)
-    assert given_up.wait(10) and one.silent_seconds is not None and one.silent_seconds >= WATCH.ping_seconds
+    assert given_up.wait(10) and one.silent_seconds is not None
+    assert (one.silent_seconds >= WATCH.ping_seconds) is (code is grpc.StatusCode.DEADLINE_EXCEEDED)
     one.thread.join(10)
     assert channel.asked == 3
 
