@@ -124,6 +124,7 @@ class Fleet:
         self._mode = observation_mode
         self.shards: list[Shard] = []
         self._bell = Bell()
+        self._received: tuple[Shard, Arrival] | None = None  # last
 
     def dial(self) -> None:
         """Share the environments out and open all sessions, if that was not done yet.
@@ -266,14 +267,15 @@ class Fleet:
             ShardFailed: A server no longer holds its session.
             ProtocolError, gymnasium.error.ClosedEnvironmentError: As `Session.peek`.
         """
-        sessions = [shard.session for shard in self.shards]
+        shards = self._in_turn()
+        sessions = [shard.session for shard in shards]
         for session in sessions:
             session.bell = self._bell  # first, then look: a new session's own bell may have been rung before
 
         def look() -> tuple[Shard, Arrival] | None:
             if has_news():
                 raise News
-            for shard, session in zip(self.shards, sessions, strict=True):
+            for shard, session in zip(shards, sessions, strict=True):
                 try:
                     arrival = session.peek()
                 except SessionLost as error:
@@ -282,7 +284,18 @@ class Fleet:
                     return shard, arrival
             return None
 
-        return wait_for(look, sessions, self._bell, timeout_seconds)
+        self._received = wait_for(look, sessions, self._bell, timeout_seconds)
+        return self._received
+
+    def _in_turn(self) -> list[Shard]:
+        """Return all shards, in the order in which to look at them: after whose answer was taken last."""
+        shards, (last, arrival) = self.shards, self._received or (None, None)
+        if last not in shards:
+            return shards
+        at = shards.index(last)
+        if last.session.next_unread is not arrival:  # else an interrupt has come before it was taken
+            at += 1
+        return shards[at:] + shards[:at]
 
     def close(self) -> None:
         """End all sessions, those of a failed `dial` too; side by side, as each may take its time."""

@@ -279,6 +279,9 @@ class Recovery(ABC):
         """
         assert self._mover is not None
         limit, now = timeout_seconds, time.monotonic()
+        if overdue := self._homeless.overdue(now):  # also where others are ready again and again
+            self._stand_in(overdue)
+            return None
         if (deadline := self._homeless.deadline) is not None:
             limit = max(0.0, deadline - now) if limit is None else min(limit, max(0.0, deadline - now))
         try:
@@ -286,11 +289,8 @@ class Recovery(ABC):
         except News:
             return None
         except TimedOut:
-            if not (overdue := self._homeless.overdue(time.monotonic())):
-                if limit == timeout_seconds:
-                    raise
-                return None
-            self._stand_in(overdue)
+            if limit == timeout_seconds and not self._homeless.overdue(time.monotonic()):
+                raise
             return None
 
     def _stand_in(self, overdue: list[Held]) -> None:

@@ -41,7 +41,7 @@ OF_BATCHES = frozenset(
 PING_SECONDS = 1.0
 """How often a server is asked whether it is there, where it is gone so soon; at least five times until then."""
 
-LEASE_SECONDS = 30.0
+LEASE_SECONDS = 60.0
 """For how much longer than the move timeout a server is asked to keep what it cannot reach us for: whoever comes back
 later finds that it was built elsewhere. Long enough for a fork, after which sessions attach with their next use."""
 

@@ -158,6 +158,12 @@ class Session:
         """Return all answers that are here and were not taken, also of a session that is lost."""
         return list(self._outstanding.inbox)
 
+    @property
+    def next_unread(self) -> Arrival | None:
+        """What `took` would forget; None: there is nothing."""
+        inbox = self._outstanding.inbox
+        return inbox[0] if inbox else None
+
     def unanswered(self) -> list[tuple[Any, Indices]]:
         """Return of each request whose answer is not here: what was noted with it, and for whom it is missing."""
         return self._outstanding.unanswered()

@@ -158,3 +158,16 @@ def test_who_is_left_out_at_the_start() -> None:
             told = told[:1]
         with pytest.raises(ConnectError, match="nowhere"):
             fleet._weights(told)
+
+
+def test_nobody_is_forgotten_where_another_is_always_ready(two: Two) -> None:
+    fleet, connections = two
+    for connection, num_envs in zip(connections, (2, 3), strict=True):
+        for number in (1, 2):
+            step(connection.session)
+            connection.carrier.bring(transition(number, None, num_envs))
+        wait_until(lambda connection=connection: len(connection.session.unread()) == 2)
+    first, arrival = fleet.receive(5.0)
+    assert fleet.receive(5.0) == (first, arrival), "it was not taken"
+    first.session.took(arrival.answer)
+    assert [take(fleet, connections)[0] for _ in range(3)] == [1, 0, 1]

@@ -314,6 +314,29 @@ def test_the_others_are_received_meanwhile(stage: Stage) -> None:
         stage.step([0, 1])
 
 
+def test_a_placeholder_comes_also_where_others_are_always_ready(stage: Stage) -> None:
+    if mode_of(stage) is not SAME_STEP:
+        return
+    stage.step()
+    stage.servers[0].answer()
+    stage.lose()
+    stage.rows([0, 1])
+    seen: set[int] = set()
+    deadline = time.monotonic() + 20
+    while not seen and time.monotonic() < deadline:
+        stage.step([0, 1])
+        stage.servers[0].answer()
+        while not stage.servers[0].session.unread():
+            time.sleep(0.001)
+        left = {0, 1}
+        while left:
+            for part in stage.exchange.receive(5.0):
+                left -= set(part.indices or ())
+                seen |= set(part.indices or ()) - {0, 1}
+            stage.exchange.took()
+    assert seen == {2, 3, 4}
+
+
 def test_a_server_that_drains_is_left_at_once(stage: Stage) -> None:
     stage.step()
     request = stage.servers[1].request()

@@ -120,7 +120,7 @@ def test_what_is_wrong_is_named(name: str, value: Any, named: str) -> None:
 def test_what_moving_is_made_of() -> None:
     ours = settings(on_session_lost="move", num_envs=4, min_envs=np.int64(3), reconnect_timeout_seconds=60)
     assert ours.moves and ours.watch == Watch(1.0, 2.5) and ours.patience_seconds == 5.0 and ours.min_envs == 3
-    assert ours.opening.lease_seconds == 35.0
+    assert ours.opening.lease_seconds == 65.0
     assert settings(on_session_lost="move", move_timeout_seconds=1).watch == Watch(0.2, 0.5)
     other = settings(on_session_lost="truncate", reconnect_timeout_seconds=60)
     assert other.watch is None and other.patience_seconds == 60.0 and other.opening.lease_seconds == 0
