@@ -22,7 +22,13 @@ from helpers import wait_until
 from mortal import LENGTH, MortalEnv
 from sameness import assert_same
 
-from remote_gym import EnvironmentLost, RemoteVectorEnv, SessionLost
+from remote_gym import (
+    EnvironmentLost,
+    MisuseError,
+    RemoteVectorEnv,
+    SessionLost,
+    create_remote_environment_server,
+)
 from remote_gym.certificates import Authority
 
 pytestmark = pytest.mark.filterwarnings("ignore:environments .* were lost:UserWarning")
@@ -460,3 +466,33 @@ def test_records_change_while_it_steps(
             lost.update(lost_rows(envs.step([0] * 4)[4]))
         assert lost == {2, 3} and not lost_rows(envs.step([0] * 4)[4])
         assert [block.address for block in envs.fleet] == [f"127.0.0.{at}:{first.port}" for at in (2, 4)]
+
+
+def test_a_hosted_vector_environment_cannot_be_moved(serve: ServerFactory) -> None:
+    args = {"entrypoint": "CartPole-v1", "vectorization_mode": "vector_entry_point"}
+    with (
+        create_remote_environment_server(args, port=0, num_workers=1) as server,
+        RemoteVectorEnv(server.address, num_envs=2, on_session_lost="move") as envs,
+        pytest.raises(MisuseError, match=f"{server.address} hosts a vector environment, which cannot be moved"),
+    ):
+        envs.reset()
+
+
+@pytest.mark.parametrize("options", [{"compression": "zstd"}, {"copy": False}])
+def test_with_other_options(serve: ServerFactory, options: dict[str, Any]) -> None:
+    servers = [serve(str(MORTAL), num_workers=1) for _ in range(2)]
+    with RemoteVectorEnv(
+        [server.address for server in servers], num_envs=4, on_session_lost="move", move_timeout_seconds=TIMEOUT,
+        autoreset_mode="SameStep", render_with_step=False, **options,
+    ) as envs:  # fmt: skip
+        envs.reset(seed=3)
+        servers[1].stop(0)
+        lost: set[int] = set()
+        deadline = time.monotonic() + PATIENCE
+        while lost != {2, 3} and time.monotonic() < deadline:
+            observations, *_, infos = envs.step([0] * 4)
+            lost.update(lost_rows(infos))
+        for row in (2, 3):
+            assert (observations["draw"][row] == first_of(3, row)).all()
+        for _ in range(LENGTH):
+            assert "remote_gym" not in envs.step([0] * 4)[4]
