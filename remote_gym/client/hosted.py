@@ -199,6 +199,8 @@ class Hosted:
         timeouts = self._connect_timeout, settings.patience_seconds
         session = Session(self.address, opening, *timeouts, dialer, prompt=settings.moves, wait=False)
         self._opening = session  # may be closed by another thread
+        if self._closed:  # it was, just before
+            session.begin_close()
         session.wait_until_open()
         self._opening = None
         if self._closed:

@@ -25,7 +25,7 @@ from remote_gym.client.fleet import Fleet, Moved
 from remote_gym.client.hosted import Hosted
 from remote_gym.client.placement import Place, Run, place
 from remote_gym.client.settings import Settings
-from remote_gym.errors import RemoteGymError, SessionLost
+from remote_gym.errors import RefusedError, RemoteGymError, SessionLost
 from remote_gym.texts import printable, shortened
 
 logger = logging.getLogger("remote_gym.client")
@@ -54,6 +54,7 @@ class Known:
     Attributes:
         workers: How many it has; None: it was not asked yet.
         room: How many more environments it takes; None: not known.
+        most: How many to ask it for at once, after it has refused twice as many; None: any number.
         failed: How often in a row it could not be reached, or did not build.
         avoided_until: On the monotonic clock: until then it is left alone.
         said: Why it took nothing; empty: it did not.
@@ -62,6 +63,7 @@ class Known:
 
     workers: int | None = None
     room: int | None = None
+    most: int | None = None
     failed: int = 0
     avoided_until: float = 0.0
     said: str = ""
@@ -240,7 +242,7 @@ class Mover:
         with self._lock:
             known_places = [(name, self._known[name]) for name in addresses]
             return [
-                Place(name, known.workers, held[name], known.room)
+                Place(name, known.workers, held[name], _least(known.room, known.most))
                 for name, known in known_places
                 if known.workers and time.monotonic() >= known.avoided_until
             ]
@@ -300,6 +302,8 @@ class Mover:
                 logger.warning("%s took no environments: %s", run.name, printable(str(error), 400))
                 self._note(run.name, error)
             with self._lock:
+                if isinstance(error, RefusedError):  # a limit that it has not told of
+                    self._known.setdefault(run.name, Known()).most = max(1, len(rows) // 2)
                 self._homeless.update(dict.fromkeys(rows, str(error)))
                 del self._building[hosted]
         else:
@@ -308,7 +312,7 @@ class Mover:
                 closed = self._closed
                 if not closed:
                     known = self._known.setdefault(run.name, Known())
-                    known.failed, known.said = 0, ""
+                    known.failed, known.said, known.most = 0, "", None
                     self._since, self._failure = time.monotonic(), None
                     self._arrived.append(Moved(hosted, rows.start))
             if closed:
@@ -331,3 +335,8 @@ class Mover:
             raise SessionLost("SERVER_RESTARTED", f"{hosted.address} hosts environments with other spaces")
         if told.is_vector or (ours.as_given and not told.as_given):
             raise SessionLost("SERVER_RESTARTED", f"{hosted.address} hosts something else, or is older")
+
+
+def _least(*limits: int | None) -> int | None:
+    """Return the lowest of some limits; None: there is none."""
+    return min((limit for limit in limits if limit is not None), default=None)
