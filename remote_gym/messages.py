@@ -48,6 +48,7 @@ class Open:
     drop_unportable_infos: bool = False
     compression: str | None = None
     observation_mode: str = "same"  # or "different", or "given"
+    lease_seconds: float = 0.0  # that is enough for the client; 0: the server's own
 
 
 @dataclass(frozen=True)

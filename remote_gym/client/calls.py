@@ -121,7 +121,13 @@ class Calls:
         """Send to each server that hosts some of `indices` (None: all) what `make` makes for it.
 
         It is given these as the server counts them, and their positions in `indices`.
+
+        Raises:
+            EnvironmentLost: One of them has no server at the moment.
         """
+        if self._fleet.homeless:
+            self._exchange.adopt()
+            self._fleet.check_housed(indices, "call")
         asked = []
         for shard, positions in self._fleet.parts(indices):
             own = None if indices is None else shard.local([indices[at] for at in positions])

@@ -13,13 +13,14 @@ from gymnasium.envs.registration import EnvSpec
 from remote_gym.arguments import RemoteArgs
 from remote_gym.client.batch_arguments import no_seed, own_options
 from remote_gym.client.calls import check_name
+from remote_gym.client.documented import documented
 from remote_gym.client.failures import first_failure
 from remote_gym.client.local import Entrypoint, local
 from remote_gym.client.parts import Part
 from remote_gym.client.remote import Dialled, Remote
 from remote_gym.client.request_sizes import pack_options
-from remote_gym.client.servers import CredentialsPaths
-from remote_gym.client.settings import Settings, documented
+from remote_gym.client.servers import CredentialsPaths, Url
+from remote_gym.client.settings import Settings
 from remote_gym.errors import EnvironmentLost
 from remote_gym.texts import REACHABLE
 
@@ -46,7 +47,7 @@ class RemoteEnvironment(gymnasium.Env[Any, Any]):
     @documented  # the arguments are described there, once
     def __init__(
         self,
-        url: str | None = None,
+        url: Url | None = None,
         port: int | None = None,
         remote_args: RemoteArgs | Mapping[str, Any] | None = None,
         client_credentials_paths: CredentialsPaths | None = None,

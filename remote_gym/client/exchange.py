@@ -8,34 +8,32 @@ those of a server that was started anew. Guarantees: every env index of a reques
 from __future__ import annotations
 
 import contextlib
-from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
-import numpy as np
 from gymnasium.error import NoAsyncCallError
 from gymnasium.vector import AutoresetMode
 
-from remote_gym import values
 from remote_gym.client.actions import Actions
 from remote_gym.client.failures import refusal
 from remote_gym.client.fleet import Fleet, Shard, ShardFailed, has_sent
-from remote_gym.client.losses import REOPENED, Losses
+from remote_gym.client.moving import Mover
 from remote_gym.client.observations import Observations
 from remote_gym.client.operations import Operation, chosen
 from remote_gym.client.parts import Part
+from remote_gym.client.recovery import Recovery
 from remote_gym.client.request_sizes import SURE_BYTES, check_steps
 from remote_gym.client.session.outstanding import Arrival
 from remote_gym.client.settings import Settings
 from remote_gym.client.transitions import TransitionReader
 from remote_gym.client.unsent import Unsent
-from remote_gym.errors import MisuseError, ProtocolError, RefusedError, RemoteGymError, SessionLost
-from remote_gym.leaves import Array, rows_at
-from remote_gym.messages import FailureKind, Indices, Refused, Reset, Step, Transition, every
+from remote_gym.errors import MisuseError, ProtocolError, RefusedError, SessionLost
+from remote_gym.leaves import rows_at
+from remote_gym.messages import Indices, Refused, Reset, Step, Transition, every
 
 
-class Exchange:
+class Exchange(Recovery):
     """Requests and parts of one vector environment.
 
     Attributes:
@@ -45,21 +43,18 @@ class Exchange:
         losses: Who was lost, and with which seed it begins again.
     """
 
-    def __init__(self, fleet: Fleet, reader: TransitionReader, observations: Observations, settings: Settings) -> None:
-        """Ask through `fleet`; `settings` say which losses to make up for."""
-        self._fleet = fleet
+    def __init__(
+        self,
+        fleet: Fleet,
+        reader: TransitionReader,
+        observations: Observations,
+        settings: Settings,
+        mover: Mover | None = None,
+    ) -> None:
+        """Ask through `fleet`; `settings` say which losses to make up for, `mover` finds other servers."""
+        super().__init__(fleet, observations, settings, mover)
         self._everyone = range(fleet.num_envs)
         self._reader = reader
-        self._observations = observations
-        self._mode = settings.mode
-        self._truncates = settings.on_worker_failure == "truncate"
-        self._reopens = settings.on_session_lost == "truncate"
-        self.losses = Losses(fleet.num_envs)
-        self.over: Array = np.zeros(fleet.num_envs, np.bool_)
-        self.counts = False
-        self.in_flight = np.zeros(fleet.num_envs, np.bool_)
-        self._settled: deque[Part] = deque()  # ready without having been asked for
-        self._drained: dict[tuple[Shard, int], Operation] = {}  # refused by servers that are about to go, by number
         self._unsent = Unsent[tuple[Shard, Step, Operation]](lambda part: self._send(*part), has_sent)
         self._handed: Sequence[Part] = ()  # returned last
         self._pop: Callable[[], object] | None = None  # lets these not come again
@@ -80,30 +75,19 @@ class Exchange:
                     return
                 everyone, actions = chosen(everyone, actions, left)
                 indices = everyone
-        if len(self._fleet.shards) == 1:
-            self._send(self._fleet.shards[0], Step(0, indices, *actions), Operation(everyone, False))
+        shards = self._fleet.shards
+        if len(shards) == 1 and shards[0].count == self._fleet.num_envs:
+            self._send(shards[0], Step(0, indices, *actions), Operation(everyone, False))
             return
         shares = [(shard, *chosen(everyone, actions, positions)) for shard, positions in self._fleet.parts(indices)]
         parts = [(shard, Step(0, shard.local(own), *some), Operation(own, False)) for shard, own, some in shares]
         self._unsent.send(parts, whole)
 
-    def _at_work(self, indices: Sequence[int], whether: bool) -> None:
-        """Take note of whether these environments are at work."""
-        if self.counts:
-            self.in_flight[rows_at(indices)] = whether
-
-    def _begin_again(self, indices: list[int]) -> None:
-        """Instead of stepping: tell of losses nobody was told of, and reset those whose loss was told."""
-        told = [index for index in indices if index not in self.losses.untold]
-        if untold := [index for index in indices if index in self.losses.untold]:
-            self._at_work(untold, True)
-            self._settled.extend(self._end({index: self.losses.tell(index) for index in untold}))
-        if told:
-            self._send_resets(told, [self.losses.fresh_seed(index) for index in told], b"")
-
     def reset(self, indices: Indices, seeds: Sequence[int | None], options: bytes) -> None:
         """Reset the environments at `indices` (None: all), each with its item of `seeds`."""
         everyone = every(indices, self._fleet.num_envs)
+        if self._fleet.homeless:
+            self.adopt()
         untold = self.losses.untold
         notes = {index: self.losses.tell(index) for index in everyone if index in untold} if untold else {}
         self._send_resets(everyone, self.losses.seed(everyone, seeds), options, notes)
@@ -113,16 +97,6 @@ class Exchange:
         (shard,) = self._fleet.shards
         operation = Operation(range(self._fleet.num_envs), True, options, (), notes or {}, seed=seed)
         self._send(shard, Reset(0, None, seed, options), operation)
-
-    def _send_resets(
-        self, indices: Sequence[int], seeds: Sequence[int | None], options: bytes,
-        notes: dict[int, dict[str, Any]] | None = None, truncated: bool = False,
-    ) -> None:  # fmt: skip
-        for shard, positions in self._fleet.parts(indices):
-            own, given = [indices[at] for at in positions], [seeds[at] for at in positions]
-            packed = values.pack(given, "seed") if any(one is not None for one in given) else b""
-            request = Reset(0, shard.local(own), packed, options)
-            self._send(shard, request, Operation(own, True, options, given, notes or {}, truncated))
 
     def _send(self, shard: Shard, request: Reset | Step, operation: Operation) -> None:
         session = shard.session
@@ -154,9 +128,15 @@ class Exchange:
         if self._settled:
             self._handed, self._pop = (self._settled[0],), self._settled.popleft
             return self._handed
+        if self._fleet.homeless:
+            self.adopt()
         shards = self._fleet.shards
         try:
-            if len(shards) == 1:
+            if self._fleet.homeless:
+                if (found := self._receive_moving(timeout_seconds)) is None:
+                    return ()
+                shard, arrival = found
+            elif len(shards) == 1:
                 shard, arrival = shards[0], shards[0].session.wait(timeout_seconds)
             else:
                 shard, arrival = self._fleet.receive(timeout_seconds)
@@ -172,9 +152,7 @@ class Exchange:
         return self._handed
 
     def _refused(self, shard: Shard, answer: Refused, operation: Operation) -> None:
-        if answer.limit == "draining" and self._reopens:
-            # The server is about to go: what comes next is the end of the session, which makes up for this, too.
-            self._drained[shard, answer.number] = operation
+        if self._drain(shard, answer, operation):
             return
         self.in_flight[list(operation.indices)] = False
         self.took()
@@ -243,94 +221,15 @@ class Exchange:
                 indices = every(ready.indices, self._fleet.num_envs)
                 operation.mark(ready, indices)
                 self.losses.was_reset(set(indices).difference(failure.index for failure in ready.failures))
+                if self._places:
+                    self._places = {index: place for index, place in self._places.items() if index not in indices}
         return parts
-
-    # Losses
-
-    def _without_lost(self, part: Part, operation: Operation) -> Iterator[Part]:
-        """Yield `part` without the environments that were lost, and what stands for those."""
-        lost = {failure.index: failure for failure in part.failures if failure.kind is FailureKind.LOST}
-        notes = {index: self.losses.lost(index, failure.type, self._truncates) for index, failure in lost.items()}
-        if not lost or not self._truncates:
-            yield part
-            return
-        if operation.resets:  # an environment that dies of every reset is raised in the end
-            notes = {index: note for index, note in notes.items() if self.losses.lost_in_reset(index)}
-        part.indices = every(part.indices, self._fleet.num_envs)
-        if (rest := part.without(notes)).indices:
-            yield rest
-        yield from self._made_up(notes, operation)
-
-    def _made_up(self, notes: dict[int, dict[str, Any]], operation: Operation) -> Iterator[Part]:
-        """Yield what stands for lost environments, or ask for it."""
-        if not operation.resets:
-            yield from self._end(notes)
-        elif notes:  # again, with the same seed
-            merged = {index: {**operation.notes.get(index, {}), **note} for index, note in notes.items()}
-            if operation.seed is not None:
-                self.reset_verbatim(operation.seed, operation.options, merged)
-                return
-            self._send_resets(list(notes), operation.seeds_of(notes), operation.options, merged, operation.truncated)
-
-    def _end(self, notes: dict[int, dict[str, Any]]) -> Iterator[Part]:
-        """Yield the ends of lost environments' episodes; in SAME_STEP the next ones' beginnings come with them."""
-        same_step = self._mode is AutoresetMode.SAME_STEP
-        # In NEXT_STEP, whoever died beginning a new episode has none to end.
-        begins = [i for i in notes if same_step or (self._mode is AutoresetMode.NEXT_STEP and self.over[i])]
-        if same_step:
-            notes = {i: {"final_obs": self._observations.element(i), "final_info": {}, **notes[i]} for i in notes}
-        if begins:
-            seeds = [self.losses.fresh_seed(index) for index in begins]
-            self._send_resets(begins, seeds, b"", {i: notes[i] for i in begins}, truncated=same_step)
-        ends = [index for index in notes if index not in begins]
-        if ends:
-            self.over[ends] = True
-            yield Part.of_ends(ends, self._observations.rows(ends), {index: notes[index] for index in ends})
-
-    def _session_lost(self, shard: Shard, error: SessionLost, unsent: Operation | None = None) -> None:
-        """Open a new session in place of a lost one; every episode there ends truncated, `unsent`'s too.
-
-        Raises:
-            SessionLost: It is not to be made up for, or was lost again and again.
-            RemoteGymError: The new one could not be opened.
-        """
-        if not self._reopens or error.reason not in REOPENED:
-            raise error
-        session = shard.session
-        self._settle_unread(shard)
-        shard.reopen()
-        missing = [
-            (about, [shard.first + index for index in every(indices, shard.count)])
-            for about, indices in session.unanswered()
-            if about is not None  # else it is a call, which raises
-        ]
-        drained = [self._drained.pop(key) for key in list(self._drained) if key[0] is shard]
-        missing += [(operation, list(operation.indices)) for operation in (*drained, unsent) if operation is not None]
-        at_work = {index for _, indices in missing for index in indices}
-        for index in range(shard.first, shard.stop):
-            if index not in at_work and index not in self.losses.due:
-                self.losses.untold[index] = str(error)
-        resets = [index for operation, _ in missing if operation.resets for index in operation.indices]
-        if not all([self.losses.lost_in_reset(index) for index in resets]):  # noqa: C419 - each is counted
-            self.in_flight[shard.first : shard.stop] = False  # the server seems to lose each of them
-            raise error
-        for operation, indices in missing:
-            notes = {index: self.losses.lost(index, str(error), True) for index in indices}
-            self._settled.extend(self._made_up(notes, operation))
-
-    def _settle_unread(self, shard: Shard) -> None:
-        """Keep what a session that is lost has still brought."""
-        session = shard.session
-        for arrival in session.unread():
-            if isinstance(arrival.answer, Transition):
-                self._settled.extend(self._parts(shard, arrival))
-            session.took(arrival.answer)
 
     @property
     def busy(self) -> bool:
         """Whether anything is still to come, also what an interrupt left behind."""
         waiting = [shard.session.waiting for shard in self._fleet.shards]
-        return bool(self._settled or self._drained) or any(waiting)
+        return bool(self._settled or self._drained or self._homeless.held) or any(waiting)
 
     def check_busy(self, name: str) -> None:
         """Refuse to wait for what will never come.
@@ -343,8 +242,3 @@ class Exchange:
             for shard in self._fleet.shards:
                 shard.session.check()
             raise NoAsyncCallError(f"the {name} was interrupted before it was sent", name)
-
-    def session_lost(self, shard: Shard, error: RemoteGymError) -> None:
-        """Make up for what a call has found out, if that is wanted; the next step tells."""
-        if isinstance(error, SessionLost) and self._reopens and error.reason in REOPENED:
-            self._session_lost(shard, error)

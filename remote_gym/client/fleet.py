@@ -8,22 +8,53 @@ share. So no server waits for another, and nothing is held here.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 from gymnasium import Space
 
 from remote_gym.client.hosted import Hosted
+from remote_gym.client.placement import in_proportion
 from remote_gym.client.session.bell import Bell
 from remote_gym.client.session.outstanding import Arrival
 from remote_gym.client.session.session import Session, wait_for
-from remote_gym.errors import ConnectError, MisuseError, SessionLost, also
+from remote_gym.errors import ConnectError, EnvironmentLost, MisuseError, SessionLost, also
 from remote_gym.messages import Indices
 from remote_gym.observation_modes import SAME, compare
+from remote_gym.texts import shortened
 
 MAX_DIALS_AT_ONCE = 16
+
+
+class Block(NamedTuple):
+    """Environments side by side.
+
+    Attributes:
+        address: Of their server; empty while they have none.
+        rows: Env indices.
+        state: ``"there"``, or ``"moving"`` while they have no server.
+    """
+
+    address: str
+    rows: range
+    state: str
+
+
+@dataclass(eq=False)
+class Moved:
+    """Environments that were built on another server.
+
+    Attributes:
+        hosted: They.
+        first: Env index of the first.
+        shard: What the fleet has made of it.
+    """
+
+    hosted: Hosted
+    first: int
+    shard: Shard | None = None
 
 
 @dataclass(eq=False)
@@ -67,31 +98,50 @@ class Fleet:
 
     Attributes:
         hosted: What each of them hosts.
-        shards: Those that host something, in the order of their environments; empty before `dial`.
+        shards: Those that host something, in the order of their environments; empty before `dial`. Assigned whole, so
+            that other threads may look.
+        homeless: Environments whose server was lost and that have no other one yet: env index -> why.
     """
 
-    def __init__(self, hosted: Sequence[Hosted], num_envs: int, observation_mode: str = SAME) -> None:
-        """Prepare; `dial` opens the sessions."""
+    def __init__(
+        self,
+        hosted: Sequence[Hosted],
+        num_envs: int,
+        observation_mode: str = SAME,
+        find: Callable[[], Sequence[Hosted]] | None = None,
+        leaves_out: bool = False,
+    ) -> None:
+        """Prepare; `dial` opens the sessions.
+
+        `find` says what there is then, where it is not known before; `leaves_out`: whether to begin without servers
+        that cannot be reached, if there are others.
+        """
+        self.homeless: dict[int, str] = {}
+        self._leaves_out = leaves_out
         self.hosted = list(hosted)
+        self._find = find
         self.num_envs = num_envs
         self._mode = observation_mode
         self.shards: list[Shard] = []
         self._bell = Bell()
+        self._received: tuple[Shard, Arrival] | None = None  # last
 
     def dial(self) -> None:
         """Share the environments out and open all sessions, if that was not done yet.
 
         Raises:
             ConnectError, RefusedError, EnvironmentRaised, EnvironmentLost: A session could not be opened.
-            MisuseError: The servers host environments with different spaces.
+            MisuseError: The servers host environments with different spaces; or what gives addresses gave none.
         """
         if self.shards:
             return
+        if self._find is not None:
+            self.hosted = list(self._find())
         if len(self.hosted) == 1:
             self.shards = [Shard(self.hosted[0], 0, self.num_envs)]
             return
         with ThreadPoolExecutor(MAX_DIALS_AT_ONCE) as dials:
-            weights = list(dials.map(lambda hosted: hosted.num_workers(), self.hosted))
+            weights = self._weights(list(dials.map(_weighed, self.hosted)))
             shares, first = [], 0
             for hosted, count in zip(self.hosted, in_proportion(self.num_envs, weights), strict=True):
                 if count:
@@ -102,22 +152,37 @@ class Fleet:
         self._compare(shards)
         self.shards = shards
 
+    def _weights(self, told: Sequence[int | ConnectError]) -> list[int]:
+        """Return how many workers each has; none for those to be left out."""
+        errors = [one for one in told if isinstance(one, ConnectError)]
+        if errors and (not self._leaves_out or len(errors) == len(told)):
+            raise errors[0]
+        return [0 if isinstance(one, ConnectError) else one for one in told]
+
     def _compare(self, shards: Sequence[Shard]) -> None:
-        first = shards[0].hosted
         for shard in shards:
-            other = shard.hosted
-            if other.told.is_vector and len(shards) > 1:
-                raise MisuseError(f"{other.address} hosts a vector environment, which cannot be one of several servers")
-            try:
-                spaces = other.told.observation_space, first.told.observation_space
-                compare(f"what {other.address} hosts", *spaces, self._mode)
-            except (RuntimeError, ValueError, TypeError) as error:
-                raise also(MisuseError, type(error))(str(error)) from error
-            if other.told.action_space != first.told.action_space:
-                raise also(MisuseError, RuntimeError)(  # which is what `SyncVectorEnv` raises
-                    f"the servers differ in their action space: {other.told.action_space} at {other.address} is not "
-                    f"{first.told.action_space} at {first.address}"
+            if shard.hosted.told.is_vector and len(shards) > 1:
+                raise MisuseError(
+                    f"{shard.hosted.address} hosts a vector environment, which cannot be one of several servers"
                 )
+            self.compare(shard.hosted, shards[0].hosted)
+
+    def compare(self, other: Hosted, first: Hosted) -> None:
+        """Check that what `other` hosts may be in one batch with what `first` does.
+
+        Raises:
+            MisuseError: Their spaces differ.
+        """
+        try:
+            spaces = other.told.observation_space, first.told.observation_space
+            compare(f"what {other.address} hosts", *spaces, self._mode)
+        except (RuntimeError, ValueError, TypeError) as error:
+            raise also(MisuseError, type(error))(str(error)) from error
+        if other.told.action_space != first.told.action_space:
+            raise also(MisuseError, RuntimeError)(  # which is what `SyncVectorEnv` raises
+                f"the servers differ in their action space: {other.told.action_space} at {other.address} is not "
+                f"{first.told.action_space} at {first.address}"
+            )
 
     def observation_spaces(self) -> list[Space[Any]]:
         """Return the observation space of each environment; call after `dial`."""
@@ -131,7 +196,7 @@ class Fleet:
         """Return for each server concerned the positions in `indices` (None: all environments) of what it hosts."""
         if indices is None:
             return [(shard, range(shard.first, shard.stop)) for shard in self.shards]
-        if len(self.shards) == 1:
+        if len(self.shards) == 1 and self.shards[0].count == self.num_envs:
             return [(self.shards[0], range(len(indices)))]
         parts: list[tuple[Shard, Sequence[int]]] = []
         for shard in self.shards:
@@ -140,24 +205,77 @@ class Fleet:
                 parts.append((shard, positions))
         return parts
 
+    # Servers that come and go
+
+    def check_housed(self, indices: Indices, name: str) -> None:
+        """Refuse to do `name` with environments that have no server.
+
+        Raises:
+            EnvironmentLost: One of `indices` (None: all) has none.
+        """
+        if self.homeless:
+            away = sorted(self.homeless if indices is None else self.homeless.keys() & set(indices))
+            if away:
+                reason = shortened(self.homeless[away[0]])
+                raise EnvironmentLost(
+                    f"{name}: environments {away[:8]} have lost their server and are being moved to another one: "
+                    f"{reason}. Those of others can be reached with indices=", away[0], reason
+                )  # fmt: skip
+
+    def adopt(self, moved: Moved) -> Shard:
+        """Take in environments that were built on another server; the same again does no harm."""
+        if moved.shard is None:
+            moved.shard = Shard(moved.hosted, moved.first, moved.hosted.num_envs)
+        if moved.shard not in self.shards:
+            self.shards = sorted([*self.shards, moved.shard], key=lambda shard: shard.first)
+            self.hosted = [*self.hosted, moved.hosted]
+        return moved.shard
+
+    def remove(self, shard: Shard) -> None:
+        """Take out what a lost server has; its session ends, as far as there is one."""
+        self.shards = [other for other in self.shards if other is not shard]
+        self.hosted = [other for other in self.hosted if other is not shard.hosted]
+        shard.session.begin_close()
+
+    def ring(self) -> None:
+        """Let whoever receives look again; by any thread."""
+        self._bell.ring()
+
+    def blocks(self) -> tuple[Block, ...]:
+        """Return where which environments are."""
+        there = [Block(str(shard.hosted.address), range(shard.first, shard.stop), "there") for shard in self.shards]
+        away: list[Block] = []
+        for index in sorted(self.homeless):
+            if away and away[-1].rows.stop == index:
+                away[-1] = Block("", range(away[-1].rows.start, index + 1), "moving")
+            else:
+                away.append(Block("", range(index, index + 1), "moving"))
+        return tuple(sorted([*there, *away], key=lambda block: block.rows.start))
+
     # Receiving
 
-    def receive(self, timeout_seconds: float | None) -> tuple[Shard, Arrival]:
+    def receive(
+        self, timeout_seconds: float | None, has_news: Callable[[], bool] = lambda: False
+    ) -> tuple[Shard, Arrival]:
         """Return the next answer, of any server; say `took` to its session once it has been dealt with.
 
         A single server's own session is the one to ask.
 
         Raises:
+            News: `has_news` says so.
             TimeoutError: None came in time; nothing is lost.
             ShardFailed: A server no longer holds its session.
             ProtocolError, gymnasium.error.ClosedEnvironmentError: As `Session.peek`.
         """
-        sessions = [shard.session for shard in self.shards]
+        shards = self._in_turn()
+        sessions = [shard.session for shard in shards]
         for session in sessions:
             session.bell = self._bell  # first, then look: a new session's own bell may have been rung before
 
         def look() -> tuple[Shard, Arrival] | None:
-            for shard, session in zip(self.shards, sessions, strict=True):
+            if has_news():
+                raise News
+            for shard, session in zip(shards, sessions, strict=True):
                 try:
                     arrival = session.peek()
                 except SessionLost as error:
@@ -166,7 +284,18 @@ class Fleet:
                     return shard, arrival
             return None
 
-        return wait_for(look, sessions, self._bell, timeout_seconds)
+        self._received = wait_for(look, sessions, self._bell, timeout_seconds)
+        return self._received
+
+    def _in_turn(self) -> list[Shard]:
+        """Return all shards, in the order in which to look at them: after whose answer was taken last."""
+        shards, (last, arrival) = self.shards, self._received or (None, None)
+        if last not in shards:
+            return shards
+        at = shards.index(last)
+        if last.session.next_unread is not arrival:  # else an interrupt has come before it was taken
+            at += 1
+        return shards[at:] + shards[:at]
 
     def close(self) -> None:
         """End all sessions, those of a failed `dial` too; side by side, as each may take its time."""
@@ -175,6 +304,17 @@ class Fleet:
                 shard.session.begin_close()
         for hosted in self.hosted:
             hosted.close()
+
+
+def _weighed(hosted: Hosted) -> int | ConnectError:
+    try:
+        return hosted.num_workers()
+    except ConnectError as error:
+        return error
+
+
+class News(Exception):
+    """There is something to see besides answers."""
 
 
 def has_sent(part: Sequence[Any]) -> bool:
@@ -199,19 +339,3 @@ class ShardFailed(Exception):
         """Carry both."""
         self.shard, self.error = shard, error
         super().__init__(str(error))
-
-
-def in_proportion(total: int, weights: Sequence[int]) -> list[int]:
-    """Return how many of `total` each gets: in proportion to its weight, the largest remainders first.
-
-    Raises:
-        ConnectError: Nobody has any weight.
-    """
-    whole = sum(weights)
-    if whole <= 0:
-        raise ConnectError("all servers", "none of them has workers")
-    shares = [total * weight // whole for weight in weights]
-    by_remainder = sorted(range(len(weights)), key=lambda at: -(total * weights[at] % whole))
-    for at in by_remainder[: total - sum(shares)]:
-        shares[at] += 1
-    return shares

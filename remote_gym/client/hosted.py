@@ -116,13 +116,18 @@ class Hosted:
     Attributes:
         address: Where the server is.
         num_envs: Environments of the session.
+        workers: How many the server has; None: it was not asked.
     """
 
-    def __init__(self, settings: Settings, address: Address) -> None:
-        """Prepare; dials nothing yet."""
+    def __init__(self, settings: Settings, address: Address, connect_timeout_seconds: float | None = None) -> None:
+        """Prepare; dials nothing yet. The timeout is the settings' unless another one is given."""
         self.address = address
         self.num_envs = settings.num_envs
         self._settings = settings
+        seconds = settings.connect_timeout_seconds
+        self._connect_timeout = seconds if connect_timeout_seconds is None else connect_timeout_seconds
+        self._opening: Session | None = None  # not open yet
+        self.workers: int | None = None
         self._session: Session | None = None
         self._finalizer: weakref.finalize[Any, Any] | None = None
         self._told: Told | None = None
@@ -160,7 +165,8 @@ class Hosted:
 
     def num_workers(self) -> int:
         """Return how many workers the server has; asks it, without a session."""
-        return describe(self.address, self._settings.connect_timeout_seconds).num_workers
+        self.workers = describe(self.address, self._connect_timeout).num_workers
+        return self.workers
 
     def share(self, num_envs: int) -> None:
         """Ask for `num_envs` environments instead of all. Call before the first need."""
@@ -189,8 +195,17 @@ class Hosted:
         """Open a session and read what the server tells; closes it if that cannot be read."""
         settings = self._settings
         opening = replace(settings.opening, num_envs=self.num_envs)
-        timeouts = settings.connect_timeout_seconds, settings.reconnect_timeout_seconds
-        session = Session(self.address, opening, *timeouts, dialer_for(self.address, settings.transport))
+        dialer = dialer_for(self.address, settings.transport, settings.watch)
+        timeouts = self._connect_timeout, settings.patience_seconds
+        session = Session(self.address, opening, *timeouts, dialer, prompt=settings.moves, wait=False)
+        self._opening = session  # may be closed by another thread
+        if self._closed:  # it was, just before
+            session.begin_close()
+        session.wait_until_open()
+        self._opening = None
+        if self._closed:
+            session.close()
+            raise gymnasium.error.ClosedEnvironmentError("the remote environment was closed")
         if session.opened.kept_kwargs:  # environments of other arguments than were asked for are none
             session.close()
             raise _set_aside(session.opened.kept_kwargs[0])
@@ -209,5 +224,7 @@ class Hosted:
     def close(self) -> None:
         """Close the session; may be called twice."""
         self._closed = True
+        if (opening := self._opening) is not None:
+            opening.begin_close()
         if self._finalizer is not None:
             self._finalizer()

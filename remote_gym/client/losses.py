@@ -24,6 +24,8 @@ REOPENED = frozenset({"SERVER_RESTARTED", "EXPIRED", "GAVE_WAY"})
 """Reasons of a lost session that a new one makes up for. FENCED is another client's doing, ENDED and REVOKED the
 server owner's, BROKEN a bug: all raise."""
 
+MOVED_BY = {"move": REOPENED | {"UNREACHABLE", "DRAINING"}, "truncate": frozenset({"UNREACHABLE"})}
+"""Reasons that other servers make up for, where there are several, by `on_session_lost`."""
 
 NAMED = 8
 """Lost environments of which a warning names the indices; of more it says how many."""
@@ -50,6 +52,7 @@ class Losses:
         self._lost: set[int] = set()  # and not reset since
         self.due: set[int] = set()  # those of them that the next step resets
         self.untold: dict[int, str] = {}  # lost with nothing in flight, by reason: the next step tells
+        self._again: set[int] = set()  # those of them whose loss was told, and is told once more
 
     def seed(self, indices: Iterable[int], seeds: Sequence[int | None]) -> list[int | None]:
         """Take note of what a reset of `indices` was given, and return what to send.
@@ -84,11 +87,22 @@ class Losses:
 
     def tell(self, index: int) -> dict[str, Any]:
         """Return what `lost` does, for a loss that was not told yet."""
-        return self.lost(index, self.untold.pop(index), True)
+        reason = self.untold.pop(index)
+        if index in self._again:
+            self._again.discard(index)
+            return self.note(index, reason)
+        return self.lost(index, reason, True)
+
+    def tell_again(self, index: int, reason: str) -> None:
+        """Let the next step tell once more of a loss, which is the same one."""
+        self._again.add(index)
+        self.untold[index] = reason
 
     def retell(self, notes: Mapping[int, dict[str, Any]]) -> None:
         """Let the next step tell of losses whose `notes`, by env index, nobody has seen."""
-        self.untold.update((index, note["remote_gym"]["reason"]) for index, note in notes.items())
+        self.untold.update(
+            (index, note["remote_gym"]["reason"]) for index, note in notes.items() if note["remote_gym"]["lost"]
+        )
 
     def lost(self, index: int, reason: str, due: bool) -> dict[str, Any]:
         """Take note of a loss and return what to tell in the environment's info.
@@ -99,8 +113,12 @@ class Losses:
         self._lost.add(index)
         if due:
             self.due.add(index)
+        return self.note(index, reason)
+
+    def note(self, index: int, reason: str, **more: Any) -> dict[str, Any]:
+        """Return what to tell in the environment's info of its last loss."""
         reason = shortened(reason)  # a server's words
-        return {"remote_gym": {"lost": True, "reason": reason, "generation": self.generations[index]}}
+        return {"remote_gym": {"lost": True, "reason": reason, "generation": self.generations[index], **more}}
 
     def lost_in_reset(self, index: int) -> bool:
         """Take note of a reset that was lost; return whether to try it again."""

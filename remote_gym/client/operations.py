@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -25,6 +25,7 @@ class Operation:
         notes: Of a reset after a loss: what infos are to tell, by env index.
         truncated: Whether the reset is that of a truncated episode, in SAME_STEP.
         seed: Of a hosted vector environment's reset: packed, verbatim.
+        steps: Whether it is a step that resets, by itself.
     """
 
     indices: Sequence[int]
@@ -34,6 +35,13 @@ class Operation:
     notes: dict[int, dict[str, Any]] = field(default_factory=dict)
     truncated: bool = False
     seed: bytes | None = None
+    steps: bool = False
+
+    def some(self, indices: Sequence[int]) -> Operation:
+        """Return the same for some of its environments."""
+        notes = {index: self.notes[index] for index in indices if index in self.notes}
+        seeds = self.seeds_of(indices) if self.seeds else ()
+        return replace(self, indices=list(indices), seeds=seeds, notes=notes)
 
     def seeds_of(self, indices: Iterable[int]) -> list[int | None]:
         """Return the seeds that a reset gave to some of its environments."""

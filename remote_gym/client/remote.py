@@ -20,6 +20,7 @@ from remote_gym.client.fleet import Fleet
 from remote_gym.client.hosted import Hosted, Told
 from remote_gym.client.local import LocalServer
 from remote_gym.client.losses import warn_of_losses
+from remote_gym.client.moving import Mover
 from remote_gym.client.observations import Observations
 from remote_gym.client.ready import Ready
 from remote_gym.client.rendering import Window
@@ -93,13 +94,18 @@ class Remote:
         """Prepare; dials nothing yet."""
         self.settings = settings
         hosted = [Hosted(settings, address) for address in settings.addresses]
-        self.fleet = Fleet(hosted, settings.num_envs, settings.opening.observation_mode)
+        find = None if settings.source is None else self._find
+        self.fleet = Fleet(hosted, settings.num_envs, settings.opening.observation_mode, find, settings.moves)
+        self._mover: Mover | None = None
         self._dialled: Dialled | None = None
         self._own: dict[str, Any] = {}  # `metadata` and `spec` once they were read or set: users may change both
         self._window: Window | None = None  # made with the first frame of render mode "human"
         self._warned = False
         self.local: LocalServer | None = None
         self.closed = False
+
+    def _find(self) -> list[Hosted]:
+        return [Hosted(self.settings, address) for address in self.settings.find()]
 
     def dial(self) -> Dialled:
         """Return what there is once all servers were dialled; dials them if that was not done yet.
@@ -112,6 +118,8 @@ class Remote:
         if self._dialled is None:
             self.fleet.dial()
             first = self.fleet.shards[0].hosted
+            if self.settings.moves or (self.settings.on_session_lost == "truncate" and len(self.fleet.hosted) > 1):
+                self._mover = self._make_mover(first)
             if (given := self.settings.given_spaces) is not None:
                 check_given(first.told.observation_space, given[1])
             try:
@@ -123,12 +131,20 @@ class Remote:
                 warn(f"of spaces whose class nobody has registered with remote_gym.register_space: {said}")
         return self._dialled
 
+    def _make_mover(self, first: Hosted) -> Mover:
+        if first.told.is_vector:
+            raise MisuseError(
+                f"on_session_lost='move': {first.address} hosts a vector environment, which cannot be moved; "
+                f"'truncate' builds it anew where it was"
+            )
+        return Mover(self.settings, self.fleet)
+
     def _prepare(self, told: Told) -> Dialled:
         settings, num_envs = self.settings, self.settings.num_envs
         space = told.observation_space
         reader = TransitionReader(space, num_envs, settings.compression, settings.copy and not settings.single)
         observations = Observations(space, num_envs)
-        exchange = Exchange(self.fleet, reader, observations, settings)
+        exchange = Exchange(self.fleet, reader, observations, settings, self._mover)
         ready = Ready(num_envs)
         single, given = told.single, settings.given_spaces
         batched = single if settings.single else told.batched(num_envs)
@@ -235,7 +251,9 @@ class Remote:
     def __str__(self) -> str:
         """Return the id, where it is known without dialling, and the addresses."""
         spec = self._own.get("spec") or (None if self._dialled is None else self._dialled.told.spec)
-        return ", ".join([*([] if spec is None else [spec.id]), *map(str, self.settings.addresses)])
+        source = self.settings.source
+        places = map(str, self.settings.addresses) if source is None else [source.name]
+        return ", ".join([*([] if spec is None else [spec.id]), *places])
 
     # Frames
 
@@ -274,9 +292,9 @@ class Remote:
         if self._dialled is not None and (said := self._dialled.reader.told):
             self._dialled.reader.told = ""
             warn(said)
-        if notes and not self._warned:
+        lost = sorted(index for index, note in notes.items() if note["remote_gym"]["lost"])
+        if lost and not self._warned:
             self._warned = True
-            lost = sorted(notes)
             warn_of_losses(lost, notes[lost[0]]["remote_gym"]["reason"])
 
     @property
@@ -292,6 +310,8 @@ class Remote:
         if self._window is not None:
             self._window.close()
         try:
+            if self._mover is not None:
+                self._mover.close()
             self.fleet.close()
         finally:
             if self.local is not None:

@@ -1,34 +1,58 @@
-"""Trainer process, no I/O but reading PEM files: which servers are meant, and how each of them is proven to be it."""
+"""Trainer process, no I/O but PEM files and sources: which servers are meant, and how each is proven to be it."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Sequence
+import time
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
+from typing import NamedTuple, Union
 
 from remote_gym.addresses import DEFAULT_PORT, is_loopback, split_address, unix_path
 from remote_gym.client.carriers.channel import Address
+from remote_gym.client.sources import DNS, FILE, Addresses, Records, Source, source_of
 from remote_gym.client.tokens import token_for
 from remote_gym.credentials import Pem, absolute, load_client_pem
-from remote_gym.errors import MisuseError
+from remote_gym.errors import ConnectError, MisuseError
 
 CredentialsPaths = Sequence["Pem | None"]
 
+ASK_AGAIN_SECONDS = 0.2
+"""Between two questions to a source that knows of no server yet: a file that is to be written, a name to be entered."""
 
-def urls_of(url: str | Sequence[str] | None) -> list[str]:
-    """Return the servers' addresses; if `url` is None, the one that ``REMOTE_GYM_URL`` names.
+Url = Union[str, Sequence[str], Callable[[], Iterable[str]], Addresses]
+"""What says where the servers are: an address, a list of them, or a source; see `sources`."""
+
+
+def url_of(url: Url | None) -> Url:
+    """Return `url`; if it is None, what ``REMOTE_GYM_URL`` says.
 
     Raises:
-        MisuseError: There is no address anywhere, or `url` is no string or list of strings.
+        MisuseError: There is no address anywhere.
     """
     if url is None:
         url = os.environ.get("REMOTE_GYM_URL")
         if not url:
             raise MisuseError("no server was named: pass url='host:port', or set REMOTE_GYM_URL")
+    return url
+
+
+def urls_of(url: Url | None) -> list[str]:
+    """Return the servers' addresses; if `url` is None, the one that ``REMOTE_GYM_URL`` names.
+
+    Raises:
+        MisuseError: There is no address anywhere, or `url` is no string or list of strings.
+    """
+    url = url_of(url)
     if isinstance(url, str):
         return [url]
     if not isinstance(url, Iterable) or not (urls := list(url)) or not all(isinstance(one, str) for one in urls):
-        raise MisuseError(f"url must be a string or a list of at least one, got {url!r:.80}")
+        raise MisuseError(
+            f"url must be a string, a list of at least one, or what gives such a list: a callable, or an object with "
+            f"addresses(); got {url!r:.80}"
+        )
+    if any(source_of(one, None) for one in urls):
+        raise MisuseError(f"url: {DNS!r} and {FILE!r} stand alone, not in a list: got {urls!r:.80}")
     return urls
 
 
@@ -49,8 +73,11 @@ def addresses_of(
     tls_name: str | None,
     token: str | None,
     allow_insecure: bool,
+    default_name: str | None = None,
 ) -> tuple[CredentialsPaths | None, tuple[Address, ...]]:
     """Return the credentials as they were given or the variables name them, and the servers' addresses.
+
+    `default_name` stands in for a `tls_name` of None where there is TLS.
 
     Raises:
         MisuseError: An address, or a file, is wrong; or one would be reached without TLS that must not be.
@@ -68,10 +95,10 @@ def addresses_of(
                 f"client_credentials_paths=(ca.pem[, client.pem, client-key.pem]), or spell out allow_insecure=True"
             )
     pem = None if paths is None else load_client_pem(paths)
-    if tls_name is not None:
-        if pem is None:
-            raise MisuseError(f"tls_name={tls_name!r} is checked against a certificate: pass client_credentials_paths")
-        pem = replace(pem, server_name=tls_name)
+    if tls_name is not None and pem is None:
+        raise MisuseError(f"tls_name={tls_name!r} is checked against a certificate: pass client_credentials_paths")
+    if pem is not None and (name := tls_name or default_name) is not None:
+        pem = replace(pem, server_name=name)
     files = tuple(absolute(path) for path in paths or () if path is not None)
     addresses = []
     for (host, number), is_unix in zip(hosts, unix, strict=True):
@@ -79,6 +106,80 @@ def addresses_of(
         proof = (None, ()) if plain else (pem, files)
         addresses.append(Address(host, number, *proof, token_for(token, host, proof[0] is not None, allow_insecure)))
     return given if any(unix) else paths, tuple(addresses)
+
+
+class Located(NamedTuple):
+    """Where the servers are, as the arguments say; these are whole then.
+
+    Attributes:
+        url: As it is to be carried.
+        port: Likewise.
+        client_credentials_paths: As they were given, or the variables name them.
+        source: What gives the addresses; None: they are known.
+        addresses: Empty, with a source.
+    """
+
+    url: Url | None
+    port: int | None
+    client_credentials_paths: CredentialsPaths | None
+    source: Source | None
+    addresses: tuple[Address, ...]
+
+
+def locate(
+    url: Url | None,
+    port: int | None,
+    paths: CredentialsPaths | None,
+    tls_name: str | None,
+    token: str | None,
+    allow_insecure: bool,
+) -> Located:
+    """Return where the servers are; asks no source yet, but checks what can be checked before.
+
+    Raises:
+        MisuseError: As `addresses_of`; or `url` is nothing of the kind.
+    """
+    source = source_of(url_of(url), port)
+    if source is None:
+        paths, addresses = addresses_of(urls_of(url), port, paths, tls_name, token, allow_insecure)
+        return Located(url, port, paths, None, addresses)
+    if isinstance(source, Records):
+        port = None  # it is in the url
+    paths, _ = addresses_of((), port, paths or paths_from_variables(), tls_name, token, allow_insecure)
+    return Located(source.carried, port, paths, source, ())
+
+
+def found_by(
+    source: Source,
+    port: int | None,
+    paths: CredentialsPaths | None,
+    tls_name: str | None,
+    token: str | None,
+    allow_insecure: bool,
+    timeout_seconds: float,
+) -> tuple[Address, ...]:
+    """Ask `source` and return the servers' addresses, at least one; waits for it to know any.
+
+    Raises:
+        ConnectError: It gave none in time.
+        MisuseError: As `addresses_of`; names the source.
+    """
+    deadline = time.monotonic() + timeout_seconds
+    while True:
+        urls, failed = [], ConnectError(source.name, "it gives no address")
+        try:
+            urls = source.ask(max(deadline - time.monotonic(), ASK_AGAIN_SECONDS))
+        except ConnectError as error:
+            failed = error
+        if urls:
+            break
+        if time.monotonic() + ASK_AGAIN_SECONDS >= deadline:
+            raise failed
+        time.sleep(ASK_AGAIN_SECONDS)
+    try:
+        return addresses_of(urls, port, paths, tls_name, token, allow_insecure, source.tls_name)[1]
+    except MisuseError as error:
+        raise MisuseError(f"of {source.name}: {error}") from None
 
 
 def checked_name(tls_name: object) -> str | None:

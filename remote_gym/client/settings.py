@@ -1,4 +1,4 @@
-"""Trainer process, no I/O but reading PEM files: all arguments of the two public classes, checked once.
+"""Trainer process, no I/O but PEM files and sources: all arguments of the two public classes, checked once.
 
 What a pickle carries is named in `Settings.carried`.
 """
@@ -7,10 +7,9 @@ from __future__ import annotations
 
 import inspect
 import os
-import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 from gymnasium import Space
@@ -22,7 +21,9 @@ from remote_gym.arguments import RemoteArgs, check_args
 from remote_gym.autoreset import NONE, parse_mode
 from remote_gym.client.carriers.channel import Address
 from remote_gym.client.carriers.dialing import TRANSPORTS
-from remote_gym.client.servers import CredentialsPaths, addresses_of, carried_paths, checked_name, urls_of
+from remote_gym.client.carriers.liveness import Watch
+from remote_gym.client.servers import CredentialsPaths, Url, carried_paths, checked_name, found_by, locate
+from remote_gym.client.sources import Source
 from remote_gym.client.tensors import NUMPY, checked_device
 from remote_gym.client.tokens import checked, handle_for
 from remote_gym.compression import codec
@@ -30,10 +31,17 @@ from remote_gym.errors import MisuseError, also
 from remote_gym.messages import Open
 from remote_gym.wire.codec import MAX_KWARGS_BYTES
 
-Init = TypeVar("Init", bound=Callable[..., None])
-
-OF_BATCHES = {"num_envs", "autoreset_mode", "batch_size", "copy", "array", "device", "observation_mode", "info_format"}
+OF_BATCHES = frozenset(
+    {
+        "num_envs", "autoreset_mode", "batch_size", "copy", "array", "device", "observation_mode", "info_format",
+        "move_timeout_seconds", "min_envs",
+    }
+)  # fmt: skip
 """Arguments that `RemoteVectorEnv` alone has."""
+
+LEASE_SECONDS = 60.0
+"""For how much longer than the move timeout a server is asked to keep what it cannot reach us for: whoever comes back
+later finds that it was built elsewhere. Long enough for a fork, after which sessions attach with their next use."""
 
 GYMNASIUM, GYMNASIUM_0_29, LIST = "gymnasium", "gymnasium-0.29", "list"
 """Formats of a batch's infos."""
@@ -45,8 +53,10 @@ class Settings:
 
     Attributes:
         url: ``"host"`` or ``"host:port"`` of the server; for a vector environment also a list of these for several
-            servers, each of which gets a contiguous range of the environments, in proportion to its workers; None: what
-            ``REMOTE_GYM_URL`` says.
+            servers, each of which gets a contiguous range of the environments, in proportion to its workers; or what
+            gives such a list when it is needed: a callable, an object with ``addresses()``, ``"dns:NAME:PORT"`` for all
+            records of a name, ``"file:PATH"`` for the lines of a file (of which a single environment takes the first).
+            None: what ``REMOTE_GYM_URL`` says. See `docs/how-to/fleet.md`.
         port: Its port, if not in `url`; 56765 if nowhere.
         num_envs: How many environments.
         remote_args: ``{"entrypoint_kwargs": {...}}``, merged over the server's.
@@ -85,7 +95,15 @@ class Settings:
             rebuilt, and needs a reset but where a vector environment goes on with the next episode by itself.
         on_session_lost: What happens when a server was started anew, or has kept the environments for as long as
             it promised, or until another needed the room. ``"truncate"``: a new session is opened, and all episodes
-            end like those above. ``"raise"``: `SessionLost`.
+            end like those above; of several servers the others take what one has that stays unreachable for
+            ``reconnect_timeout_seconds``. ``"raise"``: `SessionLost`. ``"move"``, of a vector environment: what was on
+            a server that is gone, unreachable or going away is built anew on the others, or on one that has joined, as
+            soon as that is clear; its episodes end likewise. See `docs/how-to/fleet.md`.
+        move_timeout_seconds: With ``"move"``: how long a server may be silent, or unreachable, before it is gone. The
+            silence of its network, not of its environments: a step may take as long as it takes. Also, whatever moves:
+            how long a step or reset waits for a new server before a placeholder stands in for what it had to give.
+        min_envs: With ``"move"``: how many environments are enough to go on with, when no server takes the others for
+            ``reconnect_timeout_seconds``; with fewer, `SessionLost` is raised. None: all.
         allow_insecure: Permit plaintext to other machines.
         transport: What carries the steps. ``"auto"``: a connection of their own where the server, and whatever is in
             between, lets one through, else gRPC; looked at anew when a connection was lost. ``"direct"`` and
@@ -97,11 +115,12 @@ class Settings:
         tls_name: What the server's certificate must be for, a DNS name or an IP, where it is not what is dialled: a
             server whose address nobody knew when its certificate was made. With several servers it is all of theirs.
         single: Whether these are a `RemoteEnvironment`'s, which has no batches.
-        addresses: Where the servers are, with what the files at `client_credentials_paths` hold.
+        source: What gives their addresses; None: they are given.
+        addresses: Where the servers are, with what the files at `client_credentials_paths` hold; empty, with a source.
         opening: What a session is asked for; with several servers, but for the number of environments.
     """
 
-    url: str | Sequence[str] | None
+    url: Url | None
     port: int | None
     remote_args: RemoteArgs | Mapping[str, Any] | None = field(repr=False)
     client_credentials_paths: CredentialsPaths | None = field(repr=False)
@@ -126,7 +145,10 @@ class Settings:
     array: str = NUMPY
     device: Any = None
     info_format: str = GYMNASIUM
+    move_timeout_seconds: float = 5.0
+    min_envs: int | None = None
     single: bool = False
+    source: Source | None = field(init=False, repr=False)
     addresses: tuple[Address, ...] = field(init=False, repr=False)
     opening: Open = field(init=False, repr=False)
 
@@ -152,14 +174,19 @@ class Settings:
             raise MisuseError(f"num_envs must be a positive integer, got {num_envs!r}")
         if batch_size is not None and (not _is_integer(batch_size) or not 1 <= batch_size <= num_envs):
             raise MisuseError(f"batch_size must be None or from 1 to num_envs={num_envs}, got {batch_size!r}")
+        if (least := self.min_envs) is not None and not (_is_integer(least) and 1 <= least <= num_envs and self.moves):
+            raise MisuseError(
+                f"min_envs must be None, or with on_session_lost='move' from 1 to num_envs={num_envs}, got {least!r}"
+            )
         self._keep("num_envs", int(num_envs))
+        self._keep("min_envs", None if least is None else int(least))
         self._keep("batch_size", None if batch_size is None else int(batch_size))
         self._keep("autoreset_mode", parse_mode(self.autoreset_mode))
 
     def _check_choices(self) -> None:
         for name, choices in (
             ("on_worker_failure", ("raise", "truncate")),
-            ("on_session_lost", ("raise", "truncate")),
+            ("on_session_lost", ("raise", "truncate") if self.single else ("raise", "truncate", "move")),
             ("unportable_infos", ("raise", "drop")),
             ("info_format", (GYMNASIUM, GYMNASIUM_0_29, LIST)),
             ("transport", TRANSPORTS),
@@ -177,7 +204,7 @@ class Settings:
                     f"REMOTE_GYM_TRANSPORT must be {' or '.join(map(repr, TRANSPORTS))}, it is {transport!r}"
                 )
             self._keep("transport", transport)
-        for name in ("connect_timeout_seconds", "reconnect_timeout_seconds"):
+        for name in ("connect_timeout_seconds", "reconnect_timeout_seconds", "move_timeout_seconds"):
             seconds = getattr(self, name)
             if not isinstance(seconds, (int, float)) or not seconds >= 0:
                 raise MisuseError(f"{name} must be a number of seconds, got {seconds!r}")
@@ -202,15 +229,28 @@ class Settings:
             )
 
     def _addresses(self) -> tuple[Address, ...]:
-        urls = urls_of(self.url)
-        if self.single and len(urls) > 1:
-            raise MisuseError(f"url must be one address, got {self.url!r:.80}")
         self._keep("tls_name", checked_name(self.tls_name))
-        paths, addresses = addresses_of(
-            urls, self.port, self.client_credentials_paths, self.tls_name, self.token, self.allow_insecure
-        )
-        self._keep("client_credentials_paths", paths)
-        return addresses
+        paths = self.client_credentials_paths
+        located = locate(self.url, self.port, paths, self.tls_name, self.token, self.allow_insecure)
+        for name in ("url", "port", "client_credentials_paths", "source"):
+            self._keep(name, getattr(located, name))
+        if self.single and len(located.addresses) > 1:
+            raise MisuseError(f"url must be one address, got {self.url!r:.80}")
+        return located.addresses
+
+    def find(self, timeout_seconds: float | None = None) -> tuple[Address, ...]:
+        """Return where the servers are now; a single environment's is one. Waits for a source to know any.
+
+        Raises:
+            ConnectError: The source gave no address in time (None: `connect_timeout_seconds`).
+            MisuseError: What it gave is none, or is not to be reached like this.
+        """
+        if self.source is None:
+            return self.addresses
+        proof = self.client_credentials_paths, self.tls_name, self.token, self.allow_insecure
+        seconds = self.connect_timeout_seconds if timeout_seconds is None else timeout_seconds
+        found = found_by(self.source, self.port, *proof, seconds)
+        return found[:1] if self.single else found
 
     def _opening(self) -> Open:
         kwargs = check_args(self.remote_args, "remote_args", ("entrypoint_kwargs",)).get("entrypoint_kwargs") or {}
@@ -231,7 +271,23 @@ class Settings:
             drop_unportable_infos=self.unportable_infos == "drop",
             compression=self.compression,
             observation_mode=observation_modes.GIVEN if self.given_spaces else str(self.observation_mode),
+            lease_seconds=LEASE_SECONDS + self.move_timeout_seconds if self.moves else 0.0,
         )
+
+    @property
+    def moves(self) -> bool:
+        """Whether what a lost server had is built elsewhere."""
+        return self.on_session_lost == "move"
+
+    @property
+    def watch(self) -> Watch | None:
+        """How closely servers are watched; None: as usual."""
+        return Watch.of_one_that_is_gone_after(self.move_timeout_seconds) if self.moves else None
+
+    @property
+    def patience_seconds(self) -> float:
+        """How long a session tries to reach its server again."""
+        return self.move_timeout_seconds if self.moves else self.reconnect_timeout_seconds
 
     @property
     def given_spaces(self) -> tuple[Space[Any], Space[Any]] | None:
@@ -256,11 +312,12 @@ class Settings:
         paths are whole, with what this process's variables and working directory add to them: those of the copy's may
         be others.
         """
-        urls = [join_address(address.host, address.port) for address in self.addresses]
         paths = self.client_credentials_paths
         carried = {name: getattr(self, name) for name in _ARGUMENTS}
-        carried["url"] = urls if len(urls) > 1 else urls[0]
-        carried["port"] = None  # it is in the address
+        if self.source is None:
+            urls = [join_address(address.host, address.port) for address in self.addresses]
+            carried["url"] = urls if len(urls) > 1 else urls[0]
+            carried["port"] = None  # it is in the address
         shown = {address.token for address in self.addresses}
         # A variable's, if all are shown it.
         carried["token"] = handle_for(shown.pop() if len(shown) == 1 else self.token)
@@ -292,16 +349,3 @@ def _packed_kwargs(kwargs: Mapping[str, Any]) -> bytes:
             f"the entrypoint reads"
         )
     return packed
-
-
-def documented(init: Init) -> Init:
-    """Complete the docstring of a public class's `__init__` with what `Settings` says of its arguments."""
-    if init.__doc__ and Settings.__doc__:  # there are none under python -OO
-        _, _, listed = inspect.cleandoc(Settings.__doc__).partition("Attributes:\n")
-        entries = re.split(r"\n(?=    \w+: )", listed)
-        described = {entry.strip().partition(":")[0]: entry for entry in entries}
-        names = [name for name in inspect.signature(init).parameters if name != "self"]
-        arguments = "\n".join(["Args:", *(described[name] for name in names)])
-        summary, _, rest = inspect.cleandoc(init.__doc__).partition("\n\n")
-        init.__doc__ = f"{summary}\n\n{arguments}\n\n{rest}"
-    return init

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from gymnasium import Space, logger
@@ -12,10 +12,12 @@ from gymnasium.vector import AutoresetMode, VectorEnv
 from remote_gym.arguments import RemoteArgs
 from remote_gym.client.asynchronous import Asynchronous, Options, Seed
 from remote_gym.client.calling import Calling
+from remote_gym.client.documented import documented
+from remote_gym.client.fleet import Block
 from remote_gym.client.local import Entrypoint, local
 from remote_gym.client.remote import Remote
-from remote_gym.client.servers import CredentialsPaths
-from remote_gym.client.settings import GYMNASIUM, Settings, documented
+from remote_gym.client.servers import CredentialsPaths, Url
+from remote_gym.client.settings import GYMNASIUM, Settings
 from remote_gym.client.stepping import StepResult
 from remote_gym.client.tensor_stepping import TensorStepping, stepping_of
 
@@ -42,7 +44,7 @@ class RemoteVectorEnv(VectorEnv[Any, Any, Any], Asynchronous, Calling):
     @documented  # the arguments are described there, once
     def __init__(
         self,
-        url: str | Sequence[str] | None = None,
+        url: Url | None = None,
         port: int | None = None,
         num_envs: int = 1,
         remote_args: RemoteArgs | Mapping[str, Any] | None = None,
@@ -68,6 +70,8 @@ class RemoteVectorEnv(VectorEnv[Any, Any, Any], Asynchronous, Calling):
         transport: str = "auto",
         token: str | None = None,
         tls_name: str | None = None,
+        move_timeout_seconds: float = 5.0,
+        min_envs: int | None = None,
     ) -> None:
         """Prepare; dials nothing yet.
 
@@ -82,7 +86,7 @@ class RemoteVectorEnv(VectorEnv[Any, Any, Any], Asynchronous, Calling):
             compression=compression, connect_timeout_seconds=connect_timeout_seconds,
             reconnect_timeout_seconds=reconnect_timeout_seconds, on_worker_failure=on_worker_failure,
             on_session_lost=on_session_lost, allow_insecure=allow_insecure, transport=transport, token=token,
-            tls_name=tls_name,
+            tls_name=tls_name, move_timeout_seconds=move_timeout_seconds, min_envs=min_envs,
         )  # fmt: skip
         self._remote = Remote(settings)
         self._stepping = stepping_of(self._remote)
@@ -155,6 +159,15 @@ class RemoteVectorEnv(VectorEnv[Any, Any, Any], Asynchronous, Calling):
     @spec.setter
     def spec(self, value: EnvSpec | None) -> None:
         self._remote.spec = value
+
+    @property
+    def fleet(self) -> tuple[Block, ...]:
+        """Which rows are on which server, as (address, rows, state), in the order of rows; dials nothing.
+
+        The state is ``"there"``, or ``"moving"``, with an empty address, while `on_session_lost="move"` looks for
+        another server. For logs: it may be another one a moment later.
+        """
+        return self._remote.fleet.blocks()
 
     # Reset and step
 

@@ -92,7 +92,8 @@ class Session:
         self.draining = False
         tenant = tenant_of(settings.isolation, principal.name, self.id)
         self.left_at: float | None = None  # on the monotonic clock, when its client has left; None: it is there
-        self.lease_seconds = settings.lease_of(principal)
+        own = settings.lease_of(principal)
+        self.lease_seconds = min(own, message.lease_seconds) if message.lease_seconds else own
         self._opening = Opening(
             message, kwargs, settings, pool, tenant, settings.workers_of(principal), permissions.kept_kwargs
         )

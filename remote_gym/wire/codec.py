@@ -128,6 +128,7 @@ _PACK_CLIENT: dict[type[Any], _Pack] = {
             drop_unportable_infos=m.drop_unportable_infos,
             compression=encodable(m.compression or ""),
             observation_mode=_OBSERVATION_MODES[m.observation_mode],
+            lease_seconds=m.lease_seconds,
         )
     },
     Attach: lambda m: {
@@ -181,6 +182,7 @@ _READ_CLIENT: dict[str, _Read] = {
         m.drop_unportable_infos,
         name(m.compression, "the name of a compression") or None,
         _OBSERVATION_MODE_NAMES.get(m.observation_mode, str(m.observation_mode)),
+        lease(m.lease_seconds),
     ),
     "attach": lambda m: Attach(
         m.session_id,

@@ -138,7 +138,7 @@ class Fragment(_message.Message):
     def __init__(self, data: _Optional[bytes] = ..., last: bool = ..., total_bytes: _Optional[int] = ...) -> None: ...
 
 class Open(_message.Message):
-    __slots__ = ("protocol_min", "protocol_max", "nonce", "num_envs", "entrypoint_kwargs", "render_mode", "autoreset_mode", "exact_types", "reply_early", "client_version", "render_with_step", "drop_unportable_infos", "compression", "observation_mode")
+    __slots__ = ("protocol_min", "protocol_max", "nonce", "num_envs", "entrypoint_kwargs", "render_mode", "autoreset_mode", "exact_types", "reply_early", "client_version", "render_with_step", "drop_unportable_infos", "compression", "observation_mode", "lease_seconds")
     PROTOCOL_MIN_FIELD_NUMBER: _ClassVar[int]
     PROTOCOL_MAX_FIELD_NUMBER: _ClassVar[int]
     NONCE_FIELD_NUMBER: _ClassVar[int]
@@ -153,6 +153,7 @@ class Open(_message.Message):
     DROP_UNPORTABLE_INFOS_FIELD_NUMBER: _ClassVar[int]
     COMPRESSION_FIELD_NUMBER: _ClassVar[int]
     OBSERVATION_MODE_FIELD_NUMBER: _ClassVar[int]
+    LEASE_SECONDS_FIELD_NUMBER: _ClassVar[int]
     protocol_min: int
     protocol_max: int
     nonce: bytes
@@ -167,7 +168,8 @@ class Open(_message.Message):
     drop_unportable_infos: bool
     compression: str
     observation_mode: ObservationMode
-    def __init__(self, protocol_min: _Optional[int] = ..., protocol_max: _Optional[int] = ..., nonce: _Optional[bytes] = ..., num_envs: _Optional[int] = ..., entrypoint_kwargs: _Optional[bytes] = ..., render_mode: _Optional[str] = ..., autoreset_mode: _Optional[_Union[AutoresetMode, str]] = ..., exact_types: bool = ..., reply_early: bool = ..., client_version: _Optional[str] = ..., render_with_step: bool = ..., drop_unportable_infos: bool = ..., compression: _Optional[str] = ..., observation_mode: _Optional[_Union[ObservationMode, str]] = ...) -> None: ...
+    lease_seconds: float
+    def __init__(self, protocol_min: _Optional[int] = ..., protocol_max: _Optional[int] = ..., nonce: _Optional[bytes] = ..., num_envs: _Optional[int] = ..., entrypoint_kwargs: _Optional[bytes] = ..., render_mode: _Optional[str] = ..., autoreset_mode: _Optional[_Union[AutoresetMode, str]] = ..., exact_types: bool = ..., reply_early: bool = ..., client_version: _Optional[str] = ..., render_with_step: bool = ..., drop_unportable_infos: bool = ..., compression: _Optional[str] = ..., observation_mode: _Optional[_Union[ObservationMode, str]] = ..., lease_seconds: _Optional[float] = ...) -> None: ...
 
 class Opened(_message.Message):
     __slots__ = ("protocol", "session_id", "token", "server_epoch", "lease_seconds", "observation_space", "action_space", "spec_json", "metadata", "render_mode", "env_ids", "hosted_vector", "spec_kwargs", "actions_as_given", "observation_spaces", "kept_kwargs")

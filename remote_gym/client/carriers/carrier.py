@@ -51,11 +51,13 @@ class CarrierEnded(Exception):
 
     Attributes:
         end: How.
+        silent_seconds: For how long the peer had been silent, if that is why.
     """
 
-    def __init__(self, detail: str, end: End = End.BROKEN) -> None:
+    def __init__(self, detail: str, end: End = End.BROKEN, silent_seconds: float = 0.0) -> None:
         """Say how, and in `detail` what is known besides."""
         self.end = end
+        self.silent_seconds = silent_seconds
         super().__init__(detail)
 
     @property

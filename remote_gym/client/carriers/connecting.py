@@ -24,6 +24,7 @@ from remote_gym.addresses import unix_path
 from remote_gym.client.carriers.carrier import ENDS, CarrierEnded, End
 from remote_gym.client.carriers.channel import Address
 from remote_gym.client.carriers.direct import DirectCarrier
+from remote_gym.client.carriers.liveness import Watch
 from remote_gym.client.diagnosis import socket_owner
 from remote_gym.client.diagnosis.certificate_names import without_zone
 from remote_gym.client.diagnosis.handshake import SETTINGS, is_settings
@@ -115,8 +116,8 @@ class Patience:
         return Patience(time.monotonic() + self.left_seconds * share, self.is_needed)
 
 
-def connect(address: Address, patience: Patience) -> DirectCarrier:
-    """Return a carrier to `address` on which both sides have said Hello.
+def connect(address: Address, patience: Patience, watch: Watch | None = None) -> DirectCarrier:
+    """Return a carrier to `address` on which both sides have said Hello; the server is watched as `watch` says.
 
     Raises:
         NotDirect: Something else answers there.
@@ -130,7 +131,7 @@ def connect(address: Address, patience: Patience) -> DirectCarrier:
         if address.pem is not None:
             connection = _encrypted(connection, address.host, address.pem, patience)
         _greet(connection, address.token, patience)
-        return DirectCarrier(connection)
+        return DirectCarrier(connection, watch)
     except BaseException:
         connection.close()
         raise

@@ -25,6 +25,7 @@ from remote_gym.client.carriers.channel import FIRST_LOOK_SECONDS, MAX_DIAGNOSIS
 from remote_gym.client.carriers.connecting import NotDirect, Patience, connect
 from remote_gym.client.carriers.direct import DirectCarrier
 from remote_gym.client.carriers.grpc import GrpcDialer
+from remote_gym.client.carriers.liveness import Watch
 from remote_gym.client.carriers.proxies import proxy_for
 from remote_gym.client.carriers.renewal import renewed
 from remote_gym.client.carriers.waiting import said
@@ -45,18 +46,26 @@ _PAUSE_SECONDS = 0.1, 0.3
 _NOT_YET = (ConnectionRefusedError, FileNotFoundError)
 
 
-def dialer_for(address: Address, transport: str = "auto") -> Dialer:
-    """Return what makes the carriers of a session with `address`; `transport` is one of `TRANSPORTS`."""
-    kinds: dict[str, Callable[[Address], Dialer]] = {"auto": AutoDialer, "direct": DirectDialer, "grpc": GrpcDialer}
-    return kinds[transport](address)
+def dialer_for(address: Address, transport: str = "auto", watch: Watch | None = None) -> Dialer:
+    """Return what makes the carriers of a session with `address`.
+
+    Args:
+        address: Of the server.
+        transport: One of `TRANSPORTS`.
+        watch: How closely the server is watched; None: as usual.
+    """
+    kinds: dict[str, Callable[[Address, Watch | None], Dialer]]
+    kinds = {"auto": AutoDialer, "direct": DirectDialer, "grpc": GrpcDialer}
+    return kinds[transport](address, watch)
 
 
 class DirectDialer:
     """See `Dialer`: direct connections, one after another."""
 
-    def __init__(self, address: Address) -> None:
+    def __init__(self, address: Address, watch: Watch | None = None) -> None:
         """Prepare; nothing is dialled yet."""
         self._address = address
+        self._watch = watch
         self._reached: DirectCarrier | None = None  # not used yet
         self._needed = True
 
@@ -94,7 +103,7 @@ class DirectDialer:
         while self._reached is None and patience.left_seconds:
             self._address = renewed(self._address)
             try:
-                self._reached = connect(self._address, self._attempt(patience))
+                self._reached = connect(self._address, self._attempt(patience), self._watch)
                 return
             except NotDirect:
                 raise
@@ -153,7 +162,9 @@ class DirectDialer:
         self._needed = True
         self._address = renewed(self._address)
         try:
-            return connect(self._address, Patience(time.monotonic() + timeout_seconds, lambda: self._needed))
+            limit = timeout_seconds if self._watch is None else min(timeout_seconds, self._watch.silence_seconds)
+            patience = Patience(time.monotonic() + limit, lambda: self._needed)
+            return connect(self._address, patience, self._watch)
         except OSError as error:
             raise CarrierEnded(said(error)) from error
         except ConnectError as error:
@@ -177,12 +188,12 @@ _grpc_only: dict[tuple[str, int], object] = {}
 class AutoDialer:
     """See `Dialer`: direct where that is possible, else gRPC."""
 
-    def __init__(self, address: Address) -> None:
+    def __init__(self, address: Address, watch: Watch | None = None) -> None:
         """Prepare; nothing is dialled yet."""
         self._address = address
         self._place = address.host, address.port
-        self._direct = DirectDialer(address)
-        self._grpc = GrpcDialer(address)
+        self._direct = DirectDialer(address, watch)
+        self._grpc = GrpcDialer(address, watch)
         self._falls_back = False  # the next carrier is to be gRPC's
 
     def wait_until_ready(self, timeout_seconds: float) -> None:

@@ -26,7 +26,7 @@ from functools import partial
 
 from remote_gym.client.carriers.carrier import CLOSED, CUT_SHORT, CarrierEnded, Landing, Take
 from remote_gym.client.carriers.incoming import Incoming
-from remote_gym.client.carriers.liveness import Liveness
+from remote_gym.client.carriers.liveness import Liveness, Watch
 from remote_gym.client.carriers.turn import Turn
 from remote_gym.client.carriers.waiting import Lent, readiness, said
 from remote_gym.errors import ProtocolError
@@ -49,11 +49,11 @@ class DirectCarrier:
     """See `Carrier`. Begun with a connection whose greetings have been exchanged.
 
     Guarantees besides: an interrupt at any point of `send` leaves no half frame behind which another begins, and none
-    twice: the carrier ends instead. The peer is taken for dead after `SILENCE_SECONDS` in which it has sent and taken
-    nothing, although it was asked.
+    twice: the carrier ends instead. The peer is taken for dead after `Watch.silence_seconds` in which it has sent
+    and taken nothing, although it was asked.
     """
 
-    def __init__(self, connection: socket.socket) -> None:
+    def __init__(self, connection: socket.socket, watch: Watch | None = None) -> None:
         """Take over `connection`, which is closed with this."""
         connection.setblocking(False)
         self._socket = connection
@@ -71,7 +71,7 @@ class DirectCarrier:
         self._writing_blocks_reading = False
         self._incoming = Incoming()
         self._more = False  # decrypted bytes are left in OpenSSL, of which the socket tells nothing
-        self._peer = Liveness()
+        self._peer = Liveness(watch)
         self._receiver = 0  # the thread that has received last, and has the turn
         self._receiving = self._closed = False
         self._broken: str | None = None
@@ -265,11 +265,10 @@ class DirectCarrier:
         else:
             incoming.filled += filled
 
-    def _ended(self, detail: str) -> CarrierEnded:
+    def _ended(self, detail: str, silent_seconds: float = 0.0) -> CarrierEnded:
         """Return what to raise, now and from now on."""
-        if self._broken is None:
-            self._broken = detail
-        return CarrierEnded(self._broken)
+        self._broken = self._broken or detail
+        return CarrierEnded(self._broken, silent_seconds=silent_seconds)
 
     def _wait(self) -> bool:
         """Wait for the socket, and write what is left; return whether there may be something to read."""
@@ -299,7 +298,7 @@ class DirectCarrier:
         if not self._peer.is_to_be_asked:
             return
         if (silence := self._peer.silence) is not None:
-            raise self._ended(silence)
+            raise self._ended(silence, time.monotonic() - self._peer.heard)
         with self._lock:
             self._ping()
             self._flush()

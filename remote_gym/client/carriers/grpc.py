@@ -16,8 +16,10 @@ from typing import Any
 import grpc
 
 from remote_gym.client.carriers import channel as channels
+from remote_gym.client.carriers.asking import Asking
 from remote_gym.client.carriers.carrier import ENDS, CarrierEnded, End, Landing, Take
 from remote_gym.client.carriers.channel import Address, SharedChannel
+from remote_gym.client.carriers.liveness import Watch
 from remote_gym.client.carriers.renewal import renewed
 from remote_gym.errors import ConnectError
 from remote_gym.texts import shortened
@@ -30,9 +32,10 @@ _beginning = threading.Lock()
 class GrpcDialer:
     """Calls over a channel that the sessions with one address share."""
 
-    def __init__(self, address: Address) -> None:
-        """Prepare; nothing is dialled yet."""
+    def __init__(self, address: Address, watch: Watch | None = None) -> None:
+        """Prepare; nothing is dialled yet. With `watch` the server is asked whether it is there."""
         self._address = address
+        self._watch = watch
         self.shared: SharedChannel | None = None
 
     def wait_until_ready(self, timeout_seconds: float) -> None:
@@ -44,7 +47,7 @@ class GrpcDialer:
         shared = self._channel()
         try:
             shared.check_owner()
-            carrier = GrpcCarrier(shared.channel, self._address.metadata)
+            carrier = GrpcCarrier(shared.channel, self._address.metadata, self._watch)
         except (ValueError, RuntimeError, OSError) as error:  # closed by a fork just now, or no more threads to be had
             raise CarrierEnded(str(error)) from error
         except ConnectError as error:
@@ -74,11 +77,14 @@ class GrpcDialer:
 class GrpcCarrier:
     """One call; begun with the object, in the thread that makes it."""
 
-    def __init__(self, channel: grpc.Channel, metadata: tuple[tuple[str, str], ...] = ()) -> None:
-        """Begin, and send `metadata` along.
+    def __init__(
+        self, channel: grpc.Channel, metadata: tuple[tuple[str, str], ...] = (), watch: Watch | None = None
+    ) -> None:
+        """Begin, and send `metadata` along; with `watch`, ask beside it whether the server is there.
 
         Raises:
             ValueError: The channel is closed.
+            RuntimeError: There are no more threads to be had.
         """
         self._requests: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()  # None: no more
         with _beginning:
@@ -86,6 +92,10 @@ class GrpcCarrier:
             begin: Any = channel.stream_stream(SESSION_METHOD)
             self._call: Any = begin(self._outgoing(), metadata=metadata)
             self._threads = [thread for thread in set(threading.enumerate()) - before if _is_grpc(thread)]
+        self._asking: Asking | None = None
+        if watch is not None:
+            self._asking = Asking(channel, metadata, watch, self._call.cancel)
+            self._threads.append(self._asking.thread)
 
     def _outgoing(self) -> Iterator[bytes]:
         """Yield what to send; runs in a thread of gRPC's."""
@@ -102,6 +112,9 @@ class GrpcCarrier:
         except StopIteration:
             raise CarrierEnded("the server ended the stream") from None
         except grpc.RpcError as error:
+            if self._asking is not None and (silent := self._asking.silent_seconds) is not None:
+                said = f"the server has not answered for {silent:.0f} s" if silent >= 0.1 else "the connection ended"
+                raise CarrierEnded(said, End.BROKEN, silent) from error
             raise _ended(error) from error
 
     def stand_in(self, landing: Landing, awaited: Sized, take: Take, seconds: float | None) -> bool:
@@ -117,6 +130,8 @@ class GrpcCarrier:
     def close(self) -> None:
         """See `Carrier`."""
         self._requests.put(None)
+        if self._asking is not None:
+            self._asking.stop()
         if threading.current_thread() is not threading.main_thread():
             self._call.cancel()
             return

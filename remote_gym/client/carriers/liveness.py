@@ -4,8 +4,31 @@ from __future__ import annotations
 
 import math
 import time
+from dataclasses import dataclass
 
 from remote_gym.wire.direct import PING_SECONDS, SILENCE_SECONDS
+
+
+CLOSE_PING_SECONDS = 1.0
+"""How often a peer is asked at least that is gone soon; and at least five times until then."""
+
+
+@dataclass(frozen=True)
+class Watch:
+    """How closely a peer is watched.
+
+    Attributes:
+        ping_seconds: It is asked after so long a silence, and again and again.
+        silence_seconds: It is given up after so long a silence.
+    """
+
+    ping_seconds: float
+    silence_seconds: float
+
+    @classmethod
+    def of_one_that_is_gone_after(cls, seconds: float) -> Watch:
+        """Return how closely to watch who is to be found gone so soon; half of the time is for reaching it anew."""
+        return cls(min(CLOSE_PING_SECONDS, seconds / 5), seconds / 2)
 
 
 class Liveness:
@@ -16,8 +39,9 @@ class Liveness:
         heard: When it has last sent something, or taken some of what waited for it.
     """
 
-    def __init__(self) -> None:
-        """Begin with a peer that was just heard."""
+    def __init__(self, watch: Watch | None = None) -> None:
+        """Begin with a peer that was just heard; `watch` None: as a network that swallows everything is found out."""
+        self._watch = watch or Watch(PING_SECONDS, SILENCE_SECONDS)
         self.spoke = self.heard = time.monotonic()
         self._asked = -math.inf  # when the first ping was sent since it was heard
 
@@ -30,7 +54,7 @@ class Liveness:
     @property
     def is_long_spoken_to(self) -> bool:
         """Whether it was sent nothing for so long that it may take us for dead."""
-        return time.monotonic() - self.spoke >= PING_SECONDS
+        return time.monotonic() - self.spoke >= self._watch.ping_seconds
 
     @property
     def is_to_be_asked(self) -> bool:
@@ -57,10 +81,10 @@ class Liveness:
     @property
     def _due(self) -> float:
         if not self._is_asked:
-            return self.heard + PING_SECONDS
-        return min(self.spoke + PING_SECONDS, self._given_up)
+            return self.heard + self._watch.ping_seconds
+        return min(self.spoke + self._watch.ping_seconds, self._given_up)
 
     @property
     def _given_up(self) -> float:
         # Not before it was asked: this process may have been stopped meanwhile.
-        return max(self.heard, self._asked - PING_SECONDS) + SILENCE_SECONDS
+        return max(self.heard, self._asked - self._watch.ping_seconds) + self._watch.silence_seconds

@@ -78,8 +78,13 @@ class SessionProtocol:
         patience: Seconds that are left for attaching; see `waited`.
     """
 
-    def __init__(self, message: Open, peer: object, connect_timeout: float, reconnect_timeout: float) -> None:
-        """Prepare to open with `message`; `peer` names the server in errors."""
+    def __init__(
+        self, message: Open, peer: object, connect_timeout: float, reconnect_timeout: float, prompt: bool = False
+    ) -> None:
+        """Prepare to open with `message`; `peer` names the server in errors.
+
+        `prompt`: whether `reconnect_timeout` runs also while nobody waits, from when the server was last heard on.
+        """
         self._peer = peer
         self._message = replace(
             message,
@@ -90,6 +95,8 @@ class SessionProtocol:
         )
         self._connect_timeout = connect_timeout
         self._reconnect_timeout = reconnect_timeout
+        self._prompt = prompt
+        self._gone_at = math.inf  # when a server that was not reached again is given up, with `prompt`
         self.phase = Phase.NEW
         self.opened: Opened | None = None
         self.lost: Exception | None = None
@@ -98,6 +105,7 @@ class SessionProtocol:
         self.awaited = False
         self.outstanding = Outstanding(message.num_envs)
         self.not_before = -math.inf
+        self.patience = 0.0
         self._be_patient()
         self.close_sent = False
         self._closed = False  # the server has said so, or nobody is left to say it
@@ -112,7 +120,7 @@ class SessionProtocol:
 
     # What the caller does
 
-    def waited(self, seconds: float) -> None:
+    def waited(self, seconds: float, now: float = -math.inf) -> None:
         """Take note that somebody has waited: patience runs only meanwhile, and only without a carrier.
 
         A server that takes us back only to break the carrier again wears patience out, too.
@@ -120,10 +128,16 @@ class SessionProtocol:
         attached = self.phase is Phase.ATTACHED
         if self.opened is None or (attached and (self._fruitless <= 1 or self._bore_fruit)):
             return
-        self.patience -= min(seconds, STANDS_SECONDS) if attached else seconds
+        if self._prompt and not attached:  # by the clock: somebody may have waited while the carrier was there
+            self.patience = min(self.patience, self._gone_at - now)
+        else:
+            self.patience -= min(seconds, STANDS_SECONDS) if attached else seconds
         if self.patience <= 0 and not attached:
-            detail = f"{self._peer} could not be reached again for {self._reconnect_timeout:g} s: {self._last_end}"
-            self.lose(SessionLost("UNREACHABLE", detail))
+            self._give_up()
+
+    def _give_up(self) -> None:
+        detail = f"{self._peer} could not be reached again for {self._reconnect_timeout:g} s: {self._last_end}"
+        self.lose(SessionLost("UNREACHABLE", detail))
 
     @property
     def wait_limit(self) -> float | None:
@@ -165,10 +179,15 @@ class SessionProtocol:
     @property
     def needs_carrier(self) -> bool:
         """Whether there is something to say or to hear, and nobody who carries it."""
-        wanted = self.opened is None or self.closing or self.awaited or bool(self.outstanding.sent)
+        wanted = self.opened is None or self.closing or self.awaited or self._prompt or bool(self.outstanding.sent)
         return wanted and self.phase in (Phase.NEW, Phase.OPENING, Phase.DETACHED)
 
     # What the reader does
+
+    def awoke(self, now: float) -> None:
+        """Take note that there is a thread again, which a fork has ended: nobody has looked for the server since."""
+        if self._prompt and self.phase is Phase.DETACHED:
+            self._gone_at = now + self._reconnect_timeout
 
     def began(self, now: float) -> bytes:
         """Return what a new carrier is to carry first."""
@@ -256,8 +275,18 @@ class SessionProtocol:
             self.lose(ProtocolError(f"{self._peer} did not understand us: {detail}"))
         elif was is Phase.ATTACHED and ended.end is End.OVERSIZE:
             self.lose(RefusedError(f"{self._peer} refused a message: {detail}", "max_message_bytes"))
+        if self._prompt:
+            self._run_out(was, ended, now)
         self.not_before = now + back_off(max(0, self._fruitless - 1) + self._attempts)
         self._attempts += 1
+
+    def _run_out(self, was: Phase, ended: CarrierEnded, now: float) -> None:
+        """Let the time run, from when the server was last heard on; at least one attempt is made."""
+        if was is Phase.ATTACHED:
+            self.patience = max(MIN_PATIENCE_SECONDS, self.patience - ended.silent_seconds)
+            self._gone_at = now + self.patience
+        elif now >= self._gone_at:
+            self._give_up()
 
     def _count_fruitless(self, now: float) -> None:
         """Take note that the carrier is over: one that ends again and again must not be replaced without a pause."""

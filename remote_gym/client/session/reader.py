@@ -86,6 +86,7 @@ class Reader:
             if self._running or self not in readers or (self._thread is not None and self._thread.is_alive()):
                 return
             self._pausing = False
+            self.protocol.awoke(time.monotonic())
             self._thread = thread = threading.Thread(target=self._run, name="remote_gym session", daemon=True)
         # Not under the lock: before `start` returns, the garbage collector may close another session in the new thread.
         try:
@@ -156,7 +157,7 @@ class Reader:
 
     def waited(self, seconds: float) -> None:
         """Take note of how long somebody has waited; the session may be lost by that."""
-        self.protocol.waited(seconds)
+        self.protocol.waited(seconds, time.monotonic())
         if self.protocol.over:
             self.abort()
         else:
@@ -323,9 +324,8 @@ class Reader:
         self.bell.ring()
 
     def _wait_for_room(self, carrier: Carrier) -> None:
-        protocol = self.protocol
+        protocol, unread = self.protocol, self.protocol.outstanding
         self.wants_room = True
-        unread = protocol.outstanding
         while unread.unread_bytes > MAX_UNREAD_BYTES and not (protocol.over or protocol.closing or self._pausing):
             self._wake.wait(TEND_SECONDS)
             carrier.tend()

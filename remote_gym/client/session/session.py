@@ -52,8 +52,11 @@ class Session:
         connect_timeout: float,
         reconnect_timeout: float,
         dialer: Dialer | None = None,
+        *,
+        prompt: bool = False,
+        wait: bool = True,
     ) -> None:
-        """Connect and open.
+        """Connect and open; with `wait` False, `wait_until_open` waits for that. `prompt` as with `SessionProtocol`.
 
         Raises:
             ConnectError: The server could not be reached.
@@ -61,12 +64,21 @@ class Session:
         """
         self.address = address
         self._process = os.getpid()
-        self._protocol = SessionProtocol(message, address, connect_timeout, reconnect_timeout)
+        self._protocol = SessionProtocol(message, address, connect_timeout, reconnect_timeout, prompt)
         self._outstanding = self._protocol.outstanding
         self._reader = Reader(self._protocol, dialer or dialer_for(address), address, connect_timeout)
         weakref.finalize(self, self._reader.close)
         try:
             self._reader.start()
+        except BaseException:
+            self.close()
+            raise
+        if wait:
+            self.wait_until_open()
+
+    def wait_until_open(self) -> None:
+        """Return once it is open; raises as the constructor, and `ClosedEnvironmentError` if it is closed meanwhile."""
+        try:
             self.opened: Opened = wait_for(self._open, [self], self.bell, None)
         except BaseException:
             self.close()
@@ -145,6 +157,12 @@ class Session:
     def unread(self) -> list[Arrival]:
         """Return all answers that are here and were not taken, also of a session that is lost."""
         return list(self._outstanding.inbox)
+
+    @property
+    def next_unread(self) -> Arrival | None:
+        """What `took` would forget; None: there is nothing."""
+        inbox = self._outstanding.inbox
+        return inbox[0] if inbox else None
 
     def unanswered(self) -> list[tuple[Any, Indices]]:
         """Return of each request whose answer is not here: what was noted with it, and for whom it is missing."""

@@ -17,7 +17,7 @@ from mortal import MortalEnv
 from sameness import assert_same
 
 from remote_gym import ConnectError, EnvironmentRaised, MisuseError, RemoteVectorEnv
-from remote_gym.client.fleet import in_proportion
+from remote_gym.client.placement import in_proportion
 
 MORTAL = Path(__file__).parents[2] / "mortal.py"
 

@@ -68,17 +68,22 @@ class FakeFleet:
 
     def __init__(self, *counts: int) -> None:
         self.shards: list[Shard] = []
+        self.num_envs = sum(counts)
+        self.homeless: dict[int, str] = {}
         first = 0
         for count in counts:
             self.shards.append(Shard(FakeHosted(), first, count))  # type: ignore[arg-type]
             first += count
 
     parts = Fleet.parts
+    check_housed = Fleet.check_housed
 
 
 class FakeExchange:
     def __init__(self) -> None:
         self.lost: list[tuple[Shard, Exception]] = []
+
+    def adopt(self) -> None: ...
 
     def session_lost(self, shard: Shard, error: Exception) -> None:
         self.lost.append((shard, error))

@@ -35,6 +35,7 @@ class Stage:
             mode=AutoresetMode.NEXT_STEP,
             on_worker_failure="truncate" if truncate else "raise",
             on_session_lost="truncate" if reopen else "raise",
+            move_timeout_seconds=5.0,
         )
         self.exchange = Exchange(self.fleet, reader, observations, settings)
         self.exchange.counts = True

@@ -10,8 +10,8 @@ import pytest
 from faking import FakeConnection, fleet_of, step, transition
 from helpers import wait_until
 
-from remote_gym import SessionLost
-from remote_gym.client.fleet import Fleet, ShardFailed
+from remote_gym import ConnectError, EnvironmentLost, SessionLost
+from remote_gym.client.fleet import Fleet, Moved, News, ShardFailed, _weighed
 from remote_gym.client.session.outstanding import Arrival
 from remote_gym.messages import Lost
 
@@ -106,3 +106,68 @@ def test_indices_are_those_of_the_batch(two: Two) -> None:
     fleet, _ = two
     assert [(shard.first, list(at)) for shard, at in fleet.parts([4, 0, 2])] == [(0, [1]), (2, [0, 2])]
     assert fleet.shards[1].local([2, 3, 4]) is None and fleet.shards[1].local([3]) == [1]
+
+
+def test_servers_come_and_go(two: Two) -> None:
+    fleet, connections = two
+    lost, kept = fleet.shards
+    fleet.homeless.update({0: "gone", 1: "gone"})
+    fleet.remove(lost)
+    assert fleet.shards == [kept] and lost.session._protocol.closing
+    assert [tuple(block) for block in fleet.blocks()] == [("", range(2), "moving"), ("fake:1", range(2, 5), "there")]
+    assert fleet.parts([3, 4]) == [(kept, [0, 1])] and fleet.parts([0, 1, 2]) == [(kept, [2])]
+    for indices, reached in ((None, False), ([1, 2], False), ([2, 4], True)):
+        if reached:
+            fleet.check_housed(indices, "call")
+        else:
+            with pytest.raises(EnvironmentLost, match=r"call: environments \[.*1\] have lost their server .*: gone"):
+                fleet.check_housed(indices, "call")
+    connections.append(new := FakeConnection(2))
+    moved = Moved(new, 0)  # type: ignore[arg-type]
+    assert fleet.adopt(moved) is fleet.adopt(moved) is fleet.shards[0] and len(fleet.shards) == 2
+    assert [shard.first for shard in fleet.shards] == [0, 2]
+
+
+def test_news_come_between_answers(two: Two) -> None:
+    fleet, connections = two
+    step(connections[1].session)
+    news: list[int] = []
+    with ThreadPoolExecutor(1) as thread:
+        waiting = thread.submit(fleet.receive, 30.0, lambda: bool(news))
+        wait_until(lambda: connections[1].session._protocol.awaited)
+        news.append(1)
+        fleet.ring()
+        with pytest.raises(News):
+            waiting.result(timeout=10.0)
+
+
+def test_who_is_left_out_at_the_start() -> None:
+    class Away:
+        def num_workers(self) -> int:
+            raise ConnectError("nowhere:1", "no answer")
+
+    class There:
+        def num_workers(self) -> int:
+            return 3
+
+    for leaves_out in (False, True):
+        fleet = Fleet([Away(), There()], 4, leaves_out=leaves_out)  # type: ignore[list-item]
+        told = [_weighed(one) for one in fleet.hosted]
+        if leaves_out:
+            assert fleet._weights(told) == [0, 3]
+            told = told[:1]
+        with pytest.raises(ConnectError, match="nowhere"):
+            fleet._weights(told)
+
+
+def test_nobody_is_forgotten_where_another_is_always_ready(two: Two) -> None:
+    fleet, connections = two
+    for connection, num_envs in zip(connections, (2, 3), strict=True):
+        for number in (1, 2):
+            step(connection.session)
+            connection.carrier.bring(transition(number, None, num_envs))
+        wait_until(lambda connection=connection: len(connection.session.unread()) == 2)
+    first, arrival = fleet.receive(5.0)
+    assert fleet.receive(5.0) == (first, arrival), "it was not taken"
+    first.session.took(arrival.answer)
+    assert [take(fleet, connections)[0] for _ in range(3)] == [1, 0, 1]

@@ -126,3 +126,21 @@ def test_a_warning_names_the_first_few() -> None:
     ) as caught:
         warn_of_losses(range(100), "bad\x1b" + "x" * 10**6)
     assert len(str(caught[0].message)) < 1_000 and caught[0].filename == __file__
+
+
+def test_a_loss_that_is_told_again_is_the_same_one() -> None:
+    losses = Losses(2)
+    losses.seed([0, 1], [5, 6])
+    first = losses.lost(1, "gone", True)
+    seed = losses.fresh_seed(1)
+    losses.tell_again(1, "still gone")
+    again = losses.tell(1)
+    assert again["remote_gym"] == {**first["remote_gym"], "reason": "still gone"} and losses.fresh_seed(1) == seed
+    losses.untold[1] = "anew"
+    assert losses.tell(1)["remote_gym"]["generation"] == 2
+
+
+def test_where_a_lost_one_is_now_is_no_loss() -> None:
+    losses = Losses(2)
+    losses.retell({0: losses.note(0, "gone", lost=False, address="a:1"), 1: losses.note(1, "gone")})
+    assert losses.untold == {1: "gone"}

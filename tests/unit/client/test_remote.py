@@ -235,7 +235,7 @@ def test_nothing_is_shown_to_who_does_not_look(make: Make, monkeypatch: pytest.M
 
 def test_losses_are_warned_of_once(make: Make) -> None:
     remote, _ = make()
-    note = {"remote_gym": {"reason": "killed"}}
+    note = {"remote_gym": {"lost": True, "reason": "killed"}}
     remote.warn_of({})
     with pytest.warns(UserWarning, match=r"environments \[1, 3\] were lost: killed") as caught:
         remote.warn_of({3: note, 1: note})

@@ -19,6 +19,7 @@ from gymnasium.vector import AutoresetMode
 from helpers import settings
 
 from remote_gym import MisuseError, RemoteEnvironment, RemoteVectorEnv
+from remote_gym.client.carriers.liveness import Watch
 from remote_gym.client.settings import OF_BATCHES, Settings
 from remote_gym.messages import Open
 from remote_gym.server.tokens import Token, digest_of
@@ -88,12 +89,14 @@ WRONG: list[tuple[str, Any, str]] = [
     ("reconnect_timeout_seconds", float("nan"), "reconnect_timeout_seconds"),
     ("render_mode", 3, "render_mode must be a string or None, got 3"),
     ("url", "", "url"),
-    ("url", 5, "url must be a string or a list"),
+    ("url", 5, "url must be a string, a list"),
     ("url", [], "url"),
     ("url", ["localhost", 5], "url"),
     ("url", "https://localhost", "url"),
     ("url", None, "no server was named: pass url='host:port', or set REMOTE_GYM_URL"),
     ("url", "example.org", "without TLS: .*client_credentials_paths=.*allow_insecure=True"),
+    ("min_envs", 1, "min_envs must be None, or with on_session_lost='move'"),
+    ("move_timeout_seconds", -1, "move_timeout_seconds must be a number of seconds"),
     ("port", 70_000, "port"),
     ("port", 4321, "different ports"),
     ("client_credentials_paths", "ca.pem", "client_credentials_paths"),
@@ -112,6 +115,20 @@ WRONG: list[tuple[str, Any, str]] = [
 def test_what_is_wrong_is_named(name: str, value: Any, named: str) -> None:
     with pytest.raises(MisuseError, match=named):
         settings(**{name: value})
+
+
+def test_what_moving_is_made_of() -> None:
+    ours = settings(on_session_lost="move", num_envs=4, min_envs=np.int64(3), reconnect_timeout_seconds=60)
+    assert ours.moves and ours.watch == Watch(1.0, 2.5) and ours.patience_seconds == 5.0 and ours.min_envs == 3
+    assert ours.opening.lease_seconds == 65.0
+    assert settings(on_session_lost="move", move_timeout_seconds=1).watch == Watch(0.2, 0.5)
+    other = settings(on_session_lost="truncate", reconnect_timeout_seconds=60)
+    assert other.watch is None and other.patience_seconds == 60.0 and other.opening.lease_seconds == 0
+    for bad in (0, 5, 1.5, True):
+        with pytest.raises(MisuseError, match="min_envs"):
+            settings(on_session_lost="move", num_envs=4, min_envs=bad)
+    with pytest.raises(MisuseError, match="on_session_lost must be 'raise' or 'truncate'"):
+        settings(on_session_lost="move", single=True)
 
 
 def test_one_environment_has_one_server() -> None:

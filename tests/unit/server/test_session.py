@@ -406,3 +406,12 @@ def test_what_was_never_opened_can_be_released() -> None:
     session._release()
     session._release()
     assert pool.released == []
+
+
+@pytest.mark.parametrize(("asked", "kept"), [(0.0, 0.05), (0.01, 0.01), (300.0, 0.05)])
+def test_a_client_may_ask_for_a_shorter_lease(asked: float, kept: float) -> None:
+    settings: Any = Settings()
+    opening = Open(1, 1, b"n" * 16, 2, lease_seconds=asked)
+    pool: Any = None
+    session = Session(opening, b"", settings, pool, Counters(), Holdings(1_000_000), lambda _session: None)
+    assert session.lease_seconds == kept

@@ -52,7 +52,7 @@ FAILURE = Failure(3, FailureKind.LOST, "signal 9", "gone", "last words")
 
 CLIENT = [
     Open(1, 2, b"n" * 16, 64, b"\x80", "rgb_array", "SameStep", True, True, "1.0"),
-    Open(1, 1, b"n" * 16, 1, compression="zstd"),
+    Open(1, 1, b"n" * 16, 1, compression="zstd", lease_seconds=35.0),
     *(Open(1, 1, b"n" * 16, 3, observation_mode=mode) for mode in ("same", "different", "given")),
     *(Open(1, 1, b"n" * 16, 1, autoreset_mode=mode) for mode in ("None", "NextStep", "SameStep", "Disabled")),
     Attach(b"i" * 16, b"t" * 32, b"e" * 16, 1, [(5, None), (6, [1, 2])]),

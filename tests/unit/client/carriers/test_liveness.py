@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from remote_gym.client.carriers import liveness
-from remote_gym.client.carriers.liveness import Liveness
+from remote_gym.client.carriers.liveness import Liveness, Watch
 from remote_gym.wire.direct import PING_SECONDS, SILENCE_SECONDS
 
 
@@ -49,6 +49,19 @@ def test_who_is_silent_is_asked_again_and_again_and_given_up(clock: Clock) -> No
     assert asked == SILENCE_SECONDS / PING_SECONDS - 1
     assert clock.now - began == SILENCE_SECONDS
     assert peer.silence == f"the server has sent nothing for {SILENCE_SECONDS:.0f} s"
+
+
+def test_some_are_watched_more_closely(clock: Clock) -> None:
+    peer = Liveness(Watch(1.0, 2.5))
+    began = clock.now
+    while peer.silence is None:
+        clock.now += peer.seconds_left
+        if peer.silence is None:
+            peer.asks()
+    assert clock.now - began == 2.5 and peer.seconds_left == 0
+    clock.now += 1.0
+    peer.heard = clock.now
+    assert peer.silence is None and peer.seconds_left == 1.0
 
 
 def test_an_answer_begins_anew(clock: Clock) -> None:

@@ -40,9 +40,9 @@ class Recorded:
 class Played:
     """A protocol, opened, and its time."""
 
-    def __init__(self, reconnect_timeout: float = 5.0, opens: bool = True) -> None:
+    def __init__(self, reconnect_timeout: float = 5.0, opens: bool = True, prompt: bool = False) -> None:
         self.now = 100.0
-        self.protocol = SessionProtocol(asked(), "fake:1", 1.0, reconnect_timeout)
+        self.protocol = SessionProtocol(asked(), "fake:1", 1.0, reconnect_timeout, prompt)
         if opens:
             self.begin()
             self.arrive(opened())
@@ -183,6 +183,50 @@ def test_patience_runs_only_while_somebody_waits_without_a_carrier() -> None:
     play.protocol.waited(3.0)
     assert isinstance(play.protocol.lost, SessionLost) and play.protocol.lost.reason == "UNREACHABLE"
     assert "5 s: cut" in str(play.protocol.lost) and play.protocol.over
+
+
+def test_a_prompt_session_looks_for_its_server_whether_somebody_waits_or_not() -> None:
+    play = Played(prompt=True)
+    play.end()
+    assert play.protocol.needs_carrier and play.protocol.lost is None
+    play.begin()
+    play.arrive(attached(0))
+    play.now += 100.0
+    play.end()
+    for _ in range(4):
+        play.begin()
+        play.now += 1.2
+        assert play.protocol.lost is None
+        play.end()
+    play.begin()
+    play.now += 1.2
+    play.end()
+    assert isinstance(play.protocol.lost, SessionLost) and play.protocol.lost.reason == "UNREACHABLE"
+
+
+def test_the_time_of_a_prompt_session_runs_from_when_its_server_was_heard() -> None:
+    play = Played(prompt=True)
+    play.end(CarrierEnded("the server has sent nothing for 3 s", silent_seconds=3.0))
+    assert play.protocol.patience == 2.0
+    play.protocol.waited(100.0, play.now + 1.5)  # while it was attached
+    assert play.protocol.lost is None and play.protocol.wait_limit == 0.5
+    play.begin()
+    play.now += 2.5
+    play.end()
+    assert isinstance(play.protocol.lost, SessionLost)
+
+
+def test_a_fork_stops_the_time_of_a_prompt_session() -> None:
+    play = Played(prompt=True)
+    play.end()
+    play.now += 100.0  # nobody has looked for the server: there was no thread
+    play.protocol.awoke(play.now)
+    play.begin()
+    play.end()
+    assert play.protocol.lost is None
+    play.begin()
+    play.arrive(attached(0))
+    assert play.protocol.phase is Phase.ATTACHED
 
 
 def test_who_is_taken_back_only_to_be_cut_again_loses_patience() -> None:
