@@ -31,17 +31,15 @@ from remote_gym.errors import MisuseError, also
 from remote_gym.messages import Open
 from remote_gym.wire.codec import MAX_KWARGS_BYTES
 
-OF_BATCHES = frozenset(
-    {
-        "num_envs", "autoreset_mode", "batch_size", "copy", "array", "device", "observation_mode", "info_format",
-        "move_timeout_seconds", "min_envs",
-    }
-)  # fmt: skip
+OF_BATCHES = {
+    "num_envs", "autoreset_mode", "batch_size", "copy", "array", "device", "observation_mode", "info_format",
+    "move_timeout_seconds", "min_envs",
+}  # fmt: skip
 """Arguments that `RemoteVectorEnv` alone has."""
 
 LEASE_SECONDS = 60.0
-"""For how much longer than the move timeout a server is asked to keep what it cannot reach us for: whoever comes back
-later finds that it was built elsewhere. Long enough for a fork, after which sessions attach with their next use."""
+"""For how much longer than the move timeout a server is asked to keep what it hosts for us: by then it stands
+elsewhere. Long enough for a fork, after which sessions attach with their next use."""
 
 GYMNASIUM, GYMNASIUM_0_29, LIST = "gymnasium", "gymnasium-0.29", "list"
 """Formats of a batch's infos."""

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 
 from remote_gym.wire.direct import PING_SECONDS, SILENCE_SECONDS
 
-
 CLOSE_PING_SECONDS = 1.0
 """How often a peer is asked at least that is gone soon; and at least five times until then."""
 
