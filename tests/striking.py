@@ -37,7 +37,7 @@ class Striking:
             # After a call, a jump back, and the beginning of a function; never between the two halves of a `with`.
             if self._previous.get(frame, "RESUME").startswith(("CALL", "JUMP_ABSOLUTE", "JUMP_BACKWARD", "RESUME")):
                 self.left -= 1
-                if self.left == 0 and _is_of_a_finalizer(frame):
+                if self.left == 0 and is_of_a_finalizer(frame):
                     self.left = 1  # what it raises there, of garbage of other tests even, nobody hears
                 elif self.left == 0:
                     self.where = f"{frame.f_code.co_filename}:{frame.f_lineno}"
@@ -48,7 +48,8 @@ class Striking:
         return self.trace
 
 
-def _is_of_a_finalizer(frame: FrameType | None) -> bool:
+def is_of_a_finalizer(frame: FrameType | None) -> bool:
+    """Whether it runs within one: what is raised there nobody hears."""
     while frame is not None:
         if frame.f_code.co_filename == weakref.__file__ or frame.f_code.co_name == "__del__":
             return True

@@ -12,6 +12,7 @@ from typing import Any
 
 import gymnasium
 import pytest
+from failing import Fails, fail
 
 from remote_gym import errors
 from remote_gym.errors import (
@@ -162,26 +163,10 @@ def test_gymnasiums_own_that_are_raised_here_pickle_as_well(kind: Any, way: str)
     assert type(again) is kind and str(again) == "not now" and vars(again) == vars(error)
 
 
-def fail() -> None:
-    try:
-        raise SessionLost("EXPIRED", "too late")
-    except SessionLost as error:
-        raise also(MisuseError, KeyError)("in another process") from error
-
-
 def test_it_comes_out_of_a_pool() -> None:
     with multiprocessing.get_context("spawn").Pool(1) as pool, pytest.raises(KeyError) as error:
         pool.apply(fail)
     assert isinstance(error.value, MisuseError) and str(error.value) == "in another process"
-
-
-class Fails(gymnasium.Env[Any, Any]):
-    """An environment that raises errors of ours."""
-
-    observation_space, action_space = gymnasium.spaces.Discrete(2), gymnasium.spaces.Discrete(2)
-
-    def reset(self, **_kwargs: Any) -> Any:
-        raise ConnectError("here:1", "no answer", ["a firewall"])
 
 
 @pytest.mark.filterwarnings("ignore:.*Received the following error from Worker")

@@ -13,6 +13,7 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 from signal import SIGUSR2
+from types import FrameType
 from typing import Any
 
 import numpy as np
@@ -22,6 +23,7 @@ from gymnasium.error import NoAsyncCallError
 from gymnasium.vector import SyncVectorEnv
 from mortal import MortalEnv
 from sameness import assert_same
+from striking import is_of_a_finalizer
 
 from remote_gym import RemoteEnvironment, RemoteVectorEnv
 from remote_gym.client.session import session as session_module
@@ -48,8 +50,10 @@ class Alarm:
         self._timer = threading.Timer(self._chance.uniform(1e-6, MAX_DELAY_SECONDS), os.kill, (os.getpid(), SIGUSR2))
         self._timer.start()
 
-    def _ring(self, *_: object) -> None:
-        if self._armed:
+    def _ring(self, _signal: int, frame: FrameType | None) -> None:
+        if self._armed and is_of_a_finalizer(frame):
+            self.set()
+        elif self._armed:
             self._armed = False
             raise KeyboardInterrupt
 

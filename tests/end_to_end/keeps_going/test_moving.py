@@ -108,6 +108,16 @@ def kill(served: ServeProcess) -> None:
 def stop(served: ServeProcess) -> None:
     """Take it away as a network does that swallows everything: connections stay, and nothing answers."""
     served.process.send_signal(signal.SIGSTOP)
+    wait_until(lambda: is_stopped(served.process.pid))
+
+
+def is_stopped(pid: int) -> bool:
+    """Whether no thread of the process runs any more, which a signal takes a moment to reach."""
+    try:
+        states = [stat.read_text().rpartition(")")[2].split()[0] for stat in Path(f"/proc/{pid}/task").glob("*/stat")]
+    except OSError:  # one has just ended
+        return False
+    return set(states) == {"T"}
 
 
 Harm = Callable[[ServeProcess], None]

@@ -47,8 +47,11 @@ def audit() -> Audit:
 
 
 @pytest.fixture
-def events(audit: Any, caplog: pytest.LogCaptureFixture) -> Events:
+def events(audit: Any, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> Events:
     caplog.set_level(logging.INFO, "remote_gym.server")
+    # A server that other tests have left to the garbage collector may still write the log in JSON.
+    monkeypatch.setattr(logging.getLogger("remote_gym.server"), "propagate", True)
+    monkeypatch.setattr(logging.getLogger("remote_gym"), "propagate", True)
     return Events(audit)
 
 
