@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 from pathlib import Path
@@ -60,9 +61,10 @@ class Hosted(gym.Env[Any, Any]):
 
     def step(self, action: Any) -> Any:
         self.steps += 1
-        if self.kill and Path(self.kill).exists():
-            Path(self.kill).unlink()
-            os.kill(os.getpid(), signal.SIGKILL)
+        if self.kill:
+            with contextlib.suppress(FileNotFoundError):  # another worker has taken it
+                Path(self.kill).unlink()
+                os.kill(os.getpid(), signal.SIGKILL)
         assert self.action_space.contains(action), action
         if self.masks:
             assert action != 2

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 from pathlib import Path
@@ -51,9 +52,10 @@ class Hosted(gym.Env[Any, Any]):
     def step(self, action: Any) -> Any:
         assert self.action_space.contains(action), action
         self.steps += 1
-        if self.kill and Path(self.kill).exists():
-            Path(self.kill).unlink()
-            os.kill(os.getpid(), signal.SIGKILL)
+        if self.kill:
+            with contextlib.suppress(FileNotFoundError):  # another worker has taken it
+                Path(self.kill).unlink()
+                os.kill(os.getpid(), signal.SIGKILL)
         ended = self.steps == self.length
         reward = float(self.np_random.normal()) + float(np.sum(action))
         info = {"steps": self.steps, "contacts": np.full(3, self.steps / 2), "told": 0.0}
