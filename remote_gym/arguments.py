@@ -52,6 +52,17 @@ def check_args(args: Mapping[str, Any] | None, where: str, allowed: tuple[str, .
     return dict(args)
 
 
+def check_settled(options: Mapping[str, Any], settled: Mapping[str, str], module: str) -> None:
+    """Refuse, among the `options` of an adapter in `module`, the names that it has `settled`, each with why.
+
+    Raises:
+        MisuseError: One of them is there.
+    """
+    for name in options:
+        if name in settled:
+            raise MisuseError(f"{name} is not for the user of {module} to set: {settled[name]}")
+
+
 OF_THE_SERVER = {
     "env_id": "the server numbers its environments itself",
     "enable_rendering": "it follows from the render mode, which is an argument of its own: render_mode=",

@@ -11,6 +11,7 @@ from gymnasium import Space, spaces
 from gymnasium.vector import AutoresetMode
 
 from remote_gym import RemoteArgs, RemoteVectorEnv
+from remote_gym.arguments import check_settled
 from remote_gym.errors import MisuseError, RefusedError
 
 try:
@@ -102,7 +103,7 @@ class VecEnv(IVecEnv):  # type: ignore[misc]
             ConnectError: A server could not be reached.
         """
         envs = options.pop("_envs", None)
-        _check(options)
+        check_settled(options, _OURS, __name__)
         self._device = None if device is None else torch.device(device)
         self._seed = seed
         if envs is None:
@@ -129,7 +130,7 @@ class VecEnv(IVecEnv):  # type: ignore[misc]
             MisuseError: An argument is wrong, rl_games knows no such space, or this is a worker itself.
             ConnectError: The server did not start.
         """
-        _check(options)
+        check_settled(options, _OURS, __name__)
         envs = RemoteVectorEnv.local(entrypoint, num_envs, autoreset_mode=AutoresetMode.SAME_STEP, **options)
         return cls(_envs=envs, device=device, seed=seed)
 
@@ -403,9 +404,3 @@ def _scatter(batch: Any, tensors: Any) -> Any:
     if isinstance(batch, dict):
         return {key: _scatter(part, tensors) for key, part in batch.items()}
     return next(tensors)
-
-
-def _check(options: Mapping[str, Any]) -> None:
-    for name in options:
-        if name in _OURS:
-            raise MisuseError(f"{name} is not for the user of {__name__} to set: {_OURS[name]}")

@@ -15,6 +15,7 @@ import numpy as np
 from gymnasium.vector import AutoresetMode
 
 from remote_gym import RemoteArgs, RemoteVectorEnv
+from remote_gym.arguments import check_settled
 from remote_gym.errors import MisuseError
 
 try:
@@ -83,7 +84,7 @@ class VectorEnv(GymWrapper):
         """
         theirs = {name: options.pop(name) for name in [*options] if name.startswith("_torchrl_")}  # of its metaclass
         envs = options.pop("_envs", None)
-        _check(options)
+        check_settled(options, _OURS, __name__)
         if envs is None:
             envs = RemoteVectorEnv(
                 url, port, num_envs, remote_args, client_credentials_paths, render_mode,
@@ -116,7 +117,7 @@ class VectorEnv(GymWrapper):
             MisuseError: An argument is wrong, or this is a worker itself.
             ConnectError: The server did not start.
         """
-        _check(options)
+        check_settled(options, _OURS, __name__)
         envs = RemoteVectorEnv.local(entrypoint, num_envs, autoreset_mode=AutoresetMode.DISABLED, **options)
         return cls(
             _envs=envs, device=device, categorical_action_encoding=categorical_action_encoding, frame_skip=frame_skip,
@@ -242,9 +243,3 @@ def moved(tensordict: TensorDictBase, device: torch.device | None) -> TensorDict
         for (key, leaf), part in zip(leaves, parts, strict=True):
             tensordict.set(key, part.view(leaf.dtype).view(leaf.shape))
     return tensordict.to(device)
-
-
-def _check(options: Mapping[str, Any]) -> None:
-    for name in options:
-        if name in _OURS:
-            raise MisuseError(f"{name} is not for the user of {__name__} to set: {_OURS[name]}")

@@ -85,7 +85,7 @@ TRAINERS = {
 """Modules for one library each -> what of others they may import beside NumPy and Gymnasium. Of ours: public names,
 errors and `infos.split`; nobody imports them."""
 
-TABLE |= {name: ({"errors", "infos"}, DATA | theirs) for name, theirs in TRAINERS.items()}
+TABLE |= {name: ({"arguments", "errors", "infos"}, DATA | theirs) for name, theirs in TRAINERS.items()}
 TABLE["pettingzoo"][0].add("agents")  # how environments of several agents travel
 
 ONLY_IN = {
