@@ -53,6 +53,7 @@ class WorkerOutput:
         self._name = name
         self._current = current
         self._unfinished_line = b""
+        self._is_flooded = False
         self._tails: dict[int, deque[str]] = {}  # by group
         self._allowances = Allowances(time.monotonic())
         self._mingled_until = 0.0  # on the monotonic clock: until then unlabelled output may be of who has left
@@ -68,14 +69,16 @@ class WorkerOutput:
         self._tell(self._allowances.leave(group))
         self._mingled_until = time.monotonic() + MINGLING_SECONDS
 
-    def feed(self, data: bytes) -> None:
-        """Log every line the worker prints, whatever its length."""
+    def feed(self, data: bytes) -> bool:
+        """Log every line the worker prints, whatever its length; return whether more came than the log takes."""
+        self._is_flooded = False
         *lines, self._unfinished_line = (self._unfinished_line + data).split(b"\n")
         if len(self._unfinished_line) > MAX_LINE_BYTES:
             lines.append(self._unfinished_line)
             self._unfinished_line = b""
         for line in lines:
             self._log_line(line)
+        return self._is_flooded
 
     def end(self) -> None:
         """Log a last line that was not ended."""
@@ -112,7 +115,9 @@ class WorkerOutput:
                 logger.warning("%s, %s: %s here", self._name, label, said)
             fields = {"event": "output", "worker": self._name, "source": label}
             logger.info("%s, %s: %s", self._name, label, shown, extra={"fields": fields})
-        elif allowance.drop(len(line)):
+            return
+        self._is_flooded = True
+        if allowance.drop(len(line)):
             logger.warning("%s, %s: prints more than the log takes: what follows is dropped", self._name, label)
 
     def _tell(self, dropped: Iterable[tuple[Source, str]]) -> None:

@@ -32,6 +32,9 @@ logger = logging.getLogger("remote_gym.pool")
 EXIT_GRACE_SECONDS = 2.0
 """How long environments may take to close before their worker is killed."""
 
+FLOODED_SECONDS = 0.005
+"""How long a worker is not read that prints more than the log takes: other things have their turn, and it waits."""
+
 BOOTSTRAP = """\
 import os, sys
 with open(int(sys.argv.pop(1)), "rb") as file:
@@ -328,12 +331,18 @@ class _Watcher(asyncio.SubprocessProtocol):
     """
 
     def __init__(
-        self, exited: asyncio.Future[None], output_ended: asyncio.Future[None], on_output: Callable[[bytes], None]
+        self, exited: asyncio.Future[None], output_ended: asyncio.Future[None], on_output: Callable[[bytes], bool]
     ) -> None:
         self._exited, self._output_ended, self._on_output = exited, output_ended, on_output
 
-    def pipe_data_received(self, _fd: int, data: bytes) -> None:
-        self._on_output(data)
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._process: Any = transport
+
+    def pipe_data_received(self, fd: int, data: bytes) -> None:
+        if self._on_output(data) and not self._exited.done():
+            pipe = self._process.get_pipe_transport(fd)
+            pipe.pause_reading()
+            asyncio.get_running_loop().call_later(FLOODED_SECONDS, pipe.resume_reading)
 
     def pipe_connection_lost(self, _fd: int, _error: Exception | None) -> None:
         if not self._output_ended.done():

@@ -12,6 +12,7 @@ import logging
 from typing import Any
 
 from remote_gym.distribution import install
+from remote_gym.server.carriers.turns import Turns
 from remote_gym.wire.codec import SESSION_METHOD
 
 logger = logging.getLogger("remote_gym.server")
@@ -61,6 +62,11 @@ def _servicer() -> Any:
         def __init__(self) -> None:
             super().__init__()
             self.ended = asyncio.Event()
+            self._turns = Turns()
+
+        async def Check(self, request: Any, context: Any) -> Any:
+            await self._turns.wait(context.peer(), context)
+            return await super().Check(request, context)
 
         async def tell(self, serving: bool) -> None:
             for service in SERVICES:

@@ -235,14 +235,6 @@ _PACK_SERVER: dict[type[Any], _Pack] = {
             failures=[pack_failure(failure) for failure in m.failures],
         )
     },
-    Returned: lambda m: {
-        "returned": pb.Returned(
-            number=m.number,
-            indices=m.indices or (),
-            values=m.values,
-            failures=[pack_failure(failure) for failure in m.failures],
-        )
-    },
     Refused: lambda m: {
         "refused": pb.Refused(
             number=m.number,
@@ -309,6 +301,8 @@ def pack_server(message: ServerMessage | Fragment | Bundle) -> bytes:
     """Return `message` as a serialised ServerMessage."""
     if type(message) is Transition:
         return frames.pack_transition(message)
+    if type(message) is Returned:
+        return frames.pack_returned(message)
     return pb.ServerMessage(**_PACK_SERVER[type(message)](message)).SerializeToString()
 
 

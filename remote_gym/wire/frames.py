@@ -1,4 +1,4 @@
-"""No I/O: the hot messages, Step and Transition, as bytes without copying through protobuf objects.
+"""No I/O: Step, Transition and Returned as bytes without copying through protobuf objects: hot ones, and large ones.
 
 Written by joining tag, length and memory; read by finding each field's offset. The bytes are ordinary protobuf: any
 generated class reads them, and what a generated class writes is read here (a field encoded in a way this reader does
@@ -19,19 +19,21 @@ from typing import Any
 import numpy as np
 
 from remote_gym.errors import ProtocolError
-from remote_gym.messages import Buffer, Failure, Step, Transition
+from remote_gym.messages import Buffer, Failure, Returned, Step, Transition
 from remote_gym.texts import encodable
 from remote_gym.wire import session_pb2 as pb
 from remote_gym.wire.limits import MAX_STEP_FIELDS, client_indices, max_fields, step_leaves
 
 ALIGNMENT_BYTES = 16
 
-_STEP_TAG, _TRANSITION_TAG = 0x22, 0x1A  # ClientMessage.step = 4, ServerMessage.transition = 3, length-delimited
+_STEP_TAG = 0x22  # ClientMessage.step = 4, length-delimited
+_TRANSITION_TAG, _RETURNED_TAG = 0x1A, 0x22  # ServerMessage.transition = 3, .returned = 4
 _NUMBER, _INDICES, _LEAVES, _REWARDS, _TERMINATIONS, _TRUNCATIONS, _INFOS, _FAILURES = range(1, 9)
 _PADDING = 15
 TRANSITION_BYTE = bytes((_TRANSITION_TAG,))
 """With it begins a ServerMessage with a Transition."""
 _VARIABLE, _DTYPES, _GIVEN = 4, 5, 6  # of Step
+_VALUES, _RETURNED_FAILURES = 3, 4  # of Returned
 _HEADER_BYTES = 6  # outer tag and padded length
 _NUMBER_AT = 7  # after the number's own tag
 _ZEROS = bytes(2 * ALIGNMENT_BYTES)
@@ -103,6 +105,11 @@ class _Writer:
         if indices is not None:
             data = np.asarray(indices, "<u4").tobytes()
             self.field(_INDICES, data, len(data))
+
+    def failures(self, number: int, failures: Sequence[Failure]) -> None:
+        for failure in failures:
+            message = pack_failure(failure).SerializeToString()
+            self.field(number, message, len(message))
 
     def finish(self, tag: int) -> list[Any]:
         """Return all pieces, the outer tag and length first."""
@@ -205,10 +212,18 @@ def pack_transition(transition: Transition) -> bytes:
         writer.field(field, scalar, size, aligned)
     for info in transition.infos:
         writer.field(_INFOS, info, len(info))
-    for failure in transition.failures:
-        message = pack_failure(failure).SerializeToString()
-        writer.field(_FAILURES, message, len(message))
+    writer.failures(_FAILURES, transition.failures)
     return b"".join(writer.finish(_TRANSITION_TAG))
+
+
+def pack_returned(returned: Returned) -> bytes:
+    """Return `returned` as a serialised ServerMessage; its values, which may be megabytes, are copied once."""
+    writer = _Writer(returned.number)
+    writer.indices(returned.indices)
+    for value in returned.values:
+        writer.field(_VALUES, value, len(value))
+    writer.failures(_RETURNED_FAILURES, returned.failures)
+    return b"".join(writer.finish(_RETURNED_TAG))
 
 
 def transition_packer(observations: Sequence[Any], scalars: Sequence[Any]) -> Callable[[int], bytes]:

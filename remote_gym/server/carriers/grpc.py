@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
+from functools import cached_property
 from typing import Any
 from urllib.parse import unquote
 
@@ -12,6 +14,7 @@ from remote_gym.server.authentication import Authenticator, StrangerError
 from remote_gym.server.carriers.admission import Visitor
 from remote_gym.server.carriers.edge import Edge, code_of
 from remote_gym.server.carriers.identity import shown_by_call
+from remote_gym.server.carriers.turns import Turns, client_key
 from remote_gym.server.principals import Principal
 from remote_gym.texts import shortened
 from remote_gym.wire.codec import DESCRIBE_METHOD, SESSION_METHOD, pack_description
@@ -66,7 +69,7 @@ class Stream:
     def _name(self) -> str:
         return unquote(self._context.peer())
 
-    @property
+    @cached_property
     def principal(self) -> Principal:
         """Who that is by name. Raises StrangerError: nobody whom the server takes."""
         return self._authenticator.principal(shown_by_call(self._context, self._true_user(self._name)))
@@ -97,6 +100,7 @@ class Servicer:
         self._edge = edge
         self._true_peer = true_peer
         self._true_user = true_user
+        self._turns = Turns()
 
     def _stream(self, context: Context) -> Stream:
         return Stream(context, self._true_peer, self._true_user, self._edge.authenticator, self._visitor_of)
@@ -116,14 +120,18 @@ class Servicer:
         """Answer Describe."""
         carrier = self._stream(context)
         try:
-            self._edge.known(carrier.peer, lambda: carrier.principal)
+            principal = self._edge.known(carrier.peer, lambda: carrier.principal)
         except StrangerError as error:
             await context.abort(status_of(error), shortened(str(error)))
+        await self._turns.wait(client_key(principal, carrier.peer), context)
         return pack_description(self._edge.sessions.describe())
 
     async def session(self, _requests: Any, context: Context) -> None:
         """Carry a session over one stream, until either side ends it."""
-        if (error := await self._edge.carry(self._stream(context))) is not None:
+        carrier = self._stream(context)
+        with contextlib.suppress(StrangerError):  # which is told below
+            await self._turns.wait(client_key(carrier.principal, carrier.peer))
+        if (error := await self._edge.carry(carrier)) is not None:
             await context.abort(status_of(error), shortened(str(error)))
 
 

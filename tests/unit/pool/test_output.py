@@ -119,8 +119,8 @@ def test_of_what_is_printed_without_end_the_log_has_a_part_and_a_count(
     printed = WorkerOutput("worker 0", Turn())
     printed.enter(1)
     printed.enter(2)
-    printed.feed(b"".join(line(7, 1, f"again {number}") for number in range(5_000)))
-    printed.feed(line(8, 2, "of another"))
+    assert printed.feed(b"".join(line(7, 1, f"again {number}") for number in range(5_000))), "a flood"
+    assert not printed.feed(line(8, 2, "of another"))
     assert len(logged.messages) == 1_002
     assert logged.messages[-2:] == [
         "worker 0, env 7: prints more than the log takes: what follows is dropped",

@@ -6,6 +6,7 @@ import asyncio
 import logging
 import os
 import signal
+import sys
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -235,3 +236,31 @@ def test_every_callback_is_called_once_when_the_worker_dies() -> None:
     assert len(answers) == 4
     assert all(isinstance(answer, WorkerLost) and "SIGKILL" in answer.reason for answer in answers)
     assert len(exits) == 1
+
+
+def test_a_flood_of_output_waits_and_comes_whole() -> None:
+    received: list[bytes] = []
+    reading: list[bool] = []
+
+    def take(data: bytes) -> bool:
+        received.append(data)
+        return True
+
+    class Watcher(worker_process._Watcher):
+        def pipe_data_received(self, fd: int, data: bytes) -> None:
+            super().pipe_data_received(fd, data)
+            reading.append(self._process.get_pipe_transport(fd).is_reading())
+
+    async def run() -> None:
+        loop = asyncio.get_running_loop()
+        exited, ended = loop.create_future(), loop.create_future()
+        command = [sys.executable, "-c", "for _ in range(1000): print('x' * 999)"]
+        process, _ = await loop.subprocess_exec(
+            lambda: Watcher(exited, ended, take), *command, stdin=None, stdout=asyncio.subprocess.PIPE, stderr=None
+        )
+        await asyncio.wait_for(asyncio.gather(exited, ended), 20.0)
+        process.close()
+
+    asyncio.run(run())
+    assert b"".join(received) == (b"x" * 999 + b"\n") * 1_000
+    assert reading[0] is False, "others have their turn"

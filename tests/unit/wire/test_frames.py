@@ -12,7 +12,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from remote_gym.errors import ProtocolError
-from remote_gym.messages import Failure, FailureKind, Step, Transition
+from remote_gym.messages import Failure, FailureKind, Returned, Step, Transition
 from remote_gym.wire import codec, frames
 from remote_gym.wire import session_pb2 as pb
 
@@ -88,6 +88,20 @@ def test_transitions(transition: Transition) -> None:
     assert plain(codec._read(pb.ServerMessage(), ours, codec._READ_SERVER)) == plain(transition)
     for data in (ours, theirs):
         assert plain(codec.read_server(data)) == plain(transition)
+
+
+@pytest.mark.parametrize("number", [1, 2**40])
+@pytest.mark.parametrize("indices", [None, [3, 1]])
+@pytest.mark.parametrize("sizes", [[], [0, 1], [127, 128], [70_000, 3]])
+@pytest.mark.parametrize("failures", [0, 2])
+def test_returned_values(number: int, indices: list[int] | None, sizes: list[int], failures: int) -> None:
+    values = [bytes([size % 251]) * size for size in sizes]
+    failed = [Failure(at, FailureKind.RAISED, "ValueError", "bad", "Traceback", "ValueError") for at in range(failures)]
+    read = pb.ServerMessage.FromString(frames.pack_returned(Returned(number, indices, values, failed))).returned
+    assert (read.number, list(read.indices), list(read.values)) == (number, indices or [], values)
+    assert [(one.index, one.type, one.detail) for one in read.failures] == [
+        (at, "ValueError", "Traceback") for at in range(failures)
+    ]
 
 
 @settings(deadline=None)

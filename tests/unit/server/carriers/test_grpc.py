@@ -25,6 +25,12 @@ class Context:
     def peer(self) -> str:
         return "ipv6:%5B::1%5D:50001"
 
+    def auth_context(self) -> dict[str, list[bytes]]:
+        return {}
+
+    def invocation_metadata(self) -> tuple[()]:
+        return ()
+
     async def read(self) -> Any:
         return self.coming.pop(0)
 
