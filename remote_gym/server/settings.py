@@ -47,6 +47,7 @@ class Settings:
         log_format: Of the log: ``"text"``, as the process's handlers write it, or ``"json"``.
         audit_log: The path of the audit log; None: there is none.
         probe_envs: Environments that a probe asks a vector environment for.
+        handover_seconds: How long sessions may go on once the server is to stop.
     """
 
     entrypoint: str
@@ -68,6 +69,7 @@ class Settings:
     log_format: str = TEXT
     audit_log: str | None = None
     probe_envs: int = 1
+    handover_seconds: float = 0.0
 
     def __post_init__(self) -> None:
         """Check every number.
@@ -106,6 +108,8 @@ class Settings:
         for name, seconds in limits.items():
             if seconds is not None and not (isinstance(seconds, (int, float)) and seconds > 0):
                 raise MisuseError(f"{name} must be a positive number of seconds, got {seconds!r}")
+        if not isinstance(self.handover_seconds, (int, float)) or not 0 <= self.handover_seconds < float("inf"):
+            raise MisuseError(f"handover_seconds must be a number of seconds, 0 or more, got {self.handover_seconds!r}")
         _ = self.packed_kwargs
 
     def lease_of(self, principal: Principal) -> float:
