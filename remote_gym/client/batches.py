@@ -99,9 +99,8 @@ class Batches:
         batch.missing = batch.rows - sum(rows)
 
     def _add_rows(self, batch: Batch, part: Part, where: Any) -> None:
-        if not batch.parts:
+        if batch.leaves is None:  # the first that has any
             batch.rewards, batch.terminations, batch.truncations = Part(None, []).scalars(self._num_envs)
-        if batch.leaves is None:
             batch.leaves = self._observations.leaves()
         for whole, array in zip(batch.leaves, part.leaves, strict=True):
             whole[where] = array

@@ -176,13 +176,17 @@ class Exchange(HandingOver):
 
     def took(self) -> None:
         """Take note that the parts returned last are where they belong."""
+        left = False
         for part in self._handed:
             if part.leaving is not None:
                 self._begin_elsewhere(part.leaving)
+                left = True
             if self.counts and (part.indices is None or len(part.indices)):
                 self.in_flight[slice(None) if part.indices is None else rows_at(part.indices)] = False
         if self._pop is not None:
             self._pop()
+        if left:
+            self._fleet.dismiss()
 
     def _parts(self, shard: Shard, arrival: Arrival) -> Sequence[Part]:
         """Return the parts that an answer is or stands for; made once, however often it is looked at."""

@@ -57,7 +57,7 @@ class HandingOver(Recovery):
         fleet.dismiss()
 
     def _go(self, rows: Iterable[int]) -> None:
-        """Hand rows over that are reset next; those whose new session is lost stay."""
+        """Hand rows over that are reset next; those whose new session cannot be reached stay."""
         going = self._going(rows)
         for index in going:
             self.losses.moved(index, self.losses.generations[index] + 1)
@@ -70,17 +70,15 @@ class HandingOver(Recovery):
         self._fleet.hand_over(rows)
 
     def _going(self, rows: Iterable[int]) -> list[int]:
-        """Return those of `rows` whose new session is there; gives up those that are lost."""
-        by_shard: dict[Shard, list[int]] = {}
-        for row in rows:
-            by_shard.setdefault(self._fleet.layout.leaving[row], []).append(row)
-        for shard in list(by_shard):
+        """Return those of `rows` whose new session can be reached just now; gives up those that are lost."""
+        leaving = self._fleet.layout.leaving
+        going = {row: leaving[row] for row in rows}
+        for shard in set(going.values()):
             try:
                 shard.session.check()
             except SessionLost as error:
-                del by_shard[shard]
                 self._session_lost(shard, error)
-        return sorted(row for own in by_shard.values() for row in own)
+        return [row for row, shard in going.items() if shard.session.attached]
 
     # In SAME_STEP
 
@@ -92,12 +90,13 @@ class HandingOver(Recovery):
         leaving = self._fleet.layout.leaving
         assert part.rewards is not None and part.terminations is not None and part.truncations is not None
         indices = every(part.indices, self._fleet.num_envs)
-        failed = {failure.index for failure in part.failures}
+        gone = {failure.index for failure in part.failures}
+        gone.update(row for row, shard in leaving.items() if not shard.session.attached)
         over = np.flatnonzero(part.terminations | part.truncations).tolist()
         ends = {
             indices[at]: (float(part.rewards[at]), bool(part.terminations[at]), bool(part.truncations[at]))
             for at in over
-            if indices[at] in leaving and indices[at] not in failed
+            if indices[at] in leaving and indices[at] not in gone
         }
         if not ends:
             return part

@@ -98,6 +98,12 @@ class Session:
         self._reader.bell = bell
 
     @property
+    def attached(self) -> bool:
+        """Whether the server can be reached, as far as is known, and has the session."""
+        protocol = self._protocol
+        return protocol.lost is None and protocol.phase is Phase.ATTACHED
+
+    @property
     def draining(self) -> bool:
         """Whether the server has said that it is going away."""
         return self._protocol.draining

@@ -210,6 +210,7 @@ def test_all_of_them_end_at_once_and_leave_at_once(farm: Farm) -> None:
             watched.step()
 
 
+@pytest.mark.filterwarnings("ignore:environments .* were lost:UserWarning")
 def test_servers_that_join_are_found(farm: Farm) -> None:
     farm.write(one := farm.start())
     with farm.vector(4, rebalance=True) as envs:
