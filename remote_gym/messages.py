@@ -49,6 +49,7 @@ class Open:
     compression: str | None = None
     observation_mode: str = "same"  # or "different", or "given"
     lease_seconds: float = 0.0  # that is enough for the client; 0: the server's own
+    takes_draining: bool = False
 
 
 @dataclass(frozen=True)
@@ -209,7 +210,14 @@ class Closed:
     """The session was ended by the client's Close."""
 
 
-ServerMessage = Union[Opened, Attached, Transition, Returned, Refused, Lost, Closed]
+@dataclass(frozen=True)
+class Draining:
+    """The server is going away; the session goes on for some time."""
+
+    seconds: float
+
+
+ServerMessage = Union[Opened, Attached, Transition, Returned, Refused, Lost, Closed, Draining]
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ from remote_gym.client.fleet import Fleet, Shard
 from remote_gym.client.hosted import Told
 from remote_gym.client.remote import Remote
 from remote_gym.client.session.session import Session
+from remote_gym.client.shards import Layout
 from remote_gym.messages import Close, Closed, Failure, Open, Opened, Reset, Returned, Step, Transition, every
 from remote_gym.spaces import describe
 
@@ -117,10 +118,11 @@ def fleet_of(*counts: int) -> tuple[Fleet, list[FakeConnection]]:
     """Return a fleet that has dialled servers with so many environments each."""
     connections = [FakeConnection(count) for count in counts]
     fleet = Fleet(connections, sum(counts))  # type: ignore[arg-type]
-    first = 0
+    shards, first = [], 0
     for connection in connections:
-        fleet.shards.append(Shard(connection, first, connection.num_envs))  # type: ignore[arg-type]
+        shards.append(Shard(connection, first, connection.num_envs))  # type: ignore[arg-type]
         first += connection.num_envs
+    fleet.layout = Layout.of(shards, fleet.num_envs)
     return fleet, connections
 
 

@@ -179,6 +179,10 @@ SETTINGS = (
     Setting("build_timeout_seconds", UNLIMITED, TIMES, "of building one environment", 300.0),
     Setting("lease_seconds", seconds(), TIMES, "how long the environments of a lost client are kept", 300.0),
     Setting("grace_seconds", seconds(may_be_zero=True), TIMES, "how long draining may take", 10.0, old=("--grace",)),
+    Setting(
+        "handover_seconds", seconds(may_be_zero=True), TIMES,
+        "how long, before that, sessions may go on, for their clients to go elsewhere as episodes end", 0.0,
+    ),
     Setting("metrics_port", PORT, REST, "serve Prometheus metrics; 0: any free port", "no metrics"),
     Setting("metrics_url", text("HOST", "a host"), REST, "address of the metrics", "127.0.0.1"),
     Setting("log_format", choice("text", "json"), REST, "of the log: for people, or an object per line", "text"),

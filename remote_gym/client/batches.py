@@ -86,7 +86,8 @@ class Batches:
         if batch.order is not None:  # laid out once all are here
             part.indices = every(part.indices, self._num_envs)
         elif part.indices is not None:
-            self._add_rows(batch, part, rows_at(part.indices))
+            if len(part.indices):  # else all of them are still to come
+                self._add_rows(batch, part, rows_at(part.indices))
         else:
             batch.leaves = part.leaves
             if part.rewards is not None and part.terminations is not None and part.truncations is not None:
@@ -98,9 +99,8 @@ class Batches:
         batch.missing = batch.rows - sum(rows)
 
     def _add_rows(self, batch: Batch, part: Part, where: Any) -> None:
-        if not batch.parts:
+        if batch.leaves is None:  # the first that has any
             batch.rewards, batch.terminations, batch.truncations = Part(None, []).scalars(self._num_envs)
-        if batch.leaves is None:
             batch.leaves = self._observations.leaves()
         for whole, array in zip(batch.leaves, part.leaves, strict=True):
             whole[where] = array

@@ -130,7 +130,7 @@ class Calls:
             self._fleet.check_housed(indices, "call")
         asked = []
         for shard, positions in self._fleet.parts(indices):
-            own = None if indices is None else shard.local([indices[at] for at in positions])
+            own = shard.local(positions if indices is None else [indices[at] for at in positions])
             if positions:
                 asked.append(Begun(shard, make(own, positions), positions))
         check_sizes([one.request for one in asked])

@@ -18,11 +18,11 @@ from gymnasium.vector import AutoresetMode
 from remote_gym.client.actions import Actions
 from remote_gym.client.failures import refusal
 from remote_gym.client.fleet import Fleet, Shard, ShardFailed, has_sent
+from remote_gym.client.handing_over import HandingOver
 from remote_gym.client.moving import Mover
 from remote_gym.client.observations import Observations
 from remote_gym.client.operations import Operation, chosen
 from remote_gym.client.parts import Part
-from remote_gym.client.recovery import Recovery
 from remote_gym.client.request_sizes import SURE_BYTES, check_steps
 from remote_gym.client.session.outstanding import Arrival
 from remote_gym.client.settings import Settings
@@ -33,7 +33,7 @@ from remote_gym.leaves import rows_at
 from remote_gym.messages import Indices, Refused, Reset, Step, Transition, every
 
 
-class Exchange(Recovery):
+class Exchange(HandingOver):
     """Requests and parts of one vector environment.
 
     Attributes:
@@ -66,6 +66,8 @@ class Exchange(Recovery):
         everyone = self._everyone if indices is None else indices
         if sum([leaf.nbytes for leaf in actions.rows]) + len(actions.variable) + len(actions.given) > SURE_BYTES:
             check_steps(self._fleet, everyone, actions)
+        if self._fleet.layout.restless or (self._mover is not None and self._mover.has_news()):
+            self._let_go(everyone, resets=False)
         if self.losses.due or self.losses.untold:
             due = () if self._mode is AutoresetMode.DISABLED else self.losses.due  # their user resets them
             fresh = {index for index in everyone if index in due or index in self.losses.untold}
@@ -75,9 +77,8 @@ class Exchange(Recovery):
                     return
                 everyone, actions = chosen(everyone, actions, left)
                 indices = everyone
-        shards = self._fleet.shards
-        if len(shards) == 1 and shards[0].count == self._fleet.num_envs:
-            self._send(shards[0], Step(0, indices, *actions), Operation(everyone, False))
+        if (only := self._fleet.layout.only) is not None:
+            self._send(only, Step(0, indices, *actions), Operation(everyone, False))
             return
         shares = [(shard, *chosen(everyone, actions, positions)) for shard, positions in self._fleet.parts(indices)]
         parts = [(shard, Step(0, shard.local(own), *some), Operation(own, False)) for shard, own, some in shares]
@@ -86,15 +87,15 @@ class Exchange(Recovery):
     def reset(self, indices: Indices, seeds: Sequence[int | None], options: bytes) -> None:
         """Reset the environments at `indices` (None: all), each with its item of `seeds`."""
         everyone = every(indices, self._fleet.num_envs)
-        if self._fleet.homeless:
-            self.adopt()
+        if self._fleet.homeless or self._mover is not None:
+            self._let_go(everyone, resets=True)
         untold = self.losses.untold
         notes = {index: self.losses.tell(index) for index in everyone if index in untold} if untold else {}
-        self._send_resets(everyone, self.losses.seed(everyone, seeds), options, notes)
+        self._send_resets(Operation(everyone, True, options, self.losses.seed(everyone, seeds), notes))
 
     def reset_verbatim(self, seed: bytes, options: bytes, notes: dict[int, dict[str, Any]] | None = None) -> None:
         """Reset a hosted vector environment."""
-        (shard,) = self._fleet.shards
+        (shard,) = self._fleet.layout.shards
         operation = Operation(range(self._fleet.num_envs), True, options, (), notes or {}, seed=seed)
         self._send(shard, Reset(0, None, seed, options), operation)
 
@@ -130,7 +131,7 @@ class Exchange(Recovery):
             return self._handed
         if self._fleet.homeless:
             self.adopt()
-        shards = self._fleet.shards
+        shards = self._fleet.layout.shards
         try:
             if self._fleet.homeless:
                 if (found := self._receive_moving(timeout_seconds)) is None:
@@ -175,11 +176,17 @@ class Exchange(Recovery):
 
     def took(self) -> None:
         """Take note that the parts returned last are where they belong."""
-        if self.counts:
-            for part in self._handed:
+        left = False
+        for part in self._handed:
+            if part.leaving is not None:
+                self._begin_elsewhere(part.leaving)
+                left = True
+            if self.counts and (part.indices is None or len(part.indices)):
                 self.in_flight[slice(None) if part.indices is None else rows_at(part.indices)] = False
         if self._pop is not None:
             self._pop()
+        if left:
+            self._fleet.dismiss()
 
     def _parts(self, shard: Shard, arrival: Arrival) -> Sequence[Part]:
         """Return the parts that an answer is or stands for; made once, however often it is looked at."""
@@ -207,12 +214,16 @@ class Exchange(Recovery):
 
     def _settle(self, part: Part, operation: Operation) -> list[Part]:
         """Return what of `part` is ready; what was lost comes later or is made up for."""
-        if part.indices is None and not part.failures and not operation.resets:  # the usual case
+        if part.indices is None and not (part.failures or operation.resets or self._fleet.layout.restless):  # as usual
             assert part.terminations is not None and part.truncations is not None
             self.over = part.terminations | part.truncations
             return [part]
         parts = [part] if not part.failures else list(self._without_lost(part, operation))
+        if self._mode is AutoresetMode.SAME_STEP and self._fleet.layout.leaving and not operation.resets:
+            parts = [self._without_leaving(one) if one.rewards is not None else one for one in parts]
         for ready in parts:
+            if ready.indices is not None and not len(ready.indices):
+                continue
             where = slice(None) if ready.indices is None else rows_at(ready.indices)
             self.over[where] = False if ready.terminations is None else ready.terminations | ready.truncations
             if ready.failures:

@@ -1,17 +1,16 @@
 """Trainer process: the servers behind one vector environment. Shares environments out, receives from whoever answers.
 
-Environments are shared out in contiguous blocks, in the order of the servers and in proportion to their workers. Each
-session has its own inbox, filled by its own thread; who receives looks at all of them and waits for one bell that they
-share. So no server waits for another, and nothing is held here.
+Environments are shared out in contiguous blocks, in the order of the servers and in proportion to their workers; where
+they are later is `Layout`'s to say. Each session has its own inbox, filled by its own thread; who receives looks at all
+of them and waits for one bell that they share. So no server waits for another, and nothing is held here.
 """
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any
 
 from gymnasium import Space
 
@@ -19,7 +18,8 @@ from remote_gym.client.hosted import Hosted
 from remote_gym.client.placement import in_proportion
 from remote_gym.client.session.bell import Bell
 from remote_gym.client.session.outstanding import Arrival
-from remote_gym.client.session.session import Session, wait_for
+from remote_gym.client.session.session import wait_for
+from remote_gym.client.shards import Block, Layout, Moved, Shard
 from remote_gym.errors import ConnectError, EnvironmentLost, MisuseError, SessionLost, also
 from remote_gym.messages import Indices
 from remote_gym.observation_modes import SAME, compare
@@ -28,78 +28,12 @@ from remote_gym.texts import shortened
 MAX_DIALS_AT_ONCE = 16
 
 
-class Block(NamedTuple):
-    """Environments side by side.
-
-    Attributes:
-        address: Of their server; empty while they have none.
-        rows: Env indices.
-        state: ``"there"``, or ``"moving"`` while they have no server.
-    """
-
-    address: str
-    rows: range
-    state: str
-
-
-@dataclass(eq=False)
-class Moved:
-    """Environments that were built on another server.
-
-    Attributes:
-        hosted: They.
-        first: Env index of the first.
-        shard: What the fleet has made of it.
-    """
-
-    hosted: Hosted
-    first: int
-    shard: Shard | None = None
-
-
-@dataclass(eq=False)
-class Shard:
-    """One server's share.
-
-    Attributes:
-        hosted: Its environments, as it told of them.
-        first: Env index of its first environment.
-        count: How many.
-        session: The session on them.
-    """
-
-    hosted: Hosted
-    first: int
-    count: int
-    session: Session = field(init=False)
-
-    def __post_init__(self) -> None:
-        """Dial, if that was not done yet."""
-        self.session = self.hosted.session
-
-    def reopen(self) -> None:
-        """Open a new session in place of a lost one; raises like `Hosted.reopen`."""
-        self.hosted.reopen()
-        self.session = self.hosted.session
-
-    @property
-    def stop(self) -> int:
-        """The env index after its last."""
-        return self.first + self.count
-
-    def local(self, indices: Sequence[int]) -> Indices:
-        """Return env indices as its server counts them; None for all of them in order."""
-        own = [index - self.first for index in indices]
-        return None if own == list(range(self.count)) else own
-
-
 class Fleet:
     """All servers of one vector environment.
 
     Attributes:
         hosted: What each of them hosts.
-        shards: Those that host something, in the order of their environments; empty before `dial`. Assigned whole, so
-            that other threads may look.
+        layout: Which rows are at which session; empty before `dial`. Assigned whole, so that other threads may look.
         homeless: Environments whose server was lost and that have no other one yet: env index -> why.
     """
 
@@ -122,9 +56,14 @@ class Fleet:
         self._find = find
         self.num_envs = num_envs
         self._mode = observation_mode
-        self.shards: list[Shard] = []
+        self.layout = Layout(num_envs)
         self._bell = Bell()
         self._received: tuple[Shard, Arrival] | None = None  # last
+
+    @property
+    def shards(self) -> list[Shard]:
+        """The sessions, in the order of their first environments; empty before `dial`."""
+        return self.layout.shards
 
     def dial(self) -> None:
         """Share the environments out and open all sessions, if that was not done yet.
@@ -138,7 +77,7 @@ class Fleet:
         if self._find is not None:
             self.hosted = list(self._find())
         if len(self.hosted) == 1:
-            self.shards = [Shard(self.hosted[0], 0, self.num_envs)]
+            self.layout = Layout.of([Shard(self.hosted[0], 0, self.num_envs)], self.num_envs)
             return
         with ThreadPoolExecutor(MAX_DIALS_AT_ONCE) as dials:
             weights = self._weights(list(dials.map(_weighed, self.hosted)))
@@ -150,7 +89,7 @@ class Fleet:
                 first += count
             shards = list(dials.map(lambda share: Shard(*share), shares))
         self._compare(shards)
-        self.shards = shards
+        self.layout = Layout.of(shards, self.num_envs)
 
     def _weights(self, told: Sequence[int | ConnectError]) -> list[int]:
         """Return how many workers each has; none for those to be left out."""
@@ -194,13 +133,15 @@ class Fleet:
 
     def parts(self, indices: Indices) -> list[tuple[Shard, Sequence[int]]]:
         """Return for each server concerned the positions in `indices` (None: all environments) of what it hosts."""
+        layout = self.layout
         if indices is None:
-            return [(shard, range(shard.first, shard.stop)) for shard in self.shards]
-        if len(self.shards) == 1 and self.shards[0].count == self.num_envs:
-            return [(self.shards[0], range(len(indices)))]
+            return [(shard, rows) for shard, rows in layout.rows.items() if rows]
+        if layout.only is not None:
+            return [(layout.only, range(len(indices)))]
         parts: list[tuple[Shard, Sequence[int]]] = []
-        for shard in self.shards:
-            positions = [at for at, index in enumerate(indices) if shard.first <= index < shard.stop]
+        for shard, rows in layout.rows.items():
+            own = rows if isinstance(rows, range) else frozenset(rows)
+            positions = [at for at, index in enumerate(indices) if index in own]
             if positions:
                 parts.append((shard, positions))
         return parts
@@ -223,17 +164,31 @@ class Fleet:
                 )  # fmt: skip
 
     def adopt(self, moved: Moved) -> Shard:
-        """Take in environments that were built on another server; the same again does no harm."""
+        """Take in environments that were built on another server; the same again does no harm.
+
+        Rows without a server are there at once; the others leave for it when their episodes end.
+        """
         if moved.shard is None:
-            moved.shard = Shard(moved.hosted, moved.first, moved.hosted.num_envs)
-        if moved.shard not in self.shards:
-            self.shards = sorted([*self.shards, moved.shard], key=lambda shard: shard.first)
+            moved.shard = Shard(moved.hosted, moved.first, moved.hosted.num_envs, moved.reason)
+        if moved.shard not in self.layout.rows:
+            self.layout = self.layout.with_shard(moved.shard, self.homeless)
             self.hosted = [*self.hosted, moved.hosted]
         return moved.shard
 
+    def hand_over(self, rows: Iterable[int]) -> None:
+        """Let those of `rows` that are leaving be where they go to; others, and the same again, are as they are."""
+        if going := [row for row in rows if row in self.layout.leaving]:
+            self.layout = self.layout.handed_over(going)
+
+    def dismiss(self) -> None:
+        """End the sessions that nobody is at, or leaves for, once all that they were asked is answered and taken."""
+        for shard in self.layout.deserted():
+            if not shard.session.waiting:
+                self.remove(shard)
+
     def remove(self, shard: Shard) -> None:
-        """Take out what a lost server has; its session ends, as far as there is one."""
-        self.shards = [other for other in self.shards if other is not shard]
+        """Take out a session, which ends, as far as there is one; nobody is at it any more."""
+        self.layout = self.layout.without(shard)
         self.hosted = [other for other in self.hosted if other is not shard.hosted]
         shard.session.begin_close()
 
@@ -243,14 +198,7 @@ class Fleet:
 
     def blocks(self) -> tuple[Block, ...]:
         """Return where which environments are."""
-        there = [Block(str(shard.hosted.address), range(shard.first, shard.stop), "there") for shard in self.shards]
-        away: list[Block] = []
-        for index in sorted(self.homeless):
-            if away and away[-1].rows.stop == index:
-                away[-1] = Block("", range(away[-1].rows.start, index + 1), "moving")
-            else:
-                away.append(Block("", range(index, index + 1), "moving"))
-        return tuple(sorted([*there, *away], key=lambda block: block.rows.start))
+        return self.layout.blocks(self.homeless)
 
     # Receiving
 

@@ -46,7 +46,7 @@ class Losses:
 
     def __init__(self, num_envs: int) -> None:
         """Begin with `num_envs` environments that were never lost."""
-        self.generations = [0] * num_envs
+        self.generations = [0] * num_envs  # how often each was lost or moved
         self._seeds: list[int | None] = [None] * num_envs
         self._lost_resets = [0] * num_envs
         self._lost: set[int] = set()  # and not reset since
@@ -77,13 +77,26 @@ class Losses:
             return seed
         return sent if seed is None and any(one is not None for one in sent) else seed
 
-    def fresh_seed(self, index: int) -> int | None:
-        """Return the seed for the environment's first reset after a loss; None if it was never given one."""
+    def fresh_seed(self, index: int, generation: int | None = None) -> int | None:
+        """Return the seed for the first reset of an environment that is another one; None if it was never given one.
+
+        Of this `generation`; None: of the newest.
+        """
         seed = self._seeds[index]
         if seed is None:
             return None
-        sequence = np.random.SeedSequence([abs(seed), index, self.generations[index]])
+        generation = self.generations[index] if generation is None else generation
+        sequence = np.random.SeedSequence([abs(seed), index, generation])
         return int(sequence.generate_state(1)[0])
+
+    def moved(self, index: int, generation: int) -> None:
+        """Take note that the environment is another one now, at the end of its episode, and needs a reset.
+
+        It is seeded as after a loss; `generation` counts both.
+        """
+        self.generations[index] = generation
+        self._lost.add(index)
+        self.due.add(index)
 
     def tell(self, index: int) -> dict[str, Any]:
         """Return what `lost` does, for a loss that was not told yet."""

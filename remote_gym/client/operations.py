@@ -13,6 +13,10 @@ from remote_gym.client.actions import Actions
 from remote_gym.client.parts import Part
 
 
+End = tuple[float, bool, bool]
+"""Reward, terminated, truncated."""
+
+
 @dataclass
 class Operation:
     """A reset or step of some environments of one server. Its session keeps it until it is answered.
@@ -26,6 +30,8 @@ class Operation:
         truncated: Whether the reset is that of a truncated episode, in SAME_STEP.
         seed: Of a hosted vector environment's reset: packed, verbatim.
         steps: Whether it is a step that resets, by itself.
+        ends: Of a reset that begins, on another server, what follows an episode that has ended: by env index the
+            reward and flags of that end, in SAME_STEP.
     """
 
     indices: Sequence[int]
@@ -36,6 +42,7 @@ class Operation:
     truncated: bool = False
     seed: bytes | None = None
     steps: bool = False
+    ends: dict[int, End] = field(default_factory=dict)
 
     def some(self, indices: Sequence[int]) -> Operation:
         """Return the same for some of its environments."""
@@ -53,6 +60,17 @@ class Operation:
         part.notes.update({index: self.notes[index] for index in indices if index in self.notes})
         if self.truncated:
             part.truncations = np.ones(len(indices), np.bool_)
+        self.end(part, indices)
+
+    def end(self, part: Part, indices: Sequence[int]) -> None:
+        """Let `part`, which is for `indices`, tell of the ends that the reset has followed."""
+        if not self.ends:
+            return
+        rewards, terminations, truncations = part.scalars(len(indices))
+        for at, index in enumerate(indices):
+            if index in self.ends:
+                rewards[at], terminations[at], truncations[at] = self.ends[index]
+        part.rewards, part.terminations, part.truncations = rewards, terminations, truncations
 
 
 def chosen(indices: Sequence[int], actions: Actions, positions: Sequence[int]) -> tuple[list[int], Actions]:

@@ -32,6 +32,7 @@ class Part:
         whole: What a hosted vector environment says: its infos, and the dtype of its rewards if that is not float64.
         unpacked: Whether some leaves were compressed, and so are arrays of our own.
         source: What it came from: a part that comes again after an interrupt is known by that.
+        leaving: What is still to come of rows that were in it: their next episodes begin elsewhere.
     """
 
     indices: Indices
@@ -48,6 +49,7 @@ class Part:
     whole: tuple[dict[Any, Any], np.dtype[Any] | None] | None = None
     unpacked: bool = False
     source: tuple[Any, ...] = field(default_factory=lambda: (object(),))
+    leaving: Any = None
 
     @classmethod
     def of_ends(cls, indices: list[int], leaves: list[Array], notes: dict[int, dict[str, Any]]) -> Part:

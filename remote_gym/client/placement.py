@@ -1,13 +1,14 @@
-"""Trainer process, no I/O: which server gets which environments, at the start and when some have lost theirs.
+"""Trainer process, no I/O: which server gets which environments: at the start, when some have lost theirs, in between.
 
 Pure functions: the same question has the same answer. Guarantees: each row of the question is in exactly one run of the
-answer, or left over because nobody takes it; whoever has more workers gets more.
+answer, or left over because nobody takes it, or it may stay; whoever has more workers gets more.
 """
 
 from __future__ import annotations
 
 import heapq
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from remote_gym.errors import ConnectError
@@ -86,7 +87,11 @@ def place(rows: Sequence[int], places: Sequence[Place]) -> list[Run]:
         rows: Env indices, distinct, rising.
         places: Who may take some.
     """
-    shares = shares_of(len(rows), places)
+    return _runs(rows, places, shares_of(len(rows), places))
+
+
+def _runs(rows: Sequence[int], places: Sequence[Place], shares: Mapping[str, int]) -> list[Run]:
+    """Return `rows`, as many as there are `shares`, as runs that are as long as may be, in the order of `places`."""
     runs: list[Run] = []
     at = 0
     for one in places:
@@ -99,3 +104,56 @@ def place(rows: Sequence[int], places: Sequence[Place]) -> list[Run]:
             at += count
             left -= count
     return runs
+
+
+def proportional(total: int, places: Sequence[Place]) -> dict[str, int]:
+    """Return how many of `total` environments each server has when the shares are in proportion.
+
+    A share is the exact one rounded down or up. Up, if that is to be decided, for who has more than the share rounded
+    down already, as then fewer have to move; else the largest remainders first. Who has no room for its share has as
+    many as it has room for, and the others share the rest. If there is no room for all, the shares are fewer.
+    """
+    limits = {one.name: total if one.room is None else one.held + one.room for one in places}
+    shares = dict.fromkeys(limits, 0)
+    open_to = [one for one in places if one.weight > 0]
+    while open_to:
+        whole = sum(one.weight for one in open_to)
+        full = [one for one in open_to if total * one.weight > limits[one.name] * whole]
+        if not full:
+            break
+        shares.update((one.name, limits[one.name]) for one in full)
+        total -= sum(limits[one.name] for one in full)
+        open_to = [one for one in open_to if one not in full]
+    if not open_to:
+        return shares
+    exact = {one.name: divmod(total * one.weight, whole) for one in open_to}
+    shares.update((name, share) for name, (share, _) in exact.items())
+    upwards = sorted(
+        (one for one in open_to if exact[one.name][1]),
+        key=lambda one: (one.held <= exact[one.name][0], -exact[one.name][1]),
+    )
+    for one in upwards[: total - sum(share for share, _ in exact.values())]:
+        shares[one.name] += 1
+    return shares
+
+
+def balance(homes: Mapping[int, str], places: Sequence[Place]) -> list[Run]:
+    """Return which environments are to move, and where to, for the shares to be in proportion: as few as can be.
+
+    Args:
+        homes: By env index the server that it is at. Those that are at none of `places`, or at one without workers,
+            are to move if there is room.
+        places: Who may have some; `held` is counted here.
+    """
+    held = Counter(homes.values())
+    places = [one._replace(held=held[one.name]) for one in places]
+    shares = proportional(len(homes), places)
+    lacking = {one.name: max(0, shares[one.name] - one.held) for one in places}
+    leaving: list[int] = []
+    for at, name in enumerate(dict.fromkeys(homes[row] for row in sorted(homes))):
+        own = [row for row in sorted(homes) if homes[row] == name]
+        many = max(0, len(own) - shares.get(name, 0))
+        # From the end and from the beginning, in turns: what two neighbours give lies side by side.
+        leaving += own[:many] if at % 2 else own[len(own) - many :]
+    leaving = sorted(leaving)[: sum(lacking.values())]
+    return _runs(leaving, places, lacking)

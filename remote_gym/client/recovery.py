@@ -12,6 +12,7 @@ import time
 from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -27,6 +28,7 @@ from remote_gym.client.operations import Operation
 from remote_gym.client.parts import Part
 from remote_gym.client.session.outstanding import Arrival
 from remote_gym.client.settings import Settings
+from remote_gym.client.shards import run_of
 from remote_gym.errors import RemoteGymError, SessionLost, TimedOut
 from remote_gym.leaves import Array, rows_at
 from remote_gym.messages import FailureKind, Refused, Reset, Step, Transition, every
@@ -51,7 +53,7 @@ class Recovery(ABC):
         self._settled: deque[Part] = deque()  # ready without having been asked for
         self._drained: dict[tuple[Shard, int], Operation] = {}  # refused by servers that are about to go, by number
         self._homeless = Homeless()
-        self._places: dict[int, str] = {}  # where lost environments are now, that were not reset there yet
+        self._places: dict[int, tuple[str, str]] = {}  # where environments are now that were not reset there yet: and why
 
     # What it needs of the rest
 
@@ -83,20 +85,23 @@ class Recovery(ABC):
             self._at_work(untold, True)
             self._settled.extend(self._end({index: self.losses.tell(index) for index in untold}))
         if told:
-            self._send_resets(told, [self.losses.fresh_seed(index) for index in told], b"", steps=True)
+            seeds = [self.losses.fresh_seed(index) for index in told]
+            self._send_resets(Operation(told, True, b"", seeds, steps=True))
 
-    def _send_resets(
-        self, indices: Sequence[int], seeds: Sequence[int | None], options: bytes,
-        notes: dict[int, dict[str, Any]] | None = None, truncated: bool = False, steps: bool = False,
-    ) -> None:  # fmt: skip
+    def _send_resets(self, operation: Operation) -> None:
+        for part in self._reset_parts(operation):
+            self._send(*part)
+
+    def _reset_parts(self, operation: Operation) -> list[tuple[Shard, Reset, Operation]]:
+        """Return what of a reset goes to which server; what is for environments without one waits."""
         if self._fleet.homeless:
-            at_home = self._hold(Operation(indices, True, options, seeds, notes or {}, truncated, steps=steps))
-            seeds = [seeds[at] for at in at_home]
-            indices = [indices[at] for at in at_home]
-        for shard, positions in self._fleet.parts(indices):
-            own, given = [indices[at] for at in positions], [seeds[at] for at in positions]
-            operation = Operation(own, True, options, given, notes or {}, truncated, steps=steps)
-            self._send(shard, self._request(shard, operation), operation)
+            operation = operation.some([operation.indices[at] for at in self._hold(operation)])
+        indices = operation.indices
+        parts = [
+            (shard, operation.some([indices[at] for at in positions]))
+            for shard, positions in self._fleet.parts(indices)
+        ]
+        return [(shard, self._request(shard, own), own) for shard, own in parts]
 
     def _request(self, shard: Shard, operation: Operation) -> Reset:
         """Return the reset that `operation` is; adds to its notes where lost environments are now."""
@@ -111,8 +116,9 @@ class Recovery(ABC):
         for index in operation.indices:
             if (place := self._places.get(index)) is None:
                 continue
-            note = operation.notes.get(index) or self.losses.note(index, "its server was lost", lost=False)
-            notes[index] = {**note, "remote_gym": {**note["remote_gym"], "address": place}}
+            address, reason = place
+            note = {**self.losses.note(index, reason, lost=False), **operation.notes.get(index, {})}
+            notes[index] = {**note, "remote_gym": {**note["remote_gym"], "address": address}}
         return notes
 
     # Environments that were lost
@@ -140,8 +146,7 @@ class Recovery(ABC):
             if operation.seed is not None:
                 self.reset_verbatim(operation.seed, operation.options, merged)
                 return
-            again = operation.seeds_of(notes), operation.options, merged, operation.truncated, operation.steps
-            self._send_resets(list(notes), *again)
+            self._send_resets(replace(operation.some(list(notes)), notes=merged))
 
     def _end(self, notes: dict[int, dict[str, Any]]) -> Iterator[Part]:
         """Yield the ends of lost environments' episodes; in SAME_STEP the next ones' beginnings come with them."""
@@ -152,7 +157,8 @@ class Recovery(ABC):
             notes = {i: self._final(i, notes[i]) for i in notes}
         if begins:
             seeds = [self.losses.fresh_seed(index) for index in begins]
-            self._send_resets(begins, seeds, b"", {i: notes[i] for i in begins}, truncated=same_step, steps=True)
+            begun = {i: notes[i] for i in begins}
+            self._send_resets(Operation(begins, True, b"", seeds, begun, truncated=same_step, steps=True))
         ends = [index for index in notes if index not in begins]
         if ends:
             self.over[ends] = True
@@ -171,21 +177,28 @@ class Recovery(ABC):
             SessionLost: It is not to be made up for, or was lost again and again.
             RemoteGymError: The new one could not be opened.
         """
-        moves = error.reason in self._moved
+        moves, there = error.reason in self._moved, self._fleet.layout.at(shard)
+        if unsent is None and not there and self._mover is not None and not shard.session.waiting:
+            self._fleet.remove(shard)  # nobody was there yet, or any more
+            self._mover.lose(there, shard.hosted, str(error))
+            return
         if not moves and not (self._reopens and error.reason in REOPENED):
             raise error
         missing: list[tuple[Operation, list[int]]] = []
-        if not moves or shard in self._fleet.shards:  # else it was lost before, with something of it still unsent
-            missing = self._missing(shard, moves, str(error))
+        if known := not moves or shard in self._fleet.shards:  # else lost before, with something of it still unsent
+            missing = self._missing(shard, moves)
         missing += [(unsent, list(unsent.indices))] if unsent is not None else []
         at_work = {index for _, indices in missing for index in indices}
-        if not moves or shard in self._fleet.shards:
-            for index in range(shard.first, shard.stop):
+        at_work.update(index for part in self._settled if part.leaving for index in part.leaving.generations)
+        if known:
+            for index in there:
                 if index not in at_work and index not in self.losses.due:
                     self.losses.untold[index] = str(error)
+        if known and moves:
+            self._unhouse(shard, there, str(error))
         resets = [index for operation, _ in missing if operation.resets for index in operation.indices]
         if not all([self.losses.lost_in_reset(index) for index in resets]):  # noqa: C419 - each is counted
-            self.in_flight[shard.first : shard.stop] = False  # the server seems to lose each of them
+            self.in_flight[list(there)] = False  # the server seems to lose each of them
             if moves:
                 self._fleet.remove(shard)
             raise error
@@ -195,15 +208,12 @@ class Recovery(ABC):
         if moves:
             self._fleet.remove(shard)  # last: after an interrupt all this comes once more, and does no harm
 
-    def _missing(self, shard: Shard, moves: bool, reason: str) -> list[tuple[Operation, list[int]]]:
-        """Return what a lost session has not answered, and see to it that its environments get another one."""
+    def _missing(self, shard: Shard, moves: bool) -> list[tuple[Operation, list[int]]]:
+        """Return what a lost session has not answered; opens it anew where it was unless it `moves`."""
         session = shard.session
         self._settle_unread(shard)
-        if self._mover is None or not moves:
+        if not moves:
             shard.reopen()
-        else:
-            self._fleet.homeless.update(dict.fromkeys(range(shard.first, shard.stop), reason))
-            self._mover.lose(range(shard.first, shard.stop), shard.hosted, reason)
         missing = [
             (about, [shard.first + index for index in every(indices, shard.count)])
             for about, indices in session.unanswered()
@@ -211,6 +221,17 @@ class Recovery(ABC):
         ]
         drained = [self._drained.pop(key) for key in list(self._drained) if key[0] is shard]
         return missing + [(operation, list(operation.indices)) for operation in drained]
+
+    def _unhouse(self, shard: Shard, rows: Sequence[int], reason: str) -> None:
+        """Let rows that a lost session had be where they were to go to, or without a server."""
+        assert self._mover is not None
+        leaving = self._fleet.layout.leaving
+        ready = {row: (leaving[row].name, leaving[row].reason) for row in rows if row in leaving}
+        self._places.update(ready)
+        away = run_of(row for row in rows if row not in ready)
+        self._fleet.homeless.update(dict.fromkeys(away, reason))
+        self._mover.lose(away, shard.hosted, reason)
+        self._fleet.hand_over(ready)
 
     def _lost(self, index: int, reason: str) -> dict[str, Any]:
         return self.losses.tell(index) if index in self.losses.untold else self.losses.lost(index, reason, True)
@@ -250,8 +271,8 @@ class Recovery(ABC):
         assert mover is not None
         while (arrival := mover.peek()) is not None:
             shard = fleet.adopt(arrival)
-            rows = range(shard.first, shard.stop)
-            self._places.update(dict.fromkeys(rows, str(shard.hosted.address)))
+            rows = fleet.layout.at(shard)
+            self._places.update(dict.fromkeys(rows, (shard.name, "its server was lost")))
             homeless.housed(rows)
             for one in homeless.ready(rows):
                 one.part = one.part or (shard, self._request(shard, one.operation))
@@ -299,7 +320,8 @@ class Recovery(ABC):
             operation = one.operation
             notes = {index: self._placeholder(index, operation) for index in operation.indices}
             indices = list(operation.indices)
-            self._settled.append(Part.of_ends(indices, self._observations.rows(indices), notes))
+            self._settled.append(part := Part.of_ends(indices, self._observations.rows(indices), notes))
+            operation.end(part, indices)
             asked = self._mode is AutoresetMode.DISABLED  # by the user, who steps next
             self.over[indices] = not asked
             if asked:

@@ -131,6 +131,15 @@ class Remote:
                 warn(f"of spaces whose class nobody has registered with remote_gym.register_space: {said}")
         return self._dialled
 
+    def rebalance(self) -> None:
+        """Let environments go to where there are too few of them; see `RemoteVectorEnv`."""
+        self.check("rebalance")
+        if not self.settings.moves:
+            raise MisuseError("`rebalance` needs on_session_lost='move'")
+        self.dial()
+        assert self._mover is not None
+        self._mover.balance()
+
     def _make_mover(self, first: Hosted) -> Mover:
         if first.told.is_vector:
             raise MisuseError(

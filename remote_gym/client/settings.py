@@ -27,13 +27,13 @@ from remote_gym.client.sources import Source
 from remote_gym.client.tensors import NUMPY, checked_device
 from remote_gym.client.tokens import checked, handle_for
 from remote_gym.compression import codec
-from remote_gym.errors import MisuseError, also
+from remote_gym.errors import MisuseError
 from remote_gym.messages import Open
 from remote_gym.wire.codec import MAX_KWARGS_BYTES
 
 OF_BATCHES = {
     "num_envs", "autoreset_mode", "batch_size", "copy", "array", "device", "observation_mode", "info_format",
-    "move_timeout_seconds", "min_envs",
+    "move_timeout_seconds", "min_envs", "rebalance",
 }  # fmt: skip
 """Arguments that `RemoteVectorEnv` alone has."""
 
@@ -102,6 +102,8 @@ class Settings:
             how long a step or reset waits for a new server before a placeholder stands in for what it had to give.
         min_envs: With ``"move"``: how many environments are enough to go on with, when no server takes the others for
             ``reconnect_timeout_seconds``; with fewer, `SessionLost` is raised. None: all.
+        rebalance: With ``"move"``: whether servers that join get their share, as with `RemoteVectorEnv.rebalance`:
+            environments go there when their episodes end. They are looked for every few seconds.
         allow_insecure: Permit plaintext to other machines.
         transport: What carries the steps. ``"auto"``: a connection of their own where the server, and whatever is in
             between, lets one through, else gRPC; looked at anew when a connection was lost. ``"direct"`` and
@@ -145,6 +147,7 @@ class Settings:
     info_format: str = GYMNASIUM
     move_timeout_seconds: float = 5.0
     min_envs: int | None = None
+    rebalance: bool = False
     single: bool = False
     source: Source | None = field(init=False, repr=False)
     addresses: tuple[Address, ...] = field(init=False, repr=False)
@@ -158,7 +161,7 @@ class Settings:
         """
         self._check_batches()
         self._check_choices()
-        self._check_observation_mode()
+        observation_modes.check(self.observation_mode)
         self._keep("token", checked(self.token))
         self._keep("addresses", self._addresses())
         self._keep("opening", self._opening())
@@ -176,6 +179,8 @@ class Settings:
             raise MisuseError(
                 f"min_envs must be None, or with on_session_lost='move' from 1 to num_envs={num_envs}, got {least!r}"
             )
+        if not isinstance(self.rebalance, bool) or (self.rebalance and not self.moves):
+            raise MisuseError(f"rebalance must be False, or with on_session_lost='move' True, got {self.rebalance!r}")
         self._keep("num_envs", int(num_envs))
         self._keep("min_envs", None if least is None else int(least))
         self._keep("batch_size", None if batch_size is None else int(batch_size))
@@ -212,19 +217,6 @@ class Settings:
         if self.render_mode is not None and not isinstance(self.render_mode, str):
             raise MisuseError(f"render_mode must be a string or None, got {self.render_mode!r}")
         self._keep("device", checked_device(self.array, self.device))
-
-    def _check_observation_mode(self) -> None:
-        mode = self.observation_mode
-        if not isinstance(mode, tuple) or len(mode) != 2:
-            if mode not in (observation_modes.SAME, observation_modes.DIFFERENT):
-                raise MisuseError(
-                    f"Invalid `observation_mode`, expected: 'same' or 'different' or tuple of single and batch "
-                    f"observation space, actual got {mode}"
-                )
-        elif not all(isinstance(space, Space) for space in mode):
-            raise also(MisuseError, TypeError)(
-                f"Expected both elements of observation_mode to be Spaces, got {type(mode[0])} and {type(mode[1])}"
-            )
 
     def _addresses(self) -> tuple[Address, ...]:
         self._keep("tls_name", checked_name(self.tls_name))
@@ -270,6 +262,7 @@ class Settings:
             compression=self.compression,
             observation_mode=observation_modes.GIVEN if self.given_spaces else str(self.observation_mode),
             lease_seconds=LEASE_SECONDS + self.move_timeout_seconds if self.moves else 0.0,
+            takes_draining=True,
         )
 
     @property

@@ -72,6 +72,7 @@ class RemoteVectorEnv(VectorEnv[Any, Any, Any], Asynchronous, Calling):
         tls_name: str | None = None,
         move_timeout_seconds: float = 5.0,
         min_envs: int | None = None,
+        rebalance: bool = False,
     ) -> None:
         """Prepare; dials nothing yet.
 
@@ -87,6 +88,7 @@ class RemoteVectorEnv(VectorEnv[Any, Any, Any], Asynchronous, Calling):
             reconnect_timeout_seconds=reconnect_timeout_seconds, on_worker_failure=on_worker_failure,
             on_session_lost=on_session_lost, allow_insecure=allow_insecure, transport=transport, token=token,
             tls_name=tls_name, move_timeout_seconds=move_timeout_seconds, min_envs=min_envs,
+            rebalance=rebalance,
         )  # fmt: skip
         self._remote = Remote(settings)
         self._stepping = stepping_of(self._remote)
@@ -164,10 +166,25 @@ class RemoteVectorEnv(VectorEnv[Any, Any, Any], Asynchronous, Calling):
     def fleet(self) -> tuple[Block, ...]:
         """Which rows are on which server, as (address, rows, state), in the order of rows; dials nothing.
 
-        The state is ``"there"``, or ``"moving"``, with an empty address, while `on_session_lost="move"` looks for
-        another server. For logs: it may be another one a moment later.
+        The state is ``"there"``, ``"leaving"`` where rows go to another server when their episodes end, or ``"moving"``,
+        with an empty address, while `on_session_lost="move"` looks for another server. For logs: it may be another one
+        a moment later.
         """
         return self._remote.fleet.blocks()
+
+    def rebalance(self) -> None:
+        """Bring the shares of the servers that there are now into proportion to their workers; returns at once.
+
+        The source is asked; who has joined gets environments, and who is named no longer gives its own away, as few as
+        can be. A row goes when its episode ends, or when it is reset: nothing is cut short. What it does until then is
+        what it would have done; after that it is a new environment, seeded like one that was lost, and its infos tell
+        where it is. See `docs/how-to/fleet.md`.
+
+        Raises:
+            MisuseError: `on_session_lost` is not ``"move"``.
+            gymnasium.error.ClosedEnvironmentError: It was closed.
+        """
+        self._remote.rebalance()
 
     # Reset and step
 

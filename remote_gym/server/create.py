@@ -81,6 +81,7 @@ def create_remote_environment_server(
     build_timeout_seconds: float | None = 300.0,
     restart_budget: tuple[int, float] | None = (10, 60.0),
     grace_seconds: float = DEFAULT_GRACE_SECONDS,
+    handover_seconds: float = 0.0,
     allow_insecure: bool = False,
     allow_client_kwargs: Iterable[str] | str | bool = (),
     allow_call: Iterable[str] | str | None = None,
@@ -140,6 +141,9 @@ def create_remote_environment_server(
         restart_budget: (count, seconds): environments of a session that end their worker more often than `count` times
             within `seconds` are not rebuilt; those of others in that worker always are. None: always.
         grace_seconds: How long `stop` lets running requests take.
+        handover_seconds: How long, before that, `stop` lets sessions go on: their clients are told, and those with
+            ``on_session_lost="move"`` take their environments to other servers as episodes end. It ends as soon as all
+            sessions have.
         allow_insecure: Permit plaintext on an address that other machines reach. Warns.
         allow_client_kwargs: Names of the `entrypoint_kwargs` that clients may give, over yours; ``"*"`` or True: all;
             False: none. Never `env_id`, `enable_rendering` or `render_mode`, which is an argument of its own. This and
@@ -230,6 +234,7 @@ def create_remote_environment_server(
         probe_envs=probe_envs,
         operators=(operators,) if isinstance(operators, str) else tuple(operators),
         frames=bool(frames),
+        handover_seconds=handover_seconds,
     )
     host, port = split_address(url, DEFAULT_PORT if port is None and ":" not in url else port)
     certificates = Certificates(server_credentials_paths) if server_credentials_paths is not None else None

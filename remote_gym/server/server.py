@@ -152,12 +152,11 @@ class RemoteEnvironmentServer:
             self._certificates_task = asyncio.create_task(endpoints.certificates.watch())
         self._revoking = asyncio.create_task(endpoints.authenticator.watch(self._sessions.by_id))
 
-    async def _stop(self, grace_seconds: float) -> None:
-        deadline = self._loop.time() + grace_seconds
+    async def _stop(self, grace_seconds: float, handover_seconds: float) -> None:
         try:
             if hasattr(self, "_health"):
                 await self._health.tell(serving=False)  # load balancers send nobody any more; what runs is delivered
-            await self._sessions.drain(grace_seconds)
+            deadline = await self._sessions.drain(grace_seconds, handover_seconds)
             if hasattr(self, "_health"):
                 self._health.end_watches()
                 self._watchers.end_all()
@@ -193,14 +192,17 @@ class RemoteEnvironmentServer:
             concurrent.futures.wait([future], timeout=min(WAKE_SECONDS, deadline - time.monotonic()))
         return future.result(0)
 
-    def _shut_down(self, grace_seconds: float) -> None:
+    def _shut_down(self, grace_seconds: float, handover_seconds: float = 0.0) -> None:
         if os.getpid() != self._process:
             return  # a forked child: the server is the parent's
+        if not handover_seconds:
+            with contextlib.suppress(RuntimeError):  # it has stopped
+                self._loop.call_soon_threadsafe(self._sessions.end_handover)  # of another call
         with self._stop_lock:
             if self._stopped.is_set():
                 return
             try:
-                self._call(self._stop(grace_seconds), grace_seconds + 20.0)
+                self._call(self._stop(grace_seconds, handover_seconds), handover_seconds + grace_seconds + 20.0)
             except (Exception, concurrent.futures.CancelledError):
                 logger.exception("the server did not stop cleanly")
             finally:
@@ -227,14 +229,19 @@ class RemoteEnvironmentServer:
         """
         return self._stopped.wait(timeout)
 
-    def stop(self, grace: float | None = None) -> None:
+    def stop(self, grace: float | None = None, handover: float | None = None) -> None:
         """Drain and stop: refuse what is new, deliver what runs, close all environments, end all workers.
 
         Args:
             grace: Seconds that running requests may take; None: the server's default (10). With nothing running this
                 takes well under a second.
+            handover: Seconds that sessions may go on before that, for their clients to go elsewhere; ends with the last
+                of them, and with another call of `stop` that gives none. None: the server's `handover_seconds` (0), but
+                none with a `grace`.
         """
-        self._shut_down(self._grace_seconds if grace is None else max(0.0, float(grace)))
+        if handover is None:
+            handover = self._settings.handover_seconds if grace is None else 0.0
+        self._shut_down(self._grace_seconds if grace is None else max(0.0, float(grace)), max(0.0, float(handover)))
 
     def statistics(self) -> dict[str, Any]:
         """Return what the server holds and has done; the metrics are the same figures.

@@ -24,6 +24,7 @@ from remote_gym.messages import (
     ClientMessage,
     Close,
     Closed,
+    Draining,
     Indices,
     Lost,
     Open,
@@ -92,7 +93,8 @@ class Session:
         self.autoreset_mode = message.autoreset_mode
         self.ledger = Ledger(message.num_envs)
         self.reason: Lost | None = None
-        self.draining = False
+        self.draining = False  # it takes no new requests
+        self._takes_draining = message.takes_draining
         tenant = tenant_of(settings.isolation, principal.name, self.id)
         self.left_at: float | None = None  # on the monotonic clock, when its client has left; None: it is there
         own = settings.lease_of(principal)
@@ -175,6 +177,11 @@ class Session:
         self._counters.replayed_answers += len(replay.frames)
         for frame in replay.frames:
             self._send(frame)
+
+    def announce(self, seconds: float) -> None:
+        """Tell the client, if it is there and wants to know, that the server goes away in so many seconds."""
+        if self._outlet is not None and self._takes_draining:
+            self._outlet.send(pack_server(Draining(seconds)))
 
     def detach(self, outlet: Outlet | None) -> None:
         """Begin the lease if `outlet` was the stream, or None if there was none, that carried this session."""

@@ -40,6 +40,9 @@ logger = logging.getLogger("remote_gym.server")
 MAX_TOMBSTONES = 1_024
 """Ended sessions whose reason is remembered, so that a client that comes back late gets the exact one."""
 
+HANDOVER_LOOK_SECONDS = 0.05
+"""How often to look whether all sessions have gone."""
+
 _MODES = (autoreset.NONE, "NextStep", "SameStep", "Disabled")
 
 
@@ -112,6 +115,7 @@ class Sessions:
         self.epoch = secrets.token_bytes(16)
         self.serving = False  # whether anybody could have come
         self.draining = False
+        self._handover_ends = 0.0  # on the loop's clock: until then sessions go on, once it drains
         self.counters = Counters()
         self.holdings = Holdings(settings.max_held_bytes, Trimmer().freed)
         self.shares = Shares(settings.limits, settings.max_sessions, settings.max_envs, self.holdings)
@@ -181,6 +185,15 @@ class Sessions:
         failpoints.hit("server.open.answered")
         return session
 
+    def announce(self, session: Session) -> None:
+        """Tell a client that was just told that it has `session` if that is not for long."""
+        if self.draining and not session.draining:
+            session.announce(self._handover_seconds)
+
+    @property
+    def _handover_seconds(self) -> float:
+        return max(0.0, self._handover_ends - asyncio.get_running_loop().time())
+
     async def _build(self, message: Open, admitted: Admitted, principal: Principal, peer: str) -> Session:
         holdings, gone = self.shares.account(principal).holdings, partial(self._gone, admitted.hold)
         settings, kwargs, permissions = self.settings, admitted.kwargs, admitted.permissions
@@ -199,6 +212,7 @@ class Sessions:
             raise
         failpoints.hit("server.open.built")
         self.by_id[session.id] = session
+        session.draining = self.draining and not self._handover_seconds
         self.counters.opened_sessions += 1
         self.events.opened(session, message.client_version)
         if session.revoked is not None:
@@ -270,20 +284,45 @@ class Sessions:
             while len(self._tombstones) > MAX_TOMBSTONES:
                 self._tombstones.popitem(last=False)
 
-    async def drain(self, grace_seconds: float) -> None:
-        """Refuse what is new and wait, at most `grace_seconds`, until nothing runs; what is left then ends."""
+    async def drain(self, grace_seconds: float, handover_seconds: float = 0.0) -> float:
+        """Refuse new sessions, and let those that there are go on for at most `handover_seconds`, or until none is left.
+
+        Then refuse what is new and wait, at most `grace_seconds`, until nothing runs; what is left then ends.
+
+        Returns:
+            When the grace is over, on the loop's clock.
+        """
         self.draining = True
         failpoints.hit("server.drain.begun")
+        loop = asyncio.get_running_loop()
+        if handover_seconds > 0:
+            await self._hand_over(loop.time() + handover_seconds)
+        self.end_handover()
         for session in self.by_id.values():
             session.draining = True
         if self.serving:
             told = {"event": "draining", "sessions": len(self.by_id)}
             logger.info("draining: refusing what is new, %d sessions", len(self.by_id), extra={FIELDS: told})
-        loop = asyncio.get_running_loop()
         deadline = loop.time() + grace_seconds
         while loop.time() < deadline and not all(session.idle for session in self.by_id.values()):
             await asyncio.sleep(0.01)
         self.events.stopping(list(self.by_id.values()))
+        return deadline
+
+    async def _hand_over(self, ends: float) -> None:
+        """Tell clients that the server goes away, and wait until they have left, or the time is up."""
+        self._handover_ends, loop = ends, asyncio.get_running_loop()
+        sessions, seconds = list(self.by_id.values()), self._handover_seconds
+        told = {"event": "handing_over", "sessions": len(sessions), "seconds": round(seconds, 3)}
+        logger.info("going away: %d sessions may go on for %g s", len(sessions), round(seconds, 3), extra={FIELDS: told})
+        for session in sessions:
+            session.announce(seconds)
+        while (self.by_id or self.opening) and loop.time() < self._handover_ends:
+            await asyncio.sleep(HANDOVER_LOOK_SECONDS)
+
+    def end_handover(self) -> None:
+        """Let sessions not go on any longer."""
+        self._handover_ends = 0.0
 
     async def stop(self) -> None:
         """End all workers; bounded in time."""

@@ -49,6 +49,7 @@ class Settings:
         probe_envs: Environments that a probe asks a vector environment for.
         operators: Principals that see everybody's sessions when they watch.
         frames: Whether pictures are made for who watches.
+        handover_seconds: How long sessions may go on once the server is to stop.
     """
 
     entrypoint: str
@@ -72,6 +73,7 @@ class Settings:
     probe_envs: int = 1
     operators: tuple[str, ...] = ()
     frames: bool = False
+    handover_seconds: float = 0.0
 
     def __post_init__(self) -> None:
         """Check every number.
@@ -113,6 +115,8 @@ class Settings:
         for name, seconds in limits.items():
             if seconds is not None and not (isinstance(seconds, (int, float)) and seconds > 0):
                 raise MisuseError(f"{name} must be a positive number of seconds, got {seconds!r}")
+        if not isinstance(self.handover_seconds, (int, float)) or not 0 <= self.handover_seconds < float("inf"):
+            raise MisuseError(f"handover_seconds must be a number of seconds, 0 or more, got {self.handover_seconds!r}")
         _ = self.packed_kwargs
 
     def lease_of(self, principal: Principal) -> float:

@@ -25,6 +25,7 @@ from remote_gym.messages import (
     Close,
     Closed,
     Description,
+    Draining,
     Failure,
     FailureKind,
     Fragment,
@@ -129,6 +130,7 @@ _PACK_CLIENT: dict[type[Any], _Pack] = {
             compression=encodable(m.compression or ""),
             observation_mode=_OBSERVATION_MODES[m.observation_mode],
             lease_seconds=m.lease_seconds,
+            takes_draining=m.takes_draining,
         )
     },
     Attach: lambda m: {
@@ -183,6 +185,7 @@ _READ_CLIENT: dict[str, _Read] = {
         name(m.compression, "the name of a compression") or None,
         _OBSERVATION_MODE_NAMES.get(m.observation_mode, str(m.observation_mode)),
         lease(m.lease_seconds),
+        m.takes_draining,
     ),
     "attach": lambda m: Attach(
         m.session_id,
@@ -245,6 +248,7 @@ _PACK_SERVER: dict[type[Any], _Pack] = {
     },
     Lost: lambda m: {"lost": pb.Lost(reason=encodable(m.reason), detail=encodable(m.detail))},
     Closed: lambda m: {"closed": pb.Closed()},
+    Draining: lambda m: {"draining": pb.Draining(seconds=m.seconds)},
     Fragment: _PACK_CLIENT[Fragment],
     Bundle: lambda m: {"bundle": pb.Bundle(messages=m.messages)},
 }
@@ -285,6 +289,7 @@ _READ_SERVER: dict[str, _Read] = {
     ),
     "lost": lambda m: Lost(m.reason, m.detail),
     "closed": lambda m: Closed(),
+    "draining": lambda m: Draining(lease(m.seconds)),
     "fragment": lambda m: Fragment(m.data, m.last, m.total_bytes),
     "bundle": lambda m: _read_bundle(m),
 }

@@ -25,6 +25,7 @@ from remote_gym.messages import (
     Call,
     Close,
     Closed,
+    Draining,
     Description,
     Failure,
     FailureKind,
@@ -281,6 +282,7 @@ _SERVER: tuple[Callable[[Chance], Any], ...] = (
     lambda chance: Refused(chance.choice(NUMBERS), "x", "y", chance.choice([None, Failure(1, FailureKind.LOST)])),
     lambda _: Lost("EXPIRED", "no stream"),
     lambda _: Closed(),
+    lambda chance: Draining(chance.choice([0.0, 30.0, 1e300])),
     _fragment,
     _bundle,
 )

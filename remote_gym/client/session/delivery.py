@@ -48,7 +48,7 @@ class Delivery:
         protocol = self._protocol
         if type(message) not in ANSWERS or protocol.phase is not Phase.ATTACHED:
             return None
-        if protocol.closing or not protocol.outstanding.take(message, self._size):  # type: ignore[arg-type]
+        if protocol.ending or not protocol.outstanding.take(message, self._size):  # type: ignore[arg-type]
             return False
         self._size = 0  # of a bundle, the first message counts for all
         return True
@@ -59,7 +59,7 @@ class Delivery:
         For a caller that stands in; wherever an interrupt strikes, nothing comes twice.
         """
         protocol = self._protocol
-        if protocol.closing or protocol.phase is not Phase.ATTACHED or self._assembly.pieces:
+        if protocol.ending or protocol.phase is not Phase.ATTACHED or self._assembly.pieces:
             return False
         if frame[:1] != TRANSITION_BYTE:
             return False

@@ -26,6 +26,7 @@ from remote_gym.messages import (
     Attach,
     Attached,
     Closed,
+    Draining,
     Lost,
     Open,
     Opened,
@@ -52,6 +53,14 @@ ATTACHES_TO_CLOSE_SECONDS = 1.0
 server that is there is found within this; one that is not must not delay the end of every program."""
 
 
+ORPHANED_SECONDS = 60.0
+"""For how much longer than its lease a session is looked for that was given up: the server may have missed its client
+later than we have missed the server."""
+
+ORPHANED_PAUSE_SECONDS = 1.0
+"""Between attempts to find it."""
+
+
 class Phase(Enum):
     """Where a session stands with its server."""
 
@@ -72,6 +81,8 @@ class SessionProtocol:
         lost: What every use raises from now on; None while all is well.
         distrusted: Whether nothing in the inbox is to be read any more, either.
         closing: Whether it is to end.
+        orphaned: Whether it was given up, with a server that may still have it: if that is seen again, it is closed.
+        draining: Whether the server has said that it is going away.
         close_sent: Whether the carrier has been given Close.
         awaited: Whether somebody waits for answers.
         not_before: On the monotonic clock: when the next carrier may begin.
@@ -102,6 +113,8 @@ class SessionProtocol:
         self.lost: Exception | None = None
         self.distrusted = False
         self.closing = False
+        self.orphaned = False
+        self.draining = False
         self.awaited = False
         self.outstanding = Outstanding(message.num_envs)
         self.not_before = -math.inf
@@ -117,6 +130,7 @@ class SessionProtocol:
         self._unheard = 0  # attempts to open or attach without an answer, of which the server may hear late
         self._answers = 0  # that were here when the carrier began
         self._last_end = "no answer"
+        self._told = False  # over this carrier, that the server is going away
 
     # What the caller does
 
@@ -133,9 +147,11 @@ class SessionProtocol:
         else:
             self.patience -= min(seconds, STANDS_SECONDS) if attached else seconds
         if self.patience <= 0 and not attached:
-            self._give_up()
+            self._give_up(now)
 
-    def _give_up(self) -> None:
+    def _give_up(self, now: float) -> None:
+        if self._prompt and self.lost is None:
+            self.orphaned, self._closing_since = True, now
         detail = f"{self._peer} could not be reached again for {self._reconnect_timeout:g} s: {self._last_end}"
         self.lose(SessionLost("UNREACHABLE", detail))
 
@@ -147,7 +163,7 @@ class SessionProtocol:
     def close(self, now: float) -> None:
         """Let the session end: Close follows whatever was sent, an Open that is not answered too."""
         self.closing = True
-        self._closing_since = now
+        self._closing_since = min(self._closing_since, now)
         self.not_before = min(self.not_before, now)
         if self.phase is Phase.NEW:
             self._closed = True  # the server has never heard of it
@@ -167,19 +183,25 @@ class SessionProtocol:
         session raises the same, and nothing waits for what will not come.
         """
         failure = unreadable(self._peer, error)
+        self.orphaned = False  # whoever it is that we have met there
         if isinstance(failure, RemoteGymError):
             self.lose(failure)
         return failure
 
     @property
+    def ending(self) -> bool:
+        """Whether nothing is left to be said but Close."""
+        return self.closing or self.orphaned
+
+    @property
     def over(self) -> bool:
         """Whether no carrier is of any use any more."""
-        return self.lost is not None or self._closed
+        return self._closed or (self.lost is not None and not self.orphaned)
 
     @property
     def needs_carrier(self) -> bool:
         """Whether there is something to say or to hear, and nobody who carries it."""
-        wanted = self.opened is None or self.closing or self.awaited or self._prompt or bool(self.outstanding.sent)
+        wanted = self.opened is None or self.ending or self.awaited or self._prompt or bool(self.outstanding.sent)
         return wanted and self.phase in (Phase.NEW, Phase.OPENING, Phase.DETACHED)
 
     # What the reader does
@@ -194,19 +216,20 @@ class SessionProtocol:
         self._began_at = now
         self.outstanding.unasked = 0
         self._answers = self.outstanding.answers
+        self._told = False
         if self.opened is None:
             self.phase = Phase.OPENING
             self.close_sent = False
             return pack_client(self._message)
         self.phase = Phase.ATTACHING
         opened = self.opened
-        missing = self.outstanding.missing()
+        missing = [] if self.orphaned else self.outstanding.missing()
         return pack_client(Attach(opened.session_id, opened.token, opened.server_epoch, opened.protocol, missing))
 
     @property
     def is_to_say_close(self) -> bool:
         """Whether Close is what the carrier is to carry next."""
-        return self.closing and not self.close_sent and self.phase in (Phase.OPENING, Phase.ATTACHED)
+        return self.ending and not self.close_sent and self.phase in (Phase.OPENING, Phase.ATTACHED)
 
     def arrived(self, message: ServerMessage, now: float) -> None:
         """Deal with a message that is no answer to a request, or comes where there can be none.
@@ -243,16 +266,21 @@ class SessionProtocol:
         self.close_sent = self.close_sent and self.phase is Phase.OPENING
         self.phase = Phase.ATTACHED
 
+    def _was_told(self, _draining: Any, _now: float) -> None:
+        if self._told:
+            raise ProtocolError("Draining twice over one carrier")
+        self.draining = self._told = True
+
     def _was_lost(self, lost: Any, now: float) -> None:
         if lost.reason == "FENCED" and self._unheard and self.phase is Phase.ATTACHED:
             # Maybe by an attempt of our own that has arrived late. If it was someone else, they are told now.
             self._unheard -= 1
             raise CarrierEnded("another carrier has the session")
-        self._closed = self.closing
+        self._closed = self.ending
         self.lose(session_lost(lost.reason, lost.detail))
 
     def _was_closed(self, _closed: Any, _now: float) -> None:
-        if not self.closing:
+        if not self.ending:
             raise ProtocolError("Closed in the middle of a session")
         self._closed = True
 
@@ -263,7 +291,8 @@ class SessionProtocol:
             self._count_fruitless(now)
         elif self.phase in (Phase.OPENING, Phase.ATTACHING):
             self._unheard = min(self._unheard + 1, MAX_UNHEARD)
-        if self.closing and now - self._closing_since > ATTACHES_TO_CLOSE_SECONDS:
+        known = self.orphaned and ended.end is not End.BROKEN  # that it is of no use
+        if known or (self.ending and now - self._closing_since > self._seconds_to_close):
             self._closed = True  # the lease will end it
         if self.opened is None:
             self._not_opened(ended, now)
@@ -278,7 +307,16 @@ class SessionProtocol:
         if self._prompt:
             self._run_out(was, ended, now)
         self.not_before = now + back_off(max(0, self._fruitless - 1) + self._attempts)
+        if self.orphaned:
+            self.not_before = now + ORPHANED_PAUSE_SECONDS
         self._attempts += 1
+
+    @property
+    def _seconds_to_close(self) -> float:
+        """For how long a session that is to end is attached again only to be closed."""
+        if not self.orphaned or self.opened is None:
+            return ATTACHES_TO_CLOSE_SECONDS
+        return self.opened.lease_seconds + ORPHANED_SECONDS
 
     def _run_out(self, was: Phase, ended: CarrierEnded, now: float) -> None:
         """Let the time run, from when the server was last heard on; at least one attempt is made."""
@@ -286,7 +324,7 @@ class SessionProtocol:
             self.patience = max(MIN_PATIENCE_SECONDS, self.patience - ended.silent_seconds)
             self._gone_at = now + self.patience
         elif now >= self._gone_at:
-            self._give_up()
+            self._give_up(now)
 
     def _count_fruitless(self, now: float) -> None:
         """Take note that the carrier is over: one that ends again and again must not be replaced without a pause."""
@@ -339,6 +377,7 @@ _MEANINGS: dict[tuple[Phase, type[Any]], Callable[[SessionProtocol, Any, float],
     (Phase.ATTACHING, Attached): SessionProtocol._was_attached,
     (Phase.ATTACHING, Lost): SessionProtocol._was_lost,
     (Phase.ATTACHED, Lost): SessionProtocol._was_lost,
+    (Phase.ATTACHED, Draining): SessionProtocol._was_told,
     (Phase.ATTACHED, Closed): SessionProtocol._was_closed,
 }
 """What a message means in which phase. Whatever is not here, the contract does not allow."""

@@ -16,6 +16,7 @@ import logging
 import os
 import threading
 import time
+from collections.abc import Callable
 
 from remote_gym import failpoints
 from remote_gym.client.carriers.carrier import Carrier, CarrierEnded, Dialer
@@ -25,7 +26,7 @@ from remote_gym.client.session.delivery import Delivery, landing
 from remote_gym.client.session.living import RELEASE_TIMEOUT_SECONDS, lock, readers, serving
 from remote_gym.client.session.protocol import Phase, SessionProtocol
 from remote_gym.errors import RemoteGymError
-from remote_gym.messages import Attached, Close, Opened, ServerMessage
+from remote_gym.messages import Attached, Close, Draining, Opened, ServerMessage
 from remote_gym.texts import printable
 from remote_gym.wire.codec import FRAGMENT_BYTES, pack_client, split
 
@@ -53,6 +54,7 @@ class Reader:
         wants_room: Whether the thread waits for the inbox to have room; `call` lets it look.
         bell: Rung when an answer is in the inbox, or whoever waits has something else to look at. May be replaced by
             one that several sessions share; after that, look at the inbox before waiting.
+        on_draining: Called by the thread when the server has said that it is going away. Settable.
     """
 
     def __init__(self, protocol: SessionProtocol, dialer: Dialer, peer: object, connect_timeout: float) -> None:
@@ -60,6 +62,7 @@ class Reader:
         self.protocol = protocol
         self.bell = Bell()
         self.wants_room = False
+        self.on_draining: Callable[[], None] | None = None
         self._dialer = dialer
         self._peer = peer
         self._connect_timeout = connect_timeout
@@ -116,11 +119,11 @@ class Reader:
 
     def _give(self, carrier: Carrier) -> None:
         protocol, outstanding = self.protocol, self.protocol.outstanding
-        if self._in_doubt and not protocol.closing:
+        if self._in_doubt and not protocol.ending:
             carrier.close()
             return
         self._in_doubt = True
-        if not protocol.closing and protocol.phase is Phase.ATTACHED:
+        if not protocol.ending and protocol.phase is Phase.ATTACHED:
             while outstanding.carried < outstanding.highest:
                 if (sent := outstanding.sent.get(outstanding.carried + 1)) is not None:
                     if len(sent.data) <= FRAGMENT_BYTES:  # the usual case
@@ -129,7 +132,7 @@ class Reader:
                         for piece in split(sent.data, pack_client):
                             carrier.send(piece)
                 outstanding.carried += 1
-        if protocol.closing and protocol.is_to_say_close:
+        if protocol.is_to_say_close:
             carrier.send(_CLOSE)
             protocol.close_sent = True
         self._in_doubt = False
@@ -199,6 +202,8 @@ class Reader:
         self.begin_close()
         self.flush()  # an interrupt may have come before it was done
         thread = self._thread
+        if self.protocol.orphaned:
+            return  # that may take a while, and nobody waits for it
         if thread is None or self._process != os.getpid() or thread is threading.current_thread() or serving():
             return  # the parent's to close; or the garbage collector has come by in that very thread, or a server's
         if threading.get_ident() in (self._flushing, self._standing_in) or not thread.is_alive():
@@ -268,6 +273,7 @@ class Reader:
             carrier = self._begin()
         except CarrierEnded as ended:
             protocol.ended(ended, time.monotonic())
+            self.bell.ring()
             return
         try:
             self._read(carrier)
@@ -301,7 +307,7 @@ class Reader:
 
     def _read(self, carrier: Carrier) -> None:
         protocol, outstanding, delivery = self.protocol, self.protocol.outstanding, self._delivery
-        while protocol.lost is None:
+        while not protocol.over:
             for one in delivery.messages(carrier.receive(landing)):
                 if (took := delivery.take(one)) is not None:
                     if took:
@@ -320,6 +326,10 @@ class Reader:
         elif isinstance(message, Attached):
             failpoints.hit("client.attach.received")
             logger.info("attached to %s again", self._peer)
+        elif isinstance(message, Draining):
+            logger.info("%s is going away in %.0f s", self._peer, message.seconds)
+            if self.on_draining is not None:
+                self.on_draining()
         self.flush()
         self.bell.ring()
 

@@ -98,6 +98,23 @@ class Session:
         self._reader.bell = bell
 
     @property
+    def attached(self) -> bool:
+        """Whether the server can be reached, as far as is known, and has the session."""
+        protocol = self._protocol
+        return protocol.lost is None and protocol.phase is Phase.ATTACHED
+
+    @property
+    def draining(self) -> bool:
+        """Whether the server has said that it is going away."""
+        return self._protocol.draining
+
+    def on_draining(self, tell: Callable[[], None]) -> None:
+        """Let `tell` be called, in the session's own thread, when the server says that; at once if it has."""
+        self._reader.on_draining = tell
+        if self.draining:
+            tell()
+
+    @property
     def highest(self) -> int:
         """The number of the last request that was sent, or is on its way."""
         return self._outstanding.highest

@@ -210,6 +210,7 @@ class Dialogue:
             outlet.send(pack_server(Refused(0, error.limit, str(error), error.failure)))
         else:
             outlet.send(pack_server(session.opened))
+            sessions.announce(session)
 
     def _enter(self) -> None:
         """Be counted among the connections of the principal, and let what is held be held for it.
@@ -237,6 +238,7 @@ class Dialogue:
             self._outlet.send(pack_server(found))
         else:
             self.session = found
+            self._sessions.announce(found)
 
     def receive(self, piece: bytes) -> None:
         """Take in a request, or a piece of one; there is a session.

@@ -19,6 +19,7 @@ from remote_gym import (
 from remote_gym.client import request_sizes
 from remote_gym.client.calls import Begun, Calls, check_name
 from remote_gym.client.fleet import Fleet, Shard
+from remote_gym.client.shards import Layout
 from remote_gym.client.session.outstanding import Arrival
 from remote_gym.messages import Call, Failure, FailureKind, Refused, Render, Returned
 
@@ -74,6 +75,7 @@ class FakeFleet:
         for count in counts:
             self.shards.append(Shard(FakeHosted(), first, count))  # type: ignore[arg-type]
             first += count
+        self.layout = Layout.of(self.shards, self.num_envs)
 
     parts = Fleet.parts
     check_housed = Fleet.check_housed

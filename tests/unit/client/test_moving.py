@@ -103,7 +103,7 @@ def test_a_server_that_differs_or_is_full_is_left_for_others(serve: ServerFactor
     other, full = server(serve, "Pendulum-v1", num_workers=8), server(serve, max_envs=1, num_workers=8)
     stage.addresses[:] = [other, full]
     rows = stage.lose()
-    wait_until(lambda: other in stage.mover._known and "differs" in stage.mover._known[other].said, PATIENCE)
+    wait_until(lambda: other in stage.mover._scout.known and "differs" in stage.mover._scout.known[other].said, PATIENCE)
     stage.addresses.append(good := server(serve))
     assert {name for name, _ in stage.adopt(rows)} <= {good, full}
     assert sum(len(block.rows) for block in stage.fleet.blocks() if block.address == full) <= 1
@@ -201,7 +201,7 @@ def test_a_server_with_a_limit_of_its_own_is_asked_for_less(serve: ServerFactory
     stage.addresses[:] = [limited]
     placed = stage.adopt(rows := stage.lose(), 3)
     assert sum(len(block) for _, block in placed) == 3 and {name for name, _ in placed} == {limited}
-    wait_until(lambda: "limit of 3" in stage.mover._known[limited].said, PATIENCE)
+    wait_until(lambda: "limit of 3" in stage.mover._scout.known[limited].said, PATIENCE)
     stage.addresses.append(other := server(serve))
     stage.adopt(rows, 1)
     assert sum(len(block.rows) for block in stage.fleet.blocks() if block.address == other) == 1

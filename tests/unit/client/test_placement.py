@@ -1,15 +1,18 @@
-"""Placement: no row twice, none lost, in proportion; over many joins, losses and drains."""
+"""Placement: no row twice, none lost, in proportion; over many joins, losses, drains and rebalances."""
 
 from __future__ import annotations
 
+import itertools
 import random
+from collections import Counter
+from collections.abc import Mapping
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from remote_gym import ConnectError
-from remote_gym.client.placement import Place, Run, in_proportion, place, shares_of
+from remote_gym.client.placement import Place, Run, balance, in_proportion, place, shares_of
 
 
 def rows_of(runs: list[Run]) -> list[int]:
@@ -66,42 +69,139 @@ def test_runs(rows: list[int], places: list[Place], runs: list[tuple[str, range]
     assert [tuple(run) for run in place(list(rows), places)] == runs
 
 
-def test_a_fleet_that_changes_a_hundred_thousand_times() -> None:
-    chance = random.Random(7)
-    num_envs = 48
-    workers: dict[str, int] = {"server-0": 4}  # who is there
-    at: dict[int, str] = dict.fromkeys(range(num_envs), "server-0")
-    draining: set[str] = set()
-    joined = 1
-    for _ in range(100_000):
-        what = chance.choice(("join", "lose", "drain"))
-        if what == "join" and len(workers) < 8:
-            workers[f"server-{joined}"] = chance.randint(1, 8)
-            joined += 1
-        elif what == "lose" and len(workers) > 1:
-            lost = chance.choice(list(workers))
-            del workers[lost]
-            draining.discard(lost)
-        elif what == "drain" and len(workers) - len(draining) > 1:
-            draining.add(chance.choice(list(workers)))
-        homeless = [row for row in range(num_envs) if at.get(row) not in workers or at[row] in draining]
-        if not homeless:
-            continue
-        takers = [one for one in workers if one not in draining]
-        before = {one: sum(at[row] == one for row in range(num_envs)) for one in takers}
-        if not takers:
-            continue
-        runs = place(homeless, [Place(one, workers[one], before[one]) for one in takers])
+class Changing:
+    """A fleet of which servers join, are lost and drain, and rows move; what must hold of it is checked at every turn."""
+
+    def __init__(self, num_envs: int, chance: random.Random) -> None:
+        self.chance, self.num_envs, self.joined = chance, num_envs, 1
+        self.workers: dict[str, int] = {"server-0": 4}  # who is there
+        self.at: dict[int, str] = dict.fromkeys(range(num_envs), "server-0")
+        self.draining: set[str] = set()
+        self.moved = {"place": 0, "balance": 0}
+
+    def takers(self) -> list[Place]:
+        held = Counter(self.at.values())
+        return [Place(one, self.workers[one], held[one]) for one in self.workers if one not in self.draining]
+
+    def join(self) -> None:
+        if len(self.workers) < 8:
+            self.workers[f"server-{self.joined}"] = self.chance.randint(1, 8)
+            self.joined += 1
+
+    def lose(self) -> None:
+        if len(self.workers) > 1:
+            lost = self.chance.choice(list(self.workers))
+            del self.workers[lost]
+            self.draining.discard(lost)
+            self.place()
+
+    def drain(self) -> None:
+        if len(self.workers) - len(self.draining) > 1:
+            self.draining.add(self.chance.choice(list(self.workers)))
+            self.place()
+
+    def place(self) -> None:
+        """Place what has no server, or one that is going away."""
+        takers = self.takers()
+        homeless = [row for row in range(self.num_envs) if self.at[row] not in self.workers or self.at[row] in self.draining]
+        if not takers or not homeless:
+            return
+        runs = place(homeless, takers)
         assert rows_of(runs) == homeless, "no row twice, none lost"
-        for run in runs:
-            at.update(dict.fromkeys(run.rows, run.name))
-        if chance.random() < 0.01:
-            after = {one: sum(at[row] == one for row in range(num_envs)) for one in takers}
+        self.move(runs, "place")
+        if self.chance.random() < 0.01:
+            after = Counter(self.at.values())
             for one in takers:
                 for other in takers:
-                    if after[one] > before[one]:
-                        assert after[one] / workers[one] <= (after[other] + 1) / workers[other] + 1e-9
-    assert set(at) == set(range(num_envs))
+                    if after[one.name] > one.held:
+                        assert after[one.name] / one.weight <= (after[other.name] + 1) / other.weight + 1e-9
+
+    def balance(self) -> None:
+        takers = self.takers()
+        if not takers:
+            return
+        before = Counter(self.at.values())
+        runs = balance(self.at, takers)
+        rows = rows_of(runs)
+        assert len(rows) == len(set(rows)), "no row twice"
+        assert all(self.at[row] != run.name for run in runs for row in run.rows)
+        self.move(runs, "balance")
+        after, whole = Counter(self.at.values()), sum(one.weight for one in takers)
+        assert sum(after.values()) == self.num_envs and after.keys() <= {one.name for one in takers}, "none lost"
+        for one in takers:
+            exact = self.num_envs * one.weight / whole
+            assert exact - 1 < after[one.name] < exact + 1, "proportional"
+        assert len(rows) == fewest(self.num_envs, takers, before), "the fewest that can be"
+        assert not balance(self.at, takers), "who is balanced stays"
+
+    def move(self, runs: list[Run], why: str) -> None:
+        for run in runs:
+            self.at.update(dict.fromkeys(run.rows, run.name))
+            self.moved[why] += len(run.rows)
+
+
+def fewest(total: int, places: list[Place], held: Mapping[str, int]) -> int:
+    """Return how many have to move for each share to be the exact one rounded down or up: by trying which go up."""
+    whole = sum(one.weight for one in places)
+    down = {one.name: total * one.weight // whole for one in places}
+    uneven = [one.name for one in places if total * one.weight % whole]
+    many = total - sum(down.values())
+    kept = sum(min(held[name], share) for name, share in down.items())
+    # Going up keeps one more where there are more than the share rounded down, and none elsewhere.
+    return total - kept - min(many, sum(held[name] > down[name] for name in uneven))
+
+
+def test_a_fleet_that_changes_a_hundred_thousand_times() -> None:
+    fleet = Changing(48, random.Random(7))
+    changes = (fleet.join, fleet.lose, fleet.drain, fleet.balance)
+    for _ in range(100_000):
+        fleet.chance.choice(changes)()
+    assert set(fleet.at) == set(range(48)) and min(fleet.moved.values()) > 10_000
+
+
+@settings(max_examples=200)
+@given(st.lists(st.integers(0, 4), min_size=1, max_size=7), PLACES.map(lambda places: places[:4]))
+def test_balancing_moves_the_fewest(homes: list[int], places: list[Place]) -> None:
+    """Among all ways to lay the rows out that are in proportion, none keeps more of them where they are."""
+    at = {row: f"server-{number}" for row, number in enumerate(homes)}
+    held = Counter(at.values())
+    runs = balance(at, places)
+    rows = rows_of(runs)
+    assert len(rows) == len(set(rows)) and set(rows) <= set(at)
+    names = {one.name for one in places}
+    after = Counter({**at, **{row: run.name for run in runs for row in run.rows}}.values())
+    for one in places:
+        assert one.room is None or after[one.name] <= held[one.name] + one.room
+        assert one.weight or after[one.name] <= held[one.name], "who has no workers gets nobody"
+    if all(one.room is None for one in places) and any(one.weight for one in places):
+        ways = shares_that_are_proportional(len(homes), places)
+        assert tuple(after[one.name] for one in places) in ways and after.keys() <= names
+        assert len(rows) == min(sum(max(0, s - held[p.name]) for s, p in zip(way, places, strict=True)) for way in ways)
+
+
+def shares_that_are_proportional(total: int, places: list[Place]) -> set[tuple[int, ...]]:
+    whole = sum(one.weight for one in places)
+    each = [{total * one.weight // whole, -(-total * one.weight // whole)} for one in places]
+    return {way for way in itertools.product(*each) if sum(way) == total}
+
+
+@pytest.mark.parametrize(
+    ("homes", "places", "runs"),
+    [
+        ("aaaa", [Place("a", 1), Place("b", 1)], [("b", range(2, 4))]),
+        ("aaabbb", [Place("a", 1), Place("b", 1), Place("c", 1)], [("c", range(2, 4))]),  # side by side
+        ("aab", [Place("a", 1), Place("b", 1)], []),
+        ("aaaa", [Place("b", 1), Place("c", 1)], [("b", range(2)), ("c", range(2, 4))]),  # a is named no longer
+        ("aabb", [Place("a", 0), Place("b", 1)], [("b", range(2))]),
+        ("aaaa", [Place("a", 1), Place("b", 1, room=1)], [("b", range(3, 4))]),
+        ("aaaa", [Place("b", 1, room=1)], [("b", range(1))]),
+        ("aaaa", [Place("a", 1, room=0), Place("b", 3, room=0)], []),
+        ("aaaa", [], []),
+        ("", [Place("a", 1)], []),
+    ],
+)
+def test_balance(homes: str, places: list[Place], runs: list[tuple[str, range]]) -> None:
+    assert [tuple(run) for run in balance(dict(enumerate(homes)), places)] == runs
 
 
 def test_in_proportion_needs_workers() -> None:

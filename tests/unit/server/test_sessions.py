@@ -56,6 +56,7 @@ class Session:
         self.idle = True
         self.outlets: list[Any] = []
         self.detached = 0
+        self.announced: list[float] = []
         self._on_gone = on_gone
 
     async def open(self, _epoch: bytes, _protocol: int) -> None:
@@ -66,6 +67,9 @@ class Session:
 
     def take_over(self, outlet: Any) -> None:
         self.outlets.append(outlet)
+
+    def announce(self, seconds: float) -> None:
+        self.announced.append(seconds)
 
     def attach(self, _message: Attach, outlet: Any) -> None:
         self.outlets.append(outlet)
@@ -280,6 +284,40 @@ def test_draining_refuses_what_is_new_and_waits_for_what_runs(monkeypatch: pytes
         await asyncio.wait_for(draining, 1.0)
         session.idle = False
         await asyncio.wait_for(sessions.drain(0.02), 1.0)  # the grace is over
+
+    play(monkeypatch, test)
+
+
+def test_sessions_may_go_on_while_a_server_hands_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def test(sessions: Sessions) -> None:
+        session: Any = await sessions.open(opening(), "a")  # type: ignore[arg-type]
+        sessions.announce(session)
+        assert session.announced == []
+        draining = asyncio.ensure_future(sessions.drain(5.0, 60.0))
+        await asyncio.sleep(0.03)
+        assert not session.draining and not draining.done() and sessions.describe().draining
+        sessions.announce(session)  # as who comes back is told
+        assert len(session.announced) == 2 and all(59 < seconds <= 60 for seconds in session.announced)
+        with pytest.raises(RefusalError, match="no new sessions"):
+            await sessions.open(opening(1), "a")  # type: ignore[arg-type]
+        session.end()
+        assert await asyncio.wait_for(draining, 1.0) > asyncio.get_running_loop().time() + 4
+
+    play(monkeypatch, test)
+
+
+@pytest.mark.parametrize("ends", ["the time", "another call"])
+def test_a_handover_ends(monkeypatch: pytest.MonkeyPatch, ends: str) -> None:
+    async def test(sessions: Sessions) -> None:
+        session: Any = await sessions.open(opening(), "a")  # type: ignore[arg-type]
+        draining = asyncio.ensure_future(sessions.drain(5.0, 0.1 if ends == "the time" else 60.0))
+        await asyncio.sleep(0)
+        if ends == "another call":
+            sessions.end_handover()
+        await asyncio.wait_for(draining, 2.0)
+        assert session.draining
+        sessions.announce(session)
+        assert len(session.announced) == 1, "it has no time left"
 
     play(monkeypatch, test)
 

@@ -17,6 +17,7 @@ from remote_gym.messages import (
     Call,
     Close,
     Closed,
+    Draining,
     Description,
     Failure,
     FailureKind,
@@ -80,6 +81,7 @@ SERVER = [
     Refused(9, "build", "failed", FAILURE),
     Lost("EXPIRED", "no stream"),
     Closed(),
+    Draining(12.5),
     Fragment(b"abc", False, 100),
 ]
 

@@ -14,7 +14,7 @@ from remote_gym.client.session import living
 from remote_gym.client.session.outstanding import ANSWERS, SPARE_ANSWERS
 from remote_gym.client.session.protocol import MAX_UNHEARD, Phase, SessionProtocol
 from remote_gym.client.session.reader import Reader
-from remote_gym.messages import Attach, Attached, Close, Closed, Lost, Open, Opened, Refused
+from remote_gym.messages import Attach, Attached, Close, Closed, Draining, Lost, Open, Opened, Refused
 from remote_gym.wire.codec import read_client
 
 CUT = CarrierEnded("cut")
@@ -214,6 +214,82 @@ def test_the_time_of_a_prompt_session_runs_from_when_its_server_was_heard() -> N
     play.now += 2.5
     play.end()
     assert isinstance(play.protocol.lost, SessionLost)
+
+
+def given_up(prompt: bool = True) -> Played:
+    """Return a session that was given up just now."""
+    play = Played(prompt=prompt)
+    play.ask(1)
+    play.end()
+    play.now += 10.0
+    play.begin()
+    play.end()
+    if not prompt:
+        play.protocol.waited(10.0, play.now)
+    assert isinstance(play.protocol.lost, SessionLost)
+    return play
+
+
+def test_what_was_given_up_is_closed_when_its_server_is_seen_again() -> None:
+    play = given_up()
+    assert play.protocol.needs_carrier and not play.protocol.over
+    play.protocol.close(play.now)
+    play.now += 30.0
+    attach = play.begin()
+    assert isinstance(attach, Attach) and not attach.missing, "what it was asked is made up for"
+    play.arrive(attached(0))
+    assert [read_client(frame) for frame in play.outgoing()] == [Close()], "and never asked for again"
+    play.arrive(Closed())
+    assert play.protocol.over
+
+
+@pytest.mark.parametrize("message", [Lost("SERVER_RESTARTED"), Lost("EXPIRED"), Closed()])
+def test_what_was_given_up_may_be_gone(message: Any) -> None:
+    play = given_up()
+    play.begin()
+    if isinstance(message, Closed):
+        play.arrive(attached(0))
+        play.outgoing()
+    play.arrive(message)
+    assert play.protocol.over and "UNREACHABLE" in str(play.protocol.lost), "what it was lost by"
+
+
+def test_what_was_given_up_is_looked_for_until_the_lease_has_ended() -> None:
+    play = given_up()
+    for _ in range(3):
+        play.now += 100.0
+        play.begin()
+        play.end()
+        assert not play.protocol.over and play.protocol.not_before > play.now + 0.5
+    play.now += 100.0
+    play.begin()
+    play.end()
+    assert play.protocol.over
+
+
+@pytest.mark.parametrize("end", [End.STRANGER, End.FOREIGN, End.MISUNDERSTOOD])
+def test_somebody_else_is_there_instead(end: End) -> None:
+    play = given_up()
+    play.begin()
+    play.end(CarrierEnded("who are you?", end))
+    assert play.protocol.over
+
+
+def test_only_a_prompt_session_is_looked_for_after_that() -> None:
+    assert given_up(prompt=False).protocol.over
+
+
+def test_a_server_says_that_it_is_going_away() -> None:
+    play = Played()
+    assert not play.protocol.draining
+    play.arrive(Draining(30.0))
+    assert play.protocol.draining and play.protocol.lost is None
+    play.end()
+    play.begin()
+    play.arrive(attached(0))
+    play.arrive(Draining(20.0))
+    with pytest.raises(ProtocolError, match="Draining twice"):
+        play.arrive(Draining(10.0))
 
 
 def test_a_fork_stops_the_time_of_a_prompt_session() -> None:
