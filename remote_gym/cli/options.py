@@ -121,6 +121,10 @@ SETTINGS = (
         "listen there as well, for this user on this machine",
     ),
     Setting("grpc_only", BOOLEAN, LISTEN, "leave the port to gRPC: no direct connections", False),
+    Setting(
+        "announce", path(), LISTEN,
+        "a file that holds this server's address while it takes new sessions, for whoever looks for it",
+    ),
     Setting("server_certificate", PEM, TLS, "certificate of this server; without one: this machine only"),
     Setting("server_private_key", PEM, TLS, "its private key"),
     Setting("root_certificate", PEM, TLS, "CA that client certificates must be signed by; makes them required"),

@@ -78,6 +78,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _host(arguments: argparse.Namespace) -> None:
     from remote_gym.pool import hold_standard_descriptors
+    from remote_gym.server.announced import withdraw_all
     from remote_gym.server.private_folder import remove_all
     from remote_gym.server.socket_files import remove_all_files
 
@@ -103,6 +104,7 @@ def _host(arguments: argparse.Namespace) -> None:
 
     def exit_at_once(code: int) -> None:
         last_words()
+        withdraw_all()
         remove_all()
         remove_all_files()
         os._exit(code)

@@ -5,6 +5,7 @@
 ===============  =================================================  ==============================================
 "dns:NAME:PORT"  the resolver, for all its A records, else AAAA     as the records do
 "file:PATH"      the file, one address a line, # begins a comment   when the file does
+"file:FOLDER"    all files in the folder, hidden ones left out      as files come and go
 a callable       it, without arguments                              as it says
 an object        its `addresses()`                                  as it says
 ===============  =================================================  ==============================================
@@ -19,7 +20,7 @@ import os
 import queue
 import socket
 import threading
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Protocol
 
 from remote_gym.addresses import DEFAULT_PORT, join_address, split_address, unix_path
@@ -139,7 +140,7 @@ class Records:
 
 
 class Lines:
-    """See `Source`: the lines of a file."""
+    """See `Source`: the lines of a file, or of all files in a folder, as servers that announce themselves fill it."""
 
     tls_name = None
 
@@ -158,14 +159,33 @@ class Lines:
         """See `Source`; the timeout is the file system's."""
         stamp = file_stamp(self._path)
         try:
-            with open(self._path, encoding="utf-8") as file:
-                lines = file.read().splitlines()
+            said = list(self._read())
         except (OSError, UnicodeError) as error:
-            said = getattr(error, "strerror", None) or error
-            raise ConnectError(self.name, f"the file with the addresses cannot be read: {said}") from error
+            reason = getattr(error, "strerror", None) or error
+            raise ConnectError(self.name, f"the file with the addresses cannot be read: {reason}") from error
         self._stamp = stamp  # taken first: what is written meanwhile is read again
-        texts = [(at, text) for at, line in enumerate(lines, 1) if (text := line.partition("#")[0].strip())]
-        return _checked([text for _, text in texts], [f"line {at} of {self.name}" for at, _ in texts], self.name)
+        return _checked([text for text, _ in said], [place for _, place in said], self.name)
+
+    def _read(self) -> Iterator[tuple[str, str]]:
+        """Yield each address, and where it stands.
+
+        Raises:
+            OSError, UnicodeError: It cannot be read.
+        """
+        names = [""]
+        if os.path.isdir(self._path):
+            names = sorted(f"/{name}" for name in os.listdir(self._path) if not name.startswith("."))
+        for name in names:
+            try:
+                with open(self._path + name, encoding="utf-8") as file:
+                    lines = file.read().splitlines()
+            except FileNotFoundError:
+                if not name:
+                    raise
+                continue  # its server has just gone
+            for at, line in enumerate(lines, 1):
+                if text := line.partition("#")[0].strip():
+                    yield text, f"line {at} of {self.name}{name}"
 
     def has_changed(self) -> bool:
         """See `Source`."""

@@ -13,6 +13,7 @@ from remote_gym.errors import MisuseError
 from remote_gym.pool import Confinement, Surroundings, Timeouts, hold_standard_descriptors
 from remote_gym.processes import refuse_in_a_worker, usable_cores
 from remote_gym.server.admin_places import AUTO
+from remote_gym.server.announced import check_path as check_announced
 from remote_gym.server.authentication import authenticator
 from remote_gym.server.certificates import Certificates
 from remote_gym.server.isolation import Isolation
@@ -93,6 +94,7 @@ def create_remote_environment_server(
     metrics_url: str = "127.0.0.1",
     hash_seed: int | None = None,
     grpc_only: bool = False,
+    announce: str | os.PathLike[str] | None = None,
     isolation: Isolation = "principal",
     token_file: str | os.PathLike[str] | None = None,
     deny_file: str | os.PathLike[str] | None = None,
@@ -165,6 +167,9 @@ def create_remote_environment_server(
             strings agree. Give several servers the same where they must agree too. None: this process's own
             `PYTHONHASHSEED` if it is set, else a random one that nobody is told.
         grpc_only: Leave the port to gRPC: no direct carrier, and nothing between gRPC and its clients.
+        announce: Path of a file that holds this server's address, one line, while it takes new sessions: written once
+            it listens, removed when it drains. Where it listens on all addresses, the machine's name is said. A client
+            that is given ``"file:FOLDER"`` finds the servers that announce themselves there.
         isolation: Which sessions may share workers, where one's crash or endless loop is the others' too:
             ``"principal"``: those of one principal; whoever has no name is one principal, ``anonymous``. Each has up to
             `num_workers` of its own, started when it opens its first session and kept for 30 s after its last.
@@ -248,6 +253,9 @@ def create_remote_environment_server(
     admin = admin_socket if admin_socket in (AUTO, None) else file_path(admin_socket, "admin_socket")
     if admin is not None and (length := len(os.fsencode(admin))) > MAX_UNIX_PATH_BYTES:
         raise MisuseError(f"admin_socket={admin!r} has {length} bytes, a socket's path {MAX_UNIX_PATH_BYTES} at most")
+    announced = None if announce is None else file_path(announce, "announce")
+    if announced is not None:
+        check_announced(announced)
     asked = Confinement(sandbox, sandbox_required, sandbox_env, worker_prefix, worker_memory_bytes, worker_file_bytes)
     secret = (*(server_credentials_paths or ())[1:2], token_file, deny_file, audit_log)
     keys = [os.path.abspath(path) for path in secret if path is not None and not isinstance(path, bytes)]
@@ -256,6 +264,6 @@ def create_remote_environment_server(
     surroundings = asked.applied(settings.surroundings, keys, _folders(settings.entrypoint), sockets)
     settings = replace(settings, surroundings=surroundings)
     endpoints = Endpoints(
-        host, port, pem, unix_socket, metrics_url, metrics_port, grpc_only, certificates, known, admin
+        host, port, pem, unix_socket, metrics_url, metrics_port, grpc_only, certificates, known, admin, announced
     )
     return RemoteEnvironmentServer(settings, endpoints, grace_seconds, probe)

@@ -25,11 +25,16 @@ TELL_TIMEOUT_SECONDS = 0.5
 
 
 class Health:
-    """What the server answers when asked how it is."""
+    """What the server answers when asked how it is.
+
+    Attributes:
+        serving: What it was told last; False before that.
+    """
 
     def __init__(self) -> None:
         """Prepare; `register` offers the service."""
         self._servicer: Any = None
+        self.serving = False
 
     def register(self, server: Any) -> None:
         """Offer the service on `server` (a grpc.aio.Server), not serving yet, if the library is installed."""
@@ -43,6 +48,7 @@ class Health:
 
     async def tell(self, serving: bool) -> None:
         """Answer from now on that the server serves, or does not; whoever watches is told at once."""
+        self.serving = serving
         if self._servicer is not None:
             with contextlib.suppress(asyncio.TimeoutError):  # someone watches, and reads not even that
                 await asyncio.wait_for(self._servicer.tell(serving), TELL_TIMEOUT_SECONDS)

@@ -56,6 +56,7 @@ class Endpoints:
         certificates: The files that `pem` is from, which change; None: it stays as it is.
         authenticator: Who may come, and as whom.
         admin_socket: The path of the admin socket; `AUTO`: in the usual place; None: there is none.
+        announce: The path of the file that says where the server is; None: there is none.
     """
 
     host: str
@@ -68,6 +69,7 @@ class Endpoints:
     certificates: Certificates | None = None
     authenticator: Authenticator = field(default_factory=Authenticator)
     admin_socket: str | None = None
+    announce: str | None = None
 
 
 class Listener(Protocol):

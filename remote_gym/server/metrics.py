@@ -1,4 +1,12 @@
-"""Server process: Prometheus metrics over HTTP, on a thread of their own.
+"""Server process: Prometheus metrics over HTTP, on a thread of their own; beside them, whether the server is well.
+
+============  ==========================================================================================
+path          answer
+============  ==========================================================================================
+``/metrics``  the metrics, as Prometheus reads them
+``/livez``    200 while the event loop answers, else 503: the server is to be started anew
+``/readyz``   200 while new sessions are taken, else 503: it is not there yet, drains, or does not answer
+============  ==========================================================================================
 
 They need the library prometheus-client (extra ``server``). Nothing is counted here: at each scrape the server's
 `statistics` are read and written out, so a server that nobody scrapes pays nothing. Each server has a registry of its
@@ -19,6 +27,9 @@ from remote_gym.server.scraping import ScrapeServer
 logger = logging.getLogger("remote_gym.server")
 
 Statistics = Mapping[str, Any]
+
+LIVE, READY = "/livez", "/readyz"
+"""Of Kubernetes' own servers, whose names these are."""
 
 GAUGES = {
     "sessions": "Sessions held, attached or not",
@@ -70,15 +81,21 @@ HISTOGRAMS = {
 
 
 class MetricsServer:
-    """An HTTP server that answers ``/metrics``.
+    """An HTTP server that answers as above.
 
     Attributes:
         port: The port, also when 0 was asked for.
         address: ``host:port``.
     """
 
-    def __init__(self, url: str, port: int, read: Callable[[], Statistics]) -> None:
-        """Listen on `url`; `read` returns the statistics and may be called from any thread.
+    def __init__(self, url: str, port: int, read: Callable[[], Statistics], is_serving: Callable[[], bool]) -> None:
+        """Listen on `url`.
+
+        Args:
+            url: A host.
+            port: 0: any free one.
+            read: Returns the statistics; may be called from any thread.
+            is_serving: Likewise, whether new sessions are taken.
 
         Raises:
             MisuseError: prometheus-client is not installed.
@@ -93,7 +110,8 @@ class MetricsServer:
         prometheus_client.ProcessCollector(registry=registry)  # memory, CPU and descriptors of the server process
         address = join_address(url, port)
         try:
-            self._http = ScrapeServer(url, port, prometheus_client.make_wsgi_app(registry))
+            application = _beside(prometheus_client.make_wsgi_app(registry), is_serving)
+            self._http = ScrapeServer(url, port, application)
         except OSError as error:
             raise OSError(error.errno, f"cannot listen on {address} for metrics: {error.strerror or error}") from error
         self._http.start()
@@ -105,6 +123,25 @@ class MetricsServer:
     def close(self) -> None:
         """Free the port."""
         self._http.close()
+
+
+def _beside(metrics: Any, is_serving: Callable[[], bool]) -> Callable[..., Any]:
+    """Return the application that says how the server is, and gives all else to `metrics`."""
+
+    def answer(environ: dict[str, Any], start_response: Callable[..., Any]) -> Any:
+        path = environ.get("PATH_INFO")
+        if path not in (LIVE, READY):
+            return metrics(environ, start_response)
+        try:
+            said = "ready" if is_serving() else "takes no new sessions"
+        except Exception:  # the loop did not answer in time, or the server has stopped
+            said = "does not answer"
+        well = said == "ready" or (path == LIVE and said != "does not answer")
+        status = "200 OK" if well else "503 Service Unavailable"
+        start_response(status, [("Content-Type", "text/plain; charset=utf-8"), ("Cache-Control", "no-store")])
+        return [f"{said}\n".encode()]
+
+    return answer
 
 
 class _Collector:

@@ -27,6 +27,7 @@ from remote_gym.errors import RefusedError, RemoteGymError
 from remote_gym.processes import SERVING
 from remote_gym.server import json_lines, logs
 from remote_gym.server.admin import Admin, in_turns
+from remote_gym.server.announced import Announcement
 from remote_gym.server.audit import AuditLog
 from remote_gym.server.carriers.direct import Direct
 from remote_gym.server.carriers.edge import Edge
@@ -71,6 +72,7 @@ class RemoteEnvironmentServer:
         self._settings = settings
         self._metrics: MetricsServer | None = None
         self._direct: Direct | None = None
+        self._announcement: Announcement | None = None
         self._grace_seconds = grace_seconds
         self._audit = None if settings.audit_log is None else AuditLog(settings.audit_log)
         self._sessions = Sessions(settings, Events(self._audit))
@@ -85,8 +87,12 @@ class RemoteEnvironmentServer:
         self._thread.start()
         try:
             if endpoints.metrics_port is not None:
-                self._metrics = MetricsServer(endpoints.metrics_url, endpoints.metrics_port, self._scrape)
+                self._metrics = MetricsServer(
+                    endpoints.metrics_url, endpoints.metrics_port, self._scrape, self._is_serving
+                )
             self._call(self._start(endpoints, probe))
+            if endpoints.announce is not None:
+                self._announcement = Announcement(endpoints.announce, self._front.listeners[0].address)
         except BaseException:
             self._shut_down(0.0)
             raise
@@ -201,6 +207,8 @@ class RemoteEnvironmentServer:
         with self._stop_lock:
             if self._stopped.is_set():
                 return
+            if self._announcement is not None:
+                self._announcement.withdraw()  # first: nobody is to come for nothing
             try:
                 self._call(self._stop(grace_seconds, handover_seconds), handover_seconds + grace_seconds + 20.0)
             except (Exception, concurrent.futures.CancelledError):
@@ -269,6 +277,14 @@ class RemoteEnvironmentServer:
 
     def _scrape(self) -> dict[str, Any]:
         return self._statistics(SCRAPE_TIMEOUT_SECONDS)
+
+    def _is_serving(self) -> bool:
+        """Return whether new sessions are taken; the answer is the event loop's."""
+
+        async def read() -> bool:
+            return hasattr(self, "_health") and self._health.serving
+
+        return bool(self._call(read(), SCRAPE_TIMEOUT_SECONDS))
 
     def _statistics(self, timeout_seconds: float) -> dict[str, Any]:
         async def read() -> dict[str, Any]:

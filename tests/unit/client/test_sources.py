@@ -68,6 +68,23 @@ def test_lines_are_addresses_and_read_again_when_they_change(tmp_path: Path) -> 
         source.ask(1.0)
 
 
+def test_a_folder_is_all_its_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (folder := tmp_path / "servers").mkdir()
+    source = Lines(f"file:{folder}")
+    assert source.has_changed() and source.ask(1.0) == [] and not source.has_changed()
+    (folder / "node-2").write_text("node-2:6\n")
+    (folder / "node-1").write_text("node-1:5\n# once more\nnode-2:6\n")
+    (folder / ".node-3.new").write_text("node-3:")
+    assert source.has_changed() and source.ask(1.0) == ["node-1:5", "node-2:6"] and not source.has_changed()
+    (folder / "node-1").unlink()
+    assert source.has_changed() and source.ask(1.0) == ["node-2:6"]
+    monkeypatch.setattr("os.listdir", lambda _: ["node-2", "gone"])
+    assert source.ask(1.0) == ["node-2:6"]
+    (folder / "node-2").write_text("node 2:6\n")
+    with pytest.raises(MisuseError, match=f"line 1 of file:{folder}/node-2: url='node 2:6'"):
+        source.ask(1.0)
+
+
 def test_a_relative_path_is_made_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     assert Lines("file:a/b").carried == f"file:{tmp_path}/a/b" and Lines("file:///a/b").carried == "file:/a/b"

@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
 import signal
 import socket
 import sys
+import threading
 import time
 import urllib.error
 import urllib.request
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 from conftest import ServerFactory
 from helpers import HOSTILE, wait_until
+from hostile import ACTIONS
 from prometheus_client.parser import text_string_to_metric_families
 
 from remote_gym import (
@@ -122,6 +126,73 @@ def test_a_taken_metrics_port_is_named_and_nothing_is_left(serve: ServerFactory)
         port = taken.getsockname()[1]
         with pytest.raises(OSError, match=f"cannot listen on 127.0.0.1:{port} for metrics"):
             serve("CartPole-v1", num_workers=1, metrics_port=port)
+
+
+def probe(server: RemoteEnvironmentServer, path: str) -> tuple[int, str]:
+    """Return the status and the word that a probe gets."""
+    try:
+        with urllib.request.urlopen(f"http://127.0.0.1:{server.metrics_port}{path}", timeout=10) as answer:
+            return answer.status, answer.read().decode().strip()
+    except urllib.error.HTTPError as error:
+        with error:
+            return error.code, error.read().decode().strip()
+
+
+def test_probes_tell_a_server_that_drains_from_one_that_is_stuck(
+    serve: ServerFactory, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    server = serve(str(HOSTILE), {"notes": str(tmp_path)}, num_workers=1, metrics_port=0)
+    assert probe(server, "/livez") == probe(server, "/readyz") == (200, "ready")
+    assert probe(server, "/metrics")[0] == 200
+
+    monkeypatch.setattr("remote_gym.server.server.SCRAPE_TIMEOUT_SECONDS", 0.2)
+    go_on = threading.Event()
+    server._loop.call_soon_threadsafe(go_on.wait, 30.0)
+    try:
+        assert probe(server, "/livez") == probe(server, "/readyz") == (503, "does not answer")
+    finally:
+        go_on.set()
+    monkeypatch.undo()
+    wait_until(lambda: probe(server, "/livez") == (200, "ready"))
+
+    with RemoteVectorEnv(server.address) as envs:
+        envs.reset(seed=0)
+        envs.step_async([ACTIONS["gated"]])  # so that there is something to wait for
+        stopping = threading.Thread(target=server.stop)
+        stopping.start()
+        wait_until(lambda: probe(server, "/readyz") == (503, "takes no new sessions"))
+        assert probe(server, "/livez") == (200, "takes no new sessions")
+        (tmp_path / "open").touch()
+        envs.step_wait()
+        stopping.join(30.0)
+
+
+def test_a_server_that_builds_its_first_environment_lives_and_is_not_ready(
+    serve: ServerFactory, tmp_path: Path
+) -> None:
+    (entrypoint := tmp_path / "slow.py").write_text(
+        "import os, time, gymnasium\n"
+        "def create_environment():\n"
+        f"    while not os.path.exists({str(tmp_path / 'go')!r}): time.sleep(0.01)\n"
+        "    return gymnasium.make('CartPole-v1')\n"
+    )
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    starting = threading.Thread(
+        target=serve, args=(str(entrypoint),), kwargs={"num_workers": 1, "metrics_port": port, "probe": True}
+    )
+    starting.start()
+
+    def says(path: str) -> tuple[int, str] | None:
+        with contextlib.suppress(OSError):
+            return probe(SimpleNamespace(metrics_port=port), path)  # type: ignore[arg-type]
+        return None
+
+    wait_until(lambda: says("/readyz") == (503, "takes no new sessions"))
+    assert says("/livez") == (200, "takes no new sessions")
+    (tmp_path / "go").touch()
+    starting.join(60.0)
+    assert says("/readyz") == (200, "ready")
 
 
 @pytest.mark.parametrize("url", ["127.0.0.1", "0.0.0.0"])
