@@ -8,7 +8,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
+from remote_gym.client.carriers.carrier import CarrierEnded, End
 from remote_gym.errors import (
+    ConnectError,
     EnvironmentLost,
     EnvironmentNeedsReset,
     EnvironmentRaised,
@@ -45,6 +47,17 @@ def unreadable(peer: object, error: Exception) -> Exception:
         return error
     text = str(error) if isinstance(error, RemoteGymError) else f"{type(error).__name__}: {error}"
     return ProtocolError(f"{peer} sent what the contract does not allow: {shortened(text)}")
+
+
+def not_opened(peer: object, ended: CarrierEnded) -> RemoteGymError:
+    """Return the exception for a session that could not be opened, as the carrier has `ended`."""
+    if ended.end is End.STRANGER:
+        return not_taken(peer, str(ended))
+    if ended.end is End.FOREIGN:
+        return ProtocolError(f"{peer} is a gRPC server, but not one of remote_gym: {ended}")
+    if ended.end is End.MISUNDERSTOOD:
+        return ProtocolError(f"{peer} did not understand us: {ended}")
+    return ConnectError(str(peer), f"the connection broke while the session was opened: {ended}")
 
 
 def failure_error(failure: Failure) -> RemoteGymError:

@@ -27,6 +27,9 @@ from remote_gym.client.recovery import Recovery
 from remote_gym.errors import SessionLost
 from remote_gym.messages import Reset, every
 
+FINAL = ("final_obs", "final_info")
+"""What the end of an episode leaves in the info of the next one's beginning."""
+
 
 @dataclass(eq=False)
 class Beginning:
@@ -100,7 +103,7 @@ class HandingOver(Recovery):
         }
         if not ends:
             return part
-        notes = {row: {key: info[key] for key in ("final_obs", "final_info")} for row, info in _infos(part, ends)}
+        notes = {row: {key: info[key] for key in FINAL if key in info} for row, info in _infos(part, ends)}
         generations = {row: self.losses.generations[row] + 1 for row in ends}
         seeds = [self.losses.fresh_seed(row, generation) for row, generation in generations.items()]
         part.indices = indices

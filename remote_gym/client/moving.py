@@ -1,7 +1,7 @@
 """Trainer process: finds servers for environments that have lost theirs, or are to leave. The caller never waits.
 
-    caller    lose, balance    ->   mover: ask the source, ask the servers, place    ->   builders: one thread per session
-    sessions  are told to leave ->
+    caller    lose, balance   ->   mover: ask the source, ask the servers, place   ->   builders: one thread for each
+    session   is told to go   ->                                                                             session
     caller    peek, adopt, took    <-    bell    <-    what has arrived    <-
 
 The mover's thread lives while there is something to find, and for ever if it is to look after servers that join. After

@@ -12,7 +12,6 @@ from remote_gym import values
 from remote_gym.client.actions import Actions
 from remote_gym.client.parts import Part
 
-
 End = tuple[float, bool, bool]
 """Reward, terminated, truncated."""
 

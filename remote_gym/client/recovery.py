@@ -53,7 +53,7 @@ class Recovery(ABC):
         self._settled: deque[Part] = deque()  # ready without having been asked for
         self._drained: dict[tuple[Shard, int], Operation] = {}  # refused by servers that are about to go, by number
         self._homeless = Homeless()
-        self._places: dict[int, tuple[str, str]] = {}  # where environments are now that were not reset there yet: and why
+        self._places: dict[int, tuple[str, str]] = {}  # where environments are, not reset there yet; why
 
     # What it needs of the rest
 

@@ -106,7 +106,9 @@ class Scout:
         """
         asked = self._unknown(addresses, held, anew)
         for name in asked:
-            thread = threading.Thread(target=self._ask, args=(name, addresses[name]), name="remote_gym ask", daemon=True)
+            thread = threading.Thread(
+                target=self._ask, args=(name, addresses[name]), name="remote_gym ask", daemon=True
+            )
             try:
                 thread.start()
             except RuntimeError:  # no more threads to be had

@@ -132,10 +132,11 @@ class Layout:
         return cls(num_envs, {shard: range(shard.first, shard.stop) for shard in shards})
 
     def with_shard(self, shard: Shard, home: Collection[int]) -> Layout:
-        """Return one with one more session: the rows `home` are at it, the others of its own leave for it."""
+        """Return one with one more session: its rows that are at none, or are `home`, are at it, others leave for it."""
         own = range(shard.first, shard.stop)
-        rows = {**self.rows, shard: run_of(row for row in own if row in home)}
-        return Layout(self.num_envs, rows, {**self.leaving, **{row: shard for row in own if row not in home}})
+        elsewhere = {row for rows in self.rows.values() for row in rows}.difference(home).intersection(own)
+        rows = {**self.rows, shard: run_of(row for row in own if row not in elsewhere)}
+        return Layout(self.num_envs, rows, {**self.leaving, **dict.fromkeys(elsewhere, shard)})
 
     def without(self, shard: Shard) -> Layout:
         """Return one without a session; nobody is at it, or leaves for it, any more."""

@@ -166,9 +166,9 @@ class RemoteVectorEnv(VectorEnv[Any, Any, Any], Asynchronous, Calling):
     def fleet(self) -> tuple[Block, ...]:
         """Which rows are on which server, as (address, rows, state), in the order of rows; dials nothing.
 
-        The state is ``"there"``, ``"leaving"`` where rows go to another server when their episodes end, or ``"moving"``,
-        with an empty address, while `on_session_lost="move"` looks for another server. For logs: it may be another one
-        a moment later.
+        The state is ``"there"``; ``"leaving"``, where rows go to another server when their episodes end; or
+        ``"moving"``, with an empty address, while `on_session_lost="move"` looks for another server. For logs: it may
+        be another one a moment later.
         """
         return self._remote.fleet.blocks()
 

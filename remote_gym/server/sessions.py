@@ -285,7 +285,7 @@ class Sessions:
                 self._tombstones.popitem(last=False)
 
     async def drain(self, grace_seconds: float, handover_seconds: float = 0.0) -> float:
-        """Refuse new sessions, and let those that there are go on for at most `handover_seconds`, or until none is left.
+        """Refuse new sessions, and let others go on for at most `handover_seconds`, or until none is left.
 
         Then refuse what is new and wait, at most `grace_seconds`, until nothing runs; what is left then ends.
 
@@ -314,7 +314,9 @@ class Sessions:
         self._handover_ends, loop = ends, asyncio.get_running_loop()
         sessions, seconds = list(self.by_id.values()), self._handover_seconds
         told = {"event": "handing_over", "sessions": len(sessions), "seconds": round(seconds, 3)}
-        logger.info("going away: %d sessions may go on for %g s", len(sessions), round(seconds, 3), extra={FIELDS: told})
+        logger.info(
+            "going away: %d sessions may go on for %g s", len(sessions), round(seconds, 3), extra={FIELDS: told}
+        )
         for session in sessions:
             session.announce(seconds)
         while (self.by_id or self.opening) and loop.time() < self._handover_ends:

@@ -74,7 +74,13 @@ class Update:
         paths = map(str, self._certificates.server_mutual)
         credentials = [flag for pair in zip(names, paths, strict=True) for flag in pair]
         served: ServeProcess = self._serve_process(
-            str(HASH_CHAIN), "--num-workers", "1", "--kwargs", json.dumps({"journal": str(journal)}), *credentials, *flags
+            str(HASH_CHAIN),
+            "--num-workers",
+            "1",
+            "--kwargs",
+            json.dumps({"journal": str(journal)}),
+            *credentials,
+            *flags,
         )
         return served
 

@@ -10,7 +10,6 @@ Relied on: each attribute is assigned whole.
 from __future__ import annotations
 
 import math
-import random
 import secrets
 from collections.abc import Callable
 from dataclasses import replace
@@ -18,47 +17,15 @@ from enum import Enum
 from typing import Any
 
 from remote_gym.client.carriers.carrier import CarrierEnded, End
-from remote_gym.client.failures import not_taken, refusal, session_lost, unreadable
+from remote_gym.client.failures import not_opened, refusal, session_lost, unreadable
 from remote_gym.client.opened import check_lease, check_opened
+from remote_gym.client.session import pace
 from remote_gym.client.session.outstanding import Outstanding
-from remote_gym.errors import ConnectError, ProtocolError, RefusedError, RemoteGymError, SessionLost
-from remote_gym.messages import (
-    Attach,
-    Attached,
-    Closed,
-    Draining,
-    Lost,
-    Open,
-    Opened,
-    Refused,
-    ServerMessage,
-)
+from remote_gym.client.session.pace import back_off
+from remote_gym.errors import ProtocolError, RefusedError, RemoteGymError, SessionLost
+from remote_gym.messages import Attach, Attached, Closed, Draining, Lost, Open, Opened, Refused, ServerMessage
 from remote_gym.version import __version__
 from remote_gym.wire.codec import PROTOCOL_MAX, PROTOCOL_MIN, pack_client
-
-BACK_OFF_SECONDS = (0.0, 0.05, 0.1, 0.2, 0.4)
-"""Waits before the attempts to attach again, the last one repeated; each is jittered by half."""
-
-MAX_UNHEARD = 3
-"""How often a session may be taken back from whoever has fenced it: two clients must not fight over it for ever."""
-
-STANDS_SECONDS = 1.0
-"""A carrier that ends sooner, without having brought an answer, counts as an attempt to attach that failed."""
-
-MIN_PATIENCE_SECONDS = 0.1
-"""Even without any patience one attempt to attach is made, and given this long."""
-
-ATTACHES_TO_CLOSE_SECONDS = 1.0
-"""For how long a session that is to be closed, and whose carrier has ended, is attached again only to be closed. A
-server that is there is found within this; one that is not must not delay the end of every program."""
-
-
-ORPHANED_SECONDS = 60.0
-"""For how much longer than its lease a session is looked for that was given up: the server may have missed its client
-later than we have missed the server."""
-
-ORPHANED_PAUSE_SECONDS = 1.0
-"""Between attempts to find it."""
 
 
 class Phase(Enum):
@@ -83,6 +50,7 @@ class SessionProtocol:
         closing: Whether it is to end.
         orphaned: Whether it was given up, with a server that may still have it: if that is seen again, it is closed.
         draining: Whether the server has said that it is going away.
+        on_draining: Called then. Settable.
         close_sent: Whether the carrier has been given Close.
         awaited: Whether somebody waits for answers.
         not_before: On the monotonic clock: when the next carrier may begin.
@@ -115,6 +83,7 @@ class SessionProtocol:
         self.closing = False
         self.orphaned = False
         self.draining = False
+        self.on_draining: Callable[[], None] | None = None
         self.awaited = False
         self.outstanding = Outstanding(message.num_envs)
         self.not_before = -math.inf
@@ -145,7 +114,7 @@ class SessionProtocol:
         if self._prompt and not attached:  # by the clock: somebody may have waited while the carrier was there
             self.patience = min(self.patience, self._gone_at - now)
         else:
-            self.patience -= min(seconds, STANDS_SECONDS) if attached else seconds
+            self.patience -= min(seconds, pace.STANDS_SECONDS) if attached else seconds
         if self.patience <= 0 and not attached:
             self._give_up(now)
 
@@ -270,6 +239,8 @@ class SessionProtocol:
         if self._told:
             raise ProtocolError("Draining twice over one carrier")
         self.draining = self._told = True
+        if self.on_draining is not None:
+            self.on_draining()
 
     def _was_lost(self, lost: Any, now: float) -> None:
         if lost.reason == "FENCED" and self._unheard and self.phase is Phase.ATTACHED:
@@ -290,9 +261,10 @@ class SessionProtocol:
         if self.phase is Phase.ATTACHED:
             self._count_fruitless(now)
         elif self.phase in (Phase.OPENING, Phase.ATTACHING):
-            self._unheard = min(self._unheard + 1, MAX_UNHEARD)
-        known = self.orphaned and ended.end is not End.BROKEN  # that it is of no use
-        if known or (self.ending and now - self._closing_since > self._seconds_to_close):
+            self._unheard = min(self._unheard + 1, pace.MAX_UNHEARD)
+        lease = self.opened.lease_seconds if self.orphaned and self.opened is not None else None
+        in_vain = self.orphaned and ended.end is not End.BROKEN
+        if in_vain or (self.ending and now - self._closing_since > pace.seconds_to_close(lease)):
             self._closed = True  # the lease will end it
         if self.opened is None:
             self._not_opened(ended, now)
@@ -308,27 +280,20 @@ class SessionProtocol:
             self._run_out(was, ended, now)
         self.not_before = now + back_off(max(0, self._fruitless - 1) + self._attempts)
         if self.orphaned:
-            self.not_before = now + ORPHANED_PAUSE_SECONDS
+            self.not_before = now + pace.ORPHANED_PAUSE_SECONDS
         self._attempts += 1
-
-    @property
-    def _seconds_to_close(self) -> float:
-        """For how long a session that is to end is attached again only to be closed."""
-        if not self.orphaned or self.opened is None:
-            return ATTACHES_TO_CLOSE_SECONDS
-        return self.opened.lease_seconds + ORPHANED_SECONDS
 
     def _run_out(self, was: Phase, ended: CarrierEnded, now: float) -> None:
         """Let the time run, from when the server was last heard on; at least one attempt is made."""
         if was is Phase.ATTACHED:
-            self.patience = max(MIN_PATIENCE_SECONDS, self.patience - ended.silent_seconds)
+            self.patience = max(pace.MIN_PATIENCE_SECONDS, self.patience - ended.silent_seconds)
             self._gone_at = now + self.patience
         elif now >= self._gone_at:
             self._give_up(now)
 
     def _count_fruitless(self, now: float) -> None:
         """Take note that the carrier is over: one that ends again and again must not be replaced without a pause."""
-        if now - self._attached_at > STANDS_SECONDS:
+        if now - self._attached_at > pace.STANDS_SECONDS:
             self._fruitless = 0
             self._be_patient()
         else:
@@ -339,7 +304,7 @@ class SessionProtocol:
         return self.outstanding.answers > self._answers
 
     def _be_patient(self) -> None:
-        self.patience = max(self._reconnect_timeout, MIN_PATIENCE_SECONDS)
+        self.patience = max(self._reconnect_timeout, pace.MIN_PATIENCE_SECONDS)
 
     def _not_opened(self, ended: CarrierEnded, now: float) -> None:
         """Ask again with the same nonce, which opens nothing twice, for `connect_timeout` from the first failure on."""
@@ -348,22 +313,17 @@ class SessionProtocol:
         self.not_before = now + back_off(self._attempts)
         self._attempts += 1
         if self.not_before > self._deadline or ended.end is not End.BROKEN:
-            self.lose(_not_opened(self._peer, ended))
+            self.lose(not_opened(self._peer, ended))
 
 
-def back_off(attempt: int) -> float:
-    """Return the seconds to wait before an attempt, counted from 0."""
-    return BACK_OFF_SECONDS[min(attempt, len(BACK_OFF_SECONDS) - 1)] * random.uniform(0.5, 1.5)
-
-
-def _not_opened(peer: object, ended: CarrierEnded) -> RemoteGymError:
-    if ended.end is End.STRANGER:
-        return not_taken(peer, str(ended))
-    if ended.end is End.FOREIGN:
-        return ProtocolError(f"{peer} is a gRPC server, but not one of remote_gym: {ended}")
-    if ended.end is End.MISUNDERSTOOD:
-        return ProtocolError(f"{peer} did not understand us: {ended}")
-    return ConnectError(str(peer), f"the connection broke while the session was opened: {ended}")
+def _not_opened(self, ended: CarrierEnded, now: float) -> None:
+    """Ask again with the same nonce, which opens nothing twice, for `connect_timeout` from the first failure on."""
+    if not self._attempts or now - self._began_at > self._connect_timeout:  # it stood for long: another outage
+        self._attempts, self._deadline = 0, now + self._connect_timeout
+    self.not_before = now + back_off(self._attempts)
+    self._attempts += 1
+    if self.not_before > self._deadline or ended.end is not End.BROKEN:
+        self.lose(not_opened(self._peer, ended))
 
 
 def _astray(protocol: SessionProtocol, message: ServerMessage, _now: float) -> None:

@@ -16,7 +16,6 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Callable
 
 from remote_gym import failpoints
 from remote_gym.client.carriers.carrier import Carrier, CarrierEnded, Dialer
@@ -26,7 +25,7 @@ from remote_gym.client.session.delivery import Delivery, landing
 from remote_gym.client.session.living import RELEASE_TIMEOUT_SECONDS, lock, readers, serving
 from remote_gym.client.session.protocol import Phase, SessionProtocol
 from remote_gym.errors import RemoteGymError
-from remote_gym.messages import Attached, Close, Draining, Opened, ServerMessage
+from remote_gym.messages import Attached, Close, Opened, ServerMessage
 from remote_gym.texts import printable
 from remote_gym.wire.codec import FRAGMENT_BYTES, pack_client, split
 
@@ -54,7 +53,6 @@ class Reader:
         wants_room: Whether the thread waits for the inbox to have room; `call` lets it look.
         bell: Rung when an answer is in the inbox, or whoever waits has something else to look at. May be replaced by
             one that several sessions share; after that, look at the inbox before waiting.
-        on_draining: Called by the thread when the server has said that it is going away. Settable.
     """
 
     def __init__(self, protocol: SessionProtocol, dialer: Dialer, peer: object, connect_timeout: float) -> None:
@@ -62,7 +60,6 @@ class Reader:
         self.protocol = protocol
         self.bell = Bell()
         self.wants_room = False
-        self.on_draining: Callable[[], None] | None = None
         self._dialer = dialer
         self._peer = peer
         self._connect_timeout = connect_timeout
@@ -202,14 +199,12 @@ class Reader:
         self.begin_close()
         self.flush()  # an interrupt may have come before it was done
         thread = self._thread
-        if self.protocol.orphaned:
-            return  # that may take a while, and nobody waits for it
         if thread is None or self._process != os.getpid() or thread is threading.current_thread() or serving():
             return  # the parent's to close; or the garbage collector has come by in that very thread, or a server's
         if threading.get_ident() in (self._flushing, self._standing_in) or not thread.is_alive():
             return  # a signal's handler, in the middle of what the thread needs to go on; or it has ended
-        if self.protocol.phase is Phase.NEW and self.protocol.lost is None:
-            return  # it waits for a first answer; there is nothing to end at the server, and it will notice
+        if self.protocol.orphaned or (self.protocol.phase is Phase.NEW and self.protocol.lost is None):
+            return  # it waits for its server; or for a first answer: there is nothing to end, and it will notice
         thread.join(max(0.0, self._deadline - time.monotonic()))
         if thread.is_alive():
             self.protocol.lose(RemoteGymError("the server did not confirm the end of the session"))
@@ -273,7 +268,6 @@ class Reader:
             carrier = self._begin()
         except CarrierEnded as ended:
             protocol.ended(ended, time.monotonic())
-            self.bell.ring()
             return
         try:
             self._read(carrier)
@@ -326,10 +320,6 @@ class Reader:
         elif isinstance(message, Attached):
             failpoints.hit("client.attach.received")
             logger.info("attached to %s again", self._peer)
-        elif isinstance(message, Draining):
-            logger.info("%s is going away in %.0f s", self._peer, message.seconds)
-            if self.on_draining is not None:
-                self.on_draining()
         self.flush()
         self.bell.ring()
 

@@ -110,7 +110,7 @@ class Session:
 
     def on_draining(self, tell: Callable[[], None]) -> None:
         """Let `tell` be called, in the session's own thread, when the server says that; at once if it has."""
-        self._reader.on_draining = tell
+        self._protocol.on_draining = tell
         if self.draining:
             tell()
 

@@ -445,6 +445,31 @@ def test_nothing_runs_twice_where_the_network_swallows_everything(
     oracle.close()
 
 
+@pytest.mark.parametrize("transport", ["direct", "grpc"])
+def test_what_was_cut_off_is_closed_when_it_is_seen_again(
+    serve: ServerFactory, certificates: Certificates, transport: str
+) -> None:
+    """Long before its lease ends; also by a client that is closed meanwhile."""
+    kept, lost = (
+        serve(str(MORTAL), server_credentials_paths=certificates.server_mutual, num_workers=1) for _ in range(2)
+    )
+    with Proxy(lost.address) as proxy:
+        with RemoteVectorEnv(
+            [kept.address, proxy.address], num_envs=4, client_credentials_paths=certificates.client_mutual,
+            on_session_lost="move", move_timeout_seconds=TIMEOUT, transport=transport,
+        ) as envs:  # fmt: skip
+            envs.reset(seed=5)
+            proxy.blackhole()
+            assert lost_rows(envs.step([0] * 4)[4]) == [2, 3]
+            envs.step([0] * 4)
+            began = time.monotonic()
+        assert time.monotonic() - began < 5, "nobody waits for that"
+        assert lost.statistics()["sessions"] == 1
+        proxy.flow()
+        wait_until(lambda: not lost.statistics()["sessions"], 40.0, "the orphans are closed")
+    wait_until(lambda: not kept.statistics()["sessions"], PATIENCE)
+
+
 def test_records_change_while_it_steps(
     serve: ServerFactory, authority: Authority, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -154,7 +154,9 @@ def test_a_server_that_joins_takes_rows_at_their_episodes_ends(farm: Farm, mode:
         assert watched.shares() == {one.address: 2, two.address: 2, three.address: 2}
         assert {block.state for block in envs.fleet} == {"there"}
         moved = [row for row, told in watched.told.items() if told]
-        assert len(moved) == 2 and all(watched.told[row] == [three.address] for row in moved), "the fewest, and told once"
+        assert len(moved) == 2 and all(watched.told[row] == [three.address] for row in moved), (
+            "the fewest, and told once"
+        )
         for _ in range(3 * LENGTH):
             watched.step()
         envs.rebalance()
@@ -220,7 +222,9 @@ def test_servers_that_join_are_found(farm: Farm) -> None:
         two.process.kill()
         two.process.wait()
         wait_until(lambda: envs.step([0] * 4)[3].any(), PATIENCE, "its rows are lost")
-        wait_until(lambda: {one.address} == {block.address for block in envs.fleet} or envs.step([0] * 4) is None, PATIENCE)
+        wait_until(
+            lambda: {one.address} == {block.address for block in envs.fleet} or envs.step([0] * 4) is None, PATIENCE
+        )
         again = farm.start("--port", two.address.rpartition(":")[2])
         assert again.address == two.address
         wait_until(lambda: envs.step([0] * 4) and watched.shares() == {one.address: 2, two.address: 2}, PATIENCE)
@@ -318,8 +322,9 @@ def test_what_is_left_when_the_time_is_up_is_lost(farm: Farm, tmp_path: Path) ->
         wait_until(lambda: "draining: refusing" in one.log, PATIENCE, "the time is up")
         with pytest.warns(UserWarning, match="were lost"):
             ends = envs.step([0] * 4)
-        assert ends[3].tolist() == [True, True, False, False] and ends[4]["remote_gym"]["lost"].tolist()[:2] == [True] * 2
-        observations, infos = envs.reset(options={"reset_mask": ends[3]})
+        assert ends[3].tolist() == [True, True, False, False]
+        assert ends[4]["remote_gym"]["lost"].tolist()[:2] == [True] * 2
+        _, infos = envs.reset(options={"reset_mask": ends[3]})
         assert set(infos["remote_gym"]["address"][:2]) == {two.address}
 
 

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from faking import ADDRESS, FakeConnection
 from fleet_stage import DISABLED, NEXT_STEP, SAME_STEP, Stage, fresh, mode_of, truncated
+from helpers import wait_until
 
 from remote_gym import TimedOut, values
 from remote_gym.client.exchange import Exchange
@@ -104,7 +105,9 @@ def test_a_row_leaves_where_its_next_episode_begins(stage: Stage) -> None:
         assert part.rewards is None and part.terminations is None
     stage.step()
     stage.servers[0].answer()
-    assert stage.servers[1].answer().indices == [0, 1] and isinstance(step := new.answer(), Step) and step.indices == [1]
+    assert (
+        stage.servers[1].answer().indices == [0, 1] and isinstance(step := new.answer(), Step) and step.indices == [1]
+    )
     assert all(note == {} for note, *_ in stage.rows(range(5)).values())
     assert not stage.exchange.busy and not stage.exchange.in_flight.any()
 
@@ -160,6 +163,26 @@ def test_a_session_that_is_lost_before_anybody_comes_is_forgotten(stage: Stage, 
     found = stage.rows(range(5))
     assert all(note == {} for note, *_ in found.values()) and not stage.fleet.layout.restless
     assert stage.mover.lost == [range(0)], "it is to know"
+
+
+def test_who_cannot_be_reached_just_now_gets_nobody(stage: Stage) -> None:
+    new = leave(stage)
+    new.dialer.refuses = True
+    new.carrier.end()
+    wait_until(lambda: not new.session.attached)
+    stage.step()
+    stage.servers[0].answer()
+    stage.servers[1].answer(**{**ends(3, [2]), "infos": []})
+    stage.rows(range(5))
+    if mode_of(stage) is DISABLED:
+        stage.reset([4])
+    else:
+        stage.step()
+        stage.servers[0].answer()
+    stage.servers[1].answer()
+    found = stage.rows([4] if mode_of(stage) is DISABLED else range(5))
+    assert not found[4][0] and not new.session.highest, "it stays for another episode"
+    assert stage.fleet.layout.leaving.keys() == {3, 4}
 
 
 def test_rows_whose_server_is_lost_go_at_once(stage: Stage) -> None:
@@ -240,9 +263,7 @@ def test_what_failed_has_not_ended(stage: Stage) -> None:
 
 
 @pytest.mark.parametrize("at", ["moved", "_place", "_reset_parts", "_send", "took"])
-def test_an_interrupt_loses_nothing_and_doubles_nothing(
-    stage: Stage, monkeypatch: pytest.MonkeyPatch, at: str
-) -> None:
+def test_an_interrupt_loses_nothing_and_doubles_nothing(stage: Stage, monkeypatch: pytest.MonkeyPatch, at: str) -> None:
     if mode_of(stage) is not SAME_STEP:
         return
     new = leave(stage)
@@ -255,10 +276,9 @@ def test_an_interrupt_loses_nothing_and_doubles_nothing(
 
     def strike(*args: Any) -> Any:
         result = real(stage.exchange) if at == "took" else real(*args)
-        if stage.exchange._fleet.layout.leaving.keys() != {3, 4} or at == "moved":
-            if not struck:
-                struck.append(1)
-                raise KeyboardInterrupt
+        if not struck and (stage.fleet.layout.leaving.keys() != {3, 4} or at == "moved"):
+            struck.append(1)
+            raise KeyboardInterrupt
         return result
 
     monkeypatch.setattr(target, at, strike)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import threading
 import time
+import weakref
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -103,7 +105,9 @@ def test_a_server_that_differs_or_is_full_is_left_for_others(serve: ServerFactor
     other, full = server(serve, "Pendulum-v1", num_workers=8), server(serve, max_envs=1, num_workers=8)
     stage.addresses[:] = [other, full]
     rows = stage.lose()
-    wait_until(lambda: other in stage.mover._scout.known and "differs" in stage.mover._scout.known[other].said, PATIENCE)
+    wait_until(
+        lambda: other in stage.mover._scout.known and "differs" in stage.mover._scout.known[other].said, PATIENCE
+    )
     stage.addresses.append(good := server(serve))
     assert {name for name, _ in stage.adopt(rows)} <= {good, full}
     assert sum(len(block.rows) for block in stage.fleet.blocks() if block.address == full) <= 1
@@ -205,3 +209,124 @@ def test_a_server_with_a_limit_of_its_own_is_asked_for_less(serve: ServerFactory
     stage.addresses.append(other := server(serve))
     stage.adopt(rows, 1)
     assert sum(len(block.rows) for block in stage.fleet.blocks() if block.address == other) == 1
+
+
+# Rows that have a server, and are to leave it
+
+
+def leaving(stage: Stage, count: int) -> dict[str, list[int]]:
+    """Adopt what arrives until so many rows are to leave; return which, by where they go."""
+    while len(stage.fleet.layout.leaving) < count:
+        wait_until(stage.mover.has_news, PATIENCE, "news of the mover")
+        moved = stage.mover.peek()
+        assert moved is not None
+        stage.fleet.adopt(moved)
+        stage.mover.took(moved)
+    found: dict[str, list[int]] = {}
+    for row, shard in sorted(stage.fleet.layout.leaving.items()):
+        assert shard.reason
+        found.setdefault(shard.name, []).append(row)
+    return found
+
+
+def test_who_joins_gets_a_share(serve: ServerFactory, make: Make) -> None:
+    first, second = server(serve), server(serve)
+    stage = make(first, second, num_envs=4)
+    stage.mover.balance()
+    wait_until(no_mover_left, PATIENCE)
+    assert not stage.mover.has_news(), "they are balanced"
+    stage.addresses.append(third := server(serve, num_workers=2))
+    stage.mover.balance()
+    assert leaving(stage, 2) == {third: [1, 2]}, "side by side, and so in one session"
+    wait_until(no_mover_left, PATIENCE)
+    stage.mover.balance()
+    wait_until(no_mover_left, PATIENCE)
+    assert not stage.mover.has_news(), "who is to leave counts where he goes"
+
+
+def test_who_is_named_no_longer_gives_all_away(serve: ServerFactory, make: Make) -> None:
+    first, second = server(serve), server(serve)
+    stage = make(first, second, num_envs=4)
+    stage.addresses.remove(first)
+    stage.mover.balance()
+    assert leaving(stage, 2) == {second: [0, 1]}
+
+
+def test_who_does_not_answer_just_now_keeps_what_it_has(serve: ServerFactory, make: Make) -> None:
+    first, second = server(serve), server(serve)
+    stage = make(first, second, num_envs=4)
+    stage.mover._scout.note(first, RuntimeError("not now"))
+    stage.mover._scout.known[first].avoided_until = time.monotonic() + PATIENCE
+    stage.addresses.append(third := server(serve))
+    stage.mover.balance()
+    assert leaving(stage, 1) == {third: [3]}
+
+
+def test_who_joins_is_found(serve: ServerFactory, make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("remote_gym.client.moving.LOOK_SECONDS", 0.2)
+    stage = make(server(serve), rebalance=True)
+    stage.addresses.append(second := server(serve))
+    assert leaving(stage, 2) == {second: [2, 3]}
+    assert not no_mover_left(), "there may be more of them"
+    stage.mover.close()
+    wait_until(no_mover_left, PATIENCE)
+
+
+def test_who_cannot_build_gets_nobody(serve: ServerFactory, make: Make) -> None:
+    stage = make(server(serve))
+    stage.addresses += [server(serve, "Pendulum-v1"), good := server(serve)]
+    stage.mover.balance()
+    assert leaving(stage, 2) == {good: [2, 3]}
+
+
+def test_who_is_going_away_gives_all_away(serve: ServerFactory, make: Make) -> None:
+    going, staying = serve("CartPole-v1", num_workers=1), server(serve)
+    stage = make(going.address, staying, num_envs=4)
+    stopping = threading.Thread(target=going.stop, kwargs={"handover": PATIENCE})
+    stopping.start()
+    assert leaving(stage, 2) == {staying: [0, 1]}
+    wait_until(no_mover_left, PATIENCE)
+    assert not stage.mover.has_news()
+    stage.fleet.hand_over([0, 1])
+    stage.fleet.dismiss()
+    stopping.join(PATIENCE)
+    assert not stopping.is_alive(), "it ends with its last session"
+    assert [tuple(block)[:2] for block in stage.fleet.blocks()] == [(staying, range(2)), (staying, range(2, 4))]
+
+
+def test_whose_server_is_lost_meanwhile_is_at_home_where_it_was_to_go(serve: ServerFactory, make: Make) -> None:
+    first = server(serve)
+    stage = make(first)
+    stage.addresses[:] = [second := server(serve)]
+    stage.mover.balance()
+    wait_until(stage.mover.has_news, PATIENCE)
+    rows = range(4)
+    stage.fleet.homeless.update(dict.fromkeys(rows, "lost"))
+    stage.lose()
+    assert stage.adopt(rows) == [(second, rows)] and not stage.fleet.layout.leaving
+    wait_until(no_mover_left, PATIENCE)
+    assert not stage.mover.has_news(), "once"
+
+
+def test_what_was_to_take_rows_is_lost(serve: ServerFactory, make: Make) -> None:
+    stage = make(server(serve))
+    stage.addresses += [second := server(serve), third := server(serve)]
+    stage.mover.balance()
+    assert leaving(stage, 2).keys() == {second, third}
+    lost = next(shard for shard in stage.fleet.shards if shard.name == second)
+    stage.addresses.remove(second)
+    stage.fleet.remove(lost)
+    stage.mover.lose((), lost.hosted, "it is gone")
+    assert leaving(stage, 2) == {third: [2, 3]}, "the others share what it was to have"
+
+
+def test_a_mover_that_nobody_has_does_not_outlive_its_fleet(serve: ServerFactory, make: Make) -> None:
+    stage = make(server(serve))
+    session = stage.fleet.shards[0].session
+    stage.mover.close()
+    mover = weakref.ref(stage.mover)
+    del stage.mover
+    gc.collect()
+    assert mover() is None
+    session._protocol.on_draining()  # type: ignore[misc]
+    stage.mover = Mover(stage.settings, stage.fleet)

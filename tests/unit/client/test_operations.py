@@ -54,3 +54,11 @@ def test_what_is_sent_lies_in_order() -> None:
     for positions in (range(4), [0, 1, 2, 3]):
         (leaf,) = picked(range(4), [fortran], b"", positions)[1]
         assert leaf.flags.c_contiguous and leaf.tolist() == fortran.tolist()
+
+
+def test_what_begins_elsewhere_tells_of_the_end_before() -> None:
+    part = Part([4, 2], [])
+    Operation([4, 2], True, ends={2: (1.5, True, False)}).mark(part, [4, 2])
+    assert part.rewards is not None and part.rewards.tolist() == [0.0, 1.5]
+    assert part.terminations is not None and part.terminations.tolist() == [False, True]
+    assert part.truncations is not None and part.truncations.tolist() == [False, False]

@@ -70,7 +70,7 @@ def test_runs(rows: list[int], places: list[Place], runs: list[tuple[str, range]
 
 
 class Changing:
-    """A fleet of which servers join, are lost and drain, and rows move; what must hold of it is checked at every turn."""
+    """A fleet of which servers join, are lost and drain, and rows move; at every turn what must hold is checked."""
 
     def __init__(self, num_envs: int, chance: random.Random) -> None:
         self.chance, self.num_envs, self.joined = chance, num_envs, 1
@@ -103,7 +103,9 @@ class Changing:
     def place(self) -> None:
         """Place what has no server, or one that is going away."""
         takers = self.takers()
-        homeless = [row for row in range(self.num_envs) if self.at[row] not in self.workers or self.at[row] in self.draining]
+        homeless = [
+            row for row in range(self.num_envs) if self.at[row] not in self.workers or self.at[row] in self.draining
+        ]
         if not takers or not homeless:
             return
         runs = place(homeless, takers)

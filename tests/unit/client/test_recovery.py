@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import contextlib
 import time
 from collections.abc import Iterator
 from typing import Any
 
-import numpy as np
 import pytest
 from faking import ADDRESS, transition
 from fleet_stage import DISABLED, HOLD, NEXT_STEP, SAME_STEP, Stage, fresh, is_last, mode_of, truncated
 
-from remote_gym import SessionLost, TimedOut, values
+from remote_gym import SessionLost, values
 from remote_gym.messages import Refused, Reset, Step
 
 

@@ -96,6 +96,8 @@ WRONG: list[tuple[str, Any, str]] = [
     ("url", None, "no server was named: pass url='host:port', or set REMOTE_GYM_URL"),
     ("url", "example.org", "without TLS: .*client_credentials_paths=.*allow_insecure=True"),
     ("min_envs", 1, "min_envs must be None, or with on_session_lost='move'"),
+    ("rebalance", True, "rebalance must be False, or with on_session_lost='move' True, got True"),
+    ("rebalance", "yes", "rebalance must be False"),
     ("move_timeout_seconds", -1, "move_timeout_seconds must be a number of seconds"),
     ("port", 70_000, "port"),
     ("port", 4321, "different ports"),
@@ -168,9 +170,10 @@ def test_they_cannot_be_changed() -> None:
 
 
 def test_what_a_session_is_asked_for() -> None:
-    assert settings(single=True).opening == Open(0, 0, b"", 1, autoreset_mode="None", exact_types=True)
+    alone = settings(single=True).opening
+    assert alone == Open(0, 0, b"", 1, autoreset_mode="None", exact_types=True, takes_draining=True)
     assert settings(num_envs=4, autoreset_mode="Disabled", batch_size=2, unportable_infos="drop").opening == Open(
-        0, 0, b"", 4, autoreset_mode="Disabled", reply_early=True, drop_unportable_infos=True
+        0, 0, b"", 4, autoreset_mode="Disabled", reply_early=True, drop_unportable_infos=True, takes_draining=True
     )
 
 

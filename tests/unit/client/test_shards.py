@@ -75,7 +75,9 @@ def test_what_was_built_says_whose_it_is() -> None:
     assert moved.rows == range(4, 7)
 
 
-@pytest.mark.parametrize(("rows", "run"), [([], range(0)), ([3], range(3, 4)), ([1, 2, 3], range(1, 4)), ([1, 3], [1, 3])])
+@pytest.mark.parametrize(
+    ("rows", "run"), [([], range(0)), ([3], range(3, 4)), ([1, 2, 3], range(1, 4)), ([1, 3], [1, 3])]
+)
 def test_runs(rows: list[int], run: Any) -> None:
     assert run_of(iter(rows)) == run
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import threading
 
 import pytest
+from helpers import wait_until
 
-from remote_gym import RemoteGymError, create_remote_environment_server
+from remote_gym import RefusedError, RemoteGymError, RemoteVectorEnv, create_remote_environment_server
 from remote_gym.server.sessions import Sessions
 
 
@@ -40,3 +41,35 @@ def test_a_start_that_fails_leaves_no_thread(monkeypatch: pytest.MonkeyPatch) ->
     with pytest.raises(RemoteGymError, match="1 worker processes could not be started: no room"):
         create_remote_environment_server({"entrypoint": "CartPole-v1"}, port=0, num_workers=1)
     assert loops() == before
+
+
+@pytest.mark.parametrize("how", ["the last session ends", "another call", "the time"])
+def test_a_server_that_is_to_stop_lets_sessions_go_on_for_some_time(how: str) -> None:
+    seconds = 0.3 if how == "the time" else 60.0
+    with create_remote_environment_server(
+        {"entrypoint": "CartPole-v1"}, port=0, num_workers=1, handover_seconds=seconds
+    ) as server:
+        with RemoteVectorEnv(server.address) as envs:
+            envs.reset(seed=1)
+            stopping = threading.Thread(target=server.stop)
+            stopping.start()
+            wait_until(lambda: server.wait_for_termination(0.0) or server.statistics()["draining"])
+            if how != "the time":
+                envs.step([0])
+                with pytest.raises(RefusedError, match="takes no new sessions"):
+                    RemoteVectorEnv(server.address).reset()
+            if how == "another call":
+                server.stop(0)
+            elif how == "the last session ends":
+                envs.step([0])
+                envs.close()
+            stopping.join(30.0)
+        assert not stopping.is_alive() and server.wait_for_termination(0.0)
+
+
+def test_nobody_waits_where_there_is_no_session() -> None:
+    server = create_remote_environment_server(
+        {"entrypoint": "CartPole-v1"}, port=0, num_workers=1, handover_seconds=600.0
+    )
+    server.stop()
+    assert server.wait_for_termination(0.0)

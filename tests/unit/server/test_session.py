@@ -11,7 +11,7 @@ from fake_workers import Worker, block, worker_of
 from gymnasium import spaces
 
 from remote_gym import failpoints
-from remote_gym.messages import Attach, Attached, Close, Closed, Lost, Open, Refused, Render, Step
+from remote_gym.messages import Attach, Attached, Close, Closed, Draining, Lost, Open, Refused, Render, Step
 from remote_gym.pool import (
     AskKind,
     AttachRows,
@@ -415,3 +415,19 @@ def test_a_client_may_ask_for_a_shorter_lease(asked: float, kept: float) -> None
     pool: Any = None
     session = Session(opening, b"", settings, pool, Counters(), Holdings(1_000_000), lambda _session: None)
     assert session.lease_seconds == kept
+
+
+@pytest.mark.parametrize("takes", [True, False])
+def test_who_knows_what_that_is_is_told_that_the_server_goes_away(takes: bool) -> None:
+    async def main() -> None:
+        settings: Any = Settings()
+        pool: Any = None
+        opening = Open(1, 1, b"n" * 16, 2, takes_draining=takes)
+        session = Session(opening, b"", settings, pool, Counters(), Holdings(1_000), lambda _session: None)
+        session.ledger.apply(SessionEvent.OPENED)
+        session.announce(30.0)  # nobody is there
+        session.take_over(outlet := Outlet())
+        session.announce(20.0)
+        assert outlet.messages == ([Draining(20.0)] if takes else []), "an older client would take it for a breach"
+
+    asyncio.run(main())

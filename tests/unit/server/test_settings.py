@@ -32,6 +32,8 @@ GOOD: dict[str, Any] = {
         ({"max_held_bytes": "1"}, "max_held_bytes"),
         ({"max_workers": 1}, "below num_workers"),
         ({"lease_seconds": 0}, "lease_seconds"),
+        ({"handover_seconds": -1}, "handover_seconds"),
+        ({"handover_seconds": float("inf")}, "handover_seconds"),
         ({"timeouts": Timeouts(step=-1.0)}, "step_timeout_seconds"),
         ({"timeouts": Timeouts(reset=0.0)}, "reset_timeout_seconds"),
         ({"timeouts": Timeouts(build=0.0)}, "build_timeout_seconds"),

@@ -12,7 +12,8 @@ from remote_gym.client.carriers.carrier import CarrierEnded, End
 from remote_gym.client.carriers.fake import FakeDialer
 from remote_gym.client.session import living
 from remote_gym.client.session.outstanding import ANSWERS, SPARE_ANSWERS
-from remote_gym.client.session.protocol import MAX_UNHEARD, Phase, SessionProtocol
+from remote_gym.client.session.pace import MAX_UNHEARD
+from remote_gym.client.session.protocol import Phase, SessionProtocol
 from remote_gym.client.session.reader import Reader
 from remote_gym.messages import Attach, Attached, Close, Closed, Draining, Lost, Open, Opened, Refused
 from remote_gym.wire.codec import read_client
