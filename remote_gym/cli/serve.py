@@ -38,6 +38,9 @@ DESCRIPTION = (
     f"environment variables, {VARIABLE_PREFIX}NUM_WORKERS say, else keys of {DEFAULT_FILE}, num_workers under [serve]."
 )
 
+TOGETHER_SECONDS = 1.0
+"""SIGTERM again within it is the same one: schedulers signal a whole step, and what has started it passes theirs on."""
+
 WAKE_SECONDS = 0.2
 """How often the main thread looks up: the kernel may give a signal to another thread, which does not wake it."""
 
@@ -226,11 +229,12 @@ def _serve(configuration: Configuration, announce: Callable[[str], None], exit_a
     while signals.empty():
         server.wait_for_termination(WAKE_SECONDS)
     signals.get()
+    began = time.monotonic()
     logger.info("draining; a second signal stops at once")
     stopper = threading.Thread(target=server.stop, daemon=True)
     stopper.start()
     while not server.wait_for_termination(0.05):
-        if not signals.empty():
+        if not signals.empty() and (signals.get() != signal.SIGTERM or time.monotonic() - began > TOGETHER_SECONDS):
             exit_at_once(1)
     stopper.join()
 

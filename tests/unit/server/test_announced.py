@@ -50,7 +50,7 @@ def test_who_is_stopped_at_once_removes_it(tmp_path: Path, serve_process: Callab
     served = serve_process("CartPole-v1", "--num-workers", "1", "--announce", str(path))
     assert path.read_text() == f"{served.address}\n"
     served.process.send_signal(signal.SIGTERM)
-    served.process.send_signal(signal.SIGTERM)
+    served.process.send_signal(signal.SIGINT)
     served.process.wait(20.0)
     assert not path.exists()
 
