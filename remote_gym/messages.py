@@ -49,6 +49,7 @@ class Open:
     compression: str | None = None
     observation_mode: str = "same"  # or "different", or "given"
     lease_seconds: float = 0.0  # that is enough for the client; 0: the server's own
+    traceparent: bytes = b""  # of the client's span, see `traces`; empty, here and in what follows: none is recorded
 
 
 @dataclass(frozen=True)
@@ -60,6 +61,7 @@ class Attach:
     server_epoch: bytes
     protocol: int
     missing: Sequence[tuple[int, Indices]] = ()
+    traceparent: bytes = b""
 
 
 @dataclass(slots=True)
@@ -70,6 +72,7 @@ class Reset:
     indices: Indices = None
     seeds: bytes = b""
     options: bytes = b""
+    traceparent: bytes = b""
 
 
 @dataclass(slots=True)
@@ -82,6 +85,7 @@ class Step:
     variable: bytes = b""  # packed: per env index, the elements of its variable leaves
     dtypes: bytes = b""  # a code per leaf, see `leaves.DTYPES`; empty: all of them the space's
     given: bytes = b""  # packed: the whole actions, instead of all the others; empty: it is them
+    traceparent: bytes = b""
 
 
 @dataclass(slots=True)
@@ -93,6 +97,7 @@ class Call:
     name: str
     arguments: bytes = b""
     values: bytes | None = None
+    traceparent: bytes = b""
 
 
 @dataclass(slots=True)
@@ -101,6 +106,7 @@ class Render:
 
     number: int
     indices: Indices = None
+    traceparent: bytes = b""
 
 
 @dataclass(frozen=True)
