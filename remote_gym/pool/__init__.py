@@ -26,6 +26,7 @@ from remote_gym.ipc.commands import (
     RowsRefused,
     SetGroup,
     StepGroup,
+    TimedResult,
 )
 from remote_gym.ipc.memory import SharedBlock
 from remote_gym.ipc.progress import NO_GROUP
@@ -73,6 +74,7 @@ __all__ = [
     "SharedBlock",
     "StepGroup",
     "Surroundings",
+    "TimedResult",
     "Timeouts",
     "WorkerLost",
     "WorkerProcess",

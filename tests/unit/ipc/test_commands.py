@@ -33,6 +33,8 @@ from remote_gym.ipc.commands import (
     Start,
     Started,
     StepGroup,
+    Timed,
+    TimedResult,
 )
 from remote_gym.ipc.link import Decoder, encode, extended, unextended
 
@@ -53,6 +55,8 @@ EVERY_COMMAND = [
     SetGroup(7, None, b"values", "name"),
     RenderGroup(7, [3]),
     CloseGroup(7),
+    Timed(KIND_OF[StepGroup], StepGroup(7, None, b"12345678", b"\4")),
+    Timed(KIND_OF[RenderGroup], RenderGroup(7, [3])),
 ]
 EVERY_RESULT = [
     Started(1234),
@@ -67,6 +71,8 @@ EVERY_RESULT = [
     Outcomes(b"", [], {}, [[[4, 7], b"said"]]),
     PackedValues([b"1", b""], [FAILURE]),
     NoGroup(),
+    TimedResult(KIND_OF[Outcomes], Outcomes(b"said", [FAILURE], {0: [b"piece"]}, []), 5, 2**62),
+    TimedResult(KIND_OF[NoGroup], NoGroup(), 5, 6),
 ]
 
 
