@@ -25,6 +25,7 @@ from remote_gym.client.fleet import Fleet, Moved
 from remote_gym.client.hosted import Hosted
 from remote_gym.client.placement import Place, Run, place
 from remote_gym.client.settings import Settings
+from remote_gym.client.tracing import Trace
 from remote_gym.errors import RefusedError, RemoteGymError, SessionLost
 from remote_gym.texts import printable, shortened
 
@@ -73,10 +74,11 @@ class Known:
 class Mover:
     """See above. `close` returns soon, may be called twice, and ends everything, also what is just being opened."""
 
-    def __init__(self, settings: Settings, fleet: Fleet) -> None:
-        """Begin with nothing to do; `fleet` has dialled."""
+    def __init__(self, settings: Settings, fleet: Fleet, trace: Trace | None = None) -> None:
+        """Begin with nothing to do; `fleet` has dialled. `trace` records what is opened."""
         self._settings = settings
         self._fleet = fleet
+        self._trace = trace
         self._ours = fleet.shards[0].hosted
         self._spaces = fleet.observation_spaces()
         self._known = {str(one.address): Known(one.workers) for one in fleet.hosted}
@@ -199,7 +201,7 @@ class Mover:
             if self._closed:
                 return False
             for run in runs:
-                hosted = Hosted(self._settings, addresses[run.name], self._dial_seconds)
+                hosted = Hosted(self._settings, addresses[run.name], self._dial_seconds, self._trace)
                 hosted.share(len(run.rows))
                 reasons = {row: self._homeless.pop(row) for row in run.rows}
                 self._building[hosted] = run

@@ -98,6 +98,8 @@ def create_remote_environment_server(
     admin_socket: str | os.PathLike[str] | None = AUTO,
     audit_log: str | os.PathLike[str] | None = None,
     log_format: str = TEXT,
+    trace: bool = False,
+    trace_file: str | os.PathLike[str] | None = None,
     sandbox: bool = False,
     sandbox_required: bool = False,
     sandbox_env: Sequence[str] = (),
@@ -176,6 +178,12 @@ def create_remote_environment_server(
         log_format: ``"json"`` writes the log of the server to stderr, a JSON object per line, in the place of the
             handlers that this process has set up, unless these have a `JsonFormatter` themselves. ``"text"`` leaves it
             to them.
+        trace: Record, of requests that belong to a sampled trace of their client, what the server and its workers do,
+            and export it as the environment variables OTEL_... say. Without this and `trace_file` a server records with
+            the SDK of OpenTelemetry that its process has configured when it is made, if it has. Needs the extra
+            ``otel``.
+        trace_file: Path of a file to record that in, as JSON lines that `remote-gym trace` draws; appended to, made
+            with mode 0600.
         sandbox: Keep environments from the secrets of this process: workers get the environment variables of a list
             alone, limits, no new privileges, and where bubblewrap is usable no network, no processes but their own and
             files to read only; this process is closed to others of its user. Which of it holds is logged.
@@ -221,6 +229,8 @@ def create_remote_environment_server(
         limits=Limits(limits),
         log_format=log_format,
         audit_log=None if audit_log is None else file_path(audit_log, "audit_log"),
+        trace=bool(trace),
+        trace_file=None if trace_file is None else file_path(trace_file, "trace_file"),
         probe_envs=probe_envs,
     )
     host, port = split_address(url, DEFAULT_PORT if port is None and ":" not in url else port)
@@ -236,7 +246,7 @@ def create_remote_environment_server(
     if admin is not None and (length := len(os.fsencode(admin))) > MAX_UNIX_PATH_BYTES:
         raise MisuseError(f"admin_socket={admin!r} has {length} bytes, a socket's path {MAX_UNIX_PATH_BYTES} at most")
     asked = Confinement(sandbox, sandbox_required, sandbox_env, worker_prefix, worker_memory_bytes, worker_file_bytes)
-    secret = (*(server_credentials_paths or ())[1:2], token_file, deny_file, audit_log)
+    secret = (*(server_credentials_paths or ())[1:2], token_file, deny_file, audit_log, trace_file)
     keys = [os.path.abspath(path) for path in secret if path is not None and not isinstance(path, bytes)]
     sockets = [path for one in (host, unix_socket) if one is not None and (path := unix_path(one)) is not None]
     sockets += [] if admin in (AUTO, None) else [admin]  # where it is usually, nothing of the machine's is in sight

@@ -20,7 +20,7 @@ BASE = {
     "version", "distribution",
     "errors", "failpoints", "addresses", "arguments", "autoreset", "messages", "infos", "leaves", "spaces", "values",
     "info_blocks", "compression", "texts", "space_checks", "custom_spaces", "failures", "gym", "key_orders",
-    "observation_modes", "processes", "pem", "der", "validity", "hardening", "agents",
+    "observation_modes", "processes", "pem", "der", "validity", "hardening", "agents", "traces",
 }  # fmt: skip
 DATA = {"numpy", "gymnasium"}
 
@@ -51,6 +51,8 @@ TABLE: dict[str, tuple[set[str], set[str]]] = {
     "compression": ({"distribution", "errors", "leaves"}, {"lz4", "zstandard"}),
     "pem": (set(), set()),
     "hardening": (set(), set()),
+    "traces": ({"version"}, set()),
+    "otel": ({"errors"}, {"opentelemetry"}),
     "der": (set(), set()),
     "validity": ({"der"}, set()),
     "certificates": ({"errors", "distribution"}, {"cryptography"}),
@@ -61,7 +63,7 @@ TABLE: dict[str, tuple[set[str], set[str]]] = {
     "pool": (BASE | {"ipc"}, set()),
     "client": (BASE | {"wire", "credentials"}, DATA | {"grpc", "pygame", "torch", "jax"}),
     "server": (
-        BASE | {"wire", "pool", "credentials"},
+        BASE | {"wire", "pool", "credentials", "otel"},
         DATA | {"grpc", "grpc_health", "prometheus_client"},
     ),
     "cli": (
