@@ -102,7 +102,7 @@ def _attributes(listed: Iterable[dict[str, Any]]) -> dict[str, Any]:
 def roots(spans: Sequence[Span]) -> list[Span]:
     """Return the spans that lie below none of `spans`, with all others put below theirs, in order of time."""
     by_id = {(span.trace, span.id): span for span in spans}
-    tops = []
+    tops: list[Span] = []
     for span in sorted(by_id.values(), key=lambda span: (span.began, -span.ended)):
         above = by_id.get((span.trace, span.parent))
         (tops if above is None else above.below).append(span)

@@ -53,9 +53,10 @@ class Trace:
         self._clock = Clock()
         self._span: Any = None  # of the call that runs, if it is recorded
         self._context: Any = None
-        self._began = 0  # when it did
+        self._began = 0  # when it did, and was begun to be recorded
         self._sent: int | None = None  # when its last request was
-        self._waits = self._waited = 0  # when that began and ended
+        self._waits = 0  # since when the caller does; 0: it does not
+        self._waited: list[tuple[int, int]] = []  # when it did; spans are made of it in the end, and hold nobody up
         self._attaching: Any = None
 
     # Calls
@@ -93,17 +94,17 @@ class Trace:
             self._span.add_event("remote_gym.abandoned")
             self._end()
         self._clock = Clock()
-        self._sent, self._began = None, self._clock.now()
-        self._waited = 0
+        self._sent, self._waited = None, []
         span = self._tracer.start_span(
             f"{self._name}.{name}",
             kind=self._api.SpanKind.CLIENT,
             attributes={**self._attributes, "rpc.method": name, **attributes},
-            start_time=self._began,
+            start_time=self._clock.now(),
         )
         if span.is_recording():
             self._span, self._context = span, self._api.set_span_in_context(span)
             self.traceparent = self._written(span)
+        self._began = self._clock.now()
 
     def _written(self, span: Any) -> bytes:
         context = span.get_span_context()
@@ -118,8 +119,10 @@ class Trace:
         ended = self._clock.now()
         if self._sent is not None:
             self._child("encode", self._began, self._sent)
+            for wait in self._waited:
+                self._child("wait", *wait)
             if error is None:
-                self._child("decode", max(self._sent, self._waited), ended)
+                self._child("decode", max(self._sent, *(end for _, end in self._waited), 0), ended)
         if error is not None:
             span.record_exception(error)
             span.set_attribute("error.type", type(error).__qualname__)
@@ -142,8 +145,7 @@ class Trace:
     def waited(self) -> None:
         """Take note that it does so no longer."""
         if self._span is not None and self._waits and self._sent is not None:  # else for a session to be opened
-            self._waited = self._clock.now()
-            self._child("wait", self._waits, self._waited)
+            self._waited.append((self._waits, self._clock.now()))
         self._waits = 0
 
     def lost(self, notes: Mapping[int, Mapping[str, Any]]) -> None:

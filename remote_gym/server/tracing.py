@@ -15,7 +15,7 @@ import contextlib
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 from remote_gym import otel
 from remote_gym.messages import Attach, Indices, Open, Request
@@ -74,8 +74,6 @@ class Tracing:
         if context is None:
             return None
         rows = num_envs if message.indices is None else len(message.indices)
-        clock = Clock()
-        began = clock.now()
         attributes = {
             "rpc.system": SYSTEM,
             "rpc.method": KINDS[type(message)],
@@ -83,11 +81,7 @@ class Tracing:
             "remote_gym.session": session.hex()[:8],
             "remote_gym.request": message.number,
         }
-        kind = self.api.SpanKind.SERVER
-        span = self.tracer.start_span("request", context, kind, attributes, start_time=began)
-        if not span.is_recording():
-            return None
-        return RequestTrace(self, span, clock, began, message.number, rows, on_ended)
+        return RequestTrace(self, context, attributes, message.number, rows, on_ended)
 
     @contextlib.contextmanager
     def beginning(self, name: str, message: Open | Attach) -> Iterator[BeginningTrace]:
@@ -132,39 +126,50 @@ class BeginningTrace:
 NOT_RECORDED = BeginningTrace(None, None)
 
 
+class _Round(NamedTuple):
+    """What one worker did of a request; all times as `Clock` has them."""
+
+    worker: WorkerProcess
+    rows: int
+    operation: str
+    submitted: int
+    sent: int
+    received: int
+    own: tuple[int, int] | None  # when it began and ended, as it says itself; None: it was lost
+
+
 class RequestTrace:
-    """One request. Relies on: the event loop's thread."""
+    """One request. Relies on: the event loop's thread.
+
+    While it runs only times are noted: its spans are made when all is written, and hold up nobody who is recorded.
+    """
 
     def __init__(
         self,
         tracing: Tracing,
-        span: Any,
-        clock: Clock,
-        began: int,
+        context: Any,
+        attributes: dict[str, Any],
         number: int,
         rows: int,
         on_ended: Callable[[int], object],
     ) -> None:
         """Begin; see `Tracing.request`."""
-        self._tracing, self._span, self._clock = tracing, span, clock
-        self._context = tracing.api.set_span_in_context(span)
-        self._began = self._gathers_since = began
+        self._tracing, self._context, self._attributes = tracing, context, attributes
+        self._clock = Clock()
+        self._began = self._gathers_since = self._clock.now()
+        self._admitted = 0
+        self._rounds: list[_Round] = []
+        self._answers: list[tuple[int, int, int]] = []  # since when gathered, when stored, when written; 0: it was not
+        self._events: list[tuple[str, int]] = []
         self._number = number
         self._left = rows  # whose answer is not made yet
         self._writing = 0  # answers that are made and not written
         self._failures = 0
         self._on_ended: Callable[[int], object] | None = on_ended
 
-    def _child(self, name: str, began: int, ended: int, attributes: Any = None, context: Any = None) -> Any:
-        span = self._tracing.tracer.start_span(
-            name, self._context if context is None else context, attributes=attributes, start_time=began
-        )
-        span.end(ended)
-        return span
-
     def admitted(self) -> None:
         """Take note that the workers have it from now on."""
-        self._child("admit", self._began, self._clock.now())
+        self._admitted = self._clock.now()
 
     def round(self, worker: WorkerProcess, rows: int, operation: str, callback: Callback) -> Callback:
         """Return what to call with the result of a timed command, which `worker` is given now; calls `callback`."""
@@ -172,37 +177,32 @@ class RequestTrace:
 
         def received(result: Any) -> None:
             now = self._gathers_since = self._clock.now()
-            about = {"remote_gym.worker": worker.name, "process.pid": worker.pid, "remote_gym.num_envs": rows}
             sent = min(max(submitted, self._clock.at(worker.sent_at)), now)
-            self._child("queue", submitted, sent, about)
-            span = self._tracing.tracer.start_span("round", self._context, attributes=about, start_time=sent)
+            own = None
             if isinstance(result, TimedResult):
-                context = self._tracing.api.set_span_in_context(span)
-                # Whatever a worker says, the span of it lies within the round.
+                # Whatever a worker says, its own span lies within the round.
                 began, ended = (min(max(sent, self._clock.at(at)), now) for at in (result.began, result.ended))
-                self._child(operation, began, max(began, ended), about, context)
-                result = result.result
+                own, result = (began, max(began, ended)), result.result
             if isinstance(result, (WorkerLost, NoGroup)):
+                own = None
                 self._failures += rows
-                span.add_event("remote_gym.lost", {"remote_gym.num_envs": rows}, now)
-                span.set_status(self._tracing.api.StatusCode.ERROR, "the worker was lost")
             else:
                 self._failures += len(result.failures)
-            span.end(now)
+            self._rounds.append(_Round(worker, rows, operation, submitted, sent, now, own))
             callback(result)
 
         return received
 
     def answered(self, indices: Indices) -> Callable[[], None]:
         """Take note that the answer for `indices` is stored; return what to call once it is written."""
-        now = self._clock.now()
-        self._child("gather", self._gathers_since, now)
+        stored, at = self._clock.now(), len(self._answers)
+        self._answers.append((self._gathers_since, stored, 0))
         self._left -= self._left if indices is None else len(indices)
         self._writing += 1
 
         def written() -> None:
             if self._on_ended is not None:
-                self._child("write", now, self._clock.now())
+                self._answers[at] = (*self._answers[at][:2], self._clock.now())
                 self._writing -= 1
                 self._end_if_done()
 
@@ -211,13 +211,13 @@ class RequestTrace:
     def without_carrier(self) -> None:
         """Take note that nobody carries the session: what was not written will be sent again, to who comes back."""
         if self._on_ended is not None:
-            self._span.add_event("remote_gym.carrier_ended", timestamp=self._clock.now())
+            self._events.append(("remote_gym.carrier_ended", self._clock.now()))
             self._writing = 0
             self._end_if_done()
 
     def refused(self, limit: str) -> None:
         """Take note that it was refused, or its session ended: `limit` says why."""
-        self._span.set_attribute("error.type", limit)
+        self._attributes["error.type"] = limit
         self._end(limit)
 
     def _end_if_done(self) -> None:
@@ -226,14 +226,51 @@ class RequestTrace:
 
     def _end(self, problem: str) -> None:
         on_ended, self._on_ended = self._on_ended, None
-        if on_ended is None:
-            return
+        if on_ended is not None:
+            self._record(problem, self._clock.now())
+            on_ended(self._number)
+
+    # Spans
+
+    def _record(self, problem: str, ended: int) -> None:
         if self._failures:
-            self._span.set_attribute("remote_gym.failures", self._failures)
+            self._attributes["remote_gym.failures"] = self._failures
+        start, api = self._tracing.tracer.start_span, self._tracing.api
+        span = start("request", self._context, api.SpanKind.SERVER, self._attributes, start_time=self._began)
+        if not span.is_recording():
+            return
+        self._context = api.set_span_in_context(span)
+        if self._admitted:
+            self._child("admit", self._began, self._admitted)
+        for one in self._rounds:
+            self._record_round(one)
+        for since, stored, written in self._answers:
+            self._child("gather", since, stored)
+            if written:
+                self._child("write", stored, written)
+        for name, at in self._events:
+            span.add_event(name, timestamp=at)
         if problem:
-            self._span.set_status(self._tracing.api.StatusCode.ERROR, problem)
-        self._span.end(self._clock.now())
-        on_ended(self._number)
+            span.set_status(api.StatusCode.ERROR, problem)
+        span.end(ended)
+
+    def _record_round(self, one: _Round) -> None:
+        api = self._tracing.api
+        about = {
+            "remote_gym.worker": one.worker.name, "process.pid": one.worker.pid, "remote_gym.num_envs": one.rows,
+        }  # fmt: skip
+        self._child("queue", one.submitted, one.sent, about)
+        span = self._tracing.tracer.start_span("round", self._context, attributes=about, start_time=one.sent)
+        if one.own is None:
+            span.add_event("remote_gym.lost", {"remote_gym.num_envs": one.rows}, one.received)
+            span.set_status(api.StatusCode.ERROR, "the worker was lost")
+        else:
+            self._child(one.operation, *one.own, about, api.set_span_in_context(span))
+        span.end(one.received)
+
+    def _child(self, name: str, began: int, ended: int, attributes: Any = None, context: Any = None) -> None:
+        context = self._context if context is None else context
+        self._tracing.tracer.start_span(name, context, attributes=attributes, start_time=began).end(ended)
 
 
 def tracing_of(settings: Settings) -> Tracing | None:

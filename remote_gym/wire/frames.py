@@ -178,8 +178,8 @@ def pack_step(step: Step) -> bytes:
     writer.indices(step.indices)
     for leaf, size in zip(step.actions, _sizes(step.actions), strict=True):
         writer.field(_LEAVES, leaf, size, aligned=True)
-    others = step.variable, step.dtypes, step.given, step.traceparent
-    for field, packed in zip((_VARIABLE, _DTYPES, _GIVEN, _TRACEPARENT), others, strict=True):
+    rest = (_VARIABLE, step.variable), (_DTYPES, step.dtypes), (_GIVEN, step.given), (_TRACEPARENT, step.traceparent)
+    for field, packed in rest:
         if packed:
             writer.field(field, packed, len(packed))
     return b"".join(writer.finish(_STEP_TAG))

@@ -51,7 +51,7 @@ def test_a_call_with_all_that_lies_below_it() -> None:
     assert call.attributes["server.port"] == 5
     assert call.attributes["rpc.method"] == "step"
     assert call.attributes["remote_gym.num_envs"] == 3
-    assert list(spans) == ["wait", "encode", "decode"]
+    assert list(spans) == ["encode", "wait", "decode"]
     assert {span.parent.span_id for span in spans.values()} == {call.context.span_id}
     encode, wait, decode = (spans[name] for name in ("encode", "wait", "decode"))
     times = [call.start_time, encode.start_time, encode.end_time, wait.start_time, wait.end_time, decode.start_time]

@@ -87,6 +87,7 @@ def test_a_request_of_one_worker(recorded: Recorded) -> None:
 def test_a_worker_s_span_lies_within_its_round_whatever_it_says(recorded: Recorded, times: tuple[int, int]) -> None:
     trace = recorded.request()
     trace.round(WORKER, 4, "step", lambda _: None)(timed(NOTHING_TO_SAY, *times))
+    trace.answered(None)()
     step, whole = recorded.spans["step"], recorded.spans["round"]
     assert whole.start_time <= step.start_time <= step.end_time <= whole.end_time
 
