@@ -131,14 +131,17 @@ def chosen(tops: Sequence[Span], name: str, which: str) -> Span:
 def aligned(top: Span) -> bool:
     """Put what another machine has recorded, by a clock that goes otherwise, into the middle of what waited for it.
 
+    That is what seems to begin outside. It may well end there: a server hears of an answer's having been written after
+    the client has read it.
+
     Returns:
         Whether anything was moved.
     """
     moved = False
     for span in top.below:
-        outside = span.began < top.began or span.ended > top.ended
-        if outside and span.where != top.where and span.nanoseconds <= top.nanoseconds:
-            span.shift(top.began + (top.nanoseconds - span.nanoseconds) // 2 - span.began)
+        begun = [one.began for _, one in flat(span)]
+        if span.where != top.where and (min(begun) < top.began or max(begun) > top.ended):
+            span.shift(top.began + max(0, top.nanoseconds - span.nanoseconds) // 2 - span.began)
             moved = True
         moved = aligned(span) or moved
     return moved

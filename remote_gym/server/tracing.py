@@ -28,7 +28,7 @@ from remote_gym.traces import SAMPLED, Clock, find_tracer, read, tracer_of
 SYSTEM = "remote_gym"
 """What the semantic conventions of RPCs call the system."""
 
-END_SECONDS = 2.0
+END_SECONDS = 5.0
 """How long a server that ends waits for what it has recorded to be exported."""
 
 
