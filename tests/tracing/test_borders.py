@@ -25,8 +25,8 @@ def test_the_parts_follow_one_another(monkeypatch: pytest.MonkeyPatch) -> None:
 
     trace = [
         span("RemoteVectorEnv.step", 0, 100), span("encode", 1, 12), span("request", 10, 85), span("admit", 10, 20),
-        span("round", 21, 60), span("step", 25, 40), span("round", 21, 70), span("step", 30, 65), span("gather", 70, 80),
-        span("write", 80, 85), span("wait", 12, 90), span("decode", 90, 100),
+        span("round", 21, 60), span("step", 25, 40), span("round", 21, 70), span("step", 30, 65),
+        span("gather", 70, 80), span("write", 80, 85), span("wait", 12, 90), span("decode", 90, 100),
     ]  # fmt: skip
     assert borders.marks(trace) == [0, 10, 10, 20, 25, 65, 70, 80, 90, 100]
     assert borders.marks(trace[:-1]) is None
