@@ -50,6 +50,7 @@ class Open:
     observation_mode: str = "same"  # or "different", or "given"
     lease_seconds: float = 0.0  # that is enough for the client; 0: the server's own
     takes_draining: bool = False
+    traceparent: bytes = b""  # of the client's span, see `traces`; empty, here and in what follows: none is recorded
 
 
 @dataclass(frozen=True)
@@ -61,6 +62,7 @@ class Attach:
     server_epoch: bytes
     protocol: int
     missing: Sequence[tuple[int, Indices]] = ()
+    traceparent: bytes = b""
 
 
 @dataclass(slots=True)
@@ -71,6 +73,7 @@ class Reset:
     indices: Indices = None
     seeds: bytes = b""
     options: bytes = b""
+    traceparent: bytes = b""
 
 
 @dataclass(slots=True)
@@ -83,6 +86,7 @@ class Step:
     variable: bytes = b""  # packed: per env index, the elements of its variable leaves
     dtypes: bytes = b""  # a code per leaf, see `leaves.DTYPES`; empty: all of them the space's
     given: bytes = b""  # packed: the whole actions, instead of all the others; empty: it is them
+    traceparent: bytes = b""
 
 
 @dataclass(slots=True)
@@ -94,6 +98,7 @@ class Call:
     name: str
     arguments: bytes = b""
     values: bytes | None = None
+    traceparent: bytes = b""
 
 
 @dataclass(slots=True)
@@ -102,6 +107,7 @@ class Render:
 
     number: int
     indices: Indices = None
+    traceparent: bytes = b""
 
 
 @dataclass(frozen=True)

@@ -191,6 +191,8 @@ SETTINGS = (
     Setting("metrics_url", text("HOST", "a host"), REST, "address of the metrics", "127.0.0.1"),
     Setting("log_format", choice("text", "json"), REST, "of the log: for people, or an object per line", "text"),
     Setting("audit_log", path(), REST, "a file that tells who did what and was refused what, as JSON lines"),
+    Setting("trace", BOOLEAN, REST, "record what belongs to a client's trace, as the variables OTEL_... say", False),
+    Setting("trace_file", path(), REST, "a file to record it in, as JSON lines, in place of what these say"),
     Setting(
         "operators", PRINCIPALS, REST, "who sees all sessions by watching, not their own alone; may be repeated", (),
         own_flag="--operator",

@@ -12,6 +12,7 @@ from remote_gym.client.exchange import Exchange
 from remote_gym.client.failures import first_failure, refusal, relocated
 from remote_gym.client.fleet import Fleet, Shard
 from remote_gym.client.request_sizes import check_sizes
+from remote_gym.client.tracing import Trace
 from remote_gym.errors import CodecError, MisuseError, ProtocolError, RemoteGymError, SessionLost, TimedOut, also
 from remote_gym.messages import Call, Failure, Indices, Refused, Render, Returned, every
 from remote_gym.texts import MAX_NAME_BYTES, REACHABLE, is_private
@@ -69,8 +70,9 @@ class Begun:
 class Calls:
     """Calls on the environments of a client, all or some. What goes wrong in one raises, whatever the policies say."""
 
-    def __init__(self, fleet: Fleet, exchange: Exchange) -> None:
-        """Call through `fleet`; `exchange` makes up for sessions that turn out to be lost."""
+    def __init__(self, fleet: Fleet, exchange: Exchange, trace: Trace | None = None) -> None:
+        """Call through `fleet`; `exchange` makes up for sessions that turn out to be lost, `trace` records."""
+        self._trace = trace
         self._fleet = fleet
         self._exchange = exchange
 
@@ -92,12 +94,12 @@ class Calls:
         """
         arguments = values.pack([list(args), dict(kwargs)], f"arguments of {name!r}")
         check_name(name)
-        return self._begin(lambda own, _positions: Call(0, own, name, arguments), indices)
+        return self._begin("call", lambda own, _positions: Call(0, own, name, arguments), indices)
 
     def look(self, name: str) -> dict[str, Any]:
         """Return ``{"value": ...}`` for an attribute of the first environment, ``{"callable": True}`` for a method."""
         check_name(name)
-        begun = self._begin(lambda _own, _positions: Call(0, [0], name), [0])
+        begun = self._begin("call", lambda _own, _positions: Call(0, [0], name), [0])
         (seen,) = self.gather(begun)
         if not isinstance(seen, dict) or not seen.keys() & {"value", "callable"}:
             error = ProtocolError(f"a look at {name!r} that is neither a value nor a method")
@@ -111,20 +113,26 @@ class Calls:
         def packed(positions: Sequence[int]) -> bytes:
             return values.pack([new[at] for at in positions], f"value of {name!r}")
 
-        self.gather(self._begin(lambda own, positions: Call(0, own, name, b"", packed(positions)), indices))
+        self.gather(self._begin("set", lambda own, positions: Call(0, own, name, b"", packed(positions)), indices))
 
     def render(self) -> list[Any]:
         """Return the rendered frame of each environment; raises like `gather`."""
-        return self.gather(self._begin(lambda _own, _positions: Render(0)))
+        return self.gather(self._begin("render", lambda _own, _positions: Render(0)))
 
-    def _begin(self, make: Callable[[Indices, Sequence[int]], Asked], indices: Indices = None) -> list[Begun]:
-        """Send to each server that hosts some of `indices` (None: all) what `make` makes for it.
+    def _begin(
+        self, name: str, make: Callable[[Indices, Sequence[int]], Asked], indices: Indices = None
+    ) -> list[Begun]:
+        """Begin the call `name`: send to each server that hosts some of `indices` (None: all) what `make` makes for it.
 
         It is given these as the server counts them, and their positions in `indices`.
 
         Raises:
             EnvironmentLost: One of them has no server at the moment.
         """
+        with contextlib.nullcontext() if self._trace is None else self._trace.begun(name):
+            return self._send(make, indices)
+
+    def _send(self, make: Callable[[Indices, Sequence[int]], Asked], indices: Indices) -> list[Begun]:
         if self._fleet.homeless:
             self._exchange.adopt()
             self._fleet.check_housed(indices, "call")
@@ -153,6 +161,10 @@ class Calls:
             SessionLost: A server no longer holds the environments.
             ProtocolError: A server sent what the contract does not allow; its session is lost.
         """
+        with contextlib.nullcontext() if self._trace is None else self._trace.finished():
+            return self._gather_all(begun, timeout)
+
+    def _gather_all(self, begun: Sequence[Begun], timeout: float | None) -> list[Any]:
         gathered: list[Any] = [None] * sum(len(one.positions) for one in begun)
         errors: list[RemoteGymError] = []
         for one in begun:

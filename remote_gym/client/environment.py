@@ -150,6 +150,11 @@ class RemoteEnvironment(gymnasium.Env[Any, Any]):
         if seed is not None and (not isinstance(seed, (int, np.integer)) or isinstance(seed, bool)):
             raise no_seed(seed)
         seed = None if seed is None else int(seed)
+        if self._remote.trace is not None:
+            return self._remote.trace.over("reset", self._reset, seed, options)
+        return self._reset(seed, options)
+
+    def _reset(self, seed: int | None, options: dict[str, Any] | None) -> tuple[Any, dict[str, Any]]:
         packed_options = pack_options(own_options(options))
         dialled = self._remote.free("reset")
         super().reset(seed=seed)
@@ -183,6 +188,11 @@ class RemoteEnvironment(gymnasium.Env[Any, Any]):
             EnvironmentRaised, EnvironmentLost: In the hosted environment.
             SessionLost: The server no longer holds the environment.
         """
+        if self._remote.trace is not None:
+            return self._remote.trace.over("step", self._step, action)
+        return self._step(action)
+
+    def _step(self, action: Any) -> tuple[Any, Any, Any, Any, dict[str, Any]]:
         dialled = self._remote.free("step")
         dialled.exchange.step(None, dialled.encoder.encode_single(action))
         part = self._receive(dialled)

@@ -22,6 +22,7 @@ from remote_gym.client.opened import read_each, read_space, shown_space
 from remote_gym.client.session.session import Session
 from remote_gym.client.settings import Settings
 from remote_gym.client.specs import read_spec
+from remote_gym.client.tracing import Trace
 from remote_gym.errors import ProtocolError, RefusedError, SessionLost
 from remote_gym.messages import Opened
 from remote_gym.spaces import bases_assumed
@@ -119,11 +120,18 @@ class Hosted:
         workers: How many the server has; None: it was not asked.
     """
 
-    def __init__(self, settings: Settings, address: Address, connect_timeout_seconds: float | None = None) -> None:
-        """Prepare; dials nothing yet. The timeout is the settings' unless another one is given."""
+    def __init__(
+        self,
+        settings: Settings,
+        address: Address,
+        connect_timeout_seconds: float | None = None,
+        trace: Trace | None = None,
+    ) -> None:
+        """Prepare; dials nothing yet. The timeout is the settings' unless another one is given; `trace` records."""
         self.address = address
         self.num_envs = settings.num_envs
         self._settings = settings
+        self._trace = trace
         seconds = settings.connect_timeout_seconds
         self._connect_timeout = seconds if connect_timeout_seconds is None else connect_timeout_seconds
         self._opening: Session | None = None  # not open yet
@@ -193,11 +201,19 @@ class Hosted:
 
     def _dial(self) -> tuple[Session, Told]:
         """Open a session and read what the server tells; closes it if that cannot be read."""
+        if self._trace is None:
+            return self._open()
+        with self._trace.opening(self.address, self.num_envs) as traceparent:
+            return self._open(traceparent)
+
+    def _open(self, traceparent: bytes = b"") -> tuple[Session, Told]:
         settings = self._settings
-        opening = replace(settings.opening, num_envs=self.num_envs)
+        opening = replace(settings.opening, num_envs=self.num_envs, traceparent=traceparent)
         dialer = dialer_for(self.address, settings.transport, settings.watch)
         timeouts = self._connect_timeout, settings.patience_seconds
-        session = Session(self.address, opening, *timeouts, dialer, prompt=settings.moves, wait=False)
+        session = Session(
+            self.address, opening, *timeouts, dialer, prompt=settings.moves, wait=False, trace=self._trace
+        )
         self._opening = session  # may be closed by another thread
         if self._closed:  # it was, just before
             session.begin_close()

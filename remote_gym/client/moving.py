@@ -28,6 +28,7 @@ from remote_gym.client.placement import Run, balance, place
 from remote_gym.client.scouting import Scout
 from remote_gym.client.session.session import Session
 from remote_gym.client.settings import Settings
+from remote_gym.client.tracing import Trace
 from remote_gym.errors import RefusedError, SessionLost
 from remote_gym.texts import printable
 
@@ -46,10 +47,14 @@ GOING_AWAY, BALANCED = "its server is going away", "the shares were brought into
 class Mover:
     """See above. `close` returns soon, may be called twice, and ends everything, also what is just being opened."""
 
-    def __init__(self, settings: Settings, fleet: Fleet) -> None:
-        """Begin with nothing to do but, if the settings say so, to look for servers that join; `fleet` has dialled."""
+    def __init__(self, settings: Settings, fleet: Fleet, trace: Trace | None = None) -> None:
+        """Begin with nothing to do but, if the settings say so, to look for servers that join; `fleet` has dialled.
+
+        `trace` records what is opened.
+        """
         self._settings = settings
         self._fleet = fleet
+        self._trace = trace
         self._ours = fleet.shards[0].hosted
         self._spaces = fleet.observation_spaces()
         self._scout = Scout(settings, {str(one.address): one.workers for one in fleet.hosted})
@@ -252,7 +257,7 @@ class Mover:
             if self._closed:
                 return False
             for run in runs:
-                hosted = Hosted(self._settings, addresses[run.name], self._scout.dial_seconds)
+                hosted = Hosted(self._settings, addresses[run.name], self._scout.dial_seconds, self._trace)
                 hosted.share(len(run.rows))
                 reasons = {row: self._homeless.pop(row) for row in run.rows if row in self._homeless}
                 self._awaited.update(reasons)

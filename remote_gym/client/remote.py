@@ -25,6 +25,7 @@ from remote_gym.client.observations import Observations
 from remote_gym.client.ready import Ready
 from remote_gym.client.rendering import Window
 from remote_gym.client.settings import Settings
+from remote_gym.client.tracing import trace_of
 from remote_gym.client.transitions import TransitionReader
 from remote_gym.client.turns import Turns
 from remote_gym.client.warned import warn
@@ -88,12 +89,16 @@ class Remote:
         fleet: The servers.
         closed: Whether it was closed.
         local: The server, if it is these environments' own.
+        trace: Records what is done, where this process has an SDK of OpenTelemetry; None: nobody does.
     """
 
     def __init__(self, settings: Settings) -> None:
         """Prepare; dials nothing yet."""
         self.settings = settings
-        hosted = [Hosted(settings, address) for address in settings.addresses]
+        self.trace = trace_of(
+            "RemoteEnvironment" if settings.single else "RemoteVectorEnv", settings.num_envs, settings.addresses
+        )
+        hosted = [Hosted(settings, address, trace=self.trace) for address in settings.addresses]
         find = None if settings.source is None else self._find
         self.fleet = Fleet(hosted, settings.num_envs, settings.opening.observation_mode, find, settings.moves)
         self._mover: Mover | None = None
@@ -105,7 +110,7 @@ class Remote:
         self.closed = False
 
     def _find(self) -> list[Hosted]:
-        return [Hosted(self.settings, address) for address in self.settings.find()]
+        return [Hosted(self.settings, address, trace=self.trace) for address in self.settings.find()]
 
     def dial(self) -> Dialled:
         """Return what there is once all servers were dialled; dials them if that was not done yet.
@@ -146,7 +151,7 @@ class Remote:
                 f"on_session_lost='move': {first.address} hosts a vector environment, which cannot be moved; "
                 f"'truncate' builds it anew where it was"
             )
-        return Mover(self.settings, self.fleet)
+        return Mover(self.settings, self.fleet, self.trace)
 
     def _prepare(self, told: Told) -> Dialled:
         settings, num_envs = self.settings, self.settings.num_envs
@@ -176,7 +181,7 @@ class Remote:
             batches=Batches(observations, num_envs, settings.info_format),
             ready=ready,
             exchange=exchange,
-            calls=Calls(self.fleet, exchange),
+            calls=Calls(self.fleet, exchange, self.trace),
             turns=Turns(exchange, ready, settings),
         )
 
@@ -301,6 +306,8 @@ class Remote:
         if self._dialled is not None and (said := self._dialled.reader.told):
             self._dialled.reader.told = ""
             warn(said)
+        if self.trace is not None:
+            self.trace.lost(notes)
         lost = sorted(index for index, note in notes.items() if note["remote_gym"]["lost"])
         if lost and not self._warned:
             self._warned = True

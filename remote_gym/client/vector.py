@@ -19,7 +19,8 @@ from remote_gym.client.remote import Remote
 from remote_gym.client.servers import CredentialsPaths, Url
 from remote_gym.client.settings import GYMNASIUM, Settings
 from remote_gym.client.stepping import StepResult
-from remote_gym.client.tensor_stepping import TensorStepping, stepping_of
+from remote_gym.client.tensor_stepping import TensorStepping
+from remote_gym.client.traced_stepping import traced
 
 
 class RemoteVectorEnv(VectorEnv[Any, Any, Any], Asynchronous, Calling):
@@ -91,7 +92,7 @@ class RemoteVectorEnv(VectorEnv[Any, Any, Any], Asynchronous, Calling):
             rebalance=rebalance,
         )  # fmt: skip
         self._remote = Remote(settings)
-        self._stepping = stepping_of(self._remote)
+        self._stepping = traced(self._remote)
         if isinstance(self._stepping, TensorStepping):
             self.device = self._stepping.library.device
         self.num_envs = settings.num_envs

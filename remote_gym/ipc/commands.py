@@ -14,6 +14,7 @@ empty ones stand for nothing to say.
 | `CallGroup`, `SetGroup`, `RenderGroup` | `PackedValues`, `NoGroup` |
 | `PictureGroup` | `Picture`, `NoGroup` |
 | `CloseGroup` | `Done` |
+| `Timed` | `TimedResult` |
 """
 
 from __future__ import annotations
@@ -210,6 +211,24 @@ class CloseGroup(NamedTuple):
     group: int
 
 
+class Timed(NamedTuple):
+    """A command on a group, for which somebody wants to know when it ran.
+
+    Attributes:
+        kind: The command's number, as `KIND_OF` has it.
+        command: It.
+    """
+
+    kind: int
+    command: Any
+
+    @property
+    def group(self) -> int:
+        """Whose."""
+        group: int = self.command.group
+        return group
+
+
 # Results
 
 
@@ -315,12 +334,29 @@ class NoGroup(NamedTuple):
     """There is no such group: it could not be built, or not again."""
 
 
+class TimedResult(NamedTuple):
+    """Of a timed command.
+
+    Attributes:
+        kind: The result's number, as `KIND_OF` has it.
+        result: What the command would have been answered with alone.
+        began: When it began, by the monotonic clock, which is one for all processes of a machine; nanoseconds.
+        ended: When it had ended.
+    """
+
+    kind: int
+    result: Any
+    began: int
+    ended: int
+
+
 Command = Union[
     Start, AskKind, BuildGroup, BuildMore, AttachRows, ResetGroup, StepGroup, CallGroup, SetGroup, RenderGroup,
-    PictureGroup, CloseGroup,
+    PictureGroup, CloseGroup, Timed,
 ]  # fmt: skip
 Result = Union[
-    Started, EntrypointKind, Built, Building, NotBuilt, Done, RowsRefused, Outcomes, PackedValues, Picture, NoGroup
+    Started, EntrypointKind, Built, Building, NotBuilt, Done, RowsRefused, Outcomes, PackedValues, Picture, NoGroup,
+    TimedResult,
 ]  # fmt: skip
 
 
@@ -339,6 +375,16 @@ def _not_built(fields: Sequence[Any]) -> NotBuilt:
     return NotBuilt(failure)
 
 
+def _timed(fields: Sequence[Any]) -> Timed:
+    kind, command = fields
+    return Timed(kind, COMMANDS[kind](command))
+
+
+def _timed_result(fields: Sequence[Any]) -> TimedResult:
+    kind, result, began, ended = fields
+    return TimedResult(kind, RESULTS[kind](result), began, ended)
+
+
 _COMMANDS: tuple[tuple[Any, Callable[[Any], Any]], ...] = (
     (Start, Start._make),
     (AskKind, AskKind._make),
@@ -352,6 +398,7 @@ _COMMANDS: tuple[tuple[Any, Callable[[Any], Any]], ...] = (
     (RenderGroup, RenderGroup._make),
     (PictureGroup, PictureGroup._make),
     (CloseGroup, CloseGroup._make),
+    (Timed, _timed),
 )
 _RESULTS: tuple[tuple[Any, Callable[[Any], Any]], ...] = (
     (Started, Started._make),
@@ -365,6 +412,7 @@ _RESULTS: tuple[tuple[Any, Callable[[Any], Any]], ...] = (
     (PackedValues, PackedValues._make),
     (Picture, Picture._make),
     (NoGroup, NoGroup._make),
+    (TimedResult, _timed_result),
 )
 
 KIND_OF: dict[type, int] = {kind: number for one in (_COMMANDS, _RESULTS) for number, (kind, _) in enumerate(one)}

@@ -28,6 +28,7 @@ from remote_gym.ipc.commands import (
     RowsRefused,
     SetGroup,
     StepGroup,
+    TimedResult,
 )
 from remote_gym.ipc.memory import SharedBlock
 from remote_gym.ipc.progress import NO_GROUP, STEP_BOUNDS_SECONDS
@@ -78,6 +79,7 @@ __all__ = [
     "SharedBlock",
     "StepGroup",
     "Surroundings",
+    "TimedResult",
     "Timeouts",
     "WorkerLost",
     "WorkerProcess",

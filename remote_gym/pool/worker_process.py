@@ -17,7 +17,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from remote_gym.ipc.commands import RESULTS, Command, Result, Start
+from remote_gym.ipc.commands import KIND_OF, RESULTS, Command, Result, Start, Timed
 from remote_gym.ipc.link import RECEIVE_BYTES, Decoder, RoundEncoder, encode
 from remote_gym.ipc.memory import SharedBlock
 from remote_gym.ipc.progress import NO_ENV_ID, SIZE_BYTES, Board
@@ -86,6 +86,8 @@ class WorkerProcess:
         self.lost: WorkerLost | None = None
         self.stopping = False
         self.has_answered = False  # a round, besides the first message
+        self.sent_at = 0  # when its last round was, monotonic, ns; once somebody has asked for times
+        self._takes_times = False
         self._on_exit = on_exit
         self._waiting: deque[tuple[Command, Callback]] = deque()
         self._at_leisure: deque[tuple[Command, Callback]] = deque()
@@ -155,6 +157,11 @@ class WorkerProcess:
         self._waiting.append((command, callback))
         if not self._in_flight and not self.stopping:
             self._send_round()
+
+    def submit_timed(self, command: Command, callback: Callback) -> None:
+        """Do what `submit` does; the result is a `TimedResult`, and `sent_at` when its round was sent."""
+        self._takes_times = True
+        self.submit(Timed(KIND_OF[type(command)], command), callback)
 
     def submit_at_leisure(self, command: Command, callback: Callback) -> Callable[[], None]:
         """Run `command` alone, once there is nothing else to do; what is submitted meanwhile waits for its end.
@@ -241,6 +248,8 @@ class WorkerProcess:
         commands, callbacks = zip(*waiting, strict=True)
         self._in_flight = list(callbacks)
         self._watched = ((-1, -1), 0.0)
+        if self._takes_times:
+            self.sent_at = time.monotonic_ns()
         self._transport.write(self._encoder.encode(commands))
 
     def received(self, data: bytes) -> None:

@@ -103,6 +103,8 @@ def create_remote_environment_server(
     log_format: str = TEXT,
     operators: Iterable[str] = (),
     frames: bool = False,
+    trace: bool = False,
+    trace_file: str | os.PathLike[str] | None = None,
     sandbox: bool = False,
     sandbox_required: bool = False,
     sandbox_env: Sequence[str] = (),
@@ -191,6 +193,12 @@ def create_remote_environment_server(
             this server, over its Unix socket, always does.
         frames: Make pictures of environments for who watches and asks for them: only where the environment renders
             arrays, while its worker is idle, and in a twentieth of its time at most.
+        trace: Record, of requests that belong to a sampled trace of their client, what the server and its workers do,
+            and export it as the environment variables OTEL_... say. Without this and `trace_file` a server records with
+            the SDK of OpenTelemetry that its process has configured when it is made, if it has. Needs the extra
+            ``otel``.
+        trace_file: Path of a file to record that in, as JSON lines that `remote-gym trace` draws; appended to, made
+            with mode 0600.
         sandbox: Keep environments from the secrets of this process: workers get the environment variables of a list
             alone, limits, no new privileges, and where bubblewrap is usable no network, no processes but their own and
             files to read only; this process is closed to others of its user. Which of it holds is logged.
@@ -236,6 +244,8 @@ def create_remote_environment_server(
         limits=Limits(limits),
         log_format=log_format,
         audit_log=None if audit_log is None else file_path(audit_log, "audit_log"),
+        trace=bool(trace),
+        trace_file=None if trace_file is None else file_path(trace_file, "trace_file"),
         probe_envs=probe_envs,
         operators=(operators,) if isinstance(operators, str) else tuple(operators),
         frames=bool(frames),
@@ -257,7 +267,7 @@ def create_remote_environment_server(
     if announced is not None:
         check_announced(announced)
     asked = Confinement(sandbox, sandbox_required, sandbox_env, worker_prefix, worker_memory_bytes, worker_file_bytes)
-    secret = (*(server_credentials_paths or ())[1:2], token_file, deny_file, audit_log)
+    secret = (*(server_credentials_paths or ())[1:2], token_file, deny_file, audit_log, trace_file)
     keys = [os.path.abspath(path) for path in secret if path is not None and not isinstance(path, bytes)]
     sockets = [path for one in (host, unix_socket) if one is not None and (path := unix_path(one)) is not None]
     sockets += [] if admin in (AUTO, None) else [admin]  # where it is usually, nothing of the machine's is in sight

@@ -21,7 +21,8 @@ from remote_gym.server.episodes import Episodes
 from remote_gym.server.losses import Losses
 from remote_gym.server.opening import Opening
 from remote_gym.server.portions import Portion, Said, chunks, parts, portions
-from remote_gym.server.statistics import Counters
+from remote_gym.server.statistics import KINDS, Counters
+from remote_gym.server.tracing import RequestTrace
 from remote_gym.wire.codec import pack_server
 from remote_gym.wire.frames import transition_packer
 
@@ -133,8 +134,11 @@ class Scatter:
 
     # Scatter
 
-    def run(self, request: Request, order: Order) -> None:
-        """Send each worker its portion of `request`, whose `order` it is; the answers come through `on_answer`."""
+    def run(self, request: Request, order: Order, trace: RequestTrace | None = None) -> None:
+        """Send each worker its portion of `request`, whose `order` it is; the answers come through `on_answer`.
+
+        When each worker did what is told to `trace`.
+        """
         began = perf_counter()
         if isinstance(request, Step) and not (request.dtypes or request.given):  # these go with the command
             self._write_actions(request)
@@ -149,15 +153,20 @@ class Scatter:
             if not asked:
                 return
         self.running += 1
+        if trace is not None:
+            trace.admitted()
         for portion in asked:
             block, own, positions = portion
             values = () if order.values is None else (order.values.select(positions),)
             command = order.kind(block.group, own, *values, *order.fields)
             gather = partial(self._gather, operation, portion)
-            if block.worker.lost is None and block.group not in losses.broken:
+            if block.worker.lost is not None or block.group in losses.broken:
+                losses.submit(block, command, gather)
+            elif trace is None:
                 block.worker.submit(command, gather)
             else:
-                losses.submit(block, command, gather)
+                timed = trace.round(block.worker, len(positions), KINDS[type(request)], gather)
+                block.worker.submit_timed(command, timed)
 
     def _write_actions(self, request: Step) -> None:
         if request.indices is None:

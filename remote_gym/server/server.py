@@ -42,6 +42,7 @@ from remote_gym.server.refusals import RefusalError
 from remote_gym.server.sessions import Sessions, collect
 from remote_gym.server.settings import JSON, Settings
 from remote_gym.server.statistics import watch_loop_lag
+from remote_gym.server.tracing import tracing_of
 from remote_gym.server.watching import Watchers
 
 logger = logging.getLogger("remote_gym.server")
@@ -75,7 +76,8 @@ class RemoteEnvironmentServer:
         self._announcement: Announcement | None = None
         self._grace_seconds = grace_seconds
         self._audit = None if settings.audit_log is None else AuditLog(settings.audit_log)
-        self._sessions = Sessions(settings, Events(self._audit))
+        self._tracing = tracing_of(settings)
+        self._sessions = Sessions(settings, Events(self._audit), self._tracing)
         self._process = os.getpid()
         self._stopped = threading.Event()
         self._stop_lock = threading.Lock()
@@ -222,6 +224,8 @@ class RemoteEnvironmentServer:
                 _SERVERS.discard(self)
                 if self._audit is not None:
                     self._audit.close()
+                if self._tracing is not None:
+                    self._tracing.close()
                 logs.end()
                 if self._settings.log_format == JSON:
                     json_lines.end()

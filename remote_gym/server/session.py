@@ -48,6 +48,7 @@ from remote_gym.server.refusals import RefusalError
 from remote_gym.server.scatter import Scatter
 from remote_gym.server.settings import Settings
 from remote_gym.server.statistics import KINDS, Counters
+from remote_gym.server.tracing import RequestTrace, Tracing
 from remote_gym.texts import shortened
 from remote_gym.wire.codec import pack_server
 
@@ -80,13 +81,19 @@ class Session:
         permissions: Permissions = NOBODYS,
         peer: str = "",
         events: Events | None = None,
+        tracing: Tracing | None = None,
     ) -> None:
-        """Prepare; `open` builds the environments. `on_gone` is called once, when the session has ended."""
+        """Prepare; `open` builds the environments. `on_gone` is called once, when the session has ended.
+
+        What belongs to a trace is recorded by `tracing`.
+        """
         self.principal = principal  # who opened it, and alone may come back to it
         self.peer = peer  # who carries it, or did last, for the log
         self.began = time.monotonic()
         self.revoked: Lost | None = None  # by the server's owner, while it was being opened: what its client is told
         self._events = Events() if events is None else events
+        self._tracing = tracing
+        self._traces: dict[int, RequestTrace] = {}  # by number, of requests that are not answered or not written
         self.id, self.token = secrets.token_bytes(16), secrets.token_bytes(32)
         self.nonce = message.nonce
         self.num_envs = message.num_envs
@@ -156,6 +163,7 @@ class Session:
         if self._outlet is not None:
             self._outlet.send(pack_server(Lost("FENCED", "another stream has attached to this session")))
             self._outlet.end()
+            self._without_carrier()
         self.ledger.apply(SessionEvent.ATTACH)
         self._stop_lease()
         self.left_at = None
@@ -189,10 +197,15 @@ class Session:
             return
         failpoints.hit("server.stream.ended")
         self._outlet = None
+        self._without_carrier()
         self.left_at = time.monotonic()
         self.ledger.apply(SessionEvent.STREAM_ENDED)
         self._events.gone(self, self.lease_seconds)
         self._lease = asyncio.get_running_loop().call_later(self.lease_seconds, self._expire)
+
+    def _without_carrier(self) -> None:
+        for trace in list(self._traces.values()):
+            trace.without_carrier()
 
     def _expire(self) -> None:
         failpoints.hit("server.lease.ended")
@@ -237,6 +250,8 @@ class Session:
             self._outlet.send(pack_server(reason) if farewell is None else farewell)
             self._outlet.end()
             self._outlet = None
+        for trace in list(self._traces.values()):
+            trace.refused(reason.reason)
         self._release()
 
     def _release(self) -> None:
@@ -312,6 +327,7 @@ class Session:
         except OutOfOrderError as error:
             self._break(str(error))
             return
+        trace = self._begin_trace(message) if message.traceparent else None
         try:
             if self.draining:
                 raise RefusalError("draining", "the server is going away: it takes no new requests")
@@ -325,13 +341,22 @@ class Session:
             self._counters.requests[KINDS[type(message)]] += 1
             if self._results.frames:
                 self._results.prune()
-            self._run(message, order)
+            self._run(message, order, trace)
 
-    def _run(self, message: Request, order: Order) -> None:
+    def _begin_trace(self, request: Request) -> RequestTrace | None:
+        """Return what records `request`; None where nobody does, or the client has sent no trace that is one."""
+        if self._tracing is None:
+            return None
+        trace = self._tracing.request(request, self.id, self.num_envs, self._traces.pop)
+        if trace is not None:
+            self._traces[request.number] = trace
+        return trace
+
+    def _run(self, message: Request, order: Order, trace: RequestTrace | None) -> None:
         assert self._scatter is not None
         try:
             failpoints.hit("server.request.admitted")
-            self._scatter.run(message, order)
+            self._scatter.run(message, order, trace)
         except Exception as error:
             self._failed(error)
         else:
@@ -346,6 +371,8 @@ class Session:
     def _refuse(self, number: int, limit: str, message: str) -> None:
         self._counters.refusals[limit] += 1
         self._events.refused("request", self.principal, self.peer, limit, message, self)
+        if (trace := self._traces.get(number)) is not None:
+            trace.refused(limit)
         frame = pack_server(Refused(number, limit, message))
         self.ledger.refuse(number, frame)
         self._send(frame)
@@ -357,12 +384,29 @@ class Session:
             frame = self._results.refusal(number, len(frame))
         self.ledger.answer(number, indices, frame)  # stored first, then sent
         failpoints.hit("server.answer.stored")
-        self._send(frame)
+        if self._traces and (trace := self._traces.get(number)) is not None:
+            self._send_recorded(frame, indices, trace)
+        else:
+            self._send(frame)
 
     def _send(self, frame: bytes) -> None:
         if self._outlet is not None:
             number = self._results.number_of(frame) if self._results.frames else 0
             self._outlet.send(frame, partial(self._results.sent, number) if number else None)
+
+    def _send_recorded(self, frame: bytes, indices: Indices, trace: RequestTrace) -> None:
+        written = trace.answered(indices)
+        if self._outlet is None:
+            trace.without_carrier()
+            return
+        number = self._results.number_of(frame) if self._results.frames else 0
+
+        def sent() -> None:
+            if number:
+                self._results.sent(number)
+            written()
+
+        self._outlet.send(frame, sent)
 
     def __repr__(self) -> str:
         """Return what an operator wants to know."""

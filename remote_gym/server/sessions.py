@@ -30,6 +30,7 @@ from remote_gym.server.session import Outlet, Session
 from remote_gym.server.settings import Settings
 from remote_gym.server.shares import Hold, Shares
 from remote_gym.server.statistics import Counters, Histogram
+from remote_gym.server.tracing import Tracing
 from remote_gym.server.trimming import Trimmer
 from remote_gym.texts import printable
 from remote_gym.version import __version__
@@ -108,8 +109,9 @@ class Admitted(NamedTuple):
 class Sessions:
     """The sessions, the pool they share and the limits they meet."""
 
-    def __init__(self, settings: Settings, events: Events | None = None) -> None:
-        """Prepare; `start` starts the workers. What happens is told to `events`."""
+    def __init__(self, settings: Settings, events: Events | None = None, tracing: Tracing | None = None) -> None:
+        """Prepare; `start` starts the workers. What happens is told to `events`, what is traced to `tracing`."""
+        self.tracing = tracing
         self.settings = settings
         self.events = Events() if events is None else events
         self.epoch = secrets.token_bytes(16)
@@ -200,7 +202,7 @@ class Sessions:
         try:
             session = Session(
                 message, kwargs, settings, self.pool, self.counters, holdings, gone, principal, permissions, peer,
-                self.events,
+                self.events, self.tracing,
             )  # fmt: skip
             self.opening.add(session)
             try:

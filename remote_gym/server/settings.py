@@ -46,6 +46,8 @@ class Settings:
         isolation: Which sessions share workers, see `isolation`.
         log_format: Of the log: ``"text"``, as the process's handlers write it, or ``"json"``.
         audit_log: The path of the audit log; None: there is none.
+        trace: Whether requests that belong to a trace are recorded, as the variables OTEL_... say.
+        trace_file: The path of the file that they are recorded in; None: there is none.
         probe_envs: Environments that a probe asks a vector environment for.
         operators: Principals that see everybody's sessions when they watch.
         frames: Whether pictures are made for who watches.
@@ -70,6 +72,8 @@ class Settings:
     limits: Limits = field(default_factory=Limits)
     log_format: str = TEXT
     audit_log: str | None = None
+    trace: bool = False
+    trace_file: str | None = None
     probe_envs: int = 1
     operators: tuple[str, ...] = ()
     frames: bool = False

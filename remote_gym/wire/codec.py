@@ -131,6 +131,7 @@ _PACK_CLIENT: dict[type[Any], _Pack] = {
             observation_mode=_OBSERVATION_MODES[m.observation_mode],
             lease_seconds=m.lease_seconds,
             takes_draining=m.takes_draining,
+            traceparent=m.traceparent,
         )
     },
     Attach: lambda m: {
@@ -140,9 +141,14 @@ _PACK_CLIENT: dict[type[Any], _Pack] = {
             server_epoch=m.server_epoch,
             protocol=m.protocol,
             missing=[pb.Attach.Missing(number=number, indices=indices or ()) for number, indices in m.missing],
+            traceparent=m.traceparent,
         )
     },
-    Reset: lambda m: {"reset": pb.Reset(number=m.number, indices=m.indices or (), seeds=m.seeds, options=m.options)},
+    Reset: lambda m: {
+        "reset": pb.Reset(
+            number=m.number, indices=m.indices or (), seeds=m.seeds, options=m.options, traceparent=m.traceparent
+        )
+    },
     Step: lambda m: {
         "step": pb.Step(
             number=m.number,
@@ -151,6 +157,7 @@ _PACK_CLIENT: dict[type[Any], _Pack] = {
             variable=m.variable,
             dtypes=m.dtypes,
             given=m.given,
+            traceparent=m.traceparent,
         )
     },
     Call: lambda m: {
@@ -161,9 +168,10 @@ _PACK_CLIENT: dict[type[Any], _Pack] = {
             arguments=m.arguments,
             set=m.values is not None,
             values=m.values or b"",
+            traceparent=m.traceparent,
         )
     },
-    Render: lambda m: {"render": pb.Render(number=m.number, indices=m.indices or ())},
+    Render: lambda m: {"render": pb.Render(number=m.number, indices=m.indices or (), traceparent=m.traceparent)},
     Close: lambda m: {"close": pb.Close()},
     Fragment: lambda m: {"fragment": pb.Fragment(data=bytes(m.data), last=m.last, total_bytes=m.total_bytes)},
 }
@@ -186,6 +194,7 @@ _READ_CLIENT: dict[str, _Read] = {
         _OBSERVATION_MODE_NAMES.get(m.observation_mode, str(m.observation_mode)),
         lease(m.lease_seconds),
         m.takes_draining,
+        m.traceparent,
     ),
     "attach": lambda m: Attach(
         m.session_id,
@@ -193,13 +202,21 @@ _READ_CLIENT: dict[str, _Read] = {
         m.server_epoch,
         m.protocol,
         [(missing.number, _whose(missing.indices)) for missing in few(m.missing, m.ByteSize())],
+        m.traceparent,
     ),
-    "reset": lambda m: Reset(m.number, _whose(m.indices), m.seeds, m.options),
-    "step": lambda m: Step(m.number, _whose(m.indices), list(step_leaves(m.actions)), m.variable, m.dtypes, m.given),
+    "reset": lambda m: Reset(m.number, _whose(m.indices), m.seeds, m.options, m.traceparent),
+    "step": lambda m: Step(
+        m.number, _whose(m.indices), list(step_leaves(m.actions)), m.variable, m.dtypes, m.given, m.traceparent
+    ),
     "call": lambda m: Call(
-        m.number, _whose(m.indices), name(m.name, "an attribute's name"), m.arguments, m.values if m.set else None
+        m.number,
+        _whose(m.indices),
+        name(m.name, "an attribute's name"),
+        m.arguments,
+        m.values if m.set else None,
+        m.traceparent,
     ),
-    "render": lambda m: Render(m.number, _whose(m.indices)),
+    "render": lambda m: Render(m.number, _whose(m.indices), m.traceparent),
     "close": lambda m: Close(),
     "fragment": lambda m: Fragment(m.data, m.last, m.total_bytes),
 }

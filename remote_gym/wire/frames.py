@@ -32,7 +32,7 @@ _NUMBER, _INDICES, _LEAVES, _REWARDS, _TERMINATIONS, _TRUNCATIONS, _INFOS, _FAIL
 _PADDING = 15
 TRANSITION_BYTE = bytes((_TRANSITION_TAG,))
 """With it begins a ServerMessage with a Transition."""
-_VARIABLE, _DTYPES, _GIVEN = 4, 5, 6  # of Step
+_VARIABLE, _DTYPES, _GIVEN, _TRACEPARENT = 4, 5, 6, 7  # of Step
 _VALUES, _RETURNED_FAILURES = 3, 4  # of Returned
 _HEADER_BYTES = 6  # outer tag and padded length
 _NUMBER_AT = 7  # after the number's own tag
@@ -178,14 +178,15 @@ _JUST_GIVEN: _Fields = ((_GIVEN, False),)
 
 def pack_step(step: Step) -> bytes:
     """Return `step` as a serialised ClientMessage."""
-    if step.indices is None and not (step.variable or step.dtypes):  # the usual cases
+    if step.indices is None and not (step.variable or step.dtypes or step.traceparent):  # the usual cases
         fields, others = (_JUST_GIVEN, (step.given,)) if step.given else ((), ())
         return _join_like_before(_STEP_TAG, step.number, step.actions, fields, others)
     writer = _Writer(step.number)
     writer.indices(step.indices)
     for leaf, size in zip(step.actions, _sizes(step.actions), strict=True):
         writer.field(_LEAVES, leaf, size, aligned=True)
-    for field, packed in ((_VARIABLE, step.variable), (_DTYPES, step.dtypes), (_GIVEN, step.given)):
+    rest = (_VARIABLE, step.variable), (_DTYPES, step.dtypes), (_GIVEN, step.given), (_TRACEPARENT, step.traceparent)
+    for field, packed in rest:
         if packed:
             writer.field(field, packed, len(packed))
     return b"".join(writer.finish(_STEP_TAG))
@@ -428,11 +429,13 @@ def read_step(data: bytes) -> Step:
     client_indices(indices or ())
     leaves = step_leaves(_spans(found, _LEAVES))
     others = [_packed_span(found, field) for field in (_VARIABLE, _DTYPES, _GIVEN)]
-    if indices is None and found.keys() <= {_NUMBER, _PADDING}:
+    # Of a trace, which few steps belong to and whose bytes are new each time: such a step is not remembered.
+    traceparent = _packed_span(found, _TRACEPARENT) if _TRACEPARENT in found else (0, 0)
+    if indices is None and traceparent == (0, 0) and found.keys() <= {_NUMBER, _PADDING}:
         some = any(start < end for start, end in others)
         _remember(data, _STEP_TAG, found.get(_NUMBER, []), leaves, others if some else [])
     actions = [view[start:end] for start, end in leaves]
-    return Step(number, indices, actions, *[data[start:end] for start, end in others])
+    return Step(number, indices, actions, *[data[start:end] for start, end in (*others, traceparent)])
 
 
 def read_transition(data: Buffer) -> Transition:

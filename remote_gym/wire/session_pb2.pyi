@@ -141,7 +141,7 @@ class Fragment(_message.Message):
     def __init__(self, data: _Optional[bytes] = ..., last: bool = ..., total_bytes: _Optional[int] = ...) -> None: ...
 
 class Open(_message.Message):
-    __slots__ = ("protocol_min", "protocol_max", "nonce", "num_envs", "entrypoint_kwargs", "render_mode", "autoreset_mode", "exact_types", "reply_early", "client_version", "render_with_step", "drop_unportable_infos", "compression", "observation_mode", "lease_seconds", "takes_draining")
+    __slots__ = ("protocol_min", "protocol_max", "nonce", "num_envs", "entrypoint_kwargs", "render_mode", "autoreset_mode", "exact_types", "reply_early", "client_version", "render_with_step", "drop_unportable_infos", "compression", "observation_mode", "lease_seconds", "takes_draining", "traceparent")
     PROTOCOL_MIN_FIELD_NUMBER: _ClassVar[int]
     PROTOCOL_MAX_FIELD_NUMBER: _ClassVar[int]
     NONCE_FIELD_NUMBER: _ClassVar[int]
@@ -158,6 +158,7 @@ class Open(_message.Message):
     OBSERVATION_MODE_FIELD_NUMBER: _ClassVar[int]
     LEASE_SECONDS_FIELD_NUMBER: _ClassVar[int]
     TAKES_DRAINING_FIELD_NUMBER: _ClassVar[int]
+    TRACEPARENT_FIELD_NUMBER: _ClassVar[int]
     protocol_min: int
     protocol_max: int
     nonce: bytes
@@ -174,7 +175,8 @@ class Open(_message.Message):
     observation_mode: ObservationMode
     lease_seconds: float
     takes_draining: bool
-    def __init__(self, protocol_min: _Optional[int] = ..., protocol_max: _Optional[int] = ..., nonce: _Optional[bytes] = ..., num_envs: _Optional[int] = ..., entrypoint_kwargs: _Optional[bytes] = ..., render_mode: _Optional[str] = ..., autoreset_mode: _Optional[_Union[AutoresetMode, str]] = ..., exact_types: bool = ..., reply_early: bool = ..., client_version: _Optional[str] = ..., render_with_step: bool = ..., drop_unportable_infos: bool = ..., compression: _Optional[str] = ..., observation_mode: _Optional[_Union[ObservationMode, str]] = ..., lease_seconds: _Optional[float] = ..., takes_draining: bool = ...) -> None: ...
+    traceparent: bytes
+    def __init__(self, protocol_min: _Optional[int] = ..., protocol_max: _Optional[int] = ..., nonce: _Optional[bytes] = ..., num_envs: _Optional[int] = ..., entrypoint_kwargs: _Optional[bytes] = ..., render_mode: _Optional[str] = ..., autoreset_mode: _Optional[_Union[AutoresetMode, str]] = ..., exact_types: bool = ..., reply_early: bool = ..., client_version: _Optional[str] = ..., render_with_step: bool = ..., drop_unportable_infos: bool = ..., compression: _Optional[str] = ..., observation_mode: _Optional[_Union[ObservationMode, str]] = ..., lease_seconds: _Optional[float] = ..., takes_draining: bool = ..., traceparent: _Optional[bytes] = ...) -> None: ...
 
 class Opened(_message.Message):
     __slots__ = ("protocol", "session_id", "token", "server_epoch", "lease_seconds", "observation_space", "action_space", "spec_json", "metadata", "render_mode", "env_ids", "hosted_vector", "spec_kwargs", "actions_as_given", "observation_spaces", "kept_kwargs")
@@ -213,7 +215,7 @@ class Opened(_message.Message):
     def __init__(self, protocol: _Optional[int] = ..., session_id: _Optional[bytes] = ..., token: _Optional[bytes] = ..., server_epoch: _Optional[bytes] = ..., lease_seconds: _Optional[float] = ..., observation_space: _Optional[_Union[_space_pb2.Space, _Mapping]] = ..., action_space: _Optional[_Union[_space_pb2.Space, _Mapping]] = ..., spec_json: _Optional[str] = ..., metadata: _Optional[bytes] = ..., render_mode: _Optional[str] = ..., env_ids: _Optional[_Iterable[int]] = ..., hosted_vector: bool = ..., spec_kwargs: _Optional[bytes] = ..., actions_as_given: bool = ..., observation_spaces: _Optional[_Iterable[_Union[_space_pb2.Space, _Mapping]]] = ..., kept_kwargs: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class Attach(_message.Message):
-    __slots__ = ("session_id", "token", "server_epoch", "protocol", "missing")
+    __slots__ = ("session_id", "token", "server_epoch", "protocol", "missing", "traceparent")
     class Missing(_message.Message):
         __slots__ = ("number", "indices")
         NUMBER_FIELD_NUMBER: _ClassVar[int]
@@ -226,12 +228,14 @@ class Attach(_message.Message):
     SERVER_EPOCH_FIELD_NUMBER: _ClassVar[int]
     PROTOCOL_FIELD_NUMBER: _ClassVar[int]
     MISSING_FIELD_NUMBER: _ClassVar[int]
+    TRACEPARENT_FIELD_NUMBER: _ClassVar[int]
     session_id: bytes
     token: bytes
     server_epoch: bytes
     protocol: int
     missing: _containers.RepeatedCompositeFieldContainer[Attach.Missing]
-    def __init__(self, session_id: _Optional[bytes] = ..., token: _Optional[bytes] = ..., server_epoch: _Optional[bytes] = ..., protocol: _Optional[int] = ..., missing: _Optional[_Iterable[_Union[Attach.Missing, _Mapping]]] = ...) -> None: ...
+    traceparent: bytes
+    def __init__(self, session_id: _Optional[bytes] = ..., token: _Optional[bytes] = ..., server_epoch: _Optional[bytes] = ..., protocol: _Optional[int] = ..., missing: _Optional[_Iterable[_Union[Attach.Missing, _Mapping]]] = ..., traceparent: _Optional[bytes] = ...) -> None: ...
 
 class Attached(_message.Message):
     __slots__ = ("highest", "lease_seconds")
@@ -242,25 +246,28 @@ class Attached(_message.Message):
     def __init__(self, highest: _Optional[int] = ..., lease_seconds: _Optional[float] = ...) -> None: ...
 
 class Reset(_message.Message):
-    __slots__ = ("number", "indices", "seeds", "options")
+    __slots__ = ("number", "indices", "seeds", "options", "traceparent")
     NUMBER_FIELD_NUMBER: _ClassVar[int]
     INDICES_FIELD_NUMBER: _ClassVar[int]
     SEEDS_FIELD_NUMBER: _ClassVar[int]
     OPTIONS_FIELD_NUMBER: _ClassVar[int]
+    TRACEPARENT_FIELD_NUMBER: _ClassVar[int]
     number: int
     indices: _containers.RepeatedScalarFieldContainer[int]
     seeds: bytes
     options: bytes
-    def __init__(self, number: _Optional[int] = ..., indices: _Optional[_Iterable[int]] = ..., seeds: _Optional[bytes] = ..., options: _Optional[bytes] = ...) -> None: ...
+    traceparent: bytes
+    def __init__(self, number: _Optional[int] = ..., indices: _Optional[_Iterable[int]] = ..., seeds: _Optional[bytes] = ..., options: _Optional[bytes] = ..., traceparent: _Optional[bytes] = ...) -> None: ...
 
 class Step(_message.Message):
-    __slots__ = ("number", "indices", "actions", "variable", "dtypes", "given", "padding")
+    __slots__ = ("number", "indices", "actions", "variable", "dtypes", "given", "traceparent", "padding")
     NUMBER_FIELD_NUMBER: _ClassVar[int]
     INDICES_FIELD_NUMBER: _ClassVar[int]
     ACTIONS_FIELD_NUMBER: _ClassVar[int]
     VARIABLE_FIELD_NUMBER: _ClassVar[int]
     DTYPES_FIELD_NUMBER: _ClassVar[int]
     GIVEN_FIELD_NUMBER: _ClassVar[int]
+    TRACEPARENT_FIELD_NUMBER: _ClassVar[int]
     PADDING_FIELD_NUMBER: _ClassVar[int]
     number: int
     indices: _containers.RepeatedScalarFieldContainer[int]
@@ -268,32 +275,37 @@ class Step(_message.Message):
     variable: bytes
     dtypes: bytes
     given: bytes
+    traceparent: bytes
     padding: bytes
-    def __init__(self, number: _Optional[int] = ..., indices: _Optional[_Iterable[int]] = ..., actions: _Optional[_Iterable[bytes]] = ..., variable: _Optional[bytes] = ..., dtypes: _Optional[bytes] = ..., given: _Optional[bytes] = ..., padding: _Optional[bytes] = ...) -> None: ...
+    def __init__(self, number: _Optional[int] = ..., indices: _Optional[_Iterable[int]] = ..., actions: _Optional[_Iterable[bytes]] = ..., variable: _Optional[bytes] = ..., dtypes: _Optional[bytes] = ..., given: _Optional[bytes] = ..., traceparent: _Optional[bytes] = ..., padding: _Optional[bytes] = ...) -> None: ...
 
 class Call(_message.Message):
-    __slots__ = ("number", "indices", "name", "arguments", "set", "values")
+    __slots__ = ("number", "indices", "name", "arguments", "set", "values", "traceparent")
     NUMBER_FIELD_NUMBER: _ClassVar[int]
     INDICES_FIELD_NUMBER: _ClassVar[int]
     NAME_FIELD_NUMBER: _ClassVar[int]
     ARGUMENTS_FIELD_NUMBER: _ClassVar[int]
     SET_FIELD_NUMBER: _ClassVar[int]
     VALUES_FIELD_NUMBER: _ClassVar[int]
+    TRACEPARENT_FIELD_NUMBER: _ClassVar[int]
     number: int
     indices: _containers.RepeatedScalarFieldContainer[int]
     name: str
     arguments: bytes
     set: bool
     values: bytes
-    def __init__(self, number: _Optional[int] = ..., indices: _Optional[_Iterable[int]] = ..., name: _Optional[str] = ..., arguments: _Optional[bytes] = ..., set: bool = ..., values: _Optional[bytes] = ...) -> None: ...
+    traceparent: bytes
+    def __init__(self, number: _Optional[int] = ..., indices: _Optional[_Iterable[int]] = ..., name: _Optional[str] = ..., arguments: _Optional[bytes] = ..., set: bool = ..., values: _Optional[bytes] = ..., traceparent: _Optional[bytes] = ...) -> None: ...
 
 class Render(_message.Message):
-    __slots__ = ("number", "indices")
+    __slots__ = ("number", "indices", "traceparent")
     NUMBER_FIELD_NUMBER: _ClassVar[int]
     INDICES_FIELD_NUMBER: _ClassVar[int]
+    TRACEPARENT_FIELD_NUMBER: _ClassVar[int]
     number: int
     indices: _containers.RepeatedScalarFieldContainer[int]
-    def __init__(self, number: _Optional[int] = ..., indices: _Optional[_Iterable[int]] = ...) -> None: ...
+    traceparent: bytes
+    def __init__(self, number: _Optional[int] = ..., indices: _Optional[_Iterable[int]] = ..., traceparent: _Optional[bytes] = ...) -> None: ...
 
 class Close(_message.Message):
     __slots__ = ()

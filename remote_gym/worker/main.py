@@ -19,6 +19,7 @@ from remote_gym import failpoints
 from remote_gym.failures import Failure
 from remote_gym.ipc import progress
 from remote_gym.ipc.commands import (
+    KIND_OF,
     AskKind,
     AttachRows,
     BuildGroup,
@@ -42,6 +43,8 @@ from remote_gym.ipc.commands import (
     SetGroup,
     Started,
     StepGroup,
+    Timed,
+    TimedResult,
 )
 from remote_gym.ipc.link import ChildLink, encode, receive_descriptor
 from remote_gym.ipc.memory import SharedBlock
@@ -111,6 +114,7 @@ class Worker:
             RenderGroup: self._render,
             PictureGroup: self._picture,
             CloseGroup: self._close,
+            Timed: self._timed,
         }
 
     def run(self, commands: list[Command], answer: Callable[[list[Result]], None]) -> None:
@@ -165,6 +169,9 @@ class Worker:
 
     def _failed(self, command: Any, error: BaseException) -> Result:
         """Return the answer to a command that raised: as many failures as it has environments."""
+        if type(command) is Timed:
+            failed = self._failed(command.command, error)
+            return TimedResult(KIND_OF[type(failed)], failed, 0, 0)
         kind = type(command)
         if kind is AttachRows:
             return RowsRefused(f"a worker could not lay out rows: {error}")
@@ -287,6 +294,11 @@ class Worker:
         words[bucket_of(took)] += count
         words[STEPS_NANOSECONDS] += elapsed
         return result  # type: ignore[no-any-return]
+
+    def _timed(self, command: Timed) -> Result:
+        began = time.monotonic_ns()
+        result = self._run_one(command.command)
+        return TimedResult(KIND_OF[type(result)], result, began, time.monotonic_ns())
 
     def _given(self, packed: bytes) -> list[Any]:
         if (known := self._ints.get(packed)) is not None:

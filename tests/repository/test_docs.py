@@ -97,8 +97,11 @@ def follow(page: Path, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
                 getattr(followed, language)(here(source, ports))
 
 
-# Those of trainers need the trainer: they run in its tests, in tests/trainers.
-@pytest.mark.parametrize("page", [page for page in PAGES if page.parent.name != "trainers"], ids=name_of)
+# Those of trainers need the trainer, that of traces an SDK: they run in tests/trainers and tests/tracing.
+HERE = [page for page in PAGES if page.parent.name != "trainers" and page.stem != "tracing"]
+
+
+@pytest.mark.parametrize("page", HERE, ids=name_of)
 def test_snippets(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     follow(page, tmp_path, monkeypatch)
 

@@ -20,7 +20,7 @@ BASE = {
     "version", "distribution",
     "errors", "failpoints", "addresses", "arguments", "autoreset", "messages", "infos", "leaves", "spaces", "values",
     "info_blocks", "compression", "texts", "space_checks", "custom_spaces", "failures", "gym", "key_orders",
-    "observation_modes", "processes", "pem", "der", "validity", "hardening", "agents", "figures",
+    "observation_modes", "processes", "pem", "der", "validity", "hardening", "agents", "figures", "traces",
 }  # fmt: skip
 DATA = {"numpy", "gymnasium"}
 
@@ -52,6 +52,8 @@ TABLE: dict[str, tuple[set[str], set[str]]] = {
     "compression": ({"distribution", "errors", "leaves"}, {"lz4", "zstandard"}),
     "pem": (set(), set()),
     "hardening": (set(), set()),
+    "traces": ({"version"}, set()),
+    "otel": ({"errors"}, {"opentelemetry"}),
     "der": (set(), set()),
     "validity": ({"der"}, set()),
     "certificates": ({"errors", "distribution"}, {"cryptography"}),
@@ -62,7 +64,7 @@ TABLE: dict[str, tuple[set[str], set[str]]] = {
     "pool": (BASE | {"ipc"}, set()),
     "client": (BASE | {"wire", "credentials"}, DATA | {"grpc", "pygame", "torch", "jax"}),
     "server": (
-        BASE | {"wire", "pool", "credentials"},
+        BASE | {"wire", "pool", "credentials", "otel"},
         DATA | {"grpc", "grpc_health", "prometheus_client"},
     ),
     "cli": (
@@ -191,7 +193,10 @@ def posix_only(source: str) -> set[str]:
     return used & POSIX_ONLY
 
 
-@pytest.mark.parametrize("file", [file for file in sources() if file.partition("/")[0] not in POSIX_PARTS])
+# What OpenTelemetry calls a resource has nothing to do with the module of that name.
+@pytest.mark.parametrize(
+    "file", [file for file in sources() if file.partition("/")[0] not in {*POSIX_PARTS, "otel.py"}]
+)
 def test_what_only_posix_has_stays_with_the_workers(file: str) -> None:
     assert posix_only((PACKAGE / file).read_text()) == set()
 
@@ -241,7 +246,7 @@ def test_what_users_copy_imports_public_names_only(path: Path) -> None:
     for name, line in imports(path.read_text()):
         first, *rest = name.split(".")
         if first == "remote_gym" and rest:
-            known = {*remote_gym.__all__, "certificates", "infos", "testing", *TRAINERS}
+            known = {*remote_gym.__all__, "certificates", "infos", "otel", "testing", *TRAINERS}
             assert rest[0] in known, f"{path}:{line} imports {name}"
 
 

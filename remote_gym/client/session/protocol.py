@@ -22,6 +22,7 @@ from remote_gym.client.opened import check_lease, check_opened
 from remote_gym.client.session import pace
 from remote_gym.client.session.outstanding import Outstanding
 from remote_gym.client.session.pace import back_off
+from remote_gym.client.tracing import Trace
 from remote_gym.errors import ProtocolError, RefusedError, RemoteGymError, SessionLost
 from remote_gym.messages import Attach, Attached, Closed, Draining, Lost, Open, Opened, Refused, ServerMessage
 from remote_gym.version import __version__
@@ -55,6 +56,7 @@ class SessionProtocol:
         awaited: Whether somebody waits for answers.
         not_before: On the monotonic clock: when the next carrier may begin.
         patience: Seconds that are left for attaching; see `waited`.
+        trace: Records how often a carrier is replaced; None: nobody does.
     """
 
     def __init__(
@@ -90,6 +92,7 @@ class SessionProtocol:
         self.patience = 0.0
         self._be_patient()
         self.close_sent = False
+        self.trace: Trace | None = None
         self._closed = False  # the server has said so, or nobody is left to say it
         self._closing_since = math.inf
         self._began_at = self._attached_at = -math.inf
@@ -193,7 +196,8 @@ class SessionProtocol:
         self.phase = Phase.ATTACHING
         opened = self.opened
         missing = [] if self.orphaned else self.outstanding.missing()
-        return pack_client(Attach(opened.session_id, opened.token, opened.server_epoch, opened.protocol, missing))
+        known = opened.session_id, opened.token, opened.server_epoch, opened.protocol
+        return pack_client(Attach(*known, missing, b"" if self.trace is None else self.trace.attaching()))
 
     @property
     def is_to_say_close(self) -> bool:
@@ -220,6 +224,8 @@ class SessionProtocol:
 
     def _was_attached(self, attached: Any, now: float) -> None:
         check_lease(attached.lease_seconds)
+        if self.trace is not None:
+            self.trace.attached()
         if attached.highest > self.outstanding.highest:
             raise ProtocolError(
                 f"the server has got request {attached.highest}, the last was {self.outstanding.highest}"
@@ -258,6 +264,8 @@ class SessionProtocol:
     def ended(self, ended: CarrierEnded, now: float) -> None:
         """Take note that the carrier is over, or that none could begin: decide when to try again, if at all."""
         detail = self._last_end = str(ended) or "no answer"
+        if self.trace is not None:
+            self.trace.attached(detail)
         if self.phase is Phase.ATTACHED:
             self._count_fruitless(now)
         elif self.phase in (Phase.OPENING, Phase.ATTACHING):

@@ -22,6 +22,7 @@ from remote_gym.client.session.bell import Bell
 from remote_gym.client.session.outstanding import Answer, Arrival
 from remote_gym.client.session.protocol import Phase, SessionProtocol
 from remote_gym.client.session.reader import Reader
+from remote_gym.client.tracing import Trace
 from remote_gym.errors import RemoteGymError, TimedOut
 from remote_gym.messages import Indices, Open, Opened, Request
 from remote_gym.wire.codec import pack_client
@@ -55,8 +56,11 @@ class Session:
         *,
         prompt: bool = False,
         wait: bool = True,
+        trace: Trace | None = None,
     ) -> None:
         """Connect and open; with `wait` False, `wait_until_open` waits for that. `prompt` as with `SessionProtocol`.
+
+        What is asked for belongs to the call that `trace` records.
 
         Raises:
             ConnectError: The server could not be reached.
@@ -64,7 +68,9 @@ class Session:
         """
         self.address = address
         self._process = os.getpid()
+        self._trace = trace
         self._protocol = SessionProtocol(message, address, connect_timeout, reconnect_timeout, prompt)
+        self._protocol.trace = trace
         self._outstanding = self._protocol.outstanding
         self._reader = Reader(self._protocol, dialer or dialer_for(address), address, connect_timeout)
         weakref.finalize(self, self._reader.close)
@@ -128,10 +134,14 @@ class Session:
         """
         self.check()
         request.number = self._outstanding.highest + 1
+        if self._trace is not None:
+            request.traceparent = self._trace.traceparent
         data = pack_client(request)
         failpoints.hit("client.request.send")
         self._outstanding.add(request.number, request.indices, data, about)
         self._reader.flush()
+        if self._trace is not None:
+            self._trace.sent()
         failpoints.hit("client.request.sent")
 
     def peek(self) -> Arrival | None:
@@ -218,6 +228,8 @@ class Session:
         """Take note that somebody waits; return for how many seconds at a time, None: no limit. See `wait_for`."""
         protocol = self._protocol
         protocol.awaited = True
+        if self._trace is not None:
+            self._trace.waits()
         if protocol.phase is Phase.ATTACHED and self._outstanding.carried == self._outstanding.highest:  # as usual
             return None
         self._reader.flush()  # makes up for what an interrupt, or a fork, has left undone
@@ -234,6 +246,8 @@ class Session:
     def expect_nothing(self) -> None:
         """Take note that nobody waits any more; see `wait_for`."""
         self._protocol.awaited = False
+        if self._trace is not None:
+            self._trace.waited()
 
     def waited(self, seconds: float) -> None:
         """Take note of how long somebody has waited for this session; see `wait_for`."""

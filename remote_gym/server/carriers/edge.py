@@ -23,6 +23,7 @@ from remote_gym.server.session import Outlet, Session
 from remote_gym.server.sessions import Sessions
 from remote_gym.server.shares import Place
 from remote_gym.server.statistics import Counters
+from remote_gym.server.tracing import NOT_RECORDED, BeginningTrace
 from remote_gym.texts import printable
 from remote_gym.wire.codec import MAX_REQUEST_BYTES, Joiner, OversizeError, pack_server, read_client, read_first
 
@@ -190,15 +191,22 @@ class Dialogue:
                 self._sessions.events.refused("open", self.principal, self._peer, "request", str(error))
                 self._outlet.send(pack_server(Refused(0, "request", str(error))))
                 return
-            if isinstance(first, Open):
-                await self._open(first)
-            else:
-                self._attach(first)
+            if self._sessions.tracing is None or not first.traceparent:
+                await self._begin(first, NOT_RECORDED)
+                return
+            with self._sessions.tracing.beginning(type(first).__name__.lower(), first) as trace:
+                await self._begin(first, trace)
         except Exception as error:
             _log_bug(error)
             raise
 
-    async def _open(self, message: Open) -> None:
+    async def _begin(self, first: Open | Attach, trace: BeginningTrace) -> None:
+        if isinstance(first, Open):
+            await self._open(first, trace)
+        else:
+            self._attach(first, trace)
+
+    async def _open(self, message: Open, trace: BeginningTrace) -> None:
         failpoints.hit("server.open.received")
         outlet, sessions = self._outlet, self._sessions
         try:
@@ -208,7 +216,9 @@ class Dialogue:
             sessions.counters.refusals[error.limit] += 1
             sessions.events.refused("open", self.principal, self._peer, error.limit, str(error))
             outlet.send(pack_server(Refused(0, error.limit, str(error), error.failure)))
+            trace.refused(error.limit)
         else:
+            trace.begun(session.id)
             outlet.send(pack_server(session.opened))
             sessions.announce(session)
 
@@ -226,19 +236,22 @@ class Dialogue:
         """Of what the bytes are held that come with it."""
         return self._sessions.holdings if self._place is None else self._place.holdings
 
-    def _attach(self, message: Attach) -> None:
+    def _attach(self, message: Attach, trace: BeginningTrace) -> None:
         try:
             self._enter()
         except RefusalError as error:
             self._sessions.counters.refusals[error.limit] += 1
             raise
+        before = self._sessions.counters.replayed_answers
         found = self._sessions.attach(message, self._outlet, self.principal, self._peer)
         if isinstance(found, Lost):
             self._sessions.events.refused("attach", self.principal, self._peer, found.reason, found.detail)
             self._outlet.send(pack_server(found))
+            trace.refused(found.reason)
         else:
             self.session = found
             self._sessions.announce(found)
+            trace.begun(found.id, self._sessions.counters.replayed_answers - before)
 
     def receive(self, piece: bytes) -> None:
         """Take in a request, or a piece of one; there is a session.

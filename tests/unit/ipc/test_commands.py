@@ -35,6 +35,8 @@ from remote_gym.ipc.commands import (
     Start,
     Started,
     StepGroup,
+    Timed,
+    TimedResult,
 )
 from remote_gym.ipc.link import Decoder, encode, extended, unextended
 
@@ -56,6 +58,8 @@ EVERY_COMMAND = [
     RenderGroup(7, [3]),
     PictureGroup(7, 3, 320),
     CloseGroup(7),
+    Timed(KIND_OF[StepGroup], StepGroup(7, None, b"12345678", b"\4")),
+    Timed(KIND_OF[RenderGroup], RenderGroup(7, [3])),
 ]
 EVERY_RESULT = [
     Started(1234),
@@ -71,6 +75,8 @@ EVERY_RESULT = [
     PackedValues([b"1", b""], [FAILURE]),
     Picture(b"png", 4, 3, "", 2**40),
     NoGroup(),
+    TimedResult(KIND_OF[Outcomes], Outcomes(b"said", [FAILURE], {0: [b"piece"]}, []), 5, 2**62),
+    TimedResult(KIND_OF[NoGroup], NoGroup(), 5, 6),
 ]
 
 

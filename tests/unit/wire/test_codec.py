@@ -64,6 +64,17 @@ CLIENT = [
     Step(3, [2, 7], [], b"variable"),
     Step(3, None, [b"12345678"], b"", b"\4"),
     Step(3, [2, 7], [], b"", b"", b"given"),
+    *(
+        of(b"00-1-2-01")
+        for of in (
+            lambda it: Open(1, 1, b"n" * 16, 1, traceparent=it),
+            lambda it: Attach(b"i" * 16, b"t" * 32, b"e" * 16, 1, [], it),
+            lambda it: Reset(1, traceparent=it),
+            lambda it: Step(3, None, [b"12345678"], traceparent=it),
+            lambda it: Call(4, None, "name", traceparent=it),
+            lambda it: Render(5, None, it),
+        )
+    ),
     Call(4, [1], "name", b"arguments"),
     Call(4, None, "name", b"", b"values"),
     Call(4, None, "name", b"", b""),

@@ -28,7 +28,8 @@ FAILURES = st.builds(
     st.text(max_size=3),
 )
 PACKED = st.binary(max_size=20)
-STEPS = st.builds(Step, NUMBERS, INDICES, LEAVES, PACKED, PACKED, PACKED)
+TRACED = st.just(b"") | st.just(b"00-" + b"1" * 32 + b"-" + b"2" * 16 + b"-01") | PACKED
+STEPS = st.builds(Step, NUMBERS, INDICES, LEAVES, PACKED, PACKED, PACKED, TRACED)
 
 
 @st.composite
@@ -79,6 +80,18 @@ def test_steps(step: Step) -> None:
 def test_steps_that_are_alike_in_size_are_not_taken_for_each_other() -> None:
     for step in (Step(1, None, [b"1234"]), Step(2, None, [], given=b"1234"), Step(3, None, [], variable=b"1234")) * 2:
         assert plain(codec._read(pb.ClientMessage(), frames.pack_step(step), codec._READ_CLIENT)) == plain(step)
+
+
+def test_a_step_of_no_trace_is_as_long_as_it_ever_was_and_one_of_a_trace_is_not_remembered() -> None:
+    step = Step(1, None, [b"12345678"])
+    whole = b"\x22\x92\x80\x80\x80\x00\x08\x81\x80\x80\x80\x00\x7a\x00\x1a\x08" + b"12345678"
+    assert frames.pack_step(step) == whole  # number, padding, one leaf at a multiple of 16 bytes
+    frames._layouts.clear()
+    traceparent = b"00-" + b"1" * 32 + b"-" + b"2" * 16 + b"-01"
+    assert frames.read_step(frames.pack_step(Step(1, None, [b"12345678"], traceparent=traceparent))).traceparent
+    assert not frames._layouts
+    frames.read_step(whole)
+    assert frames._layouts
 
 
 @settings(deadline=None)

@@ -14,6 +14,7 @@ import pytest
 from remote_gym import values
 from remote_gym.failures import FailureKind
 from remote_gym.ipc.commands import (
+    KIND_OF,
     AskKind,
     AttachRows,
     BuildGroup,
@@ -34,6 +35,8 @@ from remote_gym.ipc.commands import (
     RowsRefused,
     SetGroup,
     StepGroup,
+    Timed,
+    TimedResult,
 )
 from remote_gym.ipc.memory import SharedBlock
 from remote_gym.ipc.progress import NO_GROUP, SIZE_BYTES, Board
@@ -357,3 +360,22 @@ def test_plain_ints_are_unpacked_once_and_few_are_remembered(stage: Stage, monke
     for number in range(2 * main.MAX_INTS):
         worker._given(values.pack([number]))
     assert len(worker._ints) == main.MAX_INTS
+
+
+def test_a_timed_command_is_answered_as_it_would_be_alone_and_with_its_times(stage: Stage) -> None:
+    stage.build(9)
+    before = time.monotonic_ns()
+    commands = [CallGroup(9, None, "level", b""), CallGroup(12_345, None, "level", b"")]
+    alone = stage.ask(*commands)
+    timed = stage.ask(*[Timed(KIND_OF[CallGroup], command) for command in commands])
+    assert [one.result for one in timed] == alone
+    assert [one.kind for one in timed] == [KIND_OF[type(one)] for one in alone]
+    times = [before, *[at for one in timed for at in (one.began, one.ended)], time.monotonic_ns()]
+    assert times == sorted(times)
+
+
+def test_a_timed_result_that_cannot_be_encoded_fails_alone(stage: Stage) -> None:
+    stage.build()
+    failed = stage.worker._failed(Timed(KIND_OF[CallGroup], CallGroup(1, [0], "level", b"")), ValueError("no"))
+    assert type(failed) is TimedResult
+    assert type(failed.result) is PackedValues
