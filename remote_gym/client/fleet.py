@@ -11,10 +11,11 @@ import contextlib
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any
 
 from gymnasium import Space
 
+from remote_gym.client.blocks import Block, Blocks
 from remote_gym.client.hosted import Hosted
 from remote_gym.client.placement import in_proportion
 from remote_gym.client.session.bell import Bell
@@ -26,20 +27,6 @@ from remote_gym.observation_modes import SAME, compare
 from remote_gym.texts import shortened
 
 MAX_DIALS_AT_ONCE = 16
-
-
-class Block(NamedTuple):
-    """Environments side by side.
-
-    Attributes:
-        address: Of their server; empty while they have none.
-        rows: Env indices.
-        state: ``"there"``, or ``"moving"`` while they have no server.
-    """
-
-    address: str
-    rows: range
-    state: str
 
 
 @dataclass(eq=False)
@@ -241,7 +228,7 @@ class Fleet:
         """Let whoever receives look again; by any thread."""
         self._bell.ring()
 
-    def blocks(self) -> tuple[Block, ...]:
+    def blocks(self) -> Blocks:
         """Return where which environments are."""
         there = [Block(str(shard.hosted.address), range(shard.first, shard.stop), "there") for shard in self.shards]
         away: list[Block] = []
@@ -250,7 +237,7 @@ class Fleet:
                 away[-1] = Block("", range(away[-1].rows.start, index + 1), "moving")
             else:
                 away.append(Block("", range(index, index + 1), "moving"))
-        return tuple(sorted([*there, *away], key=lambda block: block.rows.start))
+        return Blocks(sorted([*there, *away], key=lambda block: block.rows.start))
 
     # Receiving
 

@@ -20,7 +20,7 @@ BASE = {
     "version", "distribution",
     "errors", "failpoints", "addresses", "arguments", "autoreset", "messages", "infos", "leaves", "spaces", "values",
     "info_blocks", "compression", "texts", "space_checks", "custom_spaces", "failures", "gym", "key_orders",
-    "observation_modes", "processes", "pem", "der", "validity", "hardening", "agents",
+    "observation_modes", "processes", "pem", "der", "validity", "hardening", "agents", "html_facts", "png",
 }  # fmt: skip
 DATA = {"numpy", "gymnasium"}
 
@@ -31,6 +31,8 @@ TABLE: dict[str, tuple[set[str], set[str]]] = {
     "gym": (set(), {"gymnasium"}),
     "errors": ({"gym"}, set()),
     "texts": (set(), set()),
+    "html_facts": ({"texts"}, set()),
+    "png": (set(), {"numpy"}),
     "failures": (set(), set()),
     "failpoints": (set(), set()),
     "processes": ({"errors"}, set()),
@@ -59,7 +61,7 @@ TABLE: dict[str, tuple[set[str], set[str]]] = {
     "ipc": (BASE, {"numpy", "msgpack"}),
     "worker": (BASE | {"ipc"}, {"numpy"}),
     "pool": (BASE | {"ipc"}, set()),
-    "client": (BASE | {"wire", "credentials"}, DATA | {"grpc", "pygame", "torch", "jax"}),
+    "client": (BASE | {"wire", "credentials"}, DATA | {"grpc", "pygame", "torch", "jax", "IPython"}),
     "server": (
         BASE | {"wire", "pool", "credentials"},
         DATA | {"grpc", "grpc_health", "prometheus_client"},
@@ -92,6 +94,7 @@ ONLY_IN = {
     "msgpack": {"values", "ipc/link.py"},
     "grpc": {"credentials", "server/server.py", "server/carriers/grpc.py", "client/carriers"},
     "pygame": {"client/rendering.py"},
+    "IPython": {"client/inline.py"},
     "torch": {"client/tensors.py", *TRAINERS},  # for who asks for tensors
     "jax": {"client/tensors.py"},
     "grpc_health": {"server/health.py"},
