@@ -1,4 +1,5 @@
 from remote_gym.wire import space_pb2 as _space_pb2
+from remote_gym.wire import watch_pb2 as _watch_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from google.protobuf import descriptor as _descriptor

@@ -20,7 +20,7 @@ BASE = {
     "version", "distribution",
     "errors", "failpoints", "addresses", "arguments", "autoreset", "messages", "infos", "leaves", "spaces", "values",
     "info_blocks", "compression", "texts", "space_checks", "custom_spaces", "failures", "gym", "key_orders",
-    "observation_modes", "processes", "pem", "der", "validity", "hardening", "agents", "html_facts", "png",
+    "observation_modes", "processes", "pem", "der", "validity", "hardening", "agents", "figures", "html_facts", "png",
 }  # fmt: skip
 DATA = {"numpy", "gymnasium"}
 
@@ -47,6 +47,7 @@ TABLE: dict[str, tuple[set[str], set[str]]] = {
     "space_checks": ({"errors", "leaves", "texts", "values"}, {"numpy"}),
     "values": ({"errors", "gym", "texts"}, {"numpy", "msgpack"}),
     "agents": ({"errors", "spaces"}, set()),
+    "figures": (set(), set()),
     "infos": ({"errors"}, {"numpy"}),
     "info_blocks": ({"errors", "values", "texts"}, {"numpy"}),
     "messages": ({"errors", "failures", "leaves", "spaces", "values"}, {"numpy"}),
