@@ -1,7 +1,7 @@
-"""No I/O: what is told to who looks on: a server's figures, its sessions', its workers', and pictures of environments.
+"""No I/O: what is told to who looks on: figures of a server, its sessions and workers, and pictures of environments.
 
-Named as `protos/remote_gym/wire/watch.proto` names it, where each field is explained. Counts and sums are totals; a rate
-is the difference of two snapshots by that of their times.
+Named as `protos/remote_gym/wire/watch.proto` names it, where each field is explained. Counts and sums are totals; a
+rate is the difference of two snapshots by that of their times.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ ID_BYTES = 16
 
 
 class FrameRequest(NamedTuple):
-    """A picture is wanted of environment `env` of the session with the id `session`, `max_width` pixels wide at most."""
+    """A picture of environment `env` of the session with the id `session` is wanted, so many pixels wide at most."""
 
     session: bytes
     env: int
@@ -66,7 +66,7 @@ class HistogramFigures(NamedTuple):
         """Return what has been counted since `earlier`; all of it, if that was of another server or process."""
         if tuple(earlier.bounds) != tuple(self.bounds):
             return self
-        counts = [now - before for now, before in zip(self.counts, earlier.counts)]
+        counts = [now - before for now, before in zip(self.counts, earlier.counts, strict=False)]
         if min(counts, default=0) < 0:
             return self
         return HistogramFigures(self.bounds, counts, self.sum - earlier.sum)
@@ -79,7 +79,7 @@ class HistogramFigures(NamedTuple):
         wanted, below, lower = share * self.count, 0, 0.0
         if not self.count:
             return float("nan")
-        for bound, count in zip(self.bounds, self.counts):
+        for bound, count in zip(self.bounds, self.counts, strict=False):
             if count and below + count >= wanted:
                 return lower if bound == float("inf") else lower + (bound - lower) * max(0.0, wanted - below) / count
             below, lower = below + count, bound

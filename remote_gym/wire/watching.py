@@ -20,6 +20,7 @@ MAX_WATCH_BYTES = 16_384
 SESSIONS_AT_ONCE = 128
 """In one reply: so that none is large, and making it keeps nobody waiting."""
 
+
 def pack_watch(request: WatchRequest) -> bytes:
     """Return a serialised WatchRequest."""
     return cast("bytes", _message(request, pb.WatchRequest).SerializeToString())

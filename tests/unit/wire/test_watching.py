@@ -45,7 +45,7 @@ def test_a_reply_there_and_back() -> None:
     histogram = HistogramFigures((0.5, float("inf")), (3, 1), 2.25)
     reply = WatchReply(
         time=12.5,
-        server=ServerFigures("1.0", "CartPole-v1", ("127.0.0.1:1",), 5, b"epoch", totals=totals, step_seconds=histogram),
+        server=ServerFigures("1.0", "CartPole-v1", ("::1",), 5, b"epoch", totals=totals, step_seconds=histogram),
         sessions=(SessionFigures(ID, "ada", episodes=(Episode(1, -2.5, 3, 4.5, 5.5),), totals=totals, workers=(0, 2)),),
         workers=(WorkerFigures(2, 77, "ada", 3, 0.5, 9, 0.25, histogram),),
         losses=(WorkerLoss(1, 2.5, 2, 76, "signal 9", "its last line", (ID,)),),
