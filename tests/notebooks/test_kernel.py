@@ -87,8 +87,8 @@ def test_a_picture_follows_what_later_cells_step(server: RemoteEnvironmentServer
 def test_many_are_tiled(server: RemoteEnvironmentServer) -> None:
     (watching,) = run(server, "envs.reset(seed=1)\nenvs.watch(rows=4)")
     shown = pixels(watching[0])
-    assert shown.shape == (638, 958, 3)
-    tiles = [shown[top : top + 317, left : left + 477] for top in (0, 321) for left in (0, 481)]
+    assert shown.shape == (640, 960, 3)
+    tiles = [shown[top : top + 318, left : left + 478] for top in (0, 322) for left in (0, 482)]
     assert all((tile == 255).mean() > 0.9 for tile in tiles)
     assert len({tile.tobytes() for tile in tiles}) == 4
     assert watching[0]["metadata"]["image/png"]["alt"].endswith("4 envs, 0 to 3")

@@ -69,7 +69,7 @@ TABLE: dict[str, tuple[set[str], set[str]]] = {
     ),
     "cli": (
         BASE | {"wire", "client", "server", "pool", "ipc", "worker", "credentials", "certificates", "testing"},
-        DATA | {"grpc", "cryptography", "tqdm", "shtab", "tomli"},
+        DATA | {"grpc", "cryptography", "tqdm", "shtab", "tomli", "textual", "rich"},
     ),
     "registration": (set(), {"gymnasium"}),
     "hosting": ({"autoreset", "errors", "gym"}, {"numpy"}),
@@ -98,6 +98,8 @@ ONLY_IN = {
     "IPython": {"client/inline.py"},
     "torch": {"client/tensors.py", *TRAINERS},  # for who asks for tensors
     "jax": {"client/tensors.py"},
+    "textual": {"cli/top/screen.py"},
+    "rich": {"cli/top/screen.py"},
     "grpc_health": {"server/health.py"},
     "prometheus_client": {"server/metrics.py"},
 }
