@@ -200,20 +200,21 @@ class Top(App[None]):
     #sessions { height: 3fr; margin-bottom: 1; }
     #workers { height: 2fr; }
     #filter { height: 1; border: none; padding: 0; display: none; }
-    #filter.asked { display: block; }
     Lines { height: 1fr; }
     Page { background: ansi_default; }
     """
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("q,ctrl+c,ctrl+q", "quit", "quit", priority=False),
-        Binding("p,space", "pause", "pause"),
-        Binding("s", "sort(1)", "sort"),
-        Binding("S,upper_s", "sort(-1)", "sort back"),
-        Binding("r", "turn", "reverse"),
-        Binding("slash", "filter", "filter"),
-        Binding("escape", "unfilter", "show all"),
-        Binding("e", "ends", "ends of workers"),
-        Binding("question_mark,h", "help", "help"),
+        # All before the table with the focus: a key waits for none that is typed right behind it.
+        Binding("ctrl+c,ctrl+q", "quit", "quit", priority=True),
+        Binding("q", "leave", "quit", priority=True),
+        Binding("p,space", "pause", "pause", priority=True),
+        Binding("s", "sort(1)", "sort", priority=True),
+        Binding("S,upper_s", "sort(-1)", "sort back", priority=True),
+        Binding("r", "turn", "reverse", priority=True),
+        Binding("slash", "filter", "filter", priority=True),
+        Binding("escape", "unfilter", "show all", priority=True),
+        Binding("e", "ends", "ends of workers", priority=True),
+        Binding("question_mark,h", "help", "help", priority=True),
     ]
 
     def __init__(self, board: Board, news: queue.SimpleQueue[News], blocks: str = columns.BLOCKS) -> None:
@@ -296,11 +297,23 @@ class Top(App[None]):
         """Sort it the other way round."""
         self._focused().turn()
 
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool:
+        """Tell whether a key of ours does something now: not on a page, and where a filter is typed it is a letter."""
+        if action == "quit":
+            return True
+        if isinstance(self.screen, Page):
+            return False
+        return action == "unfilter" or not isinstance(self.focused, Input)
+
+    async def action_leave(self) -> None:
+        """End it."""
+        await self.action_quit()
+
     def action_filter(self) -> None:
         """Ask for a text."""
         asked = self.query_one("#filter", Input)
-        asked.add_class("asked")
-        asked.focus()
+        asked.display = True
+        self.screen.set_focus(asked)  # at once: the next keys may wait already
 
     def on_input_changed(self, event: Input.Changed) -> None:
         """Filter while it is typed."""
@@ -317,8 +330,8 @@ class Top(App[None]):
         self._leave_filter()
 
     def _leave_filter(self) -> None:
-        self.query_one("#filter").remove_class("asked")
-        self._table("sessions").focus()
+        self.query_one("#filter").display = False
+        self.screen.set_focus(self._table("sessions"))
 
     def action_ends(self) -> None:
         """Tell of workers that have ended."""

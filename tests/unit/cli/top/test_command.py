@@ -248,7 +248,7 @@ def test_a_worker_that_is_killed_and_what_it_said(
         screen.wait_for("attached")
         (worker,) = json.loads(top(served.address, "--json").stdout)["workers"]
         os.kill(worker["process"], signal.SIGKILL)
-        screen.wait_for("signal 9")
+        screen.wait_for("killed by SIGKILL")
         screen.press("e")
         text = screen.wait_for("ago: worker 0 of server 1", r"ready \x1b]0;title\x07\x1b[2J[bold]to[/] serve")
         assert f"process {worker['process']}" in text
