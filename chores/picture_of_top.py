@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import json
 import os
 import re
 import struct
@@ -15,6 +16,7 @@ import sys
 import tempfile
 import termios
 import threading
+import time
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
@@ -48,6 +50,17 @@ def train(stack: contextlib.ExitStack, address: str, folder: str, seed: int) -> 
     stack.callback(process.kill)
 
 
+def wait_for_sessions(addresses: list[str]) -> None:
+    """Return once somebody is on every server: importing PyTorch takes its time."""
+    command = [sys.executable, "-m", "remote_gym", "top", *addresses, "--json"]
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline:
+        lines = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout.splitlines()
+        if all(json.loads(line)["sessions"] for line in lines):
+            return
+    raise TimeoutError("nobody trains")
+
+
 def look(addresses: list[str], folder: str) -> str:
     """Return the picture that the program takes of its screen."""
     ours, theirs = os.openpty()
@@ -75,9 +88,9 @@ def _drain(terminal: int) -> None:
 
 
 def plain(drawn: str) -> str:
-    """Return a picture without fonts from elsewhere, and with names that do not differ from one time to the next."""
+    """Return a picture without fonts from elsewhere, whose names are the same each time, and its frame seen on white."""
     drawn = re.sub(r"@font-face \{.*?\}\s*", "", drawn, flags=re.DOTALL)
-    drawn = drawn.replace("Fira Code, monospace", "monospace")
+    drawn = drawn.replace("Fira Code, monospace", "monospace").replace("rgba(255,255,255,0.35)", "#8c959f")
     return re.sub(r"terminal-\d+", "terminal", drawn)
 
 
@@ -87,6 +100,7 @@ def main() -> None:
         addresses = [serve(stack) for _ in range(2)]
         for seed, address in enumerate(addresses, 1):
             train(stack, address, folder, seed)
+        wait_for_sessions(addresses)
         dark = plain(look(addresses, folder))
     light = re.sub(r"#[0-9a-f]{6}\b", lambda colour: LIGHT.get(colour[0], colour[0]), dark)
     for theme, drawn in (("dark", dark), ("light", light)):

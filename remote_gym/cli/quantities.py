@@ -14,6 +14,8 @@ _BYTES = ((2.0**40, "TiB"), (2.0**30, "GiB"), (2.0**20, "MiB"), (2.0**10, "KiB")
 
 def span(seconds: float) -> str:
     """Return a time in the two largest units that it has."""
+    if not math.isfinite(seconds):
+        return UNKNOWN
     whole = max(0, int(seconds))
     days, hours, minutes, rest = whole // 86_400, whole // 3_600 % 24, whole // 60 % 60, whole % 60
     if days:
@@ -42,7 +44,7 @@ def measured(number: float | None) -> str:
 
 def short_time(seconds: float | None) -> str:
     """Return a time of at most some seconds: ``"12.3 ms"``; infinity is more than anybody measures."""
-    if seconds is None:
+    if seconds is None or math.isnan(seconds):
         return UNKNOWN
     if math.isinf(seconds):
         return "long"
@@ -64,7 +66,7 @@ def bytes_of(number: float | None) -> str:
 
 def percent(share: float | None) -> str:
     """Return a share of one as per cent."""
-    return UNKNOWN if share is None else f"{100 * share:.0f}%"
+    return UNKNOWN if share is None or math.isnan(share) else f"{100 * share:.0f}%"
 
 
 def _digits(number: float) -> str:

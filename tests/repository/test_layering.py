@@ -98,8 +98,8 @@ ONLY_IN = {
     "IPython": {"client/inline.py"},
     "torch": {"client/tensors.py", *TRAINERS},  # for who asks for tensors
     "jax": {"client/tensors.py"},
-    "textual": {"cli/top/screen.py"},
-    "rich": {"cli/top/screen.py"},
+    "textual": {"cli/live/screen.py"},
+    "rich": {"cli/live/screen.py"},
     "grpc_health": {"server/health.py"},
     "prometheus_client": {"server/metrics.py"},
 }

@@ -10,7 +10,8 @@ from remote_gym.cli.quantities import bytes_of, counted, measured, percent, shor
 
 
 @pytest.mark.parametrize(
-    ("seconds", "text"), [(-1, "0s"), (9.9, "9s"), (65.2, "1m05s"), (3_661, "1h01m"), (90_061, "1d01h")]
+    ("seconds", "text"),
+    [(-1, "0s"), (math.nan, "-"), (math.inf, "-"), (9.9, "9s"), (65.2, "1m05s"), (3_661, "1h01m"), (90_061, "1d01h")],
 )
 def test_spans(seconds: float, text: str) -> None:
     assert span(seconds) == text
@@ -39,8 +40,8 @@ def test_returns(number: float | None, text: str) -> None:
 
 @pytest.mark.parametrize(
     ("seconds", "text"),
-    [(None, "-"), (0.0, "0 s"), (4.2e-7, "0.42 µs"), (1.23e-5, "12.3 µs"), (0.0123, "12.3 ms"), (0.25, "250 ms"),
-     (3.456, "3.5 s"), (math.inf, "long")],
+    [(None, "-"), (math.nan, "-"), (0.0, "0 s"), (4.2e-7, "0.42 µs"), (1.23e-5, "12.3 µs"), (0.0123, "12.3 ms"),
+     (0.25, "250 ms"), (3.456, "3.5 s"), (math.inf, "long")],
 )  # fmt: skip
 def test_short_times(seconds: float | None, text: str) -> None:
     assert short_time(seconds) == text
@@ -54,4 +55,4 @@ def test_bytes(number: float | None, text: str) -> None:
 
 
 def test_shares() -> None:
-    assert [percent(share) for share in (None, 0.0, 0.456, 1.0)] == ["-", "0%", "46%", "100%"]
+    assert [percent(share) for share in (None, math.nan, 0.0, 0.456, 1.0)] == ["-", "-", "0%", "46%", "100%"]

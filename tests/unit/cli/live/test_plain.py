@@ -7,9 +7,9 @@ import math
 
 from snapshots import loss, session, snapshot
 
-from remote_gym.cli.top import plain
-from remote_gym.cli.top.board import Board
-from remote_gym.cli.top.columns import ASCII_BLOCKS
+from remote_gym.cli.live import plain
+from remote_gym.cli.live.board import Board
+from remote_gym.cli.live.columns import ASCII_BLOCKS
 from remote_gym.figures import Snapshot
 
 

@@ -11,8 +11,8 @@ import pytest
 from helpers import wait_until
 from snapshots import snapshot
 
-from remote_gym.cli.top import feed as module
-from remote_gym.cli.top.feed import Feed, Lost, Told
+from remote_gym.cli.live import feed as module
+from remote_gym.cli.live.feed import Feed, Lost, Told
 from remote_gym.errors import ConnectError, RefusedError
 
 

@@ -8,8 +8,8 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
+from remote_gym.cli.live.board import WATCHED, LossRow, ServerRow, SessionRow, WorkerRow
 from remote_gym.cli.quantities import UNKNOWN, bytes_of, counted, measured, percent, short_time, span
-from remote_gym.cli.top.board import WATCHED, LossRow, ServerRow, SessionRow, WorkerRow
 from remote_gym.texts import printable
 
 BLOCKS = "▁▂▃▄▅▆▇█"
@@ -129,7 +129,8 @@ def heading(columns: Sequence[tuple[Column[Any], int]]) -> str:
 
 def in_order(rows: Iterable[Row], column: Column[Row], reverse: bool = False) -> list[Row]:
     """Return rows as a column sorts them, `reverse` the other way; those of which it knows nothing come last."""
-    known, unknown = [], []
+    known: list[Row] = []
+    unknown: list[Row] = []
     for row in rows:
         order = column.order(row)
         (unknown if order is None else known).append(row)

@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from remote_gym.cli.top.rates import WINDOW_SECONDS, Rates
+from remote_gym.cli.live.rates import WINDOW_SECONDS, Rates
 
 
 def fed(*points: tuple[float, float], window: float = WINDOW_SECONDS) -> Rates:

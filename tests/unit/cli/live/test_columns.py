@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 from snapshots import episodes, loss, session, snapshot, worker
 
-from remote_gym.cli.top import columns
-from remote_gym.cli.top.board import Board, LossRow, View
-from remote_gym.cli.top.columns import ASCII_BLOCKS, BLOCKS, SERVERS, WORKERS, fitted, sparkline, table, width_of
-from remote_gym.figures import Totals
+from remote_gym.cli.live import columns
+from remote_gym.cli.live.board import Board, LossRow, View
+from remote_gym.cli.live.columns import ASCII_BLOCKS, BLOCKS, SERVERS, WORKERS, fitted, sparkline, table, width_of
+from remote_gym.figures import HistogramFigures, Totals
 
 SESSIONS = columns.sessions()
 
@@ -114,6 +114,30 @@ def test_nothing_that_others_say_is_obeyed() -> None:
         *columns.loss_lines(seen.losses[0], 1_001.0),
     ]  # fmt: skip
     assert all(line.isprintable() for line in lines)
+
+
+@pytest.mark.parametrize("odd", [math.nan, math.inf, -math.inf, -1.0, 1e308])
+def test_odd_numbers_are_shown_as_what_they_are(odd: float) -> None:
+    """A server may tell anything."""
+    histogram = HistogramFigures((odd, odd), (1, 2**63), odd)
+    ages = {"age_seconds": odd, "mean_return": odd, "mean_length": odd, "kept_seconds": odd, "state": "detached"}
+    totals = Totals(env_steps=2**63, episodes=2**63)
+    told = [
+        snapshot(
+            second,
+            [session(1, 0.0, totals=totals, episodes=episodes(odd, 1.0), **ages)],
+            [worker(0, 0.0, busy_seconds=odd, step_seconds=histogram._replace(counts=(int(second), 2**63)))],
+            [loss(time=odd)],
+            started=odd, loop_lag_seconds=odd, cpu_seconds=odd, memory_bytes=2**63,
+        )._replace(time=time)
+        for second, time in ((1.0, odd), (2.0, odd), (3.0, 5.0), (4.0, 6.0))
+    ]  # fmt: skip
+    seen = view(*told)
+    for kinds, rows in ((SERVERS, seen.servers), (SESSIONS, seen.sessions), (WORKERS, seen.workers)):
+        for column in kinds:
+            columns.in_order(rows, column)  # type: ignore[arg-type]
+        assert table(kinds, rows, 200)  # type: ignore[arg-type]
+    assert columns.loss_lines(seen.losses[0], 1.0)
 
 
 # Order

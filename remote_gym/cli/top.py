@@ -1,4 +1,4 @@
-"""The user's terminal: the arguments of ``remote-gym top``, and what it does with them."""
+"""The user's terminal: ``remote-gym top``. What servers do: live, as text, or as JSON."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from functools import partial
 
 from remote_gym.cli.dialing import add_credentials, address_or_variable, credentials_paths, words_of_who_dials
 from remote_gym.cli.kinds import SECONDS
+from remote_gym.cli.live import columns, plain
+from remote_gym.cli.live.board import Board
+from remote_gym.cli.live.feed import Feed, Lost, News
 from remote_gym.cli.terminal import UsageError, say
-from remote_gym.cli.top import columns, plain
-from remote_gym.cli.top.board import Board
-from remote_gym.cli.top.feed import Feed, Lost, News
 from remote_gym.cli.wording import Word, translated
 from remote_gym.client.servers import addresses_of, checked_name
 from remote_gym.client.watching import watch
@@ -102,7 +102,7 @@ def _feeding(arguments: argparse.Namespace, addresses: Sequence[str], news: queu
 
 def _show(arguments: argparse.Namespace, addresses: Sequence[str]) -> None:
     try:
-        from remote_gym.cli.top.screen import Top
+        from remote_gym.cli.live.screen import Top
     except ModuleNotFoundError as error:
         if error.name is None or error.name.partition(".")[0] not in ("textual", "rich"):
             raise

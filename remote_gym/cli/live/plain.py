@@ -6,8 +6,8 @@ import json
 import math
 from typing import Any
 
-from remote_gym.cli.top import columns
-from remote_gym.cli.top.board import View
+from remote_gym.cli.live import columns
+from remote_gym.cli.live.board import View
 from remote_gym.figures import Snapshot
 
 

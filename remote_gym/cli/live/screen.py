@@ -22,11 +22,11 @@ from textual.scroll_view import ScrollView
 from textual.strip import Strip
 from textual.widgets import Input, Static
 
+from remote_gym.cli.live import columns
+from remote_gym.cli.live.board import WATCHED, Board, View
+from remote_gym.cli.live.columns import Column
+from remote_gym.cli.live.feed import Lost, News, Told
 from remote_gym.cli.quantities import counted
-from remote_gym.cli.top import columns
-from remote_gym.cli.top.board import WATCHED, Board, View
-from remote_gym.cli.top.columns import Column
-from remote_gym.cli.top.feed import Lost, News, Told
 
 LOOK_SECONDS = 0.2
 """How often the screen looks for news."""

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
-from remote_gym.cli.top.rates import Rates
+from remote_gym.cli.live.rates import Rates
 from remote_gym.figures import HistogramFigures, ServerFigures, SessionFigures, Snapshot, WorkerFigures, WorkerLoss
 from remote_gym.texts import printable
 
@@ -249,6 +249,7 @@ def _worker_row(told: _Told, one: WorkerFigures, now: float) -> WorkerRow:
     told.rates.add(key, now, {"busy": one.busy_seconds, "steps": one.steps, **counts})
     busy = told.rates.rate(key, "busy")
     recent = HistogramFigures(histogram.bounds, [int(told.rates.risen(key, name) or 0) for name in counts])
+    p50, p90, p99 = (recent.percentile(share) if recent.count else None for share in (0.5, 0.9, 0.99))
     return WorkerRow(
         told.number,
         one.index,
@@ -257,7 +258,9 @@ def _worker_row(told: _Told, one: WorkerFigures, now: float) -> WorkerRow:
         one.envs,
         None if busy is None else min(1.0, busy),
         told.rates.rate(key, "steps"),
-        *(recent.percentile(share) if recent.count else None for share in (0.5, 0.9, 0.99)),
+        p50,
+        p90,
+        p99,
         one.restarts,
         told.last_losses.get(one.index),
     )

@@ -36,8 +36,8 @@ class Rates:
 
     def risen(self, key: Hashable, name: str) -> float | None:
         """Return by how much a total has risen within the window; None as long as that is not known."""
-        known = self._known.get(key, ())
-        return None if len(known) < 2 else known[-1][1].get(name, 0.0) - known[0][1].get(name, 0.0)
+        known = self._known.get(key)
+        return None if known is None or len(known) < 2 else known[-1][1].get(name, 0.0) - known[0][1].get(name, 0.0)
 
     def rate(self, key: Hashable, name: str) -> float | None:
         """Return by how much a total rises in a second; None as long as that is not known."""

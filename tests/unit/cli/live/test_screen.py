@@ -1,6 +1,6 @@
 """The live screen, driven by Textual's pilot: keys, sizes, what is shown and what is not obeyed.
 
-The program itself, in a terminal, is tested in `tests/unit/cli/top/test_command.py`.
+The program itself, in a terminal, is tested in `tests/unit/cli/test_top.py`.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ from snapshots import episodes, loss, session, snapshot, worker
 
 pytest.importorskip("textual")
 
-from remote_gym.cli.top.board import Board
-from remote_gym.cli.top.feed import Lost, Told
-from remote_gym.cli.top.screen import LOOK_SECONDS, Lines, Page, Table, Top
+from remote_gym.cli.live.board import Board
+from remote_gym.cli.live.feed import Lost, Told
+from remote_gym.cli.live.screen import LOOK_SECONDS, Lines, Page, Table, Top
 
 Script = Callable[[Any], Coroutine[Any, Any, None]]
 

@@ -22,7 +22,7 @@ from terminals import Terminal
 
 from remote_gym import RemoteVectorEnv
 from remote_gym.cli import main
-from remote_gym.cli.top import command
+from remote_gym.cli import top as command
 
 ServeFactory = Callable[..., ServeProcess]
 
@@ -152,7 +152,7 @@ def test_what_cannot_be(monkeypatch: pytest.MonkeyPatch, arguments: list[str], c
 def test_without_textual_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "textual", None)
     monkeypatch.setitem(sys.modules, "textual.app", None)
-    monkeypatch.delitem(sys.modules, "remote_gym.cli.top.screen", raising=False)
+    monkeypatch.delitem(sys.modules, "remote_gym.cli.live.screen", raising=False)
     with pytest.raises(
         command.MisuseError, match=r'pip install "remote-gym-pool\[top\]"; --once and --json do without'
     ):

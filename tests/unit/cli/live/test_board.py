@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from snapshots import episodes, loss, session, snapshot, worker
 
-from remote_gym.cli.top.board import AWAY, CONNECTING, MAX_LOSSES, MAX_RETURNS, WATCHED, Board, View
+from remote_gym.cli.live.board import AWAY, CONNECTING, MAX_LOSSES, MAX_RETURNS, WATCHED, Board, View
 from remote_gym.figures import HistogramFigures, Totals
 
 
