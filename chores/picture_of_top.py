@@ -88,7 +88,7 @@ def _drain(terminal: int) -> None:
 
 
 def plain(drawn: str) -> str:
-    """Return a picture without fonts from elsewhere, whose names are the same each time, and its frame seen on white."""
+    """Return a picture without fonts from elsewhere and names that change; its frame is seen on white as well."""
     drawn = re.sub(r"@font-face \{.*?\}\s*", "", drawn, flags=re.DOTALL)
     drawn = drawn.replace("Fira Code, monospace", "monospace").replace("rgba(255,255,255,0.35)", "#8c959f")
     return re.sub(r"terminal-\d+", "terminal", drawn)
