@@ -24,7 +24,7 @@ from remote_gym.errors import (
     RemoteGymError,
     SessionLost,
 )
-from remote_gym.png import Image, encode_png, shrunk
+from remote_gym.png import Pixels, encode_png, shrunk
 from remote_gym.texts import printable
 
 MAX_SIZE = 960, 720
@@ -59,7 +59,7 @@ class Inline:
         self._fetch = fetch
         self._least_seconds = 1.0 / fps
         self._title = printable(title)
-        self._images: dict[int, Image] = {}
+        self._images: dict[int, Pixels] = {}
         self._output: Any = None  # IPython's handle, once there is something to see
         self._due = 0.0  # on the monotonic clock
         self.rows = tuple(rows)
@@ -89,7 +89,7 @@ class Inline:
         ended = time.monotonic()
         self._due = max(began + self._least_seconds, ended + (ended - began) * (1.0 / MAX_SHARE - 1.0))
 
-    def _put(self, image: Image) -> None:
+    def _put(self, image: Pixels) -> None:
         height, width, _ = image.shape
         data = {"image/png": base64.b64encode(encode_png(image)).decode(), "text/plain": self._text()}
         metadata = {"image/png": {"alt": self._text(), "width": width, "height": height}}
@@ -175,7 +175,7 @@ def check_watchable(hosted_mode: str | None, settings: Settings) -> None:
         raise MisuseError("watch() with a batch_size, where some environments always run, needs render_with_step=True")
 
 
-def picture(images: Mapping[int, Image], rows: Sequence[int]) -> Image:
+def picture(images: Mapping[int, Pixels], rows: Sequence[int]) -> Pixels:
     """Return all images in one, in the order of `rows`, at most `MAX_SIZE`; the place of one that is missing is empty.
 
     Raises:
