@@ -27,6 +27,7 @@ COMMANDS = {
     "demo": "serve CartPole over TLS and step it, as a first look",
     "sessions": "list the sessions of a server of yours, or end some",
     "trace": "draw what was recorded of a step by client, server and workers",
+    "top": "show what servers do, live",
     "completion": "print what lets a shell complete these commands",
 }
 

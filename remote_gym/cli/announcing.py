@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import socket
 from collections.abc import Mapping
 from typing import IO, Any
@@ -15,9 +16,12 @@ READY_LINE = "remote-gym ready on {address}"
 
 EVERYWHERE = ("0.0.0.0", "::")
 
+PEM_FLAGS = ("--root-certificate", "--client-certificate", "--client-private-key")
+"""In the order of `client_credentials_paths`."""
+
 
 def announcement(address: str, values: Mapping[str, Any], stream: IO[str] | None) -> str:
-    """Return how the server is reached, as lines for `stream`: how safe that is, and the client's line.
+    """Return how the server is reached, as lines for `stream`: how safe that is, the client's line, and who watches it.
 
     Args:
         address: The server's own.
@@ -26,7 +30,8 @@ def announcement(address: str, values: Mapping[str, Any], stream: IO[str] | None
     """
     safety, colour = _safety(address, values)
     line = paint(client_line(address, values), BOLD, stream)
-    return f"remote-gym serve: {paint(safety, colour, stream)}; in Python, on the client:\n    {line}\n"
+    said = f"remote-gym serve: {paint(safety, colour, stream)}; in Python, on the client:\n    {line}\n"
+    return f"{said}What it does, live, in a terminal:\n    {paint(top_line(address, values), BOLD, stream)}\n"
 
 
 def _safety(address: str, values: Mapping[str, Any]) -> tuple[str, str]:
@@ -47,17 +52,39 @@ def _safety(address: str, values: Mapping[str, Any]) -> tuple[str, str]:
 
 def client_line(address: str, values: Mapping[str, Any]) -> str:
     """Return the line of Python that makes a client of the server; it works as it is where its files are."""
-    host, port = split_address(address)
-    if host in EVERYWHERE:
-        host = socket.gethostname()
+    host, port = _dialled(address)
     arguments = [f'"{join_address(host, port)}"', "num_envs=8"]
-    if "server_certificate" in values:
-        names = ["ca.pem"] + (["client.pem", "client-key.pem"] if "root_certificate" in values else [])
-        paths = ", ".join(_text(_beside(values["server_certificate"], name)) for name in names)
-        arguments.append(f"client_credentials_paths=({paths}{',' if len(names) == 1 else ''})")
+    if files := _files(values):
+        paths = ", ".join(map(_text, files))
+        arguments.append(f"client_credentials_paths=({paths}{',' if len(files) == 1 else ''})")
     elif not is_loopback(host):
         arguments.append("allow_insecure=True")
     return f"from remote_gym import RemoteVectorEnv; envs = RemoteVectorEnv({', '.join(arguments)})"
+
+
+def top_line(address: str, values: Mapping[str, Any]) -> str:
+    """Return the command that watches the server; it works as it is where its files are."""
+    host, port = _dialled(address)
+    words = ["remote-gym", "top", join_address(host, port)]
+    if files := _files(values):
+        words += [word for pair in zip(PEM_FLAGS, files, strict=False) for word in pair]
+    elif not is_loopback(host) and unix_path(host) is None:
+        words.append("--allow-insecure")
+    return shlex.join(words)
+
+
+def _dialled(address: str) -> tuple[str, int]:
+    """Return host and port for a client of whatever machine."""
+    host, port = split_address(address)
+    return socket.gethostname() if host in EVERYWHERE else host, port
+
+
+def _files(values: Mapping[str, Any]) -> list[str]:
+    """Return the files that a client needs: none without TLS."""
+    if "server_certificate" not in values:
+        return []
+    names = ["ca.pem"] + (["client.pem", "client-key.pem"] if "root_certificate" in values else [])
+    return [_beside(values["server_certificate"], name) for name in names]
 
 
 def _beside(certificate: str, name: str) -> str:

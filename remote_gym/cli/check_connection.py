@@ -3,21 +3,27 @@
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 from dataclasses import replace
 
 from remote_gym.addresses import join_address, split_address, unix_path
+from remote_gym.cli.dialing import (
+    URL_VARIABLE,
+    add_credentials,
+    address_or_variable,
+    credentials_paths,
+    words_of_who_dials,
+)
 from remote_gym.cli.kinds import SECONDS
 from remote_gym.cli.terminal import GREEN, RED, UsageError, paint
-from remote_gym.cli.wording import Word, of_flag, of_variable, translated, words_of_a_client
+from remote_gym.cli.wording import Word, translated, words_of_a_client
 from remote_gym.client.carriers.carrier import CarrierEnded
 from remote_gym.client.carriers.channel import Address
 from remote_gym.client.carriers.connecting import NotDirect
 from remote_gym.client.carriers.describe import describe
 from remote_gym.client.carriers.dialing import DirectDialer
 from remote_gym.client.diagnosis.steps import Diagnosis, Step, diagnose
-from remote_gym.client.servers import CredentialsPaths, checked_name, paths_from_variables
+from remote_gym.client.servers import checked_name, paths_from_variables
 from remote_gym.client.tokens import token_for
 from remote_gym.credentials import load_client_pem
 from remote_gym.errors import ConnectError, ProtocolError, RefusedError
@@ -32,10 +38,6 @@ DESCRIPTION = (
     "Tells what each step has shown and, at the first one that fails, what to do. Exit code 0 if none fails, else 1."
 )
 
-URL_VARIABLE = "REMOTE_GYM_URL"
-CREDENTIALS = ("root_certificate", "client_certificate", "client_private_key")
-"""Names of flags, and of the variables that clients read who are given no paths."""
-
 VERSION_STEP = "server version"
 CARRIER_STEP = "direct carrier"
 
@@ -48,12 +50,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "address", nargs="?", metavar="ADDRESS",
         help=f"HOST, HOST:PORT (default port: 56765) or unix:/PATH (default: ${URL_VARIABLE})",
     )  # fmt: skip
-    parser.add_argument("--root-certificate", metavar="PEM", help="CA that signed the server's certificate")
-    parser.add_argument("--client-certificate", metavar="PEM", help="certificate of this client, for mutual TLS")
-    parser.add_argument("--client-private-key", metavar="PEM", help="its private key")
-    parser.add_argument(
-        "--tls-name", metavar="NAME", help="what the server's certificate must be for (default: the host of ADDRESS)"
-    )
+    add_credentials(parser)
     parser.add_argument(
         "--timeout", type=SECONDS.argument, default=10.0, metavar=SECONDS.metavar,
         help="how long it may take (default: %(default)g)",
@@ -61,21 +58,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def words(arguments: argparse.Namespace) -> list[Word]:
-    """Return what this command calls the arguments of a client: the flags, or the variables where it read those."""
-    flags = [getattr(arguments, name) for name in CREDENTIALS]
-    return words_of_a_client(
-        of_flag("ADDRESS") if arguments.address is not None else of_variable(URL_VARIABLE),
-        [
-            of_flag(f"--{name.replace('_', '-')}") if any(flags) else of_variable(f"REMOTE_GYM_{name.upper()}")
-            for name in CREDENTIALS
-        ],
-    )
+    """Return what this command calls the arguments of a client."""
+    return words_of_who_dials(arguments, arguments.address)
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Take every step and print it; return 0 if none failed."""
-    host, port = split_address(_address(arguments))
-    paths = _credentials_paths(arguments)
+    host, port = split_address(address_or_variable(arguments.address))
+    paths = credentials_paths(arguments)
     if paths is None and unix_path(host) is None:
         paths = paths_from_variables()
     pem = load_client_pem(paths)
@@ -106,31 +96,10 @@ def run(arguments: argparse.Namespace) -> int:
     return 0 if step.ok is not False else 1
 
 
-def _address(arguments: argparse.Namespace) -> str:
-    address = arguments.address or os.environ.get(URL_VARIABLE)
-    if not address:
-        raise UsageError(f"no server was named: give an ADDRESS, or set {URL_VARIABLE}")
-    return str(address)
-
-
 def _manner(host: str, tls: bool) -> str:
     if unix_path(host) is not None:
         return "on this machine"
     return "over TLS" if tls else "in plaintext (no --root-certificate)"
-
-
-def _credentials_paths(arguments: argparse.Namespace) -> CredentialsPaths | None:
-    """Return the paths that the flags name, None without any.
-
-    Raises:
-        UsageError: Only some of the flags that belong together are there.
-    """
-    root, certificate, key = arguments.root_certificate, arguments.client_certificate, arguments.client_private_key
-    if root is None and certificate is None and key is None:
-        return None
-    if root is None or (certificate is None) is not (key is None):
-        raise UsageError("--client-certificate and --client-private-key belong together, and with --root-certificate")
-    return (root, certificate, key)
 
 
 def _version_step(address: Address, timeout_seconds: float, diagnosis: Diagnosis) -> tuple[Step, tuple[str, ...]]:

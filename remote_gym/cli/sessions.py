@@ -14,6 +14,7 @@ from typing import Any
 
 from remote_gym.addresses import is_loopback, join_address, split_address
 from remote_gym.cli.kinds import choice, path
+from remote_gym.cli.quantities import span
 from remote_gym.cli.terminal import UsageError, say
 from remote_gym.cli.wording import ADDRESS, Word, argument
 from remote_gym.errors import RemoteGymError
@@ -196,27 +197,16 @@ def _table(sessions: Iterable[dict[str, Any]]) -> list[str]:
 
 
 def _row(one: dict[str, Any]) -> tuple[str, ...]:
-    state = one["state"] if one["kept_seconds"] is None else f"gone, kept {_span(one['kept_seconds'])}"
+    state = one["state"] if one["kept_seconds"] is None else f"gone, kept {span(one['kept_seconds'])}"
     return (
         one["id"], printable(one["principal"]), printable(one["peer"]), str(one["envs"]), state,
-        _span(one["age_seconds"]), str(one["requests"]),
+        span(one["age_seconds"]), str(one["requests"]),
     )  # fmt: skip
 
 
 def _digits(ids: Sequence[str], least: int = 8) -> int:
     """Return how many digits tell all `ids` apart."""
     return next(count for count in range(least, 33) if len({one[:count] for one in ids}) == len(ids) or count == 32)
-
-
-def _span(seconds: float) -> str:
-    """Return a time in the two largest units that it has."""
-    whole = max(0, int(seconds))
-    days, hours, minutes, rest = whole // 86_400, whole // 3_600 % 24, whole // 60 % 60, whole % 60
-    if days:
-        return f"{days}d{hours:02}h"
-    if hours:
-        return f"{hours}h{minutes:02}m"
-    return f"{minutes}m{rest:02}s" if minutes else f"{rest}s"
 
 
 def _count(number: int, what: str) -> str:

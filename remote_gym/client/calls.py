@@ -115,9 +115,9 @@ class Calls:
 
         self.gather(self._begin("set", lambda own, positions: Call(0, own, name, b"", packed(positions)), indices))
 
-    def render(self) -> list[Any]:
-        """Return the rendered frame of each environment; raises like `gather`."""
-        return self.gather(self._begin("render", lambda _own, _positions: Render(0)))
+    def render(self, indices: Indices = None) -> list[Any]:
+        """Return the rendered frame of each of the environments at `indices` (None: all); raises like `gather`."""
+        return self.gather(self._begin("render", lambda own, _positions: Render(0, own), indices))
 
     def _begin(
         self, name: str, make: Callable[[Indices, Sequence[int]], Asked], indices: Indices = None

@@ -15,12 +15,14 @@ from remote_gym.client.batch_arguments import no_seed, own_options
 from remote_gym.client.calls import check_name
 from remote_gym.client.documented import documented
 from remote_gym.client.failures import first_failure
+from remote_gym.client.inline import Inline, check_fps
 from remote_gym.client.local import Entrypoint, local
 from remote_gym.client.parts import Part
 from remote_gym.client.remote import Dialled, Remote
 from remote_gym.client.request_sizes import pack_options
 from remote_gym.client.servers import CredentialsPaths, Url
 from remote_gym.client.settings import Settings
+from remote_gym.client.summary import remote_html
 from remote_gym.errors import EnvironmentLost
 from remote_gym.texts import REACHABLE
 
@@ -207,7 +209,7 @@ class RemoteEnvironment(gymnasium.Env[Any, Any]):
             exact.get("truncated", bool(part.truncations[0])),
             _info(part),
         )
-        if self.render_mode == "human":
+        if self._remote.shows:
             self._remote.show()
         if dialled.reader.told:
             self._remote.warn_of(part.notes)
@@ -250,6 +252,10 @@ class RemoteEnvironment(gymnasium.Env[Any, Any]):
         """
         self._remote.free("render")
         return None if self.render_mode == "human" else self._remote.frames()[0]
+
+    def watch(self, fps: float = 2.0) -> Inline:
+        """Show frames in the output of this cell of a notebook; see `RemoteVectorEnv.watch`."""
+        return self._remote.watch((0,), check_fps(fps))
 
     def get_wrapper_attr(self, name: str) -> Any:
         """Return an attribute of this object or, if it has none of that name, of the hosted environment.
@@ -324,6 +330,10 @@ class RemoteEnvironment(gymnasium.Env[Any, Any]):
         return f"<RemoteEnvironment({self._remote})>"
 
     __str__ = __repr__
+
+    def _repr_html_(self) -> str:
+        """Return what a notebook shows: what is known without dialling."""
+        return remote_html("RemoteEnvironment", self._remote)
 
 
 def _info(part: Part) -> Any:

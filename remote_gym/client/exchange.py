@@ -40,6 +40,8 @@ class Exchange(HandingOver):
         over: (num_envs,) bool: whose episode is over and not yet reset.
         in_flight: (num_envs,) bool: who has an operation that is not answered yet. Kept once `counts` is set.
         counts: Whether to keep `in_flight`; to be set while nothing runs.
+        steps: How many steps of environments were asked for, those that only reset included.
+        began: Whether any environment was asked to reset.
         losses: Who was lost, and with which seed it begins again.
     """
 
@@ -57,6 +59,7 @@ class Exchange(HandingOver):
         self._reader = reader
         self._unsent = Unsent[tuple[Shard, Step, Operation]](lambda part: self._send(*part), has_sent)
         self._handed: Sequence[Part] = ()  # returned last
+        self.steps, self.began = 0, False
         self._pop: Callable[[], object] | None = None  # lets these not come again
 
     # Out
@@ -64,6 +67,7 @@ class Exchange(HandingOver):
     def step(self, indices: Indices, actions: Actions, whole: bool = False) -> None:
         """Step the environments at `indices` (None: all); `whole`: what an interrupt keeps from a server follows."""
         everyone = self._everyone if indices is None else indices
+        self.steps += len(everyone)
         if sum([leaf.nbytes for leaf in actions.rows]) + len(actions.variable) + len(actions.given) > SURE_BYTES:
             check_steps(self._fleet, everyone, actions)
         if self._fleet.layout.restless or (self._mover is not None and self._mover.has_news()):
@@ -86,6 +90,7 @@ class Exchange(HandingOver):
 
     def reset(self, indices: Indices, seeds: Sequence[int | None], options: bytes) -> None:
         """Reset the environments at `indices` (None: all), each with its item of `seeds`."""
+        self.began = True
         everyone = every(indices, self._fleet.num_envs)
         if self._fleet.homeless or self._mover is not None:
             self._let_go(everyone, resets=True)
@@ -95,6 +100,7 @@ class Exchange(HandingOver):
 
     def reset_verbatim(self, seed: bytes, options: bytes, notes: dict[int, dict[str, Any]] | None = None) -> None:
         """Reset a hosted vector environment."""
+        self.began = True
         (shard,) = self._fleet.layout.shards
         operation = Operation(range(self._fleet.num_envs), True, options, (), notes or {}, seed=seed)
         self._send(shard, Reset(0, None, seed, options), operation)

@@ -14,12 +14,13 @@ from typing import Any
 
 from gymnasium import Space
 
+from remote_gym.client.blocks import Blocks
 from remote_gym.client.hosted import Hosted
 from remote_gym.client.placement import in_proportion
 from remote_gym.client.session.bell import Bell
 from remote_gym.client.session.outstanding import Arrival
 from remote_gym.client.session.session import wait_for
-from remote_gym.client.shards import Block, Layout, Moved, Shard
+from remote_gym.client.shards import Layout, Moved, Shard
 from remote_gym.errors import ConnectError, EnvironmentLost, MisuseError, SessionLost, also
 from remote_gym.messages import Indices
 from remote_gym.observation_modes import SAME, compare
@@ -196,7 +197,7 @@ class Fleet:
         """Let whoever receives look again; by any thread."""
         self._bell.ring()
 
-    def blocks(self) -> tuple[Block, ...]:
+    def blocks(self) -> Blocks:
         """Return where which environments are."""
         return self.layout.blocks(self.homeless)
 

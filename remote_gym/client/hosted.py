@@ -10,6 +10,7 @@ from typing import Any
 import gymnasium
 from gymnasium import spaces
 from gymnasium.envs.registration import EnvSpec
+from gymnasium.spaces.utils import is_space_dtype_shape_equiv
 from gymnasium.vector.utils import batch_space
 
 from remote_gym import values
@@ -23,7 +24,7 @@ from remote_gym.client.session.session import Session
 from remote_gym.client.settings import Settings
 from remote_gym.client.specs import read_spec
 from remote_gym.client.tracing import Trace
-from remote_gym.errors import ProtocolError, RefusedError, SessionLost
+from remote_gym.errors import MisuseError, ProtocolError, RefusedError, SessionLost, also
 from remote_gym.messages import Opened
 from remote_gym.spaces import bases_assumed
 from remote_gym.texts import MAX_NAME_BYTES, printable
@@ -99,6 +100,19 @@ def read_told(opened: Opened, num_envs: int) -> Told:
         opened.actions_as_given,
         read_each(opened.observation_spaces, observation_space),
     )
+
+
+def check_given(hosted: spaces.Space[Any], given: spaces.Space[Any]) -> None:
+    """Check the observation space that the user has given against that of the hosted environments.
+
+    Raises:
+        MisuseError: Their shape or dtype differs; it is a `RuntimeError` as well, as with `SyncVectorEnv`.
+    """
+    if not is_space_dtype_shape_equiv(hosted, given):
+        raise also(MisuseError, RuntimeError)(
+            f"the observation space in observation_mode has not the shape and dtype of the hosted environments': "
+            f"{given} is not like {hosted}"
+        )
 
 
 def _set_aside(name: str) -> RefusedError:

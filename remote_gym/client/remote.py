@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import gymnasium
 from gymnasium import spaces
 from gymnasium.envs.registration import EnvSpec
-from gymnasium.spaces.utils import is_space_dtype_shape_equiv
 from gymnasium.vector.utils import batch_differing_spaces
 
 from remote_gym.client.actions import ActionEncoder
@@ -17,7 +16,8 @@ from remote_gym.client.batches import Batches
 from remote_gym.client.calls import Calls
 from remote_gym.client.exchange import Exchange
 from remote_gym.client.fleet import Fleet
-from remote_gym.client.hosted import Hosted, Told
+from remote_gym.client.hosted import Hosted, Told, check_given
+from remote_gym.client.inline import Inline, check_watchable
 from remote_gym.client.local import LocalServer
 from remote_gym.client.losses import warn_of_losses
 from remote_gym.client.moving import Mover
@@ -29,7 +29,7 @@ from remote_gym.client.tracing import trace_of
 from remote_gym.client.transitions import TransitionReader
 from remote_gym.client.turns import Turns
 from remote_gym.client.warned import warn
-from remote_gym.errors import MisuseError, also
+from remote_gym.errors import MisuseError
 from remote_gym.observation_modes import DIFFERENT
 
 
@@ -66,19 +66,6 @@ class Dialled:
     turns: Turns
 
 
-def check_given(hosted: spaces.Space[Any], given: spaces.Space[Any]) -> None:
-    """Check the observation space that the user has given against that of the hosted environments.
-
-    Raises:
-        MisuseError: Their shape or dtype differs; it is a `RuntimeError` as well, as with `SyncVectorEnv`.
-    """
-    if not is_space_dtype_shape_equiv(hosted, given):
-        raise also(MisuseError, RuntimeError)(
-            f"the observation space in observation_mode has not the shape and dtype of the hosted environments': "
-            f"{given} is not like {hosted}"
-        )
-
-
 class Remote:
     """Environments of one server or of several, as a public class uses them.
 
@@ -87,7 +74,9 @@ class Remote:
     Attributes:
         settings: The arguments.
         fleet: The servers.
+        dialled: What there is once all servers were dialled; None before.
         closed: Whether it was closed.
+        shows: Whether somebody looks at what is stepped, so that `show` has something to do.
         local: The server, if it is these environments' own.
         trace: Records what is done, where this process has an SDK of OpenTelemetry; None: nobody does.
     """
@@ -102,9 +91,11 @@ class Remote:
         find = None if settings.source is None else self._find
         self.fleet = Fleet(hosted, settings.num_envs, settings.opening.observation_mode, find, settings.moves)
         self._mover: Mover | None = None
-        self._dialled: Dialled | None = None
+        self.dialled: Dialled | None = None
         self._own: dict[str, Any] = {}  # `metadata` and `spec` once they were read or set: users may change both
         self._window: Window | None = None  # made with the first frame of render mode "human"
+        self._inline: Inline | None = None  # likewise, of who watches in a notebook
+        self.shows = settings.render_mode == "human"
         self._warned = False
         self.local: LocalServer | None = None
         self.closed = False
@@ -120,7 +111,7 @@ class Remote:
             ConnectError, RefusedError, EnvironmentRaised, EnvironmentLost, MisuseError: A session could not be opened.
             ProtocolError: A server sent what the contract does not allow.
         """
-        if self._dialled is None:
+        if self.dialled is None:
             self.fleet.dial()
             first = self.fleet.shards[0].hosted
             if self.settings.moves or (self.settings.on_session_lost == "truncate" and len(self.fleet.hosted) > 1):
@@ -128,13 +119,13 @@ class Remote:
             if (given := self.settings.given_spaces) is not None:
                 check_given(first.told.observation_space, given[1])
             try:
-                self._dialled = self._prepare(first.told)
+                self.dialled = self._prepare(first.told)
             except Exception as error:  # of the server's spaces, which Gymnasium cannot batch
                 raise first.session.misread(error) from error
             if first.told.bases:
                 said = ", ".join(first.told.bases)
                 warn(f"of spaces whose class nobody has registered with remote_gym.register_space: {said}")
-        return self._dialled
+        return self.dialled
 
     def rebalance(self) -> None:
         """Let environments go to where there are too few of them; see `RemoteVectorEnv`."""
@@ -195,7 +186,7 @@ class Remote:
             gymnasium.error.AlreadyPendingCallError: Something else was begun, and its result was not taken.
             SessionLost: A server no longer holds the environments.
         """
-        dialled = self._dialled
+        dialled = self.dialled
         if dialled is not None and dialled.turns.clear and not self.closed:  # the usual case
             dialled.turns.clear = False
             return dialled
@@ -221,12 +212,12 @@ class Remote:
             gymnasium.error.NoAsyncCallError: It was not begun.
         """
         self.check(f"{name}_wait")
-        if self._dialled is None:
+        if self.dialled is None:
             raise gymnasium.error.NoAsyncCallError(
                 f"Calling `{name}_wait` without any prior call to `{name}_async`.", name
             )
-        self._dialled.turns.check_awaited(name)
-        return self._dialled
+        self.dialled.turns.check_awaited(name)
+        return self.dialled
 
     def check(self, name: str) -> None:
         """Refuse to do `name` after `close`."""
@@ -264,25 +255,64 @@ class Remote:
 
     def __str__(self) -> str:
         """Return the id, where it is known without dialling, and the addresses."""
-        spec = self._own.get("spec") or (None if self._dialled is None else self._dialled.told.spec)
+        spec = self.known_spec
+        return ", ".join([*([] if spec is None else [spec.id]), *self.places])
+
+    @property
+    def known_spec(self) -> EnvSpec | None:
+        """The `spec`, where it is known without dialling."""
+        return self._own.get("spec") or (None if self.dialled is None else self.dialled.told.spec)
+
+    @property
+    def places(self) -> list[str]:
+        """What the arguments say of where the servers are."""
         source = self.settings.source
-        places = map(str, self.settings.addresses) if source is None else [source.name]
-        return ", ".join([*([] if spec is None else [spec.id]), *places])
+        return list(map(str, self.settings.addresses)) if source is None else [source.name]
 
     # Frames
 
-    def frames(self) -> list[Any]:
-        """Return the rendered frame of each environment: those that came with the last step, else new ones."""
-        dialled = self.dial()
-        if len(frames := dialled.reader.frames) == self.settings.num_envs:
-            return [frames[index] for index in range(len(frames))]
-        return dialled.calls.render()
+    def frames(self, rows: Sequence[int] | None = None) -> list[Any]:
+        """Return the rendered frame of each environment, or of `rows`: those that came with the last step, else new."""
+        dialled, everyone = self.dial(), range(self.settings.num_envs)
+        asked = everyone if rows is None else rows
+        frames = dialled.reader.frames
+        if len(frames) < len(asked) or not all(index in frames for index in asked):
+            rows = None if dialled.told.is_vector else rows  # which renders as a whole
+            frames = dict(zip(everyone if rows is None else rows, dialled.calls.render(rows), strict=True))
+        return [frames[index] for index in asked]
 
     def _frames_to_show(self) -> Any:
         return self.frames()[0] if self.settings.single else tuple(self.frames())
 
+    def _frames_by_row(self, rows: Sequence[int]) -> dict[int, Any]:
+        """Return the frames of those of `rows` that have one now, without waiting for what is under way."""
+        dialled = self.dial()
+        if self.settings.opening.render_with_step:
+            return {row: frame for row, frame in dialled.reader.frames.items() if row in rows}
+        if dialled.exchange.busy or not dialled.exchange.began:
+            return {}
+        housed = [row for row in rows if row not in self.fleet.homeless]
+        return dict(zip(housed, self.frames(housed), strict=True))
+
+    def watch(self, rows: Sequence[int], fps: float) -> Inline:
+        """Show the frames of `rows` in a notebook's output, at once and with what is stepped; see `inline`.
+
+        Raises:
+            MisuseError: They have no frames, or this is no notebook.
+        """
+        dialled = self.opened("watch")
+        check_watchable(dialled.told.render_mode, self.settings)
+        inline = Inline(self._frames_by_row, rows, fps, str(self))
+        if self._inline is not None:
+            self._inline.stop()
+        self._inline, self.shows = inline, True
+        inline.begin()
+        return inline
+
     def show(self) -> None:
-        """Show the state just stepped to, in render mode ``"human"``."""
+        """Show the state just stepped to: in a window in render mode ``"human"``, and to who watches in a notebook."""
+        if self._inline is not None:
+            self._inline.show()
         if self.settings.render_mode == "human":
             if self._window is None:
                 mode = self.dial().told.render_mode
@@ -296,15 +326,15 @@ class Remote:
 
     def forget_frames(self) -> None:
         """Let the next frame be a new one: a call may change what an environment shows."""
-        if self._dialled is not None:
-            self._dialled.reader.frames = {}
+        if self.dialled is not None:
+            self.dialled.reader.frames = {}
 
     # Losses and end
 
     def warn_of(self, notes: Mapping[int, dict[str, Any]]) -> None:
         """Warn of the losses that `notes`, by env index, tell of, and of values that arrive as another type; once."""
-        if self._dialled is not None and (said := self._dialled.reader.told):
-            self._dialled.reader.told = ""
+        if self.dialled is not None and (said := self.dialled.reader.told):
+            self.dialled.reader.told = ""
             warn(said)
         if self.trace is not None:
             self.trace.lost(notes)
@@ -316,15 +346,17 @@ class Remote:
     @property
     def pending(self) -> str | None:
         """What was begun and not waited for, as `Turns` has it; None once it was closed."""
-        return None if self.closed or self._dialled is None else self._dialled.turns.pending
+        return None if self.closed or self.dialled is None else self.dialled.turns.pending
 
     def close(self) -> None:
         """End all sessions, and close the window and end the server of our own if there are such."""
         self.closed = True
-        if self._dialled is not None:
-            self._dialled.turns.clear = False
+        if self.dialled is not None:
+            self.dialled.turns.clear = False
         if self._window is not None:
             self._window.close()
+        if self._inline is not None:
+            self._inline.stop()
         try:
             if self._mover is not None:
                 self._mover.close()

@@ -187,15 +187,25 @@ class Images:
     def _image(self, rendered: Any) -> Any:
         if self._lists:
             rendered = rendered[-1] if isinstance(rendered, list) and rendered else None
-        if not isinstance(rendered, np.ndarray) or rendered.ndim != 3 or rendered.dtype.kind not in "iu":
-            raise ProtocolError(f"no image to show, but {type(rendered).__name__}: expected (height, width, 3) uint8")
-        height, width, channels = rendered.shape
-        if not (0 < height <= MAX_SIDE and 0 < width <= MAX_SIDE and channels == 3):
-            raise ProtocolError(f"an image of shape {rendered.shape} cannot be shown")
-        if self._shape not in (None, rendered.shape):
-            raise ProtocolError(f"the window shows images of shape {self._shape}, and now comes {rendered.shape}")
-        self._shape = rendered.shape
-        return np.ascontiguousarray(rendered, np.uint8)
+        image = check_image(rendered)
+        if self._shape not in (None, image.shape):
+            raise ProtocolError(f"the window shows images of shape {self._shape}, and now comes {image.shape}")
+        self._shape = image.shape
+        return image
+
+
+def check_image(rendered: Any) -> Any:
+    """Return what was rendered: (height, width, 3) uint8, contiguous.
+
+    Raises:
+        ProtocolError: It is no image, or too large to be shown.
+    """
+    if not isinstance(rendered, np.ndarray) or rendered.ndim != 3 or rendered.dtype.kind not in "iu":
+        raise ProtocolError(f"no image to show, but {type(rendered).__name__}: expected (height, width, 3) uint8")
+    height, width, channels = rendered.shape
+    if not (0 < height <= MAX_SIDE and 0 < width <= MAX_SIDE and channels == 3):
+        raise ProtocolError(f"an image of shape {rendered.shape} cannot be shown")
+    return np.ascontiguousarray(rendered, np.uint8)
 
 
 def pace(said: Any) -> float:

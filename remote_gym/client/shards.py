@@ -10,26 +10,11 @@ from __future__ import annotations
 import itertools
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
 
+from remote_gym.client.blocks import Block, Blocks
 from remote_gym.client.hosted import Hosted
 from remote_gym.client.session.session import Session
 from remote_gym.messages import Indices
-
-
-class Block(NamedTuple):
-    """Environments side by side.
-
-    Attributes:
-        address: Of their server; empty while they have none.
-        rows: Env indices.
-        state: ``"there"``; ``"leaving"`` if they go to another server when their episodes end; or ``"moving"`` while
-            they have no server.
-    """
-
-    address: str
-    rows: range
-    state: str
 
 
 @dataclass(eq=False)
@@ -132,7 +117,7 @@ class Layout:
         return cls(num_envs, {shard: range(shard.first, shard.stop) for shard in shards})
 
     def with_shard(self, shard: Shard, home: Collection[int]) -> Layout:
-        """Return one with one more session: its rows that are at none, or are `home`, are at it, others leave for it."""
+        """Return one with one more session: its rows that are at none, or `home`, are at it, others leave for it."""
         own = range(shard.first, shard.stop)
         elsewhere = {row for rows in self.rows.values() for row in rows}.difference(home).intersection(own)
         rows = {**self.rows, shard: run_of(row for row in own if row not in elsewhere)}
@@ -172,7 +157,7 @@ class Layout:
         """Return by row the session that it is at, or leaves for."""
         return {**{row: shard for shard, rows in self.rows.items() for row in rows}, **self.leaving}
 
-    def blocks(self, homeless: Collection[int]) -> tuple[Block, ...]:
+    def blocks(self, homeless: Collection[int]) -> Blocks:
         """Return where which rows are, in their order; `homeless` have no server."""
         each = [
             (row, (shard, "leaving" if row in self.leaving else "there"))
@@ -184,7 +169,7 @@ class Layout:
         blocks = []
         for (shard, state), rows in _runs(sorted(each, key=lambda one: one[0])):
             blocks.append(Block("" if shard is None else shard.name, rows, state))
-        return tuple(blocks)
+        return Blocks(blocks)
 
 
 Place = tuple["Shard | None", str]

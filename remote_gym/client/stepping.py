@@ -33,7 +33,6 @@ class Stepping:
         self._num_envs = remote.settings.num_envs
         self._batch_size = remote.settings.batch_size  # None: all that are under way
         self._copy = remote.settings.copy
-        self._shows = remote.settings.render_mode == "human"
         self._everyone = range(self._num_envs)
         self._lists = remote.settings.info_format == LIST
         self._dialled: Dialled | None = None  # of the last step
@@ -169,7 +168,7 @@ class Stepping:
         except BaseException:
             batch.asked = False  # an interrupt: what makes up for a loss may not have been asked for
             raise
-        if self._shows:
+        if self._remote.shows:
             self._remote.show()
         if batch.notes or dialled.reader.told:
             self._remote.warn_of(batch.notes)
@@ -209,7 +208,7 @@ class Stepping:
         except Exception:  # infos that do not aggregate: these environments are received, and others may follow
             ready.keep(rest)
             raise
-        if self._shows:
+        if self._remote.shows:
             self._remote.show()
         result = observations, batch.rewards, batch.terminations, batch.truncations, batch.infos
         ready.keep(rest)

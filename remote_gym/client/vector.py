@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from gymnasium import Space, logger
@@ -11,14 +11,16 @@ from gymnasium.vector import AutoresetMode, VectorEnv
 
 from remote_gym.arguments import RemoteArgs
 from remote_gym.client.asynchronous import Asynchronous, Options, Seed
+from remote_gym.client.blocks import Blocks
 from remote_gym.client.calling import Calling
 from remote_gym.client.documented import documented
-from remote_gym.client.fleet import Block
+from remote_gym.client.inline import Inline, check_fps, rows_to_show
 from remote_gym.client.local import Entrypoint, local
 from remote_gym.client.remote import Remote
 from remote_gym.client.servers import CredentialsPaths, Url
 from remote_gym.client.settings import GYMNASIUM, Settings
 from remote_gym.client.stepping import StepResult
+from remote_gym.client.summary import remote_html
 from remote_gym.client.tensor_stepping import TensorStepping
 from remote_gym.client.traced_stepping import traced
 
@@ -164,7 +166,7 @@ class RemoteVectorEnv(VectorEnv[Any, Any, Any], Asynchronous, Calling):
         self._remote.spec = value
 
     @property
-    def fleet(self) -> tuple[Block, ...]:
+    def fleet(self) -> Blocks:
         """Which rows are on which server, as (address, rows, state), in the order of rows; dials nothing.
 
         The state is ``"there"``; ``"leaving"``, where rows go to another server when their episodes end; or
@@ -284,6 +286,26 @@ class RemoteVectorEnv(VectorEnv[Any, Any, Any], Asynchronous, Calling):
         self._remote.free("render")
         return (None,) * self.num_envs if self.render_mode == "human" else tuple(self._remote.frames())
 
+    def watch(self, rows: int | Sequence[int] = 16, fps: float = 2.0) -> Inline:
+        """Show frames in the output of this cell of a notebook, and bring them up to date with what is stepped.
+
+        Each reset and step that returns when a picture is due fetches the frames as `render` does, in this session: a
+        round trip, and what rendering costs and changes where the environments run. At most half of the time is spent
+        on it. Watching again, elsewhere, ends it here. See `docs/how-to/notebooks.md`.
+
+        Args:
+            rows: How many environments to show, the first ones, or which: distinct env indices.
+            fps: Pictures per second at most.
+
+        Returns:
+            What ends it by its `stop()`; so does `close`.
+
+        Raises:
+            MisuseError: This is no notebook; the environments have no ``render_mode="rgb_array"``; or, with a
+                `batch_size`, no ``render_with_step=True``.
+        """
+        return self._remote.watch(rows_to_show(rows, self.num_envs), check_fps(fps))
+
     # End
 
     def close_extras(self, **kwargs: Any) -> None:
@@ -323,3 +345,7 @@ class RemoteVectorEnv(VectorEnv[Any, Any, Any], Asynchronous, Calling):
     def __repr__(self) -> str:
         """Return address, number and, where known without dialling, id."""
         return f"RemoteVectorEnv({self._remote}, num_envs={self.num_envs})"
+
+    def _repr_html_(self) -> str:
+        """Return what a notebook shows: what is known without dialling."""
+        return remote_html("RemoteVectorEnv", self._remote)

@@ -24,6 +24,7 @@ from typing import Any
 import grpc
 
 from remote_gym.errors import RefusedError, RemoteGymError
+from remote_gym.html_facts import facts_html
 from remote_gym.processes import SERVING
 from remote_gym.server import json_lines, logs
 from remote_gym.server.admin import Admin, in_turns
@@ -48,6 +49,9 @@ from remote_gym.server.watching import Watchers
 logger = logging.getLogger("remote_gym.server")
 
 WAKE_SECONDS = 0.2
+
+SHOWN_TIMEOUT_SECONDS = 0.5
+"""How long showing a server in a notebook waits for the event loop."""
 
 SCRAPE_TIMEOUT_SECONDS = 5.0
 """How long a scrape of the metrics waits for the event loop: then it fails, which says enough."""
@@ -313,6 +317,20 @@ class RemoteEnvironmentServer:
         """Return address, what is hosted and whether it runs."""
         state = "stopped" if self._stopped.is_set() else "running"
         return f"<RemoteEnvironmentServer {self.address} [{self._settings.entrypoint}, {state}]>"
+
+    def _repr_html_(self) -> str:
+        """Return what a notebook shows: what is hosted where, and what is there now, if the server says so soon."""
+        facts = [("hosted", str(self._settings.entrypoint)), ("address", self.address)]
+        facts += [("also at", self.unix_address)] if self.unix_address is not None else []
+        try:
+            now = self._statistics(SHOWN_TIMEOUT_SECONDS)
+        except (RemoteGymError, TimeoutError, concurrent.futures.TimeoutError):
+            state = "stopped" if self._stopped.is_set() else "busy"
+            return facts_html("RemoteEnvironmentServer", [*facts, ("state", state)])
+        held = [(name, f"{now[name]:,} of {now[f'max_{name}']:,}") for name in ("sessions", "envs")]
+        counts = [(name, f"{now[name]:,}") for name in ("workers", "env_steps", "worker_restarts")]
+        facts += [("state", "draining" if now["draining"] else "running"), *held, *counts]
+        return facts_html("RemoteEnvironmentServer", [(name.replace("_", " "), value) for name, value in facts])
 
 
 def _direct(edge: Edge, endpoints: Endpoints) -> Direct | None:

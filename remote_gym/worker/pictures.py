@@ -1,19 +1,14 @@
-"""Child side: a picture of an environment, for who looks on: rendered, made small, and packed as a PNG file.
-
-PNG (W3C, third edition) is a few lines with zlib, so no library for images is needed here.
-"""
+"""Child side: a picture of an environment, for who looks on: rendered, made small, and packed as a PNG file."""
 
 from __future__ import annotations
 
-import struct
-import zlib
 from functools import partial
 from typing import Any, Callable, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
 from remote_gym.ipc.commands import Picture
+from remote_gym.png import COLOURS, Pixels, encode_png
 from remote_gym.texts import encodable, printable
 from remote_gym.worker.results import text_of
 
@@ -23,15 +18,7 @@ MAX_PICTURE_BYTES = 4 * 2**20
 FINEST = 4
 """Pixels to a side whose mean becomes one; of more, some are left out: the time of a mean rises with all of them."""
 
-LEVEL = 1
-"""Of zlib: what renderers draw has large plain areas, and a higher one takes several times as long."""
-
 MAX_SAID_CHARACTERS = 400
-
-_COLOURS = {1: 0, 3: 2, 4: 6}
-"""Channels -> PNG's colour type: grey, RGB, RGBA."""
-
-Pixels = npt.NDArray[np.uint8]
 
 
 class Shown(NamedTuple):
@@ -56,7 +43,7 @@ def picture(shown: Shown, max_width: int) -> Picture:
         if isinstance(pixels, str):
             return _missing(f"render mode {mode!r:.40} {pixels}")
         small = scaled(pixels, max_width)
-        data = png(small)
+        data = encode_png(small)
     except BaseException as error:
         said = text_of(partial(str, error), "no message: its __str__")
         name = type(error).__name__
@@ -85,7 +72,7 @@ def _pixels(rendered: Any) -> Pixels | str:
     if not isinstance(rendered, np.ndarray):
         return f"gives {type(rendered).__name__:.80}, no array"
     pixels = rendered[..., None] if rendered.ndim == 2 else rendered
-    if pixels.dtype != np.uint8 or pixels.ndim != 3 or pixels.shape[2] not in _COLOURS or not pixels.size:
+    if pixels.dtype != np.uint8 or pixels.ndim != 3 or pixels.shape[2] not in COLOURS or not pixels.size:
         return f"gives {rendered.dtype} of shape {rendered.shape}, no picture of uint8"
     return pixels
 
@@ -108,15 +95,3 @@ def scaled(pixels: Pixels, max_width: int) -> Pixels:
             total += pixels[row:height:factor, column:width:factor]
     total //= factor * factor
     return total.astype(np.uint8)
-
-
-def png(pixels: Pixels) -> bytes:
-    """Return `pixels`, (height, width, 1, 3 or 4) uint8, as a PNG file."""
-    height, width, channels = pixels.shape
-    rows = np.zeros((height, 1 + width * channels), np.uint8)  # each begins with its filter: none
-    rows[:, 1:] = pixels.reshape(height, -1)
-    header = struct.pack(">IIBBBBB", width, height, 8, _COLOURS[channels], 0, 0, 0)
-    chunks = ((b"IHDR", header), (b"IDAT", zlib.compress(rows.tobytes(), LEVEL)), (b"IEND", b""))
-    return b"\x89PNG\r\n\x1a\n" + b"".join(
-        struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data)) for kind, data in chunks
-    )

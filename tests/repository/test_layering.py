@@ -21,6 +21,7 @@ BASE = {
     "errors", "failpoints", "addresses", "arguments", "autoreset", "messages", "infos", "leaves", "spaces", "values",
     "info_blocks", "compression", "texts", "space_checks", "custom_spaces", "failures", "gym", "key_orders",
     "observation_modes", "processes", "pem", "der", "validity", "hardening", "agents", "figures", "traces",
+    "html_facts", "png",
 }  # fmt: skip
 DATA = {"numpy", "gymnasium"}
 
@@ -31,6 +32,8 @@ TABLE: dict[str, tuple[set[str], set[str]]] = {
     "gym": (set(), {"gymnasium"}),
     "errors": ({"gym"}, set()),
     "texts": (set(), set()),
+    "html_facts": ({"texts"}, set()),
+    "png": (set(), {"numpy"}),
     "failures": (set(), set()),
     "failpoints": (set(), set()),
     "processes": ({"errors"}, set()),
@@ -62,14 +65,14 @@ TABLE: dict[str, tuple[set[str], set[str]]] = {
     "ipc": (BASE, {"numpy", "msgpack"}),
     "worker": (BASE | {"ipc"}, {"numpy"}),
     "pool": (BASE | {"ipc"}, set()),
-    "client": (BASE | {"wire", "credentials"}, DATA | {"grpc", "pygame", "torch", "jax"}),
+    "client": (BASE | {"wire", "credentials"}, DATA | {"grpc", "pygame", "torch", "jax", "IPython"}),
     "server": (
         BASE | {"wire", "pool", "credentials", "otel"},
         DATA | {"grpc", "grpc_health", "prometheus_client"},
     ),
     "cli": (
         BASE | {"wire", "client", "server", "pool", "ipc", "worker", "credentials", "certificates", "testing"},
-        DATA | {"grpc", "cryptography", "tqdm", "shtab", "tomli"},
+        DATA | {"grpc", "cryptography", "tqdm", "shtab", "tomli", "textual", "rich"},
     ),
     "registration": (set(), {"gymnasium"}),
     "hosting": ({"autoreset", "errors", "gym"}, {"numpy"}),
@@ -95,8 +98,11 @@ ONLY_IN = {
     "msgpack": {"values", "ipc/link.py"},
     "grpc": {"credentials", "server/server.py", "server/carriers/grpc.py", "client/carriers"},
     "pygame": {"client/rendering.py"},
+    "IPython": {"client/inline.py"},
     "torch": {"client/tensors.py", *TRAINERS},  # for who asks for tensors
     "jax": {"client/tensors.py"},
+    "textual": {"cli/live/screen.py"},
+    "rich": {"cli/live/screen.py"},
     "grpc_health": {"server/health.py"},
     "prometheus_client": {"server/metrics.py"},
 }

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import re
+import shlex
 import socket
 import subprocess
 import sys
@@ -13,7 +15,7 @@ import pytest
 from conftest import Certificates, ServeProcess
 from helpers import wait_until
 
-from remote_gym.cli.announcing import announcement, client_line
+from remote_gym.cli.announcing import announcement, client_line, top_line
 
 SAFETY = {
     "plaintext": "plaintext, for this machine alone",
@@ -40,6 +42,12 @@ def test_the_line_works_as_it_is(
     line = f"{said[2]}; print(envs.reset(seed=1)[0].shape); envs.close()"
     done = subprocess.run([sys.executable, "-c", line], capture_output=True, text=True, timeout=60)
     assert done.stdout == "(8, 4)\n", done.stderr
+    watch = wait_until(
+        lambda: re.search(r"^What it does, live, in a terminal:\n    remote-gym (top .*)\n", served.log, re.M)
+    )
+    command = [sys.executable, "-m", "remote_gym", *shlex.split(watch[1]), "--json"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert json.loads(done.stdout)["server"]["entrypoint"] == "CartPole-v1", done.stderr
 
 
 def test_everywhere_is_this_machines_name() -> None:
@@ -48,12 +56,15 @@ def test_everywhere_is_this_machines_name() -> None:
         assert f'RemoteVectorEnv("{socket.gethostname()}:5", num_envs=8, allow_insecure=True)' in line
     said = announcement("0.0.0.0:5", {}, None)
     assert "plaintext: whoever reaches the port can use it and read along" in said
+    assert f"    remote-gym top {socket.gethostname()}:5 --allow-insecure\n" in said
 
 
 def test_files_that_are_elsewhere_have_their_names(tmp_path: Path) -> None:
     values = {"server_certificate": f"{tmp_path}/server.pem", "root_certificate": "x"}
     names = 'client_credentials_paths=("ca.pem", "client.pem", "client-key.pem")'
     assert names in client_line("farm.example:5", values)
+    flags = "--root-certificate ca.pem --client-certificate client.pem --client-private-key client-key.pem"
+    assert top_line("farm.example:5", values) == f"remote-gym top farm.example:5 {flags}"
     (tmp_path / "ca.pem").touch()
     assert f'client_credentials_paths=("{tmp_path}/ca.pem",)' in client_line(
         "farm.example:5", {"server_certificate": f"{tmp_path}/server.pem"}

@@ -36,7 +36,7 @@ USAGE = [
     (
         "host",
         "there is no command 'host'; there are serve, certs, tokens, check, bench, check-connection, demo, sessions, "
-        "completion",
+        "top, completion",
     ),
     (
         "serve",
@@ -135,6 +135,9 @@ USAGE = [
         "check-connection localhost --client-certificate client.pem",
         "--client-certificate and --client-private-key belong together, and with --root-certificate",
     ),
+    ("top", "no server was named: give an ADDRESS, or set REMOTE_GYM_URL"),
+    ("top localhost", "this is no terminal: --once prints what there is, --json prints it for programs"),
+    ("top localhost --period 0.01", "--period must be from 0.1 to 60 seconds"),
     ("demo --episode 3", "there is no flag --episode; did you mean --episodes?"),
     ("demo --episodes 0", "argument --episodes: must be a whole number of at least 1, got '0'"),
     ("completion bash --verbos", "there is no flag --verbos; did you mean --verbose?"),
@@ -286,6 +289,11 @@ FAILURES = [
         "certs`",
     ),
     (
+        "top localhost --once --root-certificate no.pem",
+        "--root-certificate 'no.pem' does not exist (looked for '{here}/no.pem'); mend the path or run `remote-gym "
+        "certs`",
+    ),
+    (
         "check-connection http://localhost",
         "ADDRESS 'http://localhost': give only host and port, such as \"host:56765\", with no scheme, path or white "
         'space, or a unix socket, such as "unix:/path"',
@@ -398,6 +406,7 @@ def test_every_command_is_in_the_tables() -> None:
         "check-connection",
         "sessions",
         "tokens",
+        "top",
     }
 
 

@@ -223,7 +223,7 @@ def test_what_it_has_itself_asks_nobody(make: Make) -> None:
     env.mine = 5  # type: ignore[attr-defined]
     assert env.get_wrapper_attr("mine") == 5
     assert env.set_wrapper_attr("mine", 6) and env.get_wrapper_attr("mine") == 6
-    assert env._remote._dialled is None
+    assert env._remote.dialled is None
 
 
 def test_an_attribute_of_the_hosted_environment(make: Make) -> None:
@@ -271,7 +271,7 @@ def test_a_frame_is_asked_for_unless_it_was_shown(make: Make, mode: str, frame: 
 def test_it_says_who_it_is_without_dialling(make: Make) -> None:
     stage = make()
     assert repr(stage.env) == str(stage.env) == "<RemoteEnvironment(localhost:1)>"
-    assert stage.env._remote._dialled is None
+    assert stage.env._remote.dialled is None
 
 
 def test_nothing_after_the_end(make: Make) -> None:
@@ -298,4 +298,4 @@ def test_a_copy_has_the_arguments_and_has_not_dialled(make: Make) -> None:
     copy.__setstate__(stage.env.__getstate__())
     ours, theirs = copy._remote.settings, stage.env._remote.settings
     assert ours.carried() == theirs.carried() and ours.validate_actions and ours.on_worker_failure == "truncate"
-    assert copy._remote._dialled is None
+    assert copy._remote.dialled is None

@@ -53,7 +53,7 @@ def test_what_is_known_without_dialling(make: Make) -> None:
     assert (envs.num_envs, envs.batch_size, envs.render_mode, envs.closed) == (3, 2, "rgb_array", False)
     assert envs.autoreset_mode is AutoresetMode.SAME_STEP
     assert repr(envs) == "RemoteVectorEnv(localhost:1, num_envs=3)"
-    assert envs._remote._dialled is None
+    assert envs._remote.dialled is None
 
 
 def test_spaces_of_one_and_of_all(make: Make) -> None:
@@ -241,4 +241,4 @@ def test_a_copy_has_the_arguments_and_has_not_dialled(make: Make) -> None:
     copy = RemoteVectorEnv.__new__(RemoteVectorEnv)
     copy.__setstate__(envs.__getstate__())
     assert (copy.num_envs, copy.batch_size, copy.autoreset_mode) == (2, 1, AutoresetMode.DISABLED)
-    assert copy._remote._dialled is None and not copy.closed
+    assert copy._remote.dialled is None and not copy.closed

@@ -8,19 +8,20 @@ import numpy as np
 import pytest
 from looking import decoded
 
-from remote_gym.worker.pictures import Shown, picture, png, scaled
+from remote_gym.png import encode_png
+from remote_gym.worker.pictures import Shown, picture, scaled
 
 
 @pytest.mark.parametrize("channels", [1, 3, 4])
 def test_a_file_holds_the_pixels(channels: int) -> None:
     pixels = np.random.default_rng(1).integers(0, 256, (5, 7, channels), np.uint8)
-    assert np.array_equal(decoded(png(pixels)), pixels)
+    assert np.array_equal(decoded(encode_png(pixels)), pixels)
 
 
 def test_others_read_it(tmp_path: Any) -> None:
     cv2 = pytest.importorskip("cv2")
     pixels = np.random.default_rng(1).integers(0, 256, (5, 7, 3), np.uint8)
-    (tmp_path / "one.png").write_bytes(png(pixels))
+    (tmp_path / "one.png").write_bytes(encode_png(pixels))
     assert np.array_equal(cv2.imread(str(tmp_path / "one.png"))[..., ::-1], pixels)
 
 
