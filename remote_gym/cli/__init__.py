@@ -26,6 +26,7 @@ COMMANDS = {
     "check-connection": "tell which step of a connection to a server fails",
     "demo": "serve CartPole over TLS and step it, as a first look",
     "sessions": "list the sessions of a server of yours, or end some",
+    "dashboard": "show a live page of one server or several",
     "completion": "print what lets a shell complete these commands",
 }
 

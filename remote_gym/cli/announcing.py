@@ -16,17 +16,19 @@ READY_LINE = "remote-gym ready on {address}"
 EVERYWHERE = ("0.0.0.0", "::")
 
 
-def announcement(address: str, values: Mapping[str, Any], stream: IO[str] | None) -> str:
+def announcement(address: str, values: Mapping[str, Any], stream: IO[str] | None, dashboard: str | None = None) -> str:
     """Return how the server is reached, as lines for `stream`: how safe that is, and the client's line.
 
     Args:
         address: The server's own.
         values: Its settings.
         stream: Where the lines are to be shown.
+        dashboard: The link of its dashboard; None: there is none.
     """
     safety, colour = _safety(address, values)
     line = paint(client_line(address, values), BOLD, stream)
-    return f"remote-gym serve: {paint(safety, colour, stream)}; in Python, on the client:\n    {line}\n"
+    page = "" if dashboard is None else f"in a browser on this machine:\n    {paint(dashboard, BOLD, stream)}\n"
+    return f"remote-gym serve: {paint(safety, colour, stream)}; in Python, on the client:\n    {line}\n{page}"
 
 
 def _safety(address: str, values: Mapping[str, Any]) -> tuple[str, str]:

@@ -56,6 +56,9 @@ class Endpoints:
         certificates: The files that `pem` is from, which change; None: it stays as it is.
         authenticator: Who may come, and as whom.
         admin_socket: The path of the admin socket; `AUTO`: in the usual place; None: there is none.
+        dashboard_url: Where the dashboard is shown.
+        dashboard_port: Its TCP port, 0: any free one; None: no dashboard.
+        dashboard_admin: Whether it may change something.
     """
 
     host: str
@@ -68,6 +71,9 @@ class Endpoints:
     certificates: Certificates | None = None
     authenticator: Authenticator = field(default_factory=Authenticator)
     admin_socket: str | None = None
+    dashboard_url: str = "127.0.0.1"
+    dashboard_port: int | None = None
+    dashboard_admin: bool = False
 
 
 class Listener(Protocol):
