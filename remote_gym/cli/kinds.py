@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from remote_gym.server.permissions import is_pattern
+from remote_gym.server.principals import unfit_operator
 
 NONE = "none"
 """What says that there is no limit: TOML has no null, and a shell has no None."""
@@ -216,6 +217,13 @@ def _variables(value: Any) -> tuple[str, ...]:
     return tuple(names)
 
 
+def _principals(value: Any) -> tuple[str, ...]:
+    names = [name.strip() for name in value.split(",")] if isinstance(value, str) else value
+    if not isinstance(names, list) or not all(isinstance(name, str) and unfit_operator(name) is None for name in names):
+        raise ValueError
+    return tuple(names)
+
+
 COUNT = integer(1)
 PORT = integer(0, 65535, metavar="PORT")
 SECONDS = seconds()
@@ -227,5 +235,9 @@ PATTERNS = Kind(
     _list_of(_patterns),
 )  # fmt: skip
 PEM = text("PEM", "the path of a PEM file", is_path=True)
+PRINCIPALS = Kind(
+    "NAME", "names of principals, with commas between them, such as alice,uid:1000", _principals, _principals,
+    merged=lambda before, more: (*before, *more),
+)  # fmt: skip
 VARIABLES = Kind("VARIABLES", "names with commas between them, such as A,B", _variables, _variables)
 RESTARTS = Kind("N/SECONDS", f"restarts within seconds, such as 10/60, or {NONE}", _budget, _budget_pair)

@@ -20,6 +20,7 @@ from remote_gym.cli.kinds import (
     PATTERNS,
     PEM,
     PORT,
+    PRINCIPALS,
     RESTARTS,
     VARIABLES,
     Kind,
@@ -100,6 +101,7 @@ SETTINGS = (
         "all, but those of wrappers that write files",
     ),
     Setting("allow_set", PATTERNS, HOST, "public names that clients may set", ()),
+    Setting("frames", BOOLEAN, HOST, "make pictures of environments for who looks on, while workers are idle", False),
     Setting("probe", BOOLEAN, HOST, "build one environment before listening, and end if that fails", True),
     Setting(
         "probe_envs", COUNT, HOST,
@@ -188,6 +190,10 @@ SETTINGS = (
     ),
     Setting("log_format", choice("text", "json"), REST, "of the log: for people, or an object per line", "text"),
     Setting("audit_log", path(), REST, "a file that tells who did what and was refused what, as JSON lines"),
+    Setting(
+        "operators", PRINCIPALS, REST, "who sees all sessions by watching, not their own alone; may be repeated", (),
+        own_flag="--operator",
+    ),
     Setting(
         "admin_socket", path(may_be_none=True), REST,
         "where `remote-gym sessions` reaches this server, for this user alone; auto: by its port, in $XDG_RUNTIME_DIR",

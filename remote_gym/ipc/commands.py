@@ -12,6 +12,7 @@ empty ones stand for nothing to say.
 | `AttachRows` | `Done`, `RowsRefused` |
 | `ResetGroup`, `StepGroup` | `Outcomes`, `NoGroup` |
 | `CallGroup`, `SetGroup`, `RenderGroup` | `PackedValues`, `NoGroup` |
+| `PictureGroup` | `Picture`, `NoGroup` |
 | `CloseGroup` | `Done` |
 """
 
@@ -123,7 +124,9 @@ class AttachRows(NamedTuple):
 
 
 class ResetGroup(NamedTuple):
-    """Begin new episodes and write the observations into the rows.
+    """Begin new episodes and write the observations into the rows; of a vector environment, also who has begun one.
+
+    That stands in the rows of terminations, for its options, mask and all, are its own.
 
     Attributes:
         group: Whose.
@@ -185,6 +188,20 @@ class RenderGroup(NamedTuple):
 
     group: int
     indices: Sequence[int] | None
+
+
+class PictureGroup(NamedTuple):
+    """Make a picture of one environment, for who looks on; nothing else of it is touched.
+
+    Attributes:
+        group: Whose.
+        index: Which of them.
+        max_width: Of the picture, in pixels.
+    """
+
+    group: int
+    index: int
+    max_width: int
 
 
 class CloseGroup(NamedTuple):
@@ -276,15 +293,35 @@ class PackedValues(NamedTuple):
     failures: Sequence[Failure]
 
 
+class Picture(NamedTuple):
+    """A picture.
+
+    Attributes:
+        data: A PNG file; empty if there is none.
+        width: In pixels.
+        height: Likewise.
+        missing: Why there is none.
+        nanoseconds: What it took.
+    """
+
+    data: bytes
+    width: int
+    height: int
+    missing: str
+    nanoseconds: int
+
+
 class NoGroup(NamedTuple):
     """There is no such group: it could not be built, or not again."""
 
 
 Command = Union[
     Start, AskKind, BuildGroup, BuildMore, AttachRows, ResetGroup, StepGroup, CallGroup, SetGroup, RenderGroup,
-    CloseGroup,
+    PictureGroup, CloseGroup,
 ]  # fmt: skip
-Result = Union[Started, EntrypointKind, Built, Building, NotBuilt, Done, RowsRefused, Outcomes, PackedValues, NoGroup]
+Result = Union[
+    Started, EntrypointKind, Built, Building, NotBuilt, Done, RowsRefused, Outcomes, PackedValues, Picture, NoGroup
+]  # fmt: skip
 
 
 # As arrays
@@ -313,6 +350,7 @@ _COMMANDS: tuple[tuple[Any, Callable[[Any], Any]], ...] = (
     (CallGroup, CallGroup._make),
     (SetGroup, SetGroup._make),
     (RenderGroup, RenderGroup._make),
+    (PictureGroup, PictureGroup._make),
     (CloseGroup, CloseGroup._make),
 )
 _RESULTS: tuple[tuple[Any, Callable[[Any], Any]], ...] = (
@@ -325,6 +363,7 @@ _RESULTS: tuple[tuple[Any, Callable[[Any], Any]], ...] = (
     (RowsRefused, RowsRefused._make),
     (Outcomes, Outcomes._make),
     (PackedValues, PackedValues._make),
+    (Picture, Picture._make),
     (NoGroup, NoGroup._make),
 )
 

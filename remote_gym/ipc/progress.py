@@ -21,7 +21,28 @@ NO_ENV_ID: Final = 2**64 - 1
 
 NO_GROUP: Final = 0
 
-COUNT, ENV_ID, OPERATION, STEP_NANOSECONDS, GROUP, STEPS, STEPS_NANOSECONDS = range(7)
+COUNT, ENV_ID, OPERATION, STEP_NANOSECONDS, GROUP, STEPS, STEPS_NANOSECONDS, BUSY_SINCE, BUSY_NANOSECONDS = range(9)
+
+FIRST_OCTAVE: Final = 10
+OCTAVES: Final = 27
+HISTOGRAM: Final = 16
+"""From this word on: how many environments' steps took how long: two words for each octave of nanoseconds, from 2 ** 10
+(about a microsecond) to 2 ** 37 (about two minutes); what is less counts for the first, what is more for the last."""
+
+STEP_BOUNDS_SECONDS: Final = tuple(
+    1e-9 * 2**octave * half for octave in range(FIRST_OCTAVE, FIRST_OCTAVE + OCTAVES) for half in (1.5, 2.0)
+)
+"""Upper bounds of these words, but that what is above the last counts for it, too."""
+
+
+def bucket_of(nanoseconds: int) -> int:
+    """Return the word of `HISTOGRAM` in which a step of that duration counts."""
+    octave = nanoseconds.bit_length() - 1 - FIRST_OCTAVE
+    if octave < 0:
+        return HISTOGRAM
+    if octave >= OCTAVES:
+        return HISTOGRAM + 2 * OCTAVES - 1
+    return HISTOGRAM + 2 * octave + (nanoseconds >> (octave + FIRST_OCTAVE - 1) & 1)
 
 
 class Board:
@@ -30,7 +51,9 @@ class Board:
     Attributes:
         words: The words themselves. On the hot path, a step, a worker writes them itself: the kind of operation once,
             ``words[ENV_ID]`` for each environment, how long one of them took lately, ``words[STEP_NANOSECONDS]``, and
-            how many there were so far and how long they took together: ``words[STEPS]``, ``words[STEPS_NANOSECONDS]``.
+            how many there were so far and how long they took together: ``words[STEPS]``, ``words[STEPS_NANOSECONDS]``,
+            and how many took how long, see `HISTOGRAM`. Around a round ``words[BUSY_SINCE]`` is the performance
+            counter's at its begin, else 0; ``words[BUSY_NANOSECONDS]`` what the earlier ones took.
     """
 
     def __init__(self, buffer: Any) -> None:
@@ -68,6 +91,20 @@ class Board:
     def steps(self) -> tuple[int, float]:
         """Parent side: how many environments' steps were made here, and how many seconds they took together."""
         return self.words[STEPS], float(self.words[STEPS_NANOSECONDS]) * 1e-9
+
+    def busy_seconds(self, now: int) -> float:
+        """Parent side: how long the worker has been at work; `now` is the performance counter's, in nanoseconds."""
+        words = self.words
+        for _ in range(3):  # a round may end between the readings
+            since, before = words[BUSY_SINCE], words[BUSY_NANOSECONDS]
+            if words[BUSY_SINCE] == since:
+                break
+        return 1e-9 * (before + (max(0, now - since) if since else 0))
+
+    @property
+    def step_counts(self) -> list[int]:
+        """Parent side: how many environments' steps took how long, by `STEP_BOUNDS_SECONDS`."""
+        return self.words[HISTOGRAM : HISTOGRAM + 2 * OCTAVES].tolist()
 
     def current(self) -> tuple[int, int] | None:
         """Child side: whose turn it is, as (group, env_id); None between rounds."""

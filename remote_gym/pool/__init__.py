@@ -21,6 +21,8 @@ from remote_gym.ipc.commands import (
     NotBuilt,
     Outcomes,
     PackedValues,
+    Picture,
+    PictureGroup,
     RenderGroup,
     ResetGroup,
     RowsRefused,
@@ -28,7 +30,7 @@ from remote_gym.ipc.commands import (
     StepGroup,
 )
 from remote_gym.ipc.memory import SharedBlock
-from remote_gym.ipc.progress import NO_GROUP
+from remote_gym.ipc.progress import NO_GROUP, STEP_BOUNDS_SECONDS
 from remote_gym.ipc.rows import Rows
 from remote_gym.pool.block import Block, OnDied, OnLost
 from remote_gym.pool.confining import Confinement
@@ -42,6 +44,7 @@ from remote_gym.pool.workforce import WARM_SECONDS
 
 __all__ = [
     "NO_GROUP",
+    "STEP_BOUNDS_SECONDS",
     "WARM_SECONDS",
     "AskKind",
     "AttachRows",
@@ -64,6 +67,8 @@ __all__ = [
     "OnLost",
     "Outcomes",
     "PackedValues",
+    "Picture",
+    "PictureGroup",
     "Pool",
     "RenderGroup",
     "ResetGroup",

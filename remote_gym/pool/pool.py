@@ -71,6 +71,7 @@ class Pool:
         self._back_off = BackOff()
         self._ballast = Ballast()  # for workers in place of dead ones
         self.restarts = 0  # workers replaced since the start
+        self.on_worker_lost: Callable[[WorkerProcess, WorkerLost], None] = lambda _worker, _lost: None  # while it runs
         self._spare: tuple[Recipe, Block] | None = None
         self.num_workers = num_workers
         self._max_envs_per_worker = max_envs_per_worker
@@ -262,6 +263,7 @@ class Pool:
             return
         failpoints.hit("server.worker.lost")
         logger.error("%s (process %d) was lost: %s", worker.name, worker.pid, lost.reason)
+        self.on_worker_lost(worker, lost)
         for block in self._hosted_by(worker):
             block.on_died(block, lost)
         task = self._spawn(self._replace(worker, lost))
@@ -294,6 +296,7 @@ class Pool:
             return
         self._force.replaces(worker, new)
         self.restarts += 1
+        new.restarts = worker.restarts + 1
         for group in worker.groups - {block.group for block in blocks}:
             self._adopt(self._blocks[group], new)  # given up; its places are still taken
         failpoints.hit("server.worker.replaced")

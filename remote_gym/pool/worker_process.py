@@ -14,7 +14,7 @@ import socket
 import time
 import weakref
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from remote_gym.ipc.commands import RESULTS, Command, Result, Start
@@ -78,11 +78,14 @@ class WorkerProcess:
         self.tenant: str | None = None  # who lives here, or did, and shares it with nobody; see `workforce`
         self.num_envs = 0
         self.pid = 0
+        self.restarts = 0  # workers of this name before it
+        self.started = time.time()
         self.lost: WorkerLost | None = None
         self.stopping = False
         self.has_answered = False  # a round, besides the first message
         self._on_exit = on_exit
         self._waiting: deque[tuple[Command, Callback]] = deque()
+        self._at_leisure: deque[tuple[Command, Callback]] = deque()
         self._in_flight: list[Callback] = [lambda _started: None]  # the answer to the start message comes first
         self._decoder = Decoder(RESULTS)
         self._encoder = RoundEncoder()
@@ -150,6 +153,30 @@ class WorkerProcess:
         if not self._in_flight and not self.stopping:
             self._send_round()
 
+    def submit_at_leisure(self, command: Command, callback: Callback) -> Callable[[], None]:
+        """Run `command` alone, once there is nothing else to do; what is submitted meanwhile waits for its end.
+
+        Returns:
+            What withdraws it, if it has not begun: nothing is called then.
+        """
+        waits = command, callback
+        if self.lost is not None:
+            asyncio.get_running_loop().call_soon(callback, self.lost)
+        else:
+            self._at_leisure.append(waits)
+            self._use_leisure()
+
+        def withdraw() -> None:
+            with contextlib.suppress(ValueError):
+                self._at_leisure.remove(waits)
+
+        return withdraw
+
+    def _use_leisure(self) -> None:
+        if self._at_leisure and self.idle and not self.stopping:
+            self._waiting.append(self._at_leisure.popleft())
+            self._send_round()
+
     @property
     def idle(self) -> bool:
         """Whether it has answered everything."""
@@ -179,6 +206,22 @@ class WorkerProcess:
     def steps(self) -> tuple[int, float]:
         """How many environments' steps were made here, and how many seconds they took together."""
         return (0, 0.0) if self.lost is not None else self._board.steps
+
+    @property
+    def busy_seconds(self) -> float:
+        """How long it has been at work since it started."""
+        return 0.0 if self.lost is not None else self._board.busy_seconds(time.perf_counter_ns())
+
+    @property
+    def step_counts(self) -> Sequence[int]:
+        """How many environments' steps took how long, by `ipc.progress.STEP_BOUNDS_SECONDS`."""
+        return () if self.lost is not None else self._board.step_counts
+
+    @property
+    def number(self) -> int:
+        """Which of the pool's it is; who takes its place has its name and number."""
+        digits = self.name.rpartition(" ")[2]
+        return int(digits) if digits.isdecimal() else 0
 
     def send_descriptor(self, descriptor: int) -> None:
         """Hand over a file descriptor for a command that is submitted next; never blocks.
@@ -210,6 +253,8 @@ class WorkerProcess:
                 self._call(callback, result)
             if self._waiting and not self._in_flight and not self.stopping:
                 self._send_round()
+            elif self._at_leisure:
+                self._use_leisure()
 
     def _meet(self) -> None:
         """Learn which process the worker is, if another one has started it."""
@@ -302,8 +347,8 @@ class WorkerProcess:
         _running.discard(self)
         os.close(self._guard)
         self._block.close()
-        callbacks = [*self._in_flight, *(callback for _, callback in self._waiting)]
-        self._in_flight, self._waiting = [], deque()
+        callbacks = [*self._in_flight, *(callback for _, callback in (*self._waiting, *self._at_leisure))]
+        self._in_flight, self._waiting, self._at_leisure = [], deque(), deque()
         for callback in callbacks:
             self._call(callback, lost)
         self._on_exit(self, lost)

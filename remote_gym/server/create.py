@@ -118,6 +118,8 @@ def create_remote_environment_server(
     dashboard_admin: bool = False,
     audit_log: str | os.PathLike[str] | None = None,
     log_format: str = TEXT,
+    operators: Iterable[str] = (),
+    frames: bool = False,
     sandbox: bool = False,
     sandbox_required: bool = False,
     sandbox_env: Sequence[str] = (),
@@ -202,6 +204,10 @@ def create_remote_environment_server(
         log_format: ``"json"`` writes the log of the server to stderr, a JSON object per line, in the place of the
             handlers that this process has set up, unless these have a `JsonFormatter` themselves. ``"text"`` leaves it
             to them.
+        operators: Names of principals that see everybody's sessions when they watch, not their own alone; the user of
+            this server, over its Unix socket, always does.
+        frames: Make pictures of environments for who watches and asks for them: only where the environment renders
+            arrays, while its worker is idle, and in a twentieth of its time at most.
         sandbox: Keep environments from the secrets of this process: workers get the environment variables of a list
             alone, limits, no new privileges, and where bubblewrap is usable no network, no processes but their own and
             files to read only; this process is closed to others of its user. Which of it holds is logged.
@@ -248,6 +254,8 @@ def create_remote_environment_server(
         log_format=log_format,
         audit_log=None if audit_log is None else file_path(audit_log, "audit_log"),
         probe_envs=probe_envs,
+        operators=(operators,) if isinstance(operators, str) else tuple(operators),
+        frames=bool(frames),
     )
     host, port = split_address(url, DEFAULT_PORT if port is None and ":" not in url else port)
     certificates = Certificates(server_credentials_paths) if server_credentials_paths is not None else None

@@ -30,6 +30,7 @@ GAUGES = {
     "stored_reply_bytes": "Answers kept until their client has proven to have read them",
     "event_loop_lag_last_seconds": "How late the event loop was when last measured",
     "max_held_bytes": "Bytes of each kind that are held for clients at most",
+    "episode_return_sum": "Sum of the returns of all episodes that have ended; it may fall",
 }
 """Name in the statistics, which is also the metric's without ``remote_gym_``, and its meaning."""
 
@@ -41,6 +42,8 @@ COUNTERS = {
     "replayed_answers": "Answers sent again after an attach",
     "received_bytes": "Bytes of messages received, before TLS and HTTP/2",
     "sent_bytes": "Bytes of messages sent, before TLS and HTTP/2",
+    "episodes": "Episodes that have ended",
+    "lost_episodes": "Episodes broken off by the end of their worker",
 }
 """The metric ends in ``_total``."""
 
@@ -60,6 +63,9 @@ LABELLED_GAUGES = {
 HISTOGRAMS = {
     "step_seconds": "From a step request's arrival to its last answer",
     "event_loop_lag_seconds": "How late the event loop was",
+    "episode_return": "Sum of an episode's rewards",
+    "episode_length": "Steps of an episode",
+    "episode_seconds": "From an episode's reset to its last step",
 }
 
 

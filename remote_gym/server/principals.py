@@ -50,3 +50,11 @@ def unfit(name: str) -> str | None:
     if not name.isprintable() or name != name.strip() or not name:
         return "a name is text that can be printed, with no space around it"
     return None
+
+
+def unfit_operator(name: object) -> str | None:
+    """Return what keeps `name` from being that of an operator; None: nothing. Users of this machine may be."""
+    if not isinstance(name, str):
+        return "a name is text"
+    known = name == ANONYMOUS.name or (name.startswith(_OF_A_USER) and name.removeprefix(_OF_A_USER).isdecimal())
+    return None if known else unfit(name)

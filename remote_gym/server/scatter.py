@@ -17,6 +17,7 @@ from remote_gym.leaves import rows_at
 from remote_gym.messages import Failure, Indices, Request, Reset, Returned, Step, Transition, every
 from remote_gym.pool import NoGroup, Outcomes, WorkerLost
 from remote_gym.server.checks import Order
+from remote_gym.server.episodes import Episodes
 from remote_gym.server.losses import Losses
 from remote_gym.server.opening import Opening
 from remote_gym.server.portions import Portion, Said, chunks, parts, portions
@@ -93,6 +94,7 @@ class Scatter:
         counters: Counters,
         on_answer: OnAnswer,
         on_error: Callable[[Exception], None],
+        episodes: Episodes | None = None,
     ) -> None:
         """Serve the environments that `opened` has built.
 
@@ -103,6 +105,7 @@ class Scatter:
             counters: Count the steps of environments, and take the time of requests for them.
             on_answer: Called with each answer.
             on_error: Called with a bug of ours that keeps a request from being answered.
+            episodes: Told of each answer once it is sent; None: nobody is.
         """
         self.running = 0
         self._rows = opened.rows
@@ -119,6 +122,7 @@ class Scatter:
         self._counters = counters
         self._on_answer = on_answer
         self._on_error = on_error
+        self._episodes = episodes
         self._released = False
 
     def release(self) -> None:
@@ -231,20 +235,23 @@ class Scatter:
         operation.forget()
 
     def _answer(self, operation: _Operation, indices: Indices) -> None:
-        request = operation.request
+        request, failures = operation.request, operation.failures
+        if not isinstance(request, (Step, Reset)):
+            packed = [operation.values.get(index, b"") for index in every(indices, self._num_envs)]
+            self._on_answer(request, indices, pack_server(Returned(request.number, indices, packed, failures)))
+            return
+        now = perf_counter()
         if isinstance(request, Step):
             self._counters.env_steps += self._num_envs if indices is None else len(indices)
             if operation.waiting == 0:  # this answer is the last one
-                self._counters.step_seconds.observe(perf_counter() - operation.began)
-        if isinstance(request, (Step, Reset)):
-            if operation.is_large or self._is_large:
-                self._answer_in_parts(operation, indices)
-                return
-            frame = self._packed(operation, indices)
+                self._counters.step_seconds.observe(now - operation.began)
+        if operation.is_large or self._is_large:
+            self._answer_in_parts(operation, indices)
         else:
-            packed = [operation.values.get(index, b"") for index in every(indices, self._num_envs)]
-            frame = pack_server(Returned(request.number, indices, packed, operation.failures))
-        self._on_answer(request, indices, frame)
+            self._on_answer(request, indices, self._packed(operation, indices))
+        if self._episodes is not None:  # the client has its answer, and the rows are still ours
+            told = self._episodes.stepped if isinstance(request, Step) else self._episodes.reset
+            told(indices, failures, now)
 
     def _answer_in_parts(self, operation: _Operation, indices: Indices) -> None:
         """Answer for some environments after the others: all of them together may be more than one message holds."""

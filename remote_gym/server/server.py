@@ -26,7 +26,7 @@ import grpc
 from remote_gym.errors import RefusedError, RemoteGymError
 from remote_gym.processes import SERVING
 from remote_gym.server import json_lines, logs
-from remote_gym.server.admin import Admin
+from remote_gym.server.admin import Admin, in_turns
 from remote_gym.server.audit import AuditLog
 from remote_gym.server.carriers.direct import Direct
 from remote_gym.server.carriers.edge import Edge
@@ -37,10 +37,12 @@ from remote_gym.server.front import Front
 from remote_gym.server.health import Health
 from remote_gym.server.listening import Endpoints, options
 from remote_gym.server.metrics import MetricsServer
+from remote_gym.server.minutes import Minutes
 from remote_gym.server.refusals import RefusalError
 from remote_gym.server.sessions import Sessions, collect
 from remote_gym.server.settings import JSON, Settings
 from remote_gym.server.statistics import watch_loop_lag
+from remote_gym.server.watching import Watchers
 
 logger = logging.getLogger("remote_gym.server")
 
@@ -133,7 +135,9 @@ class RemoteEnvironmentServer:
         self._edge = Edge(self._sessions, endpoints.authenticator)
         self._direct = _direct(self._edge, endpoints)
         self._front = Front(self._grpc, endpoints, None if self._direct is None else self._direct.accept)
-        servicer = Servicer(self._edge, self._front.peer, self._front.uid, self._front.visitor)
+        self._watchers = Watchers(self._sessions, endpoints.authenticator)
+        front = self._front
+        servicer = Servicer(self._edge, front.peer, front.uid, front.visitor, self._watchers)
         self._grpc.add_generic_rpc_handlers((servicer.handler(),))
         self._health = Health()
         self._health.register(self._grpc)
@@ -149,10 +153,12 @@ class RemoteEnvironmentServer:
         addresses = [listener.address for listener in self._front.listeners]
         self._admin = Admin(self._sessions, addresses, self._stop_by_owner)
         await self._admin.open(endpoints.admin_socket, [(one.host, one.port) for one in self._front.listeners])
+        self._watchers.snapshots.addresses = self._admin.addresses
         self._front.open()
         self._sessions.begin_serving(self._admin.addresses)
         await self._health.tell(serving=True)
         self._lag_task = asyncio.create_task(watch_loop_lag(self._sessions.counters))
+        self._minutes_task = asyncio.create_task(Minutes(self._sessions).tell())
         if endpoints.certificates is not None:
             if self._direct is not None:
                 endpoints.certificates.on_change = self._direct.renew
@@ -167,6 +173,7 @@ class RemoteEnvironmentServer:
             await self._sessions.drain(grace_seconds)
             if hasattr(self, "_health"):
                 self._health.end_watches()
+                self._watchers.end_all()
                 self._edge.end_all()
                 self._front.shut()
                 # What ran has been answered, but a large answer may still be on its way.
@@ -260,9 +267,11 @@ class RemoteEnvironmentServer:
             Since the start: `opened_sessions`; `requests`: by kind (``"reset"``, ``"step"``, ``"call"``,
             ``"render"``); `env_steps`: environment steps answered; `worker_restarts`; `attaches`: streams that came
             back to their session; `replayed_answers`: answers sent again to those; `refusals`: by the name of the
-            limit; `received_bytes`, `sent_bytes`: of messages, before TLS and HTTP/2.
-            Histograms since the start, each ``{"buckets": [(upper bound, count up to it), ...], "sum": seconds}``:
-            `step_seconds`: from a step request's arrival to its last answer; `event_loop_lag_seconds`.
+            limit; `received_bytes`, `sent_bytes`: of messages, before TLS and HTTP/2; `episodes`: that have ended;
+            `lost_episodes`: broken off by a worker's end; `episode_return_sum`: of the former.
+            Histograms since the start, each ``{"buckets": [(upper bound, count up to it), ...], "sum": sum}``:
+            `step_seconds`: from a step request's arrival to its last answer; `event_loop_lag_seconds`;
+            `episode_return`, `episode_length`, `episode_seconds`: of `episodes`, but for returns that are not finite.
 
         Raises:
             RemoteGymError: The server has stopped.
@@ -274,6 +283,7 @@ class RemoteEnvironmentServer:
 
     def _statistics(self, timeout_seconds: float) -> dict[str, Any]:
         async def read() -> dict[str, Any]:
+            await in_turns([*self._sessions.by_id.values()], lambda session: session.episodes.settle())
             return collect(self._sessions)
 
         if self._stopped.is_set():

@@ -10,12 +10,13 @@ import asyncio
 import logging
 import secrets
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Protocol
 
 from remote_gym import failpoints
 from remote_gym.errors import ProtocolError
+from remote_gym.figures import Totals
 from remote_gym.messages import (
     Attach,
     Attached,
@@ -31,8 +32,9 @@ from remote_gym.messages import (
     Render,
     Request,
 )
-from remote_gym.pool import Pool
+from remote_gym.pool import Block, Pool, WorkerLost
 from remote_gym.server.checks import Order, RequestChecker
+from remote_gym.server.episodes import Episodes
 from remote_gym.server.events import Events
 from remote_gym.server.holdings import Holdings, StoredResults
 from remote_gym.server.isolation import tenant_of
@@ -87,6 +89,7 @@ class Session:
         self.id, self.token = secrets.token_bytes(16), secrets.token_bytes(32)
         self.nonce = message.nonce
         self.num_envs = message.num_envs
+        self.autoreset_mode = message.autoreset_mode
         self.ledger = Ledger(message.num_envs)
         self.reason: Lost | None = None
         self.draining = False
@@ -101,6 +104,7 @@ class Session:
         self._scatter: Scatter | None = None  # once they are built
         self._reply_early = message.reply_early
         self._results = StoredResults(self.ledger, holdings)
+        self.episodes = Episodes(message.num_envs, message.autoreset_mode, counters)
         self._counters = counters
         self._on_gone = on_gone
         self._outlet: Outlet | None = None
@@ -116,15 +120,17 @@ class Session:
         """
         opening, losses = self._opening, Losses(self._opening)
         try:
-            described = await opening.open(losses.worker_replaced, losses.worker_died)
+            described = await opening.open(losses.worker_replaced, partial(self._worker_died, losses))
         except BaseException:
             self.ledger.apply(SessionEvent.OPEN_FAILED)
             self._release()
             raise
-        self._scatter = Scatter(opening, losses, self._reply_early, self._counters, self._answered, self._failed)
+        self.episodes.attach(opening.rows, opening.is_vector)
+        self._scatter = Scatter(
+            opening, losses, self._reply_early, self._counters, self._answered, self._failed, self.episodes
+        )
         space = opening.layout.action_space
         self._checker = RequestChecker(self.num_envs, space, opening.is_vector, self._permissions)
-        self.ledger.apply(SessionEvent.OPENED)
         self.opened = Opened(
             protocol=protocol,
             session_id=self.id,
@@ -136,6 +142,11 @@ class Session:
             kept_kwargs=self._permissions.kept_kwargs,
             **described._asdict(),
         )
+        self.ledger.apply(SessionEvent.OPENED)
+
+    def _worker_died(self, losses: Losses, block: Block, lost: WorkerLost) -> None:
+        losses.worker_died(block, lost)
+        self.episodes.lost(range(block.first, block.stop))
 
     def take_over(self, outlet: Outlet) -> None:
         """Let `outlet` carry the session from now on; an older stream that still lives is fenced."""
@@ -224,14 +235,34 @@ class Session:
     def _release(self) -> None:
         if self._scatter is not None:
             self._scatter.release()
+        self.episodes.release()
         self._opening.release()
         self._results.clear()
         self._on_gone(self)
+
+    def totals(self) -> Totals:
+        """Return what it has counted."""
+        return self.episodes.totals(self.requests)
+
+    @property
+    def render_mode(self) -> str | None:
+        """Of its environments, once they are built; None: none."""
+        return None if self.ledger.state is SessionState.OPENING else self.opened.render_mode
+
+    @property
+    def is_vector(self) -> bool:
+        """Whether it is one hosted vector environment."""
+        return self._opening.is_vector
 
     @property
     def requests(self) -> int:
         """How many it was sent."""
         return self.ledger.highest
+
+    @property
+    def blocks(self) -> Sequence[Block]:
+        """Where its environments live; empty before they are placed, and once it has ended."""
+        return self._opening.blocks
 
     @property
     def kept_seconds(self) -> float | None:

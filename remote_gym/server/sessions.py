@@ -14,8 +14,10 @@ from remote_gym import autoreset, failpoints, observation_modes
 from remote_gym.compression import NAMES, codec
 from remote_gym.errors import MisuseError, ProtocolError
 from remote_gym.messages import Attach, Description, Lost, Open
-from remote_gym.pool import Pool, check_descriptors
+from remote_gym.pool import Pool, WorkerLost, WorkerProcess, check_descriptors
 from remote_gym.server.checks import surveyed_kwargs
+from remote_gym.server.deaths import Deaths
+from remote_gym.server.ended_totals import EndedTotals
 from remote_gym.server.events import Events
 from remote_gym.server.holdings import Holdings
 from remote_gym.server.isolation import warm_seconds
@@ -122,6 +124,8 @@ class Sessions:
             settings.surroundings,
             warm_seconds(settings.isolation),
         )
+        self.pool.on_worker_lost = self._worker_lost
+        self.deaths, self.ended_totals = Deaths(), EndedTotals()
         self.by_id: dict[bytes, Session] = {}
         self.opening: set[Session] = set()
         self._by_nonce: dict[tuple[Principal, bytes], asyncio.Task[Session]] = {}  # a nonce is its principal's alone
@@ -253,11 +257,15 @@ class Sessions:
         session.principal = principal  # as in `open`
         return session
 
+    def _worker_lost(self, worker: WorkerProcess, lost: WorkerLost) -> None:
+        self.deaths.note(worker, lost, [*self.by_id.values(), *self.opening])
+
     def _gone(self, hold: Hold, session: Session) -> None:
         self._by_nonce.pop((session.principal, session.nonce), None)
         hold.release()
         if self.by_id.pop(session.id, None) is not None and session.reason is not None:
             self.events.ended(session, session.reason)
+            self.ended_totals.add(session.principal.name, session.totals())
             self._tombstones[session.id] = session.principal, session.reason
             while len(self._tombstones) > MAX_TOMBSTONES:
                 self._tombstones.popitem(last=False)
@@ -323,6 +331,12 @@ def collect(sessions: Sessions) -> dict[str, Any]:
         "refusals": dict(counters.refusals),
         "received_bytes": counters.received_bytes,
         "sent_bytes": counters.sent_bytes,
+        "episodes": counters.episodes,
+        "lost_episodes": counters.lost_episodes,
+        "episode_return_sum": counters.episode_return.total,
+        "episode_return": _histogram(counters.episode_return),
+        "episode_length": _histogram(counters.episode_length),
+        "episode_seconds": _histogram(counters.episode_seconds),
         "step_seconds": _histogram(counters.step_seconds),
         "event_loop_lag_seconds": _histogram(counters.loop_lag_seconds),
     }

@@ -12,7 +12,7 @@ from remote_gym.pool import Surroundings, Timeouts
 from remote_gym.server.isolation import ISOLATIONS, Isolation
 from remote_gym.server.limits import Limits
 from remote_gym.server.permissions import NOBODYS, Permissions
-from remote_gym.server.principals import Principal
+from remote_gym.server.principals import Principal, unfit_operator
 
 DEFAULT_MAX_WORKERS = 256
 """A worker takes some 30 MB and ten descriptors before it hosts anything."""
@@ -47,6 +47,8 @@ class Settings:
         log_format: Of the log: ``"text"``, as the process's handlers write it, or ``"json"``.
         audit_log: The path of the audit log; None: there is none.
         probe_envs: Environments that a probe asks a vector environment for.
+        operators: Principals that see everybody's sessions when they watch.
+        frames: Whether pictures are made for who watches.
     """
 
     entrypoint: str
@@ -68,6 +70,8 @@ class Settings:
     log_format: str = TEXT
     audit_log: str | None = None
     probe_envs: int = 1
+    operators: tuple[str, ...] = ()
+    frames: bool = False
 
     def __post_init__(self) -> None:
         """Check every number.
@@ -82,6 +86,9 @@ class Settings:
                 f"default_args['vectorization_mode'] must be 'vector_entry_point' or left out, got "
                 f"{self.vectorization_mode!r}"
             )
+        for name in self.operators:
+            if (wrong := unfit_operator(name)) is not None:
+                raise MisuseError(f"operators takes names of principals, got {name!r}: {wrong}")
         if self.isolation not in ISOLATIONS:
             raise MisuseError(f"isolation must be one of {', '.join(map(repr, ISOLATIONS))}, got {self.isolation!r}")
         if self.log_format not in (TEXT, JSON):

@@ -12,6 +12,9 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+import numpy as np
+import numpy.typing as npt
+
 from remote_gym.messages import Call, Render, Reset, Step
 
 STEP_BOUNDS_SECONDS = (
@@ -21,6 +24,17 @@ STEP_BOUNDS_SECONDS = (
 
 LAG_BOUNDS_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
 """From what a timer is late anyway to what a client notices as a stall."""
+
+_RETURNS = (0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0, 300.0, 1e3, 3e3, 1e4, 1e5, 1e6)
+
+RETURN_BOUNDS = (*(-bound for bound in reversed(_RETURNS)), 0.0, *_RETURNS)
+"""Of an episode's return, which may be anything: half a power of ten apart, on either side of 0."""
+
+LENGTH_BOUNDS = (1, 3, 10, 30, 100, 200, 300, 500, 1_000, 2_000, 3_000, 10_000, 30_000, 100_000)
+"""In steps: with the usual limits of episodes among them."""
+
+EPISODE_BOUNDS_SECONDS = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 60.0, 300.0, 1_800.0, 3_600.0)
+"""From a few steps of a small environment to an hour of a simulator."""
 
 KINDS: dict[type, str] = {Reset: "reset", Step: "step", Call: "call", Render: "render"}
 """What requests are counted as."""
@@ -47,6 +61,13 @@ class Histogram:
         """Count `value`."""
         self.counts[bisect_left(self.bounds, value)] += 1
         self.total += value
+
+    def observe_all(self, values: npt.NDArray[np.float64]) -> None:
+        """Count each of `values`, (count,) float64: several at once take little more time than one."""
+        places = np.searchsorted(self.bounds, values)
+        for place, count in enumerate(np.bincount(places).tolist()):
+            self.counts[place] += count
+        self.total += float(values.sum())
 
     @property
     def count(self) -> int:
@@ -77,6 +98,12 @@ class Counters:
     sent_bytes: int = 0
     loop_lag_seconds: Histogram = field(default_factory=lambda: Histogram(LAG_BOUNDS_SECONDS))
     last_loop_lag_seconds: float = 0.0
+
+    episodes: int = 0
+    lost_episodes: int = 0
+    episode_return: Histogram = field(default_factory=lambda: Histogram(RETURN_BOUNDS))
+    episode_length: Histogram = field(default_factory=lambda: Histogram(LENGTH_BOUNDS))
+    episode_seconds: Histogram = field(default_factory=lambda: Histogram(EPISODE_BOUNDS_SECONDS))
 
     def observe_loop_lag(self, seconds: float) -> None:
         """Count how late the event loop was."""

@@ -30,6 +30,7 @@ from remote_gym.worker.calls import Run, caller, each, render, setter
 from remote_gym.worker.compression import RowCompressor
 from remote_gym.worker.entrypoint import Recipe
 from remote_gym.worker.observations import Observations
+from remote_gym.worker.pictures import Shown
 from remote_gym.worker.results import (
     Bounds,
     BuildError,
@@ -345,6 +346,12 @@ class EnvironmentGroup:
     def render(self, indices: Sequence[int] | None) -> PackedValues:
         """Render each environment."""
         return self._each(indices, progress.RENDER, render, "rendered frame")
+
+    def shown(self, index: int) -> Shown:
+        """Return what `pictures` makes a picture of."""
+        env = self.envs[index - self.first].env
+        self._board.begin(progress.RENDER, self.env_ids[index - self.first])
+        return Shown(env, env.render)
 
     def _each(self, indices: Sequence[int] | None, operation: int, run: Run, what: str) -> PackedValues:
         asked = self._all if indices is None else indices

@@ -33,6 +33,8 @@ from remote_gym.ipc.commands import (
     NotBuilt,
     Outcomes,
     PackedValues,
+    Picture,
+    PictureGroup,
     RenderGroup,
     ResetGroup,
     Result,
@@ -44,6 +46,8 @@ from remote_gym.ipc.commands import (
 from remote_gym.ipc.link import ChildLink, encode, receive_descriptor
 from remote_gym.ipc.memory import SharedBlock
 from remote_gym.ipc.progress import (
+    BUSY_NANOSECONDS,
+    BUSY_SINCE,
     NO_GROUP,
     REPORT_OFFSET,
     SIZE_BYTES,
@@ -51,6 +55,7 @@ from remote_gym.ipc.progress import (
     STEPS,
     STEPS_NANOSECONDS,
     Board,
+    bucket_of,
 )
 from remote_gym.worker.confinement import confine
 from remote_gym.worker.forks import Forks
@@ -67,7 +72,7 @@ itself. What lies between two slices takes a fiftieth of that."""
 _BUILDING = frozenset({BuildGroup, BuildMore})
 """Commands that may take so long that the results before them are answered first."""
 
-_ON_A_GROUP = frozenset({ResetGroup, StepGroup, CallGroup, SetGroup, RenderGroup})
+_ON_A_GROUP = frozenset({ResetGroup, StepGroup, CallGroup, SetGroup, RenderGroup, PictureGroup})
 """Commands that need their group to be there."""
 
 
@@ -104,6 +109,7 @@ class Worker:
             CallGroup: self._call,
             SetGroup: self._set,
             RenderGroup: self._render,
+            PictureGroup: self._picture,
             CloseGroup: self._close,
         }
 
@@ -112,6 +118,8 @@ class Worker:
         failpoints.hit("worker.received")
         results: list[Result] = []
         answered = time.perf_counter()
+        words = self._board.words
+        words[BUSY_SINCE] = began = time.perf_counter_ns()
         for done, command in enumerate(commands):
             if results and (type(command) in _BUILDING or time.perf_counter() - answered > ANSWER_SECONDS):
                 self._answer(commands[done - len(results) : done], results, answer)
@@ -121,6 +129,8 @@ class Worker:
         self._board.turn_of(NO_GROUP)
         failpoints.hit("worker.answer")
         self._answer(commands[len(commands) - len(results) :], results, answer)
+        words[BUSY_NANOSECONDS] += time.perf_counter_ns() - began
+        words[BUSY_SINCE] = 0
 
     def _answer(self, commands: list[Command], results: list[Result], answer: Callable[[list[Result]], None]) -> None:
         """Answer; a result that cannot be encoded fails alone. The link sends nothing before all is encoded."""
@@ -164,6 +174,8 @@ class Worker:
             return NotBuilt(self._failure(getattr(command, "first", 0), error))
         if kind is CloseGroup:
             return Done()
+        if kind is PictureGroup:
+            return Picture(b"", 0, 0, self._failure(command.index, error).message, 0)
         hosted = self._groups[command.group]
         everyone = command.indices
         if everyone is None:
@@ -272,6 +284,7 @@ class Worker:
         took = elapsed // count
         words[STEP_NANOSECONDS] = (7 * (words[STEP_NANOSECONDS] or took) + took) // 8  # a moving average
         words[STEPS] += count
+        words[bucket_of(took)] += count
         words[STEPS_NANOSECONDS] += elapsed
         return result  # type: ignore[no-any-return]
 
@@ -295,6 +308,13 @@ class Worker:
 
     def _render(self, command: RenderGroup) -> Result:
         return self._groups[command.group].render(command.indices)  # type: ignore[no-any-return]
+
+    def _picture(self, command: PictureGroup) -> Result:
+        from remote_gym.worker.pictures import picture
+
+        began = time.perf_counter_ns()
+        made = picture(self._groups[command.group].shown(command.index), command.max_width)
+        return made._replace(nanoseconds=time.perf_counter_ns() - began)
 
     def _close(self, command: CloseGroup) -> Result:
         hosted = self._groups.pop(command.group, None) or self._unfinished.pop(command.group, None)

@@ -28,6 +28,7 @@ from remote_gym.worker.actions import typed_rows
 from remote_gym.worker.compression import RowCompressor
 from remote_gym.worker.entrypoint import Recipe
 from remote_gym.worker.file_writers import refuse_file_writers_of
+from remote_gym.worker.pictures import Shown
 from remote_gym.worker.results import (
     REMEDY,
     BuildError,
@@ -116,8 +117,12 @@ class VectorGroup:
         self._board.begin(progress.RESET, self.env_ids[0])
         try:
             self._broken = True
+            # It may take the mask out of the options: who is reset is told to the server by the flags.
+            mask = options.get("reset_mask") if isinstance(options, dict) else None
+            mask = True if mask is None else np.array(mask, bool)
             observations, infos = self.env.reset(seed=seed, options=options)
             self._broken = False
+            self._rows.terminations[:] = mask
             return self._results(observations, infos, None)
         except BaseException as error:
             return Outcomes(b"", self._failures(error), {})
@@ -243,6 +248,11 @@ class VectorGroup:
             return [None] * len(self.env_ids) if frames is None else frames
 
         return self._each(progress.RENDER, run, "rendered frame")
+
+    def shown(self, index: int) -> Shown:
+        """Return what `pictures` makes a picture of: all of it is rendered for one."""
+        self._board.begin(progress.RENDER, self.env_ids[0])
+        return Shown(self.env, lambda: self.env.render()[index])
 
     def _each(self, operation: int, run: Any, what: str) -> PackedValues:
         self._board.begin(operation, self.env_ids[0])

@@ -1,20 +1,25 @@
-"""Server process: sessions that come as gRPC calls, one stream each; and Describe."""
+"""Server process: sessions that come as gRPC calls, one stream each; Describe and Watch."""
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from typing import Any
 from urllib.parse import unquote
 
 import grpc
 
+from remote_gym.errors import ProtocolError
 from remote_gym.server.authentication import Authenticator, StrangerError
 from remote_gym.server.carriers.admission import Visitor
 from remote_gym.server.carriers.edge import Edge, code_of
 from remote_gym.server.carriers.identity import shown_by_call
 from remote_gym.server.principals import Principal
+from remote_gym.server.refusals import RefusalError
+from remote_gym.server.watching import EndedError, Watchers
 from remote_gym.texts import shortened
 from remote_gym.wire.codec import DESCRIBE_METHOD, SESSION_METHOD, pack_description
+from remote_gym.wire.watching import WATCH_METHOD
 
 Context = Any
 """grpc.aio.ServicerContext; its methods are not typed by the library."""
@@ -90,9 +95,15 @@ class Servicer:
     """The handlers of the service `remote_gym.v1.RemoteGym`."""
 
     def __init__(
-        self, edge: Edge, true_peer: TruePeer = str, true_user: TrueUser = _nobody, visitor_of: VisitorOf = unknown
+        self,
+        edge: Edge,
+        true_peer: TruePeer = str,
+        true_user: TrueUser = _nobody,
+        visitor_of: VisitorOf = unknown,
+        watchers: Watchers | None = None,
     ) -> None:
-        """Hand every stream to `edge`; the others know who is behind the peers that gRPC sees."""
+        """Hand every session to `edge`, and to `watchers` who looks on; the others know who is behind gRPC's peers."""
+        self._watchers = Watchers(edge.sessions, edge.authenticator) if watchers is None else watchers
         self._visitor_of = visitor_of
         self._edge = edge
         self._true_peer = true_peer
@@ -109,6 +120,7 @@ class Servicer:
             {
                 session: grpc.stream_stream_rpc_method_handler(self.session),
                 DESCRIBE_METHOD.rpartition("/")[2]: grpc.unary_unary_rpc_method_handler(self.describe),
+                WATCH_METHOD.rpartition("/")[2]: grpc.unary_stream_rpc_method_handler(self.watch),
             },
         )
 
@@ -120,6 +132,19 @@ class Servicer:
         except StrangerError as error:
             await context.abort(status_of(error), shortened(str(error)))
         return pack_description(self._edge.sessions.describe())
+
+    async def watch(self, request: bytes, context: Context) -> None:
+        """Tell somebody who looks on, until either side ends it."""
+        carrier = self._stream(context)
+        try:
+            principal = self._edge.known(carrier.peer, lambda: carrier.principal)
+            async with contextlib.aclosing(self._watchers.watch(request, principal, carrier.peer)) as replies:
+                async for reply in replies:
+                    await context.write(reply)
+        except (ProtocolError, RefusalError) as error:  # a StrangerError is one
+            await context.abort(status_of(error), shortened(str(error)))
+        except EndedError as error:
+            await context.abort(grpc.StatusCode.UNAVAILABLE, str(error))
 
     async def session(self, _requests: Any, context: Context) -> None:
         """Carry a session over one stream, until either side ends it."""
