@@ -70,7 +70,8 @@ class Gate:
         """
         self._app, self._hosts, self._ask = app, frozenset(hosts), ask
         self._token = token
-        self._cookie = secrets.token_urlsafe(32)
+        # Of the token, so that a page that is open goes on with the successor of a process that has died.
+        self._cookie = hmac.new(token.encode(), b"cookie", "sha256").hexdigest()
         self.secret = secrets.token_urlsafe(32)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

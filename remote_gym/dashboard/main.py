@@ -20,6 +20,7 @@ from typing import Any
 
 import uvicorn
 
+from remote_gym.client.watching import watch
 from remote_gym.dashboard.app import Dashboard
 from remote_gym.dashboard.settings import Settings, Watched
 from remote_gym.dashboard.watchers import Ask, Call
@@ -31,15 +32,16 @@ MAX_CONNECTIONS = 128
 HEAD_BYTES = 16_384
 """Of a request at most."""
 
+CONNECT_SECONDS = 3.0
+"""How long a server may take to answer, before the page says that it does not."""
+
 LAST_SECONDS = 1
 """How long answers may take at the end."""
 
 
 def ask(watched: Watched, arguments: dict[str, Any]) -> Call:
     """Begin a `Watch` call of a server."""
-    from remote_gym.client.watching import watch
-
-    return watch(watched.address, **watched.options, **arguments)
+    return watch(watched.address, connect_timeout_seconds=CONNECT_SECONDS, **watched.options, **arguments)
 
 
 class _Server(uvicorn.Server):

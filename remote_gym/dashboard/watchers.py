@@ -49,22 +49,24 @@ class Watcher:
         threading.Thread(target=self._run, args=(told, lost), name="remote_gym watcher", daemon=True).start()
 
     def close(self) -> None:
-        """End."""
+        """End; returns at once, since closing a call waits for its thread."""
         self._closed.set()
         with self._lock:
             if self._call is not None:
-                self._call.close()
+                threading.Thread(target=self._call.close, name="remote_gym watcher's end", daemon=True).start()
 
     def _run(self, told: Callable[[Any], object], lost: Callable[[str], object]) -> None:
         tries = 0
         while not self._closed.is_set():
             error = "the server has ended the call"
             try:
+                call = self._ask(self._watched, self._arguments)  # it dials, which may take its time
                 with self._lock:
+                    self._call = call
                     if self._closed.is_set():
+                        call.close()
                         return
-                    self._call = self._ask(self._watched, self._arguments)
-                for snapshot in self._call:
+                for snapshot in call:
                     if self._closed.is_set():
                         return
                     tries = 0
@@ -73,6 +75,11 @@ class Watcher:
                 error = str(failed)
             except RuntimeError:  # the loop is closed: so is this process, soon
                 return
+            finally:
+                with self._lock:
+                    if self._call is not None:
+                        self._call.close()
+                    self._call = None
             if self._closed.is_set():
                 return
             lost(error)

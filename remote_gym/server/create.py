@@ -267,8 +267,8 @@ def create_remote_environment_server(
     if metrics_port is not None:
         metrics_url, metrics_port = split_address(metrics_url, metrics_port)
     if dashboard_port is not None:
-        dashboard_url, dashboard_port = split_address(dashboard_url, dashboard_port)
         _check_dashboard(dashboard_url, dashboard_admin, admin_socket, allow_insecure)
+        dashboard_url, dashboard_port = split_address(dashboard_url, dashboard_port)
     admin = admin_socket if admin_socket in (AUTO, None) else file_path(admin_socket, "admin_socket")
     if admin is not None and (length := len(os.fsencode(admin))) > MAX_UNIX_PATH_BYTES:
         raise MisuseError(f"admin_socket={admin!r} has {length} bytes, a socket's path {MAX_UNIX_PATH_BYTES} at most")

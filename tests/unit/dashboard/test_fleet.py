@@ -59,7 +59,7 @@ def test_who_comes_back_soon_finds_it_all_again() -> None:
         assert len(stage.calls) == 2
         fleet.close()
         fleet.close()
-        assert all(call.closed.is_set() for _, _, call in stage.calls)
+        await until(lambda: all(call.closed.is_set() for _, _, call in stage.calls))
 
     asyncio.run(main())
 

@@ -19,8 +19,8 @@ from remote_gym.dashboard.gate import HEADERS, POLICY, Gate
 TOKEN = "a-token-of-random-bits"
 
 
-def made(app: Any = None) -> Gate:
-    return Gate(app or PlainTextResponse("inside"), TOKEN, ("localhost", "127.0.0.1", "::1"), Response("who?", 401))
+def made() -> Gate:
+    return Gate(PlainTextResponse("inside"), TOKEN, ("localhost", "127.0.0.1", "::1"), Response("who?", 401))
 
 
 def entered(gate: Gate, **headers: str) -> str:
@@ -60,8 +60,11 @@ def test_another_cookie_opens_nothing(cookie: str) -> None:
     assert asked(made(), "/", cookie=cookie).status == 401
 
 
-def test_a_cookie_is_of_one_process() -> None:
-    assert asked(made(), "/", cookie=entered(made())).status == 401
+def test_a_cookie_is_of_one_token() -> None:
+    """A page that is open goes on after its process has died; another server's page does not open."""
+    assert asked(made(), "/", cookie=entered(made())).status == 200
+    other = Gate(PlainTextResponse("inside"), "another token", ("127.0.0.1",), Response("who?", 401))
+    assert asked(other, "/", cookie=entered(made())).status == 401
 
 
 def test_the_page_that_asks_takes_the_token_as_well() -> None:

@@ -7,6 +7,7 @@ import json
 from typing import Any
 
 import pytest
+from helpers import wait_until
 from staged import Stage, identity
 
 from remote_gym.dashboard import streams as module
@@ -104,7 +105,7 @@ def test_streams_end_with_the_process() -> None:
         assert [piece async for piece in one] == []
         async for piece in other:
             assert piece.startswith(b"event: tile")
-        assert all(call.closed.is_set() for _, _, call in stage.calls)
+        wait_until(lambda: all(call.closed.is_set() for _, _, call in stage.calls))
 
     asyncio.run(asyncio.wait_for(main(), 20.0))
 

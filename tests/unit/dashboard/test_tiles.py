@@ -9,6 +9,7 @@ import struct
 from collections.abc import Iterator
 
 import pytest
+from helpers import wait_until
 from staged import Stage, identity, png
 
 from remote_gym.dashboard.settings import Watched
@@ -88,7 +89,7 @@ def test_each_server_is_asked_for_its_own_and_the_newest_is_kept() -> None:
         "frame_period_seconds": 0.5,
         "frames_only": True,
     }
-    assert all(call.closed.is_set() for _, _, call in stage.calls)
+    wait_until(lambda: all(call.closed.is_set() for _, _, call in stage.calls))
 
 
 def test_pictures_that_nobody_asked_for_are_left_out() -> None:
