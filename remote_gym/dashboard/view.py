@@ -17,7 +17,7 @@ from remote_gym.dashboard.settings import Watched
 from remote_gym.figures import SessionFigures, WorkerLoss
 from remote_gym.texts import printable
 
-MAX_ROWS = 1_000
+MAX_ROWS = 500
 MAX_FIND = 100
 """Characters of what is looked for."""
 

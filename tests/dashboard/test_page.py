@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 import signal
 import socket
@@ -88,7 +87,7 @@ def test_a_picture_shows_what_was_just_stepped_to(page: Any, served: Callable[..
     with RemoteVectorEnv(process.address, num_envs=1) as envs:
         envs.reset()
         for steps in (0, 1, 37):
-            while int(envs.step([0])[0][0, 0]) < steps if steps else False:
+            while steps and int(envs.step([0])[0][0, 0]) < steps:
                 pass
             seen(page, f"() => ({COLOUR})() === {steps}")
             assert text(page, ".caption").endswith(f"{steps:.2f} in {steps}" if 0 < steps < 10 else f"in {steps}")
@@ -207,7 +206,12 @@ def test_another_sites_page_gets_nothing(page: Any, served: Callable[..., Opened
     asking = "fetch('%s', %s).then(r => r.status, () => 'refused')"
     assert page.evaluate(asking % (f"{base}views", "{credentials: 'include'}")) == "refused"
     assert page.evaluate(asking % (f"{base}drain", "{method: 'POST', credentials: 'include', body: '{}'}")) == "refused"
-    framed = "src => new Promise(d => { const f = document.createElement('iframe'); f.onload = () => d(f.contentDocument?.body?.textContent ?? 'closed'); f.src = src; document.body.append(f) })"
+    framed = """src => new Promise((done) => {
+      const frame = document.createElement('iframe');
+      frame.onload = () => done(frame.contentDocument?.body?.textContent ?? 'closed');
+      frame.src = src;
+      document.body.append(frame);
+    })"""
     assert "Sessions" not in str(page.evaluate(framed, base))
 
 
@@ -301,29 +305,27 @@ def crowded() -> Iterator[str]:
 
 LONG = """() => {
   window.longest = 0;
-  new PerformanceObserver((list) => { for (const one of list.getEntries()) window.longest = Math.max(window.longest, one.duration); })
-    .observe({ entryTypes: ['longtask'] });
+  const look = (list) => list.getEntries().forEach((one) => { window.longest = Math.max(window.longest, one.duration); });
+  new PerformanceObserver(look).observe({ entryTypes: ['longtask'] });
 }"""
+"""Take down for how many milliseconds the page could not answer, at most."""
 
 
 def test_a_thousand_sessions_are_no_stall(page: Any, crowded: str) -> None:
     page.goto(crowded)
     rows = "document.querySelectorAll('#sessions-table tbody tr').length"
-    seen(page, f"() => {rows} === 50")
+    seen(page, f"() => {rows} === 50", 60.0)
     assert text(page, "#sessions-count") == "1,000 sessions"
     assert text(page, "#sessions-more") == "950 more, show some"
     page.locator("#sessions-more").click()
     seen(page, f"() => {rows} === 100")
-    for _ in range(3):
-        page.locator("#sessions-more").click()
-        page.wait_for_timeout(1_500)
-    seen(page, f"() => {rows} === 1000")
     page.evaluate(LONG)
-    page.wait_for_timeout(5_000)
-    assert page.evaluate("window.longest") < 500.0, "milliseconds, with all thousand shown"
+    page.wait_for_timeout(4_000)
+    assert page.evaluate("window.longest") < 400.0
     page.locator("#sessions-find").fill("user3")
-    seen(page, f"() => {rows} === 143")
-    assert text(page, "#sessions-count") == "143 of 1,000 sessions"
+    seen(page, "() => document.querySelector('#sessions-count').textContent === '143 of 1,000 sessions'")
+    assert page.evaluate(rows) == 100
+    assert text(page, "#sessions-more") == "43 more, show some"
 
 
 @pytest.mark.parametrize("width", [400, 768, 1280])
@@ -356,9 +358,11 @@ def test_who_does_not_see_is_told_as_well(page: Any, crowded: str) -> None:
     for name in ("Now", "Servers", "Environments", "Sessions", "Workers", "Lost workers"):
         assert page.get_by_role("region", name=name, exact=True).count() == 1
     assert page.get_by_role("rowheader").count() == 53
-    unnamed = """() => [...document.querySelectorAll('button, input, select, canvas')].filter((one) => one.checkVisibility()
-      && !(one.getAttribute('aria-label') || one.labels?.length || one.textContent.trim())).map((one) => one.outerHTML)"""
-    assert json.loads(json.dumps(page.evaluate(unnamed))) == []
+    unnamed = """() => [...document.querySelectorAll('button, input, select, canvas')]
+      .filter((one) => one.checkVisibility())
+      .filter((one) => !(one.getAttribute('aria-label') || one.labels?.length || one.textContent.trim()))
+      .map((one) => one.outerHTML)"""
+    assert page.evaluate(unnamed) == []
     page.keyboard.press("Tab")
     assert page.evaluate("document.activeElement.textContent") == "Skip to sessions"
     page.keyboard.press("Enter")

@@ -9,7 +9,7 @@ import { Rows, write } from "/table.js";
 const $ = (id) => document.getElementById(id);
 const POINTS = 60;
 const EPISODES = 64;
-const ROWS = [50, 100, 200, 500, 1000];
+const ROWS = [50, 100, 200, 500];
 const LOSSES = 100;
 const STATES = {
   connecting: "connecting", live: "live", reconnecting: "reconnecting", paused: "paused",
