@@ -58,7 +58,7 @@ class HistogramFigures(NamedTuple):
     sum: float = 0.0
 
     @property
-    def count(self) -> int:
+    def count(self) -> int:  # type: ignore[override]
         """How often, in all."""
         return sum(self.counts)
 
@@ -165,7 +165,7 @@ class SessionFigures(NamedTuple):
 class WorkerFigures(NamedTuple):
     """See `WorkerFigures` of the contract."""
 
-    index: int = 0
+    index: int = 0  # type: ignore[assignment]
     process: int = 0
     principal: str = ""
     envs: int = 0

@@ -195,12 +195,12 @@ class PictureGroup(NamedTuple):
 
     Attributes:
         group: Whose.
-        index: Which of them.
+        env: The index of which of them.
         max_width: Of the picture, in pixels.
     """
 
     group: int
-    index: int
+    env: int
     max_width: int
 
 

@@ -12,7 +12,7 @@ MAX_PRINCIPALS = 4_096
 
 def added(one: Totals, other: Totals) -> Totals:
     """Return the sum of both."""
-    return Totals(*map(sum, zip(one, other, strict=True)))
+    return Totals._make(mine + theirs for mine, theirs in zip(one, other, strict=True))
 
 
 class EndedTotals:

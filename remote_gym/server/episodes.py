@@ -230,7 +230,7 @@ class Episodes:
 
         Of more than `TOLD_AT_ONCE`, these last ones.
         """
-        forgotten = self._count - len(self._recent)
+        until, forgotten = min(until, self._count), self._count - len(self._recent)
         first = max(told, until - TOLD_AT_ONCE, forgotten)
         return list(islice(self._recent, first - forgotten, max(first, until) - forgotten))
 

@@ -30,7 +30,7 @@ GAUGES = {
     "stored_reply_bytes": "Answers kept until their client has proven to have read them",
     "event_loop_lag_last_seconds": "How late the event loop was when last measured",
     "max_held_bytes": "Bytes of each kind that are held for clients at most",
-    "episode_return_sum": "Sum of the returns of all episodes that have ended; it may fall",
+    "episode_returns": "Sum of the returns of all episodes that have ended; it may fall",
 }
 """Name in the statistics, which is also the metric's without ``remote_gym_``, and its meaning."""
 

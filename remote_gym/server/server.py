@@ -268,7 +268,7 @@ class RemoteEnvironmentServer:
             ``"render"``); `env_steps`: environment steps answered; `worker_restarts`; `attaches`: streams that came
             back to their session; `replayed_answers`: answers sent again to those; `refusals`: by the name of the
             limit; `received_bytes`, `sent_bytes`: of messages, before TLS and HTTP/2; `episodes`: that have ended;
-            `lost_episodes`: broken off by a worker's end; `episode_return_sum`: of the former.
+            `lost_episodes`: broken off by a worker's end; `episode_returns`: the sum of their returns.
             Histograms since the start, each ``{"buckets": [(upper bound, count up to it), ...], "sum": sum}``:
             `step_seconds`: from a step request's arrival to its last answer; `event_loop_lag_seconds`;
             `episode_return`, `episode_length`, `episode_seconds`: of `episodes`, but for returns that are not finite.

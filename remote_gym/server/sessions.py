@@ -333,7 +333,7 @@ def collect(sessions: Sessions) -> dict[str, Any]:
         "sent_bytes": counters.sent_bytes,
         "episodes": counters.episodes,
         "lost_episodes": counters.lost_episodes,
-        "episode_return_sum": counters.episode_return.total,
+        "episode_returns": counters.episode_return.total,
         "episode_return": _histogram(counters.episode_return),
         "episode_length": _histogram(counters.episode_length),
         "episode_seconds": _histogram(counters.episode_seconds),

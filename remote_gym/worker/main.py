@@ -175,7 +175,7 @@ class Worker:
         if kind is CloseGroup:
             return Done()
         if kind is PictureGroup:
-            return Picture(b"", 0, 0, self._failure(command.index, error).message, 0)
+            return Picture(b"", 0, 0, self._failure(command.env, error).message, 0)
         hosted = self._groups[command.group]
         everyone = command.indices
         if everyone is None:
@@ -313,7 +313,7 @@ class Worker:
         from remote_gym.worker.pictures import picture
 
         began = time.perf_counter_ns()
-        made = picture(self._groups[command.group].shown(command.index), command.max_width)
+        made = picture(self._groups[command.group].shown(command.env), command.max_width)
         return made._replace(nanoseconds=time.perf_counter_ns() - began)
 
     def _close(self, command: CloseGroup) -> Result:

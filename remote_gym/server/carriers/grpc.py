@@ -102,8 +102,8 @@ class Servicer:
         visitor_of: VisitorOf = unknown,
         watchers: Watchers | None = None,
     ) -> None:
-        """Hand every session to `edge`, and to `watchers` who looks on; the others know who is behind gRPC's peers."""
-        self._watchers = Watchers(edge.sessions, edge.authenticator) if watchers is None else watchers
+        """Hand sessions to `edge`, and who looks on to `watchers`; the others know who gRPC's peers are."""
+        self._watchers = watchers
         self._visitor_of = visitor_of
         self._edge = edge
         self._true_peer = true_peer
@@ -115,14 +115,13 @@ class Servicer:
     def handler(self) -> grpc.GenericRpcHandler:
         """Return what a gRPC server registers. Messages pass as bytes: `wire` reads and writes them."""
         service, session = SESSION_METHOD[1:].split("/")
-        return grpc.method_handlers_generic_handler(
-            service,
-            {
-                session: grpc.stream_stream_rpc_method_handler(self.session),
-                DESCRIBE_METHOD.rpartition("/")[2]: grpc.unary_unary_rpc_method_handler(self.describe),
-                WATCH_METHOD.rpartition("/")[2]: grpc.unary_stream_rpc_method_handler(self.watch),
-            },
-        )
+        handlers = {
+            session: grpc.stream_stream_rpc_method_handler(self.session),
+            DESCRIBE_METHOD.rpartition("/")[2]: grpc.unary_unary_rpc_method_handler(self.describe),
+        }
+        if self._watchers is not None:
+            handlers[WATCH_METHOD.rpartition("/")[2]] = grpc.unary_stream_rpc_method_handler(self.watch)
+        return grpc.method_handlers_generic_handler(service, handlers)
 
     async def describe(self, _request: bytes, context: Context) -> bytes:
         """Answer Describe."""
@@ -135,6 +134,7 @@ class Servicer:
 
     async def watch(self, request: bytes, context: Context) -> None:
         """Tell somebody who looks on, until either side ends it."""
+        assert self._watchers is not None
         carrier = self._stream(context)
         try:
             principal = self._edge.known(carrier.peer, lambda: carrier.principal)

@@ -26,6 +26,8 @@ from remote_gym.ipc.commands import (
     NotBuilt,
     Outcomes,
     PackedValues,
+    Picture,
+    PictureGroup,
     RenderGroup,
     ResetGroup,
     RowsRefused,
@@ -52,6 +54,7 @@ EVERY_COMMAND = [
     CallGroup(7, [0], "name", b"arguments", "name"),
     SetGroup(7, None, b"values", "name"),
     RenderGroup(7, [3]),
+    PictureGroup(7, 3, 320),
     CloseGroup(7),
 ]
 EVERY_RESULT = [
@@ -66,6 +69,7 @@ EVERY_RESULT = [
     Outcomes(b"said", [FAILURE], {0: [b"piece"], 3: []}, []),
     Outcomes(b"", [], {}, [[[4, 7], b"said"]]),
     PackedValues([b"1", b""], [FAILURE]),
+    Picture(b"png", 4, 3, "", 2**40),
     NoGroup(),
 ]
 

@@ -62,3 +62,28 @@ def test_a_closed_board_lets_go_of_its_memory() -> None:
     worker.close()
     server.close()
     memory += b"may be resized"
+
+
+def test_a_step_counts_where_its_duration_belongs() -> None:
+    bounds = progress.STEP_BOUNDS_SECONDS
+    assert list(bounds) == sorted(bounds)
+    assert len(bounds) == 2 * progress.OCTAVES
+    assert progress.HISTOGRAM + len(bounds) <= REPORT_OFFSET // 8
+    for nanoseconds in (0, 1, 1_023, 1_024, 1_535, 1_536, 2_047, 2_048, 12_345, 10**6, 10**9, 60 * 10**9, 2**37 - 1):
+        place = progress.bucket_of(nanoseconds) - progress.HISTOGRAM
+        assert 1e-9 * nanoseconds < bounds[place] * (1 + 1e-9)
+        assert place == 0 or bounds[place - 1] <= 1e-9 * nanoseconds * (1 + 1e-9)
+    assert progress.bucket_of(2**40) == progress.HISTOGRAM + len(bounds) - 1
+    worker, server, _ = boards()
+    worker.words[progress.bucket_of(1_600)] += 3
+    assert server.step_counts[:3] == [0, 3, 0]
+
+
+def test_a_round_that_runs_counts_as_far_as_it_has_come() -> None:
+    worker, server, _ = boards()
+    assert server.busy_seconds(10**9) == 0.0
+    worker.words[progress.BUSY_NANOSECONDS] = 2 * 10**9
+    worker.words[progress.BUSY_SINCE] = 5 * 10**9
+    assert server.busy_seconds(8 * 10**9) == pytest.approx(5.0)
+    worker.words[progress.BUSY_SINCE] = 0
+    assert server.busy_seconds(9 * 10**9) == pytest.approx(2.0)

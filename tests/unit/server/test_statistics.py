@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
+import numpy as np
 import pytest
 
 from remote_gym.server import statistics
@@ -16,6 +17,16 @@ def test_a_histogram_counts_up_to_each_bound_inclusively() -> None:
         histogram.observe(value)
     assert histogram.cumulative() == [(1.0, 2), (2.0, 3), (float("inf"), 4)]
     assert (histogram.count, histogram.total) == (4, 12.0)
+
+
+def test_many_at_once_count_as_one_by_one() -> None:
+    one, many = Histogram((-1.0, 0.0, 2.0)), Histogram((-1.0, 0.0, 2.0))
+    values = np.array([-5.0, -1.0, 0.0, 0.5, 2.0, 2.0, 9.0])
+    for value in values:
+        one.observe(float(value))
+    many.observe_all(values)
+    many.observe_all(np.array([]))
+    assert (many.counts, many.total) == (one.counts, one.total)
 
 
 def test_a_blocked_loop_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
