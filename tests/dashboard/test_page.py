@@ -305,7 +305,8 @@ def crowded() -> Iterator[str]:
 
 LONG = """() => {
   window.longest = 0;
-  const look = (list) => list.getEntries().forEach((one) => { window.longest = Math.max(window.longest, one.duration); });
+  const take = (one) => { window.longest = Math.max(window.longest, one.duration); };
+  const look = (list) => list.getEntries().forEach(take);
   new PerformanceObserver(look).observe({ entryTypes: ['longtask'] });
 }"""
 """Take down for how many milliseconds the page could not answer, at most."""

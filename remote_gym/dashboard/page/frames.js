@@ -139,12 +139,16 @@ export class Frames {
 
   choose() {
     const wanted = this.wanted();
+    const shown = new Set(wanted.map((one) => one.session));
+    const people = new Set([...shown].map((one) => one.principal));
+    const whose = (one) => (people.size > 1 ? one.principal : shown.size > 1 ? one.id.slice(0, 4) : "");
     const before = this.tiles;
     this.tiles = new Map();
     for (const one of wanted) {
       const tile = before.get(one.key) ?? this.make(one);
       before.delete(one.key);
       this.tiles.set(one.key, tile);
+      write(tile.whose, whose(one.session));
     }
     for (const gone of before.values()) gone.item.remove();
     if (before.size || $("tiles").children.length !== this.tiles.size) $("tiles").append(...[...this.tiles.values()].map((one) => one.item));
@@ -167,19 +171,19 @@ export class Frames {
     const name = document.createElement("b");
     const gained = document.createElement("span");
     const who = document.createElement("span");
-    write(who, ` ${session.principal}`);
+    const whose = document.createElement("span");
     write(name, String(env));
     const label = `Environment ${env} of ${session.principal}, session ${session.id.slice(0, 8)}`;
     canvas.setAttribute("aria-label", label);
     button.title = label;
     write(why, "waiting for a picture");
     who.className = "whose";
-    who.prepend(name);
+    who.append(name, " ", whose);
     caption.append(who, gained);
     button.append(canvas, why, caption);
     button.addEventListener("click", () => this.large.show(key, label));
     item.append(button);
-    return { item, button, canvas, why, gained };
+    return { item, button, canvas, why, whose, gained };
   }
 
   told(told) {
