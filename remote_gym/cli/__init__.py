@@ -28,6 +28,7 @@ COMMANDS = {
     "sessions": "list the sessions of a server of yours, or end some",
     "trace": "draw what was recorded of a step by client, server and workers",
     "top": "show what servers do, live",
+    "dashboard": "show a live page of one server or several",
     "completion": "print what lets a shell complete these commands",
 }
 

@@ -20,18 +20,21 @@ PEM_FLAGS = ("--root-certificate", "--client-certificate", "--client-private-key
 """In the order of `client_credentials_paths`."""
 
 
-def announcement(address: str, values: Mapping[str, Any], stream: IO[str] | None) -> str:
+def announcement(address: str, values: Mapping[str, Any], stream: IO[str] | None, dashboard: str | None = None) -> str:
     """Return how the server is reached, as lines for `stream`: how safe that is, the client's line, and who watches it.
 
     Args:
         address: The server's own.
         values: Its settings.
         stream: Where the lines are to be shown.
+        dashboard: The link of its dashboard; None: there is none.
     """
     safety, colour = _safety(address, values)
     line = paint(client_line(address, values), BOLD, stream)
     said = f"remote-gym serve: {paint(safety, colour, stream)}; in Python, on the client:\n    {line}\n"
-    return f"{said}What it does, live, in a terminal:\n    {paint(top_line(address, values), BOLD, stream)}\n"
+    live = f"What it does, live, in a terminal:\n    {paint(top_line(address, values), BOLD, stream)}\n"
+    page = "" if dashboard is None else f"in a browser on this machine:\n    {paint(dashboard, BOLD, stream)}\n"
+    return said + live + page
 
 
 def _safety(address: str, values: Mapping[str, Any]) -> tuple[str, str]:

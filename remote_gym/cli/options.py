@@ -189,6 +189,13 @@ SETTINGS = (
     ),
     Setting("metrics_port", PORT, REST, "serve Prometheus metrics; 0: any free port", "no metrics"),
     Setting("metrics_url", text("HOST", "a host"), REST, "address of the metrics", "127.0.0.1"),
+    Setting(
+        "dashboard_port", PORT, REST, "show a live page of sessions and workers; 0: any free port", "no dashboard"
+    ),
+    Setting("dashboard_url", text("HOST", "a host"), REST, "address of the dashboard", "127.0.0.1"),
+    Setting(
+        "dashboard_admin", BOOLEAN, REST, "let the dashboard end sessions and have the server drain", False
+    ),
     Setting("log_format", choice("text", "json"), REST, "of the log: for people, or an object per line", "text"),
     Setting("audit_log", path(), REST, "a file that tells who did what and was refused what, as JSON lines"),
     Setting("trace", BOOLEAN, REST, "record what belongs to a client's trace, as the variables OTEL_... say", False),

@@ -112,13 +112,14 @@ def _host(arguments: argparse.Namespace) -> None:
         remove_all_files()
         os._exit(code)
 
-    def announce(address: str) -> None:
+    def announce(address: str, dashboard: str | None) -> None:
         out.put(READY_LINE.format(address=address) + "\n")
         out.flush(LAST_WORDS_SECONDS)  # in a terminal it comes first
         if is_json:
-            logger.info("ready on %s", address, extra={FIELDS: {"event": "ready", "address": address}})
+            told = {"event": "ready", "address": address} | ({} if dashboard is None else {"dashboard": dashboard})
+            logger.info("ready on %s", address, extra={FIELDS: told})
         else:
-            log.put(announcement(address, arguments.configuration.values, sys.stderr))
+            log.put(announcement(address, arguments.configuration.values, sys.stderr, dashboard))
 
     try:
         _serve(arguments.configuration, announce, exit_at_once)
@@ -219,15 +220,18 @@ class OwnWords(logging.Filter):
         return True
 
 
-def _serve(configuration: Configuration, announce: Callable[[str], None], exit_at_once: Callable[[int], None]) -> None:
+def _serve(
+    configuration: Configuration, announce: Callable[[str, str | None], None], exit_at_once: Callable[[int], None]
+) -> None:
     # While nothing is served yet there is nothing to drain, and a build may take for ever.
     _on_signals(lambda number: exit_at_once(128 + number))
     server = _create_server(configuration)
     signals: queue.SimpleQueue[int] = queue.SimpleQueue()
     _on_signals(signals.put)
-    announce(server.address)
+    announce(server.address, server.dashboard_link)
     while signals.empty():
-        server.wait_for_termination(WAKE_SECONDS)
+        if server.wait_for_termination(WAKE_SECONDS):
+            return  # its owner has had it drained, over the admin socket
     signals.get()
     began = time.monotonic()
     logger.info("draining; a second signal stops at once")

@@ -1,10 +1,11 @@
-"""Server process: the admin socket: the server's owner lists sessions and ends them. For nobody else.
+"""Server process: the admin socket: the server's owner lists sessions, ends them, and the server. For nobody else.
 
 A unix-domain socket of mode 0600, whose peers must be the server's own user, or root (`SO_PEERCRED`; without that, as
 on macOS, the file's mode decides). One line of JSON comes, one goes back, and the connection ends:
 
     {"do": "list"}                           {"server": {...}, "sessions": [{...}, ...]}
     {"do": "end", "sessions": ["1a2b", ...]} {"ended": [{...}, ...]}
+    {"do": "drain"}                          {"draining": true}
     anything else                            {"error": "..."}
 
 It is not gRPC: a gRPC server offers all its services on all its ports, so this would take a second one, and the command
@@ -64,6 +65,9 @@ STALE_SECONDS = 60.0
 SWEPT = 8
 """How many sockets of the folder are looked at, at a server's start, whether a killed server left them."""
 
+DRAIN_SECONDS = 0.2
+"""Before a server that was told to drains: the answer goes first."""
+
 AT_ONCE = 10
 """Sessions that are listed, or ended, while steps wait: a tenth of a millisecond each."""
 
@@ -85,10 +89,14 @@ class Admin:
         addresses: Where the server does.
     """
 
-    def __init__(self, sessions: Sessions, addresses: Sequence[str]) -> None:
-        """Answer for `sessions` of the server that listens on `addresses`; `open` opens the sockets."""
+    def __init__(self, sessions: Sessions, addresses: Sequence[str], drain: Callable[[], object]) -> None:
+        """Answer for `sessions` of the server that listens on `addresses`; `open` opens the sockets.
+
+        `drain` has the server stop as it does at a signal; it returns at once.
+        """
         self.paths: list[str] = []
         self._sessions = sessions
+        self._drain = drain
         self.addresses = list(addresses)
         self._files: list[SocketFile] = []
         self._servers: list[asyncio.Server] = []
@@ -183,6 +191,10 @@ class Admin:
         if wanted == "list":
             listed = await in_turns([*self._sessions.by_id.values(), *self._sessions.opening], _line)
             return f'{{"server": {json_line(self._about())}, "sessions": [{", ".join(listed)}]}}'
+        if wanted == "drain":
+            self._sessions.events.admin(uid, "drain")
+            asyncio.get_running_loop().call_later(DRAIN_SECONDS, self._drain)
+            return json_line({"draining": True})
         if wanted != "end":
             raise AdminError(f"the server knows no '{printable(str(wanted))}'")
         given = request.get("sessions")

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from remote_gym.addresses import DEFAULT_PORT, MAX_UNIX_PATH_BYTES, UNIX, split_address, unix_path
+from remote_gym.addresses import DEFAULT_PORT, MAX_UNIX_PATH_BYTES, UNIX, is_loopback, split_address, unix_path
 from remote_gym.arguments import RemoteArgs, check_args
 from remote_gym.errors import MisuseError
 from remote_gym.pool import Confinement, Surroundings, Timeouts, hold_standard_descriptors
@@ -58,6 +58,23 @@ def file_path(path: object, name: str) -> str:
         raise MisuseError(f"{name}={path!r} is relative, and the working directory is gone") from error
 
 
+def _check_dashboard(host: str, admin: bool, admin_socket: object, allow_insecure: bool) -> None:
+    """Refuse a dashboard that others could read along with, or whose buttons would do nothing.
+
+    Raises:
+        MisuseError: It would be one.
+    """
+    if unix_path(host) is not None:
+        raise MisuseError(f"dashboard_url={host!r} is a socket; a browser needs a host, such as 127.0.0.1")
+    if not is_loopback(host) and not allow_insecure:
+        raise MisuseError(
+            f"refusing to show the dashboard on {host}, in plaintext: leave it on 127.0.0.1 and reach it through "
+            f"`ssh -L`, or spell out allow_insecure=True"
+        )
+    if admin and admin_socket is None:
+        raise MisuseError("dashboard_admin=True takes an admin_socket, over which the dashboard ends sessions")
+
+
 def _folders(entrypoint: str) -> list[str]:
     """Return where the code of an entrypoint is, as far as that is no module."""
     return [os.path.dirname(entrypoint)] if entrypoint.endswith(".py") else []
@@ -99,6 +116,9 @@ def create_remote_environment_server(
     token_file: str | os.PathLike[str] | None = None,
     deny_file: str | os.PathLike[str] | None = None,
     admin_socket: str | os.PathLike[str] | None = AUTO,
+    dashboard_port: int | None = None,
+    dashboard_url: str = "127.0.0.1",
+    dashboard_admin: bool = False,
     audit_log: str | os.PathLike[str] | None = None,
     log_format: str = TEXT,
     operators: Iterable[str] = (),
@@ -184,6 +204,12 @@ def create_remote_environment_server(
         admin_socket: Path of the socket over which `remote-gym sessions` lists and ends sessions, for this user alone;
             ``"auto"``: in the user's runtime folder, named by the port, or beside the server's own unix socket (see
             `.admin_socket`); None: no such socket.
+        dashboard_port: TCP port of the dashboard, a live page for browsers on this machine; 0 takes any free one; None:
+            no dashboard. It runs in a process of its own, and opens with the token that is in `.dashboard_link` alone.
+            Needs the extra ``dashboard``.
+        dashboard_url: Address of the dashboard, which travels in plaintext: one that other machines reach takes
+            `allow_insecure`.
+        dashboard_admin: Whether who looks at it may end sessions, and have the server drain; takes an `admin_socket`.
         audit_log: Path of a file that says who did what and was refused what, as JSON lines; appended to, made with
             mode 0600, and made anew when it was moved away. None: no such file.
         log_format: ``"json"`` writes the log of the server to stderr, a JSON object per line, in the place of the
@@ -260,6 +286,9 @@ def create_remote_environment_server(
         unix_socket, _ = split_address(UNIX + os.fspath(unix_socket).removeprefix(UNIX))
     if metrics_port is not None:
         metrics_url, metrics_port = split_address(metrics_url, metrics_port)
+    if dashboard_port is not None:
+        _check_dashboard(dashboard_url, dashboard_admin, admin_socket, allow_insecure)
+        dashboard_url, dashboard_port = split_address(dashboard_url, dashboard_port)
     admin = admin_socket if admin_socket in (AUTO, None) else file_path(admin_socket, "admin_socket")
     if admin is not None and (length := len(os.fsencode(admin))) > MAX_UNIX_PATH_BYTES:
         raise MisuseError(f"admin_socket={admin!r} has {length} bytes, a socket's path {MAX_UNIX_PATH_BYTES} at most")
@@ -274,6 +303,7 @@ def create_remote_environment_server(
     surroundings = asked.applied(settings.surroundings, keys, _folders(settings.entrypoint), sockets)
     settings = replace(settings, surroundings=surroundings)
     endpoints = Endpoints(
-        host, port, pem, unix_socket, metrics_url, metrics_port, grpc_only, certificates, known, admin, announced
-    )
+        host, port, pem, unix_socket, metrics_url, metrics_port, grpc_only, certificates, known, admin, announced,
+        dashboard_url, dashboard_port, dashboard_admin,
+    )  # fmt: skip
     return RemoteEnvironmentServer(settings, endpoints, grace_seconds, probe)

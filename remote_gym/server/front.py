@@ -19,6 +19,7 @@ from remote_gym.server.carriers.door import Door, Entrance, HandOver
 from remote_gym.server.carriers.identity import is_private
 from remote_gym.server.carriers.passage import Passages
 from remote_gym.server.listening import Endpoints, GrpcListener, Listener, SocketListener, bind_grpc
+from remote_gym.server.private_folder import PrivateFolder
 
 LAST_BYTES_SECONDS = 0.5
 """How long, at least, what gRPC has said last may take to reach its clients before a server's end."""
@@ -29,6 +30,7 @@ class Front:
 
     Attributes:
         listeners: The address, and that of the unix socket beside it if there is one.
+        private: The socket of the dashboard, in a folder that only this user can enter; None without one.
     """
 
     def __init__(self, server: Any, endpoints: Endpoints, direct: HandOver | None = None) -> None:
@@ -38,6 +40,8 @@ class Front:
             OSError: An address cannot be used; says why. Nothing is bound then.
         """
         self.listeners: list[Listener] = []
+        self.private: Listener | None = None
+        self._folder: PrivateFolder | None = None
         self._server = server
         self._certificates = endpoints.certificates
         self._passages: Passages | None = None
@@ -48,23 +52,29 @@ class Front:
                 loop = asyncio.get_running_loop()
                 self._passages = Passages(loop)
                 self._door = Door(loop, Admission(connection_limit()), self._passages, direct)
-            self._listen(endpoints.host, endpoints.port, endpoints.pem)
+            self.listeners.append(self._listen(endpoints.host, endpoints.port, endpoints.pem))
             if endpoints.unix_socket is not None:
-                self._listen(endpoints.unix_socket, 0, None)
+                self.listeners.append(self._listen(endpoints.unix_socket, 0, None))
+            if endpoints.dashboard_port is not None:
+                self._folder = PrivateFolder()
+                self.private = self._listen(f"{UNIX}{self._folder.path}/dashboard", 0, None)
         except BaseException:
             self.close()
             raise
 
-    def _listen(self, host: str, port: int, pem: ServerPem | None) -> None:
+    def _listen(self, host: str, port: int, pem: ServerPem | None) -> Listener:
         if self._passages is None:
-            self.listeners.append(GrpcListener(self._server, host, port, pem, self._certificates))
-            return
+            return GrpcListener(self._server, host, port, pem, self._certificates)
         listener = SocketListener(host, port)
-        self.listeners.append(listener)
-        judge = client_hello.in_plaintext if pem is None else client_hello.over_tls
-        behind = self._passages.path(str(len(self.listeners)))
-        bind_grpc(self._server, UNIX + behind, 0, pem, self._certificates)
+        try:
+            judge = client_hello.in_plaintext if pem is None else client_hello.over_tls
+            behind = self._passages.path(f"{len(self._entrances) + 1}")
+            bind_grpc(self._server, UNIX + behind, 0, pem, self._certificates)
+        except BaseException:
+            listener.close()
+            raise
         self._entrances += (Entrance(listening, judge, behind) for listening in listener.sockets)
+        return listener
 
     def open(self) -> None:
         """Let in whoever comes, and who has come already; gRPC has been started."""
@@ -85,7 +95,7 @@ class Front:
         if self._passages is not None:
             visitor = self.visitor(name)
             return None if visitor is None else visitor.uid
-        paths = [path for listener in self.listeners if (path := unix_path(listener.host)) is not None]
+        paths = [path for listener in self._all() if (path := unix_path(listener.host)) is not None]
         return os.geteuid() if name.startswith(UNIX) and all(map(is_private, paths)) else None
 
     def visitor(self, name: str) -> Visitor | None:
@@ -102,10 +112,15 @@ class Front:
         if self._passages is not None:
             await self._passages.ended(max(LAST_BYTES_SECONDS, timeout_seconds))
 
+    def _all(self) -> list[Listener]:
+        return self.listeners if self.private is None else [*self.listeners, self.private]
+
     def close(self) -> None:
         """End what is left: connections, sockets, files; may be called twice."""
         self.shut()
-        for listener in self.listeners:
+        for listener in self._all():
             listener.close()
+        if self._folder is not None:
+            self._folder.close()
         if self._passages is not None:
             self._passages.close()

@@ -57,6 +57,9 @@ class Endpoints:
         authenticator: Who may come, and as whom.
         admin_socket: The path of the admin socket; `AUTO`: in the usual place; None: there is none.
         announce: The path of the file that says where the server is; None: there is none.
+        dashboard_url: Where the dashboard is shown.
+        dashboard_port: Its TCP port, 0: any free one; None: no dashboard.
+        dashboard_admin: Whether it may change something.
     """
 
     host: str
@@ -70,6 +73,9 @@ class Endpoints:
     authenticator: Authenticator = field(default_factory=Authenticator)
     admin_socket: str | None = None
     announce: str | None = None
+    dashboard_url: str = "127.0.0.1"
+    dashboard_port: int | None = None
+    dashboard_admin: bool = False
 
 
 class Listener(Protocol):

@@ -33,6 +33,7 @@ from remote_gym.server.audit import AuditLog
 from remote_gym.server.carriers.direct import Direct
 from remote_gym.server.carriers.edge import Edge
 from remote_gym.server.carriers.grpc import Servicer
+from remote_gym.server.dashboard import Dashboard
 from remote_gym.server.events import Events
 from remote_gym.server.front import Front
 from remote_gym.server.health import Health
@@ -70,12 +71,14 @@ class RemoteEnvironmentServer:
         unix_address: ``unix:/path`` of the socket it listens on as well; None without one.
         metrics_port: The port of the metrics, also when 0 was asked for; None without them.
         admin_socket: The path of the admin socket, the first one if there are two; None without one.
+        dashboard_link: What opens the dashboard in a browser on this machine, its token included; None without one.
     """
 
     def __init__(self, settings: Settings, endpoints: Endpoints, grace_seconds: float, probe: bool) -> None:
         """Start; returns when the server listens. See `create_remote_environment_server`."""
         self._settings = settings
         self._metrics: MetricsServer | None = None
+        self._dashboard: Dashboard | None = None
         self._direct: Direct | None = None
         self._announcement: Announcement | None = None
         self._grace_seconds = grace_seconds
@@ -96,6 +99,10 @@ class RemoteEnvironmentServer:
                 self._metrics = MetricsServer(
                     endpoints.metrics_url, endpoints.metrics_port, self._scrape, self._is_serving
                 )
+            if endpoints.dashboard_port is not None:
+                self._dashboard = Dashboard(
+                    endpoints.dashboard_url, endpoints.dashboard_port, endpoints.dashboard_admin
+                )
             self._call(self._start(endpoints, probe))
             if endpoints.announce is not None:
                 self._announcement = Announcement(endpoints.announce, self._front.listeners[0].address)
@@ -107,6 +114,9 @@ class RemoteEnvironmentServer:
         self.unix_address = listeners[-1].address if endpoints.unix_socket is not None else None
         self.metrics_port = None if self._metrics is None else self._metrics.port
         self.admin_socket = self._admin.paths[0] if self._admin.paths else None
+        self.dashboard_link = None if self._dashboard is None else self._dashboard.link
+        if self._dashboard is not None and self._front.private is not None:
+            self._dashboard.start(self._front.private.address, self.address, self._admin.paths)
         _SERVERS.add(self)
         addresses = [listener.address for listener in listeners]
         told = {"event": "listening", "addresses": addresses, "admin_sockets": self._admin.paths}
@@ -118,6 +128,8 @@ class RemoteEnvironmentServer:
             logger.info("admin socket at %s, for this user alone", path)
         if self._metrics is not None:
             logger.info("metrics on http://%s/metrics", self._metrics.address)
+        if self._dashboard is not None:
+            logger.info("dashboard on http://%s/, for whoever has its token", self._dashboard.address)
 
     # On the loop's thread
 
@@ -150,7 +162,8 @@ class RemoteEnvironmentServer:
             workers = self._settings.num_workers
             raise RefusedError(f"{workers} worker processes could not be started: {error}", "num_workers") from error
         await self._grpc.start()
-        self._admin = Admin(self._sessions, [listener.address for listener in self._front.listeners])
+        addresses = [listener.address for listener in self._front.listeners]
+        self._admin = Admin(self._sessions, addresses, self._stop_by_owner)
         await self._admin.open(endpoints.admin_socket, [(one.host, one.port) for one in self._front.listeners])
         self._watchers.snapshots.addresses = self._admin.addresses
         self._front.open()
@@ -224,6 +237,8 @@ class RemoteEnvironmentServer:
                 self._thread.join(5.0)
                 if self._metrics is not None:
                     self._metrics.close()
+                if self._dashboard is not None:
+                    self._dashboard.close()
                 self._stopped.set()
                 _SERVERS.discard(self)
                 if self._audit is not None:
@@ -233,6 +248,9 @@ class RemoteEnvironmentServer:
                 logs.end()
                 if self._settings.log_format == JSON:
                     json_lines.end()
+
+    def _stop_by_owner(self) -> None:
+        threading.Thread(target=self.stop, name="remote_gym stopping", daemon=True).start()
 
     def wait_for_termination(self, timeout: float | None = None) -> bool:
         """Block until the server has stopped.

@@ -70,8 +70,10 @@ TABLE: dict[str, tuple[set[str], set[str]]] = {
         BASE | {"wire", "pool", "credentials", "otel"},
         DATA | {"grpc", "grpc_health", "prometheus_client"},
     ),
+    "dashboard": (BASE | {"client"}, {"starlette", "uvicorn"}),
     "cli": (
-        BASE | {"wire", "client", "server", "pool", "ipc", "worker", "credentials", "certificates", "testing"},
+        BASE
+        | {"wire", "client", "server", "pool", "ipc", "worker", "dashboard", "credentials", "certificates", "testing"},
         DATA | {"grpc", "cryptography", "tqdm", "shtab", "tomli", "textual", "rich"},
     ),
     "registration": (set(), {"gymnasium"}),
@@ -105,6 +107,8 @@ ONLY_IN = {
     "rich": {"cli/live/screen.py"},
     "grpc_health": {"server/health.py"},
     "prometheus_client": {"server/metrics.py"},
+    "starlette": {"dashboard/app.py", "dashboard/gate.py"},
+    "uvicorn": {"dashboard/main.py"},
 }
 """Others' packages that not even the whole part may import."""
 
@@ -186,6 +190,12 @@ def test_parts_import_each_other_only_downward() -> None:
     graphlib.TopologicalSorter({part: ours for part, (ours, _) in TABLE.items()}).prepare()
 
 
+def test_the_dashboard_sees_of_the_client_what_anybody_does() -> None:
+    for file in (PACKAGE / "dashboard").rglob("*.py"):
+        names = {name for name, _ in imports(file.read_text()) if name.startswith("remote_gym.client")}
+        assert names <= {"remote_gym.client.watching.watch"}, file
+
+
 POSIX_ONLY = {"fcntl", "grp", "posix", "pty", "pwd", "resource", "termios", "tty", "pass_fds", "recv_fds", "send_fds"}
 """Modules, arguments and functions that only POSIX has: a client runs everywhere."""
 
@@ -238,6 +248,11 @@ def test_that_check_finds_it_too(source: str) -> None:
         ("testing/toys.py", "from remote_gym.messages import Open"),
         ("infos.py", "from remote_gym import messages"),
         ("infos.py", "from remote_gym.client import vector_infos"),
+        ("dashboard/app.py", "from remote_gym.server.server import x"),
+        ("dashboard/app.py", "from remote_gym.wire import codec"),
+        ("dashboard/app.py", "import uvicorn"),
+        ("server/dashboard.py", "from remote_gym.dashboard import main"),
+        ("server/dashboard.py", "import uvicorn"),
     ],
 )
 def test_the_check_itself_finds_violations(file: str, source: str) -> None:
@@ -284,6 +299,7 @@ WORKER = "import remote_gym.worker.main, remote_gym.worker.environments"
         ("import remote_gym.worker.main", ["grpc", "google", "remote_gym.wire", "remote_gym.server"]),
         (WORKER, ["grpc", "google", "remote_gym.wire", "remote_gym.server", "remote_gym.client", "asyncio"]),
         ("import remote_gym.cli", ["grpc", "cryptography", "tqdm"]),
+        ("import remote_gym.server.dashboard", ["starlette", "uvicorn", "remote_gym.dashboard"]),
     ],
 )
 def test_a_fresh_interpreter_loads_no_more_than_it_needs(code: str, absent: list[str]) -> None:

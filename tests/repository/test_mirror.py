@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-FOLDERS = ("client", "server", "pool", "ipc", "worker")
+FOLDERS = ("client", "server", "pool", "ipc", "worker", "dashboard")
 INTERFACES = frozenset({"client/carriers/carrier.py"})
 """Modules without anything to run: protocols, and the words they use. Who implements them is tested."""
 

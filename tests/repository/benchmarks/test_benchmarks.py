@@ -54,6 +54,7 @@ RUNS = {
     "test_compare_runs_checkouts_in_turns": (
         "compare.py", f"a={FOLDER.parent}", f"b={FOLDER.parent}", "--cases", "one",
     ),
+    "test_a_dashboard_is_beside_the_same_without": ("dashboard.py",),
     "test_train_gives_the_same_returns_locally_and_remotely": ("train.py",),
 }  # fmt: skip
 RUN_SECONDS = 200.0
@@ -244,6 +245,18 @@ def test_compare_runs_checkouts_in_turns(written: dict[str, Any]) -> None:
     assert all(len(one["rounds"]) == 1 for one in result["checkouts"].values())
     if sys.platform == "linux":
         assert min(result["checkouts"]["b"]["cpu_microseconds"].values()) > 0
+
+
+@pytest.mark.skipif(
+    any(importlib.util.find_spec(name) is None for name in ("starlette", "uvicorn")),
+    reason="the extra dashboard is not installed",
+)
+def test_a_dashboard_is_beside_the_same_without(written: dict[str, Any]) -> None:
+    (result,) = written["results"]
+    ways = result["ways"]
+    assert list(ways) == ["without", "without, again", "closed", "open", "open, 16 pictures"]
+    assert all(way["rate"] > 0 for way in ways.values())
+    assert ways["without"]["cpu_microseconds"]["dashboard"] == 0.0
 
 
 def test_compare_tells_what_is_no_checkout(tmp_path: Path) -> None:
