@@ -7,6 +7,7 @@ import os
 import secrets
 import time
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import ray
@@ -78,8 +79,8 @@ class Farm:
         """Start it; returns when all servers listen.
 
         Args:
-            entrypoint: What to host, as for a server. A ``.py`` file is one of this machine, and its folder is sent to
-                the nodes, unless a `working_dir`, in `runtime_env` or of the job, is what it is relative to.
+            entrypoint: What to host, as for a server. A ``.py`` file is sent to the nodes, without what is beside it;
+                where `runtime_env`, or that of the job, has a `working_dir`, a relative path is one of that folder.
             servers: ``"per-node"``: one on each node that has what one asks for. A number: so many, spread over the
                 nodes as far as there are as many.
             entrypoint_kwargs: For the entrypoint.
@@ -87,7 +88,8 @@ class Farm:
             num_cpus: CPUs that Ray reserves for each server, which is also how many workers it has, unless
                 `num_workers` says otherwise.
             resources: What else, by Ray's names: ``{"GPU": 1, "simulator-licence": 1}``.
-            runtime_env: What servers and their environments need on the nodes, as Ray takes it: ``{"pip": [...]}``.
+            runtime_env: What servers and their environments need on the nodes, as actors of Ray take it:
+                ``{"pip": [...]}``.
             name: Of the farm; None: a new one.
             detached: Whether the farm outlives this process: `attach` finds it, and `close` ends it.
             start_timeout_seconds: How long Ray may take to find room, and servers to listen.
@@ -99,15 +101,17 @@ class Farm:
             Exception: A server could not be started: why, as it was raised there.
         """
         check_settled(server_args, SETTLED_BY_SERVERS, "remote_gym.ray")
-        text, sent = _sent_along(entrypoint, runtime_env)
+        _connect()
+        text, source = _sent_along(entrypoint, runtime_env)
         bundle = {"CPU": num_cpus, **(resources or {})}
         bundle = {resource: amount for resource, amount in bundle.items() if amount}
         if not bundle or any(not amount > 0 for amount in bundle.values()):
             raise MisuseError(f"a server takes some of what nodes have: got num_cpus={num_cpus!r}, {resources!r:.200}")
         args = {"entrypoint_kwargs": dict(entrypoint_kwargs or {}), "vectorization_mode": vectorization_mode}
         own = {"num_workers": max(1, int(num_cpus)), "admin_socket": None, "probe": True, **server_args}
-        plan = Plan(text, own, {k: v for k, v in args.items() if v}, bundle, sent, servers == PER_NODE, detached)
-        self._take(checked(name or f"farm-{secrets.token_hex(4)}"), plan)
+        args = {argument: value for argument, value in args.items() if value}
+        plan = Plan(text, source, own, args, bundle, runtime_env, servers == PER_NODE, detached)
+        self._take(checked(f"farm-{secrets.token_hex(4)}" if name is None else name), plan)
         count = self._count(servers)
         self._start_keeper()
         try:
@@ -136,7 +140,6 @@ class Farm:
         self._keeper: Any = None
         self._client: tuple[bytes, ...] | None = None
         self._closed = False
-        _connect()
 
     def _find_servers(self) -> None:
         for entry in ray.util.list_named_actors(all_namespaces=True):
@@ -146,21 +149,20 @@ class Farm:
         self._servers = dict(sorted(self._servers.items()))
 
     def _start_keeper(self) -> None:
+        if _actor(keeper_of(self.name)) is not None:
+            raise MisuseError(f"there is a farm {self.name!r} on this Ray cluster already")
         authority = Authority.new()
         here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=True)
         keeper: Any = ray.remote(WatchingKeeper)
-        try:
-            self._keeper = keeper.options(
-                name=keeper_of(self.name), num_cpus=0, max_task_retries=-1, max_concurrency=16,
-                scheduling_strategy=here, **self._common,
-            ).remote(self.name, self._plan, authority)  # fmt: skip
-        except ValueError as error:
-            self._closed = True
-            raise MisuseError(f"there is a farm {self.name!r} on this Ray cluster already: {error}") from None
+        self._keeper = keeper.options(
+            name=keeper_of(self.name), num_cpus=0, max_task_retries=-1, max_concurrency=16,
+            scheduling_strategy=here, **self._common,
+        ).remote(self.name, self._plan, authority)  # fmt: skip
 
     @property
     def _common(self) -> dict[str, Any]:
-        options = {"namespace": NAMESPACE, "max_restarts": -1, "runtime_env": self._plan.runtime_env}
+        env = self._plan.runtime_env
+        options = {"namespace": NAMESPACE, "max_restarts": -1, "runtime_env": None if env is None else dict(env)}
         return {**options, "lifetime": "detached"} if self._plan.detached else options
 
     # Using it
@@ -368,22 +370,19 @@ def _actor(name: str) -> Any:
         return None
 
 
-def _sent_along(
-    entrypoint: str | os.PathLike[str], runtime_env: Mapping[str, Any] | None
-) -> tuple[str, dict[str, Any] | None]:
-    """Return an entrypoint as it is on the nodes, and the runtime environment that brings it there.
+def _sent_along(entrypoint: str | os.PathLike[str], runtime_env: Mapping[str, Any] | None) -> tuple[str, bytes | None]:
+    """Return an entrypoint, and what is in its file if that is to be sent to the nodes.
 
     Raises:
-        MisuseError: There is no such file.
+        MisuseError: There is no such file, or it cannot be read.
     """
     text = os.fspath(entrypoint)
-    sent = None if runtime_env is None else dict(runtime_env)
     if not isinstance(text, str) or not text.endswith(".py"):
-        return text, sent
-    _connect()
-    if "working_dir" in (sent or {}) or ray.get_runtime_context().runtime_env.get("working_dir"):
-        return text, sent
-    folder, file = os.path.split(os.path.abspath(text))
-    if not os.path.isfile(os.path.join(folder, file)):
-        raise MisuseError(f"the entrypoint file {text!r} does not exist: looked for {os.path.join(folder, file)}")
-    return file, {"working_dir": folder, **(sent or {})}
+        return text, None
+    has_folder = "working_dir" in (runtime_env or {}) or ray.get_runtime_context().runtime_env.get("working_dir")
+    if has_folder and not os.path.isabs(text):
+        return text, None
+    try:
+        return os.path.basename(text), Path(text).read_bytes()
+    except OSError as error:
+        raise MisuseError(f"the entrypoint file {os.path.abspath(text)!r} cannot be read: {error.strerror}") from error

@@ -37,6 +37,7 @@ class Plan:
 
     Attributes:
         entrypoint: Of the environments, as a server takes it.
+        source: What is in the file that the entrypoint names; None: it is on the nodes, or names no file.
         server_args: Arguments of `create_remote_environment_server` beside the entrypoint, by name.
         args: Other `RemoteArgs`.
         bundle: Resources of each server.
@@ -46,6 +47,7 @@ class Plan:
     """
 
     entrypoint: str
+    source: bytes | None = field(default=None, repr=False)
     server_args: Mapping[str, Any] = field(default_factory=dict)
     args: Mapping[str, Any] = field(default_factory=dict)
     bundle: Mapping[str, float] = field(default_factory=dict)

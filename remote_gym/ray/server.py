@@ -6,8 +6,13 @@ workers along: their sockets end with it.
 
 from __future__ import annotations
 
+import hashlib
 import logging
+import os
+import stat
+import tempfile
 import threading
+from pathlib import Path
 from typing import Any
 
 import ray
@@ -17,6 +22,9 @@ from remote_gym.errors import ConnectError, RemoteGymError, TimedOut
 from remote_gym.ray.asking import Line
 from remote_gym.ray.keeper import REPORT_SECONDS, Told
 from remote_gym.ray.names import Slot
+
+FOLDER = "remote-gym-sources"
+"""In the folder for temporary files: a file that was sent is kept there, in a folder named by what it holds."""
 
 logger = logging.getLogger("remote_gym.ray")
 
@@ -67,35 +75,52 @@ class Server:
                 self._line.ask("report", self._slot, self._told())
             except ConnectError as error:  # it is being started anew; or the farm has ended, and so do we soon
                 logger.info("%s", error)
-            self._stopping.wait(REPORT_SECONDS if self._server is not None else AGAIN_SECONDS)
+            if self._server is not None or self._error is not None:
+                self._tried.set()  # after the report: who starts a farm finds all of it
+            self._stopping.wait(REPORT_SECONDS if self._error is None else AGAIN_SECONDS)
 
     def _try_to_serve(self) -> None:
         try:
             plan, credentials = self._line.ask("admit")
         except ConnectError as error:
-            self._error = error
             logger.info("%s", error)
             return
         try:
-            server = create_remote_environment_server(
-                {"entrypoint": plan.entrypoint, **plan.args},
-                ray.util.get_node_ip_address(),
-                0,
-                credentials,
-                **plan.server_args,
-            )
+            entrypoint = plan.entrypoint if plan.source is None else kept(plan.entrypoint, plan.source)
+            args, host = {"entrypoint": entrypoint, **plan.args}, ray.util.get_node_ip_address()
+            server = create_remote_environment_server(args, host, 0, credentials, **plan.server_args)
         except Exception as error:
             logger.exception("no server here")
             self._error = error
         else:
             self._server, self._error = server, None
-        self._tried.set()
 
     def _told(self) -> Told:
         if self._server is None:
-            return Told(self._node, failure=str(self._error)[:2_000])
+            return Told(self._node, failure="" if self._error is None else str(self._error)[:2_000])
         try:
             figures: dict[str, Any] = self._server.statistics()
         except RemoteGymError:  # it has been stopped
             return Told(self._node, failure="it has been stopped")
         return Told(self._node, self._server.address, figures["workers"], figures["envs"], figures["sessions"])
+
+
+def kept(name: str, source: bytes) -> str:
+    """Keep a file that was sent to this node, and return its path, the same one whenever it is sent again.
+
+    Raises:
+        OSError: That is not possible, or somebody else has made a folder of that name.
+    """
+    user = os.getuid()
+    folder = Path(tempfile.gettempdir(), f"{FOLDER}-{user}")
+    folder.mkdir(mode=0o700, exist_ok=True)
+    status = folder.lstat()
+    if status.st_uid != user or not stat.S_ISDIR(status.st_mode):
+        raise PermissionError(f"{folder} belongs to somebody else")
+    path = folder / hashlib.sha256(source).hexdigest()[:16] / name
+    path.parent.mkdir(exist_ok=True)
+    if not path.exists() or path.read_bytes() != source:
+        new = path.with_suffix(f".{os.getpid()}")
+        new.write_bytes(source)
+        new.replace(path)  # whole, at any moment: others may start from it
+    return str(path)
