@@ -320,6 +320,9 @@ class Farm:
             ray.wait(stopped, num_returns=len(stopped), timeout=grace + END_SECONDS)
         for slot in slots:
             ray.kill(self._servers.pop(slot))
+        deadline = time.monotonic() + END_SECONDS
+        while any(_actor(server_of(self.name, slot)) for slot in slots) and time.monotonic() < deadline:
+            time.sleep(0.05)  # until their names are free for others
         self._tell("forget", slots)
         for step, (group, _) in groups_of(self.name).items():
             if not any(slot.step == step for slot in self._servers):

@@ -11,7 +11,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -40,31 +40,30 @@ NUM_ENVS, SEED = 48, 7
 WITHIN_SECONDS = 6.0
 PATIENCE = 90.0  # of tests, on a busy machine
 
-FarmFactory = Callable[..., Farm]
+
+@pytest.fixture(scope="module")
+def hosted(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A file that is on no node: it is sent there."""
+    return Path(shutil.copy(TOYS.with_name("mortal.py"), tmp_path_factory.mktemp("hosted") / "mine.py"))
 
 
-@pytest.fixture
-def hosted(tmp_path: Path) -> Path:
-    """A file of the driver's alone, in a folder of its own: it is sent to the nodes."""
-    (folder := tmp_path / "hosted").mkdir()
-    return Path(shutil.copy(TOYS.with_name("mortal.py"), folder / "mine.py"))
-
-
-@pytest.fixture
-def start(three: Nodes, hosted: Path, mark: str) -> Iterator[FarmFactory]:
-    """Start farms whose processes are marked; nothing is left of them in the end."""
-    farms: list[Farm] = []
-
-    def make(*arguments: Any, **options: Any) -> Farm:
-        env = {"env_vars": {MARK: mark}}
-        farms.append(Farm(*(arguments or (hosted,)), runtime_env=env, **options))
-        return farms[-1]
-
-    yield make
-    for farm in farms:
-        farm.close()
+@pytest.fixture(scope="module")
+def long_lived(nodes: Nodes, hosted: Path) -> Iterator[Farm]:
+    """One farm for most of these tests, whatever they do to it; nothing is left of it in the end."""
+    nodes.three()
+    mark = f"{os.getpid()}-farm"
+    with Farm(hosted, num_cpus=0.5, runtime_env={"env_vars": {MARK: mark}}) as farm:
+        yield farm
     assert not [one for one in ray.util.list_named_actors(all_namespaces=True) if one["namespace"] == NAMESPACE]
     wait_until(lambda: all(one["state"] == "REMOVED" for one in placement_group_table().values()), 30)
+    wait_until(lambda: not marked(mark), 30, "that nothing is left")
+
+
+@pytest.fixture
+def farm(long_lived: Farm, three: Nodes) -> Farm:
+    """A server on each of three nodes."""
+    running(long_lived, 3)
+    return long_lived
 
 
 class Run:
@@ -131,8 +130,7 @@ def running(farm: Farm, count: int) -> None:
     wait_until(lambda: [one.state for one in farm.status()] == ["running"] * count, PATIENCE, "that all run")
 
 
-def test_a_server_on_each_node_over_mutual_tls(start: FarmFactory, three: Nodes) -> None:
-    farm = start()
+def test_a_server_on_each_node_over_mutual_tls(farm: Farm, three: Nodes) -> None:
     assert sorted(hosts(farm)) == sorted(three.nodes)
     run = Run(farm)
     assert run.steps(50) == []
@@ -154,15 +152,11 @@ def test_a_server_on_each_node_over_mutual_tls(start: FarmFactory, three: Nodes)
     ):
         misnamed.reset()  # no address is in a certificate
     run.close()
-    farm.close()
-    with pytest.raises(ConnectError, match="it was closed"):
-        farm.vector_env(1)
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP], ids=["killed", "cut off"])
-def test_a_node_is_lost(start: FarmFactory, three: Nodes, number: signal.Signals) -> None:
+def test_a_node_is_lost(farm: Farm, three: Nodes, number: signal.Signals) -> None:
     """Its 16 episodes end, flagged; a node that is added gets its server, and then what another one loses."""
-    farm = start()
     run = Run(farm)
     run.steps(20)
     victim = hosts(farm)[1]
@@ -191,26 +185,24 @@ def test_a_node_is_lost(start: FarmFactory, three: Nodes, number: signal.Signals
     run.close()
 
 
-def test_a_server_that_hangs_is_started_anew(start: FarmFactory, three: Nodes) -> None:
+def test_a_server_that_hangs_is_started_anew(farm: Farm, three: Nodes) -> None:
     """Only its process is stopped, which Ray does not see."""
-    farm = start(servers=2)
-    with farm.vector_env(4) as envs:
+    with farm.vector_env(6) as envs:
         envs.reset(seed=1)
         victim = hosts(farm)[0]
         stopped = pid_of(farm, victim)
         workers = psutil.Process(stopped).children(recursive=True)
         os.kill(stopped, signal.SIGSTOP)
-        wait_until(lambda: len(farm.addresses()) == 1, 30)
+        wait_until(lambda: len(farm.addresses()) == 2, 30)
         assert [one.state for one in farm.status()].count("silent") == 1
-        running(farm, 2)
+        running(farm, 3)
         assert not lives(stopped)
         assert not [worker for worker in workers if lives(worker.pid)]
-        envs.step(np.zeros(4, np.int64))
+        envs.step(np.zeros(6, np.int64))
 
 
-def test_scaling_under_load(start: FarmFactory, three: Nodes) -> None:
+def test_scaling_under_load(farm: Farm, three: Nodes) -> None:
     """Down to one and back: what the ended servers had ends, flagged; nobody else's episode does."""
-    farm = start()
     run = Run(farm)
     run.steps(10)
     ends = [row for host in hosts(farm)[1:] for row in run.rows_at(host)]
@@ -224,33 +216,30 @@ def test_scaling_under_load(start: FarmFactory, three: Nodes) -> None:
     farm.scale("per-node")
     assert sorted(hosts(farm)) == sorted(three.nodes)
     assert run.steps(20) == []
-    farm.scale(1)
-    farm.scale(2)
-    assert len(set(hosts(farm))) == 2
     with pytest.raises(MisuseError, match="positive integer"):
         farm.scale(0)
-    with pytest.raises(RefusedError, match="no room for 1 servers with 1 CPU") as refused:
+    with pytest.raises(RefusedError, match=r"no room for 1 servers with 0\.5 CPU, each on a node") as refused:
         farm.scale(4, start_timeout_seconds=1)
     assert refused.value.limit == "placement"
-    assert len(farm.status()) == 2
+    assert len(farm.status()) == 3
     run.close()
 
 
-def test_a_farm_that_grows_avoids_its_own_nodes(start: FarmFactory, three: Nodes) -> None:
+def test_a_farm_that_grows_avoids_its_own_nodes(farm: Farm, three: Nodes) -> None:
     """Each node has room for two; the one that has come is to have the new one."""
-    farm = start(num_cpus=0.4)
     added = three.add()
     try:
         farm.scale("per-node")
         assert len(farm.addresses()) == 4
         assert added in hosts(farm)
+        farm.scale(3)
+        assert added not in hosts(farm)
     finally:
         three.kill(added)
 
 
-def test_the_keeper_is_lost(start: FarmFactory, three: Nodes) -> None:
+def test_the_keeper_is_lost(farm: Farm, three: Nodes) -> None:
     """Meanwhile all go on, and are told where the servers were; then it knows them again, and trusts the same."""
-    farm = start(servers=2)
     envs = farm.vector_env(4)
     envs.reset(seed=1)
     before, source = sorted(farm.addresses()), envs._remote.settings.url
@@ -280,8 +269,7 @@ class Prober:
         return [block.address for block in self.envs.fleet]
 
 
-def test_env_runners_get_a_server_of_their_own(start: FarmFactory, three: Nodes) -> None:
-    farm = start()
+def test_env_runners_get_a_server_of_their_own(farm: Farm, three: Nodes) -> None:
     config = farm.env_config()
     assert b"PRIVATE KEY" not in cloudpickle.dumps(config)
     assert "PRIVATE KEY" not in repr(config)
@@ -292,39 +280,39 @@ def test_env_runners_get_a_server_of_their_own(start: FarmFactory, three: Nodes)
         ray.kill(prober)
 
 
-def test_what_pickles(start: FarmFactory, three: Nodes) -> None:
-    farm = start(servers=1)
+def test_what_pickles(farm: Farm, three: Nodes) -> None:
     with farm.vector_env(2) as envs, pickle.loads(pickle.dumps(envs)) as copy:
         first, second = envs.reset(seed=3)[0], copy.reset(seed=3)[0]
         np.testing.assert_array_equal(first["draw"], second["draw"])
 
 
-def test_what_cannot_be_hosted(start: FarmFactory, three: Nodes, hosted: Path) -> None:
+def test_what_cannot_be_hosted(farm: Farm, tmp_path: Path) -> None:
     with pytest.raises(MisuseError, match="no node of this Ray cluster has 64 CPU"):
-        start(num_cpus=64)
+        Farm("CartPole-v1", num_cpus=64)
     with pytest.raises(MisuseError, match="cannot be read"):
-        start(hosted.with_name("other.py"))
+        Farm(tmp_path / "other.py")
     with pytest.raises(MisuseError, match="each server takes any free one"):
-        start(port=1)
+        Farm("CartPole-v1", port=1)
     with pytest.raises(MisuseError, match="some of what nodes have"):
-        start(num_cpus=0)
-    hosted.write_text("def create_environment(env_id):\n    raise OSError('no licence')\n")
-    with pytest.raises(RefusedError, match="no licence"):
-        start()
-    with pytest.raises(ConnectError, match="there is no such farm"):
-        Farm.attach("nobody")
-    farm = start("CartPole-v1", servers=1, name="mine")
-    with pytest.raises(MisuseError, match="there is a farm 'mine'"):
-        start("CartPole-v1", servers=1, name="mine")
+        Farm("CartPole-v1", num_cpus=0)
+    with pytest.raises(MisuseError, match=f"there is a farm '{farm.name}'"):
+        Farm("CartPole-v1", name=farm.name)
     with pytest.raises(MisuseError, match="the farm makes certificates"):
         farm.vector_env(1, tls_name="x")
+    with pytest.raises(ConnectError, match="there is no such farm"):
+        Farm.attach("nobody")
+    (broken := tmp_path / "broken.py").write_text("def create_environment(env_id):\n    raise OSError('no licence')\n")
+    with pytest.raises(RefusedError, match="no licence"):
+        Farm(broken, servers=1, num_cpus=0.5, name="broken")
+    with pytest.raises(ConnectError, match="there is no such farm"):
+        Farm.attach("broken")
 
 
 DRIVER = """
 import sys, ray
 from remote_gym.ray import Farm
 ray.init(sys.argv[1], _node_ip_address=sys.argv[2], log_to_driver=False, logging_level="ERROR")
-farm = Farm("CartPole-v1", 2, runtime_env={"env_vars": {sys.argv[3]: sys.argv[4]}}, **eval(sys.argv[5]))
+farm = Farm("CartPole-v1", 2, num_cpus=0.5, runtime_env={"env_vars": {sys.argv[3]: sys.argv[4]}}, **eval(sys.argv[5]))
 envs = farm.vector_env(4)
 envs.reset(seed=1)
 print("ready", flush=True)
@@ -384,11 +372,10 @@ def test_a_detached_farm_outlives_its_driver(three: Nodes, mark: str) -> None:
 
 
 @pytest.mark.timeout(900)
-def test_twenty_kills(start: FarmFactory, three: Nodes, mark: str, request: pytest.FixtureRequest) -> None:
+def test_twenty_kills(farm: Farm, request: pytest.FixtureRequest) -> None:
     """With --full: servers are killed in a row, each as soon as all run again; all that is lost is told."""
     if not request.config.getoption("--full"):
         pytest.skip("with --full")
-    farm = start()
     run = Run(farm, move_timeout_seconds=2)
     chance = random.Random(1)
     for _ in range(20):
@@ -400,7 +387,7 @@ def test_twenty_kills(start: FarmFactory, three: Nodes, mark: str, request: pyte
         while [one.state for one in farm.status()] != ["running"] * 3:
             assert run.step() == []
     # Three servers with a worker each, whatever was started anew.
-    titles = [" ".join(process.cmdline()) for process in marked(mark)]
+    titles = [" ".join(process.cmdline()) for process in marked(f"{os.getpid()}-farm")]
     assert len([title for title in titles if title.startswith("ray::Server")]) == 3
     assert len([title for title in titles if "remote_gym.worker.main" in title]) == 3
     run.close()
