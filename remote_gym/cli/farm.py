@@ -130,7 +130,7 @@ def _cluster(arguments: argparse.Namespace) -> Iterator[None]:
     level = "INFO" if arguments.verbose else "ERROR"
     try:
         ray.init(arguments.address, logging_level=level, log_to_driver=arguments.verbose)
-    except ConnectionError as error:
+    except (ConnectionError, RuntimeError, ValueError) as error:
         causes = ["there is no cluster: `ray start --head` starts one", "--address names another one"]
         raise ConnectError(f"Ray at {arguments.address}", str(error).strip(), causes) from None
     try:

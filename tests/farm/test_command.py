@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 from conftest import TOYS
-from farm.conftest import HEAD, Nodes
+from farm.conftest import Nodes
 from helpers import MARK, marked, wait_until
 
 from remote_gym import RemoteVectorEnv
@@ -35,7 +35,7 @@ def command(three: Nodes, mark: str, tmp_path: Path) -> Iterator[Any]:
         words = ["farm", "--on", "ray", "--address", three.address, "--runtime-env", env, *flags]
         process = subprocess.Popen(
             [sys.executable, "-W", "ignore", "-m", "remote_gym", *words], cwd=tmp_path, text=True,
-            env={**os.environ, "RAY_NODE_IP_ADDRESS": HEAD}, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE,
         )  # fmt: skip
         running.append(process)
         return process
@@ -98,10 +98,6 @@ def test_a_farm_that_is_left_to_itself(command: Any, mark: str) -> None:
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        ((), "nothing to host"),
-        (("other.py",), "'other.py' does not exist"),
-        (("CartPole-v1", "--servers", "0"), "must be a positive integer or per-node"),
-        (("CartPole-v1", "--port", "1"), "there is no flag --port"),
         (("CartPole-v1", "--num-cpus", "64"), "no node of this Ray cluster has 64 CPU"),
         (("--end", "nobody"), "there is no such farm"),
     ],
@@ -109,4 +105,4 @@ def test_a_farm_that_is_left_to_itself(command: Any, mark: str) -> None:
 def test_what_cannot_be(command: Any, words: tuple[str, ...], said: str) -> None:
     process = command(*words)
     assert said in process.communicate(timeout=120)[1]
-    assert process.returncode in (1, 2)
+    assert process.returncode == 1

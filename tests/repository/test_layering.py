@@ -66,7 +66,7 @@ TABLE: dict[str, tuple[set[str], set[str]]] = {
     ),
     "cli": (
         BASE | {"wire", "client", "server", "pool", "ipc", "worker", "credentials", "certificates", "testing"},
-        DATA | {"grpc", "cryptography", "tqdm", "shtab", "tomli"},
+        DATA | {"grpc", "cryptography", "ray", "tqdm", "shtab", "tomli"},
     ),
     "registration": (set(), {"gymnasium"}),
     "hosting": ({"autoreset", "errors", "gym"}, {"numpy"}),
