@@ -97,11 +97,12 @@ def follow(page: Path, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
                 getattr(followed, language)(here(source, ports))
 
 
-# Those of trainers need the trainer, that of traces an SDK: they run in tests/trainers and tests/tracing.
-HERE = [page for page in PAGES if page.parent.name != "trainers" and page.stem != "tracing"]
+def is_run_elsewhere(page: Path) -> bool:
+    """Whether a page needs a library of its own; its tests are in tests/trainers, tests/farm or tests/tracing then."""
+    return page.parent.name == "trainers" or name_of(page) in ("how-to/ray", "how-to/tracing")
 
 
-@pytest.mark.parametrize("page", HERE, ids=name_of)
+@pytest.mark.parametrize("page", [page for page in PAGES if not is_run_elsewhere(page)], ids=name_of)
 def test_snippets(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     follow(page, tmp_path, monkeypatch)
 
