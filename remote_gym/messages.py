@@ -49,6 +49,7 @@ class Open:
     compression: str | None = None
     observation_mode: str = "same"  # or "different", or "given"
     lease_seconds: float = 0.0  # that is enough for the client; 0: the server's own
+    load_seconds: float = 0.0  # how often to tell the load; 0: never
 
 
 @dataclass(frozen=True)
@@ -130,6 +131,7 @@ class Description:
     max_message_bytes: int
     draining: bool
     server_epoch: bytes
+    env_step_seconds: float = 0.0  # one environment's step in a worker, lately; 0: not known
 
 
 @dataclass(frozen=True)
@@ -197,6 +199,18 @@ class Refused:
 
 
 @dataclass(frozen=True)
+class Load:
+    """How busy the server is. The percentiles are of this session's last step requests; 0: there were none."""
+
+    num_workers: int
+    envs: int
+    env_step_seconds: float = 0.0
+    step_seconds_p50: float = 0.0
+    step_seconds_p90: float = 0.0
+    step_seconds_p99: float = 0.0
+
+
+@dataclass(frozen=True)
 class Lost:
     """The session is gone, and why."""
 
@@ -209,7 +223,7 @@ class Closed:
     """The session was ended by the client's Close."""
 
 
-ServerMessage = Union[Opened, Attached, Transition, Returned, Refused, Lost, Closed]
+ServerMessage = Union[Opened, Attached, Transition, Returned, Refused, Load, Lost, Closed]
 
 
 @dataclass(frozen=True)

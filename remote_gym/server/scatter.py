@@ -6,6 +6,7 @@ Knows nothing of numbers, streams or leases: what a request's answer is, and whe
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from time import perf_counter
@@ -20,7 +21,7 @@ from remote_gym.server.checks import Order
 from remote_gym.server.losses import Losses
 from remote_gym.server.opening import Opening
 from remote_gym.server.portions import Portion, Said, chunks, parts, portions
-from remote_gym.server.statistics import Counters
+from remote_gym.server.statistics import LAST_STEPS, Counters
 from remote_gym.wire.codec import pack_server
 from remote_gym.wire.frames import transition_packer
 
@@ -83,6 +84,7 @@ class Scatter:
 
     Attributes:
         running: Requests that wait for workers.
+        step_seconds: Of the last step requests, from their arrival to their last answer.
     """
 
     def __init__(
@@ -105,6 +107,7 @@ class Scatter:
             on_error: Called with a bug of ours that keeps a request from being answered.
         """
         self.running = 0
+        self.step_seconds: deque[float] = deque(maxlen=LAST_STEPS)
         self._rows = opened.rows
         self._layout = opened.layout
         self._blocks = opened.blocks
@@ -235,7 +238,9 @@ class Scatter:
         if isinstance(request, Step):
             self._counters.env_steps += self._num_envs if indices is None else len(indices)
             if operation.waiting == 0:  # this answer is the last one
-                self._counters.step_seconds.observe(perf_counter() - operation.began)
+                took = perf_counter() - operation.began
+                self._counters.step_seconds.observe(took)
+                self.step_seconds.append(took)
         if isinstance(request, (Step, Reset)):
             if operation.is_large or self._is_large:
                 self._answer_in_parts(operation, indices)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import secrets
 import time
 from collections.abc import Callable
@@ -24,6 +25,7 @@ from remote_gym.messages import (
     Close,
     Closed,
     Indices,
+    Load,
     Lost,
     Open,
     Opened,
@@ -44,11 +46,14 @@ from remote_gym.server.principals import ANONYMOUS, Principal
 from remote_gym.server.refusals import RefusalError
 from remote_gym.server.scatter import Scatter
 from remote_gym.server.settings import Settings
-from remote_gym.server.statistics import KINDS, Counters
+from remote_gym.server.statistics import KINDS, Counters, percentiles
 from remote_gym.texts import shortened
 from remote_gym.wire.codec import pack_server
 
 logger = logging.getLogger("remote_gym.server")
+
+MIN_LOAD_SECONDS = 1.0
+"""How often a client is told the load at most, whatever it asks for."""
 
 
 class Outlet(Protocol):
@@ -105,6 +110,9 @@ class Session:
         self._on_gone = on_gone
         self._outlet: Outlet | None = None
         self._lease: asyncio.TimerHandle | None = None
+        self._pool = pool
+        self._load_seconds = max(message.load_seconds, MIN_LOAD_SECONDS) if message.load_seconds else math.inf
+        self._load_due = time.monotonic() + self._load_seconds
 
     # Life
 
@@ -320,6 +328,16 @@ class Session:
         self.ledger.answer(number, indices, frame)  # stored first, then sent
         failpoints.hit("server.answer.stored")
         self._send(frame)
+        if (now := time.monotonic()) >= self._load_due:
+            self._load_due = now + self._load_seconds
+            self._tell_load()
+
+    def _tell_load(self) -> None:
+        """Tell the client, if it is there, how busy the server is: not stored, as it is no answer."""
+        assert self._scatter is not None
+        if self._outlet is not None:
+            pool, took = self._pool, percentiles(self._scatter.step_seconds)
+            self._outlet.send(pack_server(Load(len(pool.workers), pool.num_envs, pool.env_step_seconds, *took)))
 
     def _send(self, frame: bytes) -> None:
         if self._outlet is not None:

@@ -29,6 +29,7 @@ from remote_gym.messages import (
     FailureKind,
     Fragment,
     Indices,
+    Load,
     Lost,
     Open,
     Opened,
@@ -49,7 +50,7 @@ from remote_gym.wire.limits import MAX_FIRST_BYTES as MAX_FIRST_BYTES
 from remote_gym.wire.limits import MAX_KWARGS_BYTES as MAX_KWARGS_BYTES
 from remote_gym.wire.limits import MAX_MESSAGE_BYTES as MAX_MESSAGE_BYTES
 from remote_gym.wire.limits import MAX_REQUEST_BYTES as MAX_REQUEST_BYTES
-from remote_gym.wire.limits import MAX_VERSION_CHARACTERS, client_indices, few, lease, name, step_leaves
+from remote_gym.wire.limits import MAX_VERSION_CHARACTERS, client_indices, few, lease, name, seconds, step_leaves
 from remote_gym.wire.limits import MAX_WHOLE_BYTES as MAX_WHOLE_BYTES
 from remote_gym.wire.spaces import pack_space, read_space, read_spaces
 
@@ -129,6 +130,7 @@ _PACK_CLIENT: dict[type[Any], _Pack] = {
             compression=encodable(m.compression or ""),
             observation_mode=_OBSERVATION_MODES[m.observation_mode],
             lease_seconds=m.lease_seconds,
+            load_seconds=m.load_seconds,
         )
     },
     Attach: lambda m: {
@@ -183,6 +185,7 @@ _READ_CLIENT: dict[str, _Read] = {
         name(m.compression, "the name of a compression") or None,
         _OBSERVATION_MODE_NAMES.get(m.observation_mode, str(m.observation_mode)),
         lease(m.lease_seconds),
+        seconds(m.load_seconds, "a time between loads"),
     ),
     "attach": lambda m: Attach(
         m.session_id,
@@ -251,6 +254,7 @@ _PACK_SERVER: dict[type[Any], _Pack] = {
             failure=None if m.failure is None else pack_failure(m.failure),
         )
     },
+    Load: lambda m: {"load": pb.Load(**vars(m))},
     Lost: lambda m: {"lost": pb.Lost(reason=encodable(m.reason), detail=encodable(m.detail))},
     Closed: lambda m: {"closed": pb.Closed()},
     Fragment: _PACK_CLIENT[Fragment],
@@ -290,6 +294,14 @@ _READ_SERVER: dict[str, _Read] = {
     "returned": lambda m: Returned(m.number, _indices(m.indices), list(m.values), _read_failures(m)),
     "refused": lambda m: Refused(
         m.number, m.limit, m.message, _read_failure(m.failure) if m.HasField("failure") else None
+    ),
+    "load": lambda m: Load(
+        m.num_workers,
+        m.envs,
+        seconds(m.env_step_seconds, "a step's time"),
+        seconds(m.step_seconds_p50, "a step's time"),
+        seconds(m.step_seconds_p90, "a step's time"),
+        seconds(m.step_seconds_p99, "a step's time"),
     ),
     "lost": lambda m: Lost(m.reason, m.detail),
     "closed": lambda m: Closed(),
@@ -486,6 +498,7 @@ def read_description(data: bytes) -> Description:
     except DecodeError as error:
         raise ProtocolError(f"malformed message: {error}") from None
     fields = {field: getattr(reply, field) for field in Description.__dataclass_fields__}
+    fields["env_step_seconds"] = seconds(reply.env_step_seconds, "a step's time")
     return Description(**{**fields, "version": reply.version[:MAX_VERSION_CHARACTERS]})
 
 
