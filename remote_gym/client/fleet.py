@@ -1,45 +1,36 @@
 """Trainer process: the servers behind one vector environment. Shares environments out, receives from whoever answers.
 
 Environments are shared out in contiguous blocks, in the order of the servers and in proportion to their workers. Each
-session has its own inbox, filled by its own thread; who receives looks at all of them and waits for one bell that they
-share. So no server waits for another, and nothing is held here.
+session has its own inbox, filled by its own thread; who receives waits for any of them (`inboxes`). So no server waits
+for another, and nothing is held here.
 """
 
 from __future__ import annotations
 
 import contextlib
+from bisect import bisect_right
+from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any
 
 from gymnasium import Space
 
+from remote_gym.client.blocks import Block, blocks
 from remote_gym.client.hosted import Hosted
-from remote_gym.client.placement import in_proportion
-from remote_gym.client.session.bell import Bell
+from remote_gym.client.inboxes import Inboxes
+from remote_gym.client.pace import last_steps
+from remote_gym.client.placement import at_speed, in_proportion
 from remote_gym.client.session.outstanding import Arrival
-from remote_gym.client.session.session import Session, wait_for
+from remote_gym.client.session.session import Session
+from remote_gym.client.tallies import Gone, Tally
 from remote_gym.errors import ConnectError, EnvironmentLost, MisuseError, SessionLost, also
 from remote_gym.messages import Indices
 from remote_gym.observation_modes import SAME, compare
 from remote_gym.texts import shortened
 
 MAX_DIALS_AT_ONCE = 16
-
-
-class Block(NamedTuple):
-    """Environments side by side.
-
-    Attributes:
-        address: Of their server; empty while they have none.
-        rows: Env indices.
-        state: ``"there"``, or ``"moving"`` while they have no server.
-    """
-
-    address: str
-    rows: range
-    state: str
 
 
 @dataclass(eq=False)
@@ -66,12 +57,16 @@ class Shard:
         first: Env index of its first environment.
         count: How many.
         session: The session on them.
+        took: Seconds of the last steps, until each answer was here.
+        tally: What has gone there and back, but for what `session` counts itself.
     """
 
     hosted: Hosted
     first: int
     count: int
     session: Session = field(init=False)
+    took: deque[float] = field(init=False, default_factory=last_steps)
+    tally: Tally = field(init=False, default_factory=Tally)
 
     def __post_init__(self) -> None:
         """Dial, if that was not done yet."""
@@ -79,8 +74,17 @@ class Shard:
 
     def reopen(self) -> None:
         """Open a new session in place of a lost one; raises like `Hosted.reopen`."""
+        bell, counted = self.session.bell, Tally.of(self.session)
         self.hosted.reopen()
+        self.tally += counted
         self.session = self.hosted.session
+        self.session.bell = bell
+        bell.ring()  # what has come before that is looked at
+
+    @property
+    def name(self) -> str:
+        """Of the server."""
+        return str(self.hosted.address)
 
     @property
     def stop(self) -> int:
@@ -89,6 +93,8 @@ class Shard:
 
     def local(self, indices: Sequence[int]) -> Indices:
         """Return env indices as its server counts them; None for all of them in order."""
+        if indices == range(self.first, self.stop):  # the usual case, of a range: nothing is counted
+            return None
         own = [index - self.first for index in indices]
         return None if own == list(range(self.count)) else own
 
@@ -101,6 +107,7 @@ class Fleet:
         shards: Those that host something, in the order of their environments; empty before `dial`. Assigned whole, so
             that other threads may look.
         homeless: Environments whose server was lost and that have no other one yet: env index -> why.
+        gone: What has gone there and back of shards that are no more.
     """
 
     def __init__(
@@ -117,14 +124,14 @@ class Fleet:
         that cannot be reached, if there are others.
         """
         self.homeless: dict[int, str] = {}
+        self.gone = Gone()
         self._leaves_out = leaves_out
         self.hosted = list(hosted)
         self._find = find
         self.num_envs = num_envs
         self._mode = observation_mode
         self.shards: list[Shard] = []
-        self._bell = Bell()
-        self._received: tuple[Shard, Arrival] | None = None  # last
+        self._inboxes = Inboxes[Shard](ShardFailed)
 
     def dial(self) -> None:
         """Share the environments out and open all sessions, if that was not done yet.
@@ -141,7 +148,8 @@ class Fleet:
             self.shards = [Shard(self.hosted[0], 0, self.num_envs)]
             return
         with ThreadPoolExecutor(MAX_DIALS_AT_ONCE) as dials:
-            weights = self._weights(list(dials.map(_weighed, self.hosted)))
+            workers = self._weights(list(dials.map(_weighed, self.hosted)))
+            weights = at_speed(workers, [hosted.env_step_seconds for hosted in self.hosted])
             shares, first = [], 0
             for hosted, count in zip(self.hosted, in_proportion(self.num_envs, weights), strict=True):
                 if count:
@@ -198,12 +206,13 @@ class Fleet:
             return [(shard, range(shard.first, shard.stop)) for shard in self.shards]
         if len(self.shards) == 1 and self.shards[0].count == self.num_envs:
             return [(self.shards[0], range(len(indices)))]
-        parts: list[tuple[Shard, Sequence[int]]] = []
-        for shard in self.shards:
-            positions = [at for at, index in enumerate(indices) if shard.first <= index < shard.stop]
-            if positions:
-                parts.append((shard, positions))
-        return parts
+        shards = self.shards
+        firsts, positions = [shard.first for shard in shards], dict[int, list[int]]()
+        for at, index in enumerate(indices):
+            where = bisect_right(firsts, index) - 1
+            if where >= 0 and index < shards[where].stop:
+                positions.setdefault(where, []).append(at)
+        return [(shards[where], positions[where]) for where in sorted(positions)]
 
     # Servers that come and go
 
@@ -226,6 +235,7 @@ class Fleet:
         """Take in environments that were built on another server; the same again does no harm."""
         if moved.shard is None:
             moved.shard = Shard(moved.hosted, moved.first, moved.hosted.num_envs)
+            moved.shard.tally.moved_in = moved.shard.count
         if moved.shard not in self.shards:
             self.shards = sorted([*self.shards, moved.shard], key=lambda shard: shard.first)
             self.hosted = [*self.hosted, moved.hosted]
@@ -233,24 +243,19 @@ class Fleet:
 
     def remove(self, shard: Shard) -> None:
         """Take out what a lost server has; its session ends, as far as there is one."""
+        if shard in self.shards:
+            self.gone.add(shard)
         self.shards = [other for other in self.shards if other is not shard]
         self.hosted = [other for other in self.hosted if other is not shard.hosted]
         shard.session.begin_close()
 
     def ring(self) -> None:
         """Let whoever receives look again; by any thread."""
-        self._bell.ring()
+        self._inboxes.bell.ring()
 
     def blocks(self) -> tuple[Block, ...]:
         """Return where which environments are."""
-        there = [Block(str(shard.hosted.address), range(shard.first, shard.stop), "there") for shard in self.shards]
-        away: list[Block] = []
-        for index in sorted(self.homeless):
-            if away and away[-1].rows.stop == index:
-                away[-1] = Block("", range(away[-1].rows.start, index + 1), "moving")
-            else:
-                away.append(Block("", range(index, index + 1), "moving"))
-        return tuple(sorted([*there, *away], key=lambda block: block.rows.start))
+        return blocks(self.shards, self.homeless)
 
     # Receiving
 
@@ -267,35 +272,12 @@ class Fleet:
             ShardFailed: A server no longer holds its session.
             ProtocolError, gymnasium.error.ClosedEnvironmentError: As `Session.peek`.
         """
-        shards = self._in_turn()
-        sessions = [shard.session for shard in shards]
-        for session in sessions:
-            session.bell = self._bell  # first, then look: a new session's own bell may have been rung before
 
-        def look() -> tuple[Shard, Arrival] | None:
+        def check() -> None:
             if has_news():
                 raise News
-            for shard, session in zip(shards, sessions, strict=True):
-                try:
-                    arrival = session.peek()
-                except SessionLost as error:
-                    raise ShardFailed(shard, error) from error
-                if arrival is not None:
-                    return shard, arrival
-            return None
 
-        self._received = wait_for(look, sessions, self._bell, timeout_seconds)
-        return self._received
-
-    def _in_turn(self) -> list[Shard]:
-        """Return all shards, in the order in which to look at them: after whose answer was taken last."""
-        shards, (last, arrival) = self.shards, self._received or (None, None)
-        if last not in shards:
-            return shards
-        at = shards.index(last)
-        if last.session.next_unread is not arrival:  # else an interrupt has come before it was taken
-            at += 1
-        return shards[at:] + shards[:at]
+        return self._inboxes.receive(self.shards, timeout_seconds, check)
 
     def close(self) -> None:
         """End all sessions, those of a failed `dial` too; side by side, as each may take its time."""

@@ -23,8 +23,9 @@ from remote_gym.client.carriers.channel import Address
 from remote_gym.client.carriers.describe import describe
 from remote_gym.client.fleet import Fleet, Moved
 from remote_gym.client.hosted import Hosted
-from remote_gym.client.placement import Place, Run, place
+from remote_gym.client.placement import Place, Run, place, places_at_speed
 from remote_gym.client.settings import Settings
+from remote_gym.client.tallies import env_step_seconds
 from remote_gym.errors import RefusedError, RemoteGymError, SessionLost
 from remote_gym.texts import printable, shortened
 
@@ -53,6 +54,7 @@ class Known:
 
     Attributes:
         workers: How many it has; None: it was not asked yet.
+        step_seconds: How long one environment's step took there when it was asked; 0: not known.
         room: How many more environments it takes; None: not known.
         most: How many to ask it for at once, after it has refused twice as many; None: any number.
         failed: How often in a row it could not be reached, or did not build.
@@ -62,6 +64,7 @@ class Known:
     """
 
     workers: int | None = None
+    step_seconds: float = 0.0
     room: int | None = None
     most: int | None = None
     failed: int = 0
@@ -241,11 +244,13 @@ class Mover:
         self._wait_for([name for name, _ in asked])
         with self._lock:
             known_places = [(name, self._known[name]) for name in addresses]
-            return [
+            places = [
                 Place(name, known.workers, held[name], _least(known.room, known.most))
                 for name, known in known_places
                 if known.workers and time.monotonic() >= known.avoided_until
             ]
+        seconds = {name: known.step_seconds for name, known in known_places}
+        return places_at_speed(places, {**seconds, **env_step_seconds(self._fleet.shards)})
 
     def _wait_for(self, names: Sequence[str]) -> None:
         """Wait until these have answered: all, or a while longer than the first of all servers."""
@@ -273,6 +278,7 @@ class Mover:
             with self._lock:
                 known.workers = 0 if told.draining or told.sessions >= told.max_sessions else told.num_workers
                 known.room = max(0, told.max_envs - told.envs)
+                known.step_seconds = told.env_step_seconds
                 known.said = "it is going away" if told.draining else "" if known.room else "it is full"
         finally:
             known.asking = False

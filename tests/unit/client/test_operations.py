@@ -54,3 +54,10 @@ def test_what_is_sent_lies_in_order() -> None:
     for positions in (range(4), [0, 1, 2, 3]):
         (leaf,) = picked(range(4), [fortran], b"", positions)[1]
         assert leaf.flags.c_contiguous and leaf.tolist() == fortran.tolist()
+
+
+def test_a_range_of_a_range_is_one_again() -> None:
+    own, some, _ = picked(range(10), [np.arange(10)], b"", range(3, 7))
+    assert own == range(3, 7) and some[0].tolist() == [3, 4, 5, 6]
+    listed, same, _ = picked(list(range(10)), [np.arange(10)], b"", range(3, 7))
+    assert listed == list(own) and same[0].tolist() == some[0].tolist()
