@@ -16,6 +16,7 @@ from typing import Any
 import matplotlib
 
 matplotlib.use("Agg")
+import fleet
 import latency
 import local
 import throughput
@@ -167,6 +168,39 @@ def _over(result: dict[str, Any], label: str) -> Any:
     return _figure(draw, height=3.2)
 
 
+def plot_fleet(written: dict[str, Any]) -> dict[str, Any]:
+    """Return what a step over so many servers costs one client, beside one server, and what the fit says of more."""
+    results = [one for one in written["results"] if one["part"] == "servers"]
+    return {"fleet": _costs(results[0])} if results else {}
+
+
+def _costs(result: dict[str, Any]) -> Any:
+    each, points = result["envs_of_a_server"], result["points"]
+    counts = [point["envs"] // each for point in points if point["kind"] == "fleet"]
+    most = round(fleet.TARGET["envs"] / each)
+    beyond = [*counts, *range(counts[-1] + 1, most, max(1, most // 16)), most]
+    shown = ("cpu_ms", "resident_mb", "threads", "descriptors")
+    figure, grid = pyplot.subplots(2, 2, figsize=(7.5, 6.0), sharex=True)
+    figure.set_layout_engine("constrained", rect=(0.0, 0.02, 1.0, 0.98))  # room for the name of the results
+    for axes, name in zip(grid.flat, shown, strict=True):
+        lines = {
+            "fleet": (OURS, "o-", f"servers of {each}"), "one": (THEIRS, "s-", "one server of as many"),
+        }  # fmt: skip
+        for kind, (color, style, label) in lines.items():
+            seen = [(point["envs"] // each, point[name]) for point in points if point["kind"] == kind]
+            axes.plot(*zip(*seen, strict=True), style, color=color, label=label, markersize=4)
+        fitted = [fleet.estimate(result["fits"][name], {"servers": count, "envs": each * count}) for count in beyond]
+        axes.plot(beyond, fitted, "--", color=REFERENCE, label="fit", linewidth=1)
+        axes.set(xscale="log", yscale="linear" if name == "resident_mb" else "log", title=fleet.FIGURES[name])
+        axes.set_xticks([*counts, most], [f"{count}" for count in [*counts, most]])
+        axes.set_xticks([], minor=True)
+        axes.grid(alpha=0.3)
+    for axes in grid[1]:
+        axes.set(xlabel=f"servers, {each} sleeping environments each")
+    grid[0][0].legend(fontsize=7)
+    return figure
+
+
 def plot_train(written: dict[str, Any]) -> dict[str, Any]:
     """Return bars of the wall times."""
 
@@ -192,7 +226,7 @@ def _figure(draw: Callable[[Axes], None], height: float = 4.2) -> Any:
 
 PLOTTERS: dict[str, Callable[[dict[str, Any]], dict[str, Any]]] = {
     "throughput": plot_throughput, "local": plot_local, "latency": plot_latency, "network": plot_network,
-    "scale": plot_scale, "train": plot_train,
+    "scale": plot_scale, "fleet": plot_fleet, "train": plot_train,
 }  # fmt: skip
 
 

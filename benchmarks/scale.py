@@ -22,7 +22,7 @@ import report
 import serving
 from slices import Account, Contender, Slice, interleave
 from throughput import figures
-from watch import Watch
+from watch import Watch, resident_bytes
 
 SERVERS, WORKERS_OF_A_SERVER, ENVS_OF_A_SERVER = (1, 2, 4, 8), 8, 16
 SESSIONS = (1, 16, 64, 256)
@@ -135,12 +135,6 @@ def children(pid: int) -> list[int]:
     """Return the processes that `pid` started; Linux only."""
     texts = [path.read_text() for path in Path(f"/proc/{pid}/task").glob("*/children")]
     return sorted({int(one) for text in texts for one in text.split()})
-
-
-def resident_bytes(pid: int) -> int:
-    """Return what a process holds in memory; Linux only."""
-    line = next(one for one in Path(f"/proc/{pid}/status").read_text().splitlines() if one.startswith("VmRSS"))
-    return int(line.split()[1]) * 1_024
 
 
 def _bare_growth(few: int, many: int) -> int:

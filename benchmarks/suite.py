@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
-BENCHMARKS = ("latency", "throughput", "local", "network", "scale", "train")
+BENCHMARKS = ("latency", "throughput", "local", "network", "scale", "fleet", "train")
 
 
 def missing_for(name: str) -> list[str]:

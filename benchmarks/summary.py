@@ -20,7 +20,7 @@ import report
 import trainers
 from throughput import CASES, REMOTE, TITLES
 
-NAMES = ("throughput", "local", "trainers", "latency", "network", "scale", "train")
+NAMES = ("throughput", "local", "trainers", "latency", "network", "scale", "fleet", "train")
 
 Results = dict[str, list[dict[str, Any]]]
 """Name of the benchmark -> its cases."""

@@ -51,6 +51,7 @@ class Open:
     lease_seconds: float = 0.0  # that is enough for the client; 0: the server's own
     takes_draining: bool = False
     traceparent: bytes = b""  # of the client's span, see `traces`; empty, here and in what follows: none is recorded
+    load_seconds: float = 0.0  # how often to tell the load; 0: never
 
 
 @dataclass(frozen=True)
@@ -137,6 +138,7 @@ class Description:
     max_message_bytes: int
     draining: bool
     server_epoch: bytes
+    env_step_seconds: float = 0.0  # one environment's step in a worker, lately; 0: not known
 
 
 @dataclass(frozen=True)
@@ -204,6 +206,18 @@ class Refused:
 
 
 @dataclass(frozen=True)
+class Load:
+    """How busy the server is. The percentiles are of this session's last step requests; 0: there were none."""
+
+    num_workers: int
+    envs: int
+    env_step_seconds: float = 0.0
+    step_seconds_p50: float = 0.0
+    step_seconds_p90: float = 0.0
+    step_seconds_p99: float = 0.0
+
+
+@dataclass(frozen=True)
 class Lost:
     """The session is gone, and why."""
 
@@ -223,7 +237,7 @@ class Draining:
     seconds: float
 
 
-ServerMessage = Union[Opened, Attached, Transition, Returned, Refused, Lost, Closed, Draining]
+ServerMessage = Union[Opened, Attached, Transition, Returned, Refused, Load, Lost, Closed, Draining]
 
 
 @dataclass(frozen=True)

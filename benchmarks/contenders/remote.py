@@ -12,6 +12,7 @@ from collections import deque
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from itertools import cycle
+from pathlib import Path
 from typing import Any
 
 from contenders.stepping import Run, Single, action_batches, stepping, timing
@@ -58,6 +59,36 @@ def _stepping(config: dict[str, Any], copy: bool) -> Iterator[Run]:
 def step(config: dict[str, Any]) -> Any:
     """`step()`, whose observations are writable copies."""
     return _stepping(config, copy=True)
+
+
+@contextmanager
+def counted(config: dict[str, Any]) -> Iterator[Run]:
+    """`step()`, with what it costs this process; the bytes are those of messages, both ways. Linux only."""
+    began = time.perf_counter()
+    with _connect(config) as envs:
+        envs.reset(seed=0)
+        opened = time.perf_counter() - began
+        stepped = stepping(envs.step, action_batches(envs.action_space), envs.num_envs)
+
+        def run(seconds: float) -> dict[str, Any]:
+            before = _bytes(envs), time.process_time(), time.thread_time()
+            account = stepped(seconds)
+            after = _bytes(envs), time.process_time(), time.thread_time()
+            passed, cpu, caller = (now - then for then, now in zip(before, after, strict=True))
+            own = Path("/proc/self")
+            return {
+                **account, "rounds": account["steps"] // envs.num_envs, "cpu_seconds": cpu, "caller_seconds": caller,
+                "bytes": passed, "open_seconds": opened,
+                "resident_bytes": int((own / "statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE"),
+                "threads": len(list((own / "task").iterdir())), "descriptors": len(list((own / "fd").iterdir())),
+            }  # fmt: skip
+
+        yield run
+
+
+def _bytes(envs: RemoteVectorEnv) -> int:
+    told = envs.statistics()
+    return int(told["sent_bytes"] + told["received_bytes"])
 
 
 def views(config: dict[str, Any]) -> Any:

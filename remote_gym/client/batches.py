@@ -82,7 +82,7 @@ class Batches:
         return Batch(rows, rows)
 
     def add(self, batch: Batch, part: Part) -> None:
-        """Take in one part; the same again does no harm, as it counts with the last line only."""
+        """Take in one part; the same again does no harm."""
         if batch.order is not None:  # laid out once all are here
             part.indices = every(part.indices, self._num_envs)
         elif part.indices is not None:
@@ -94,9 +94,11 @@ class Batches:
                 batch.rewards, batch.terminations, batch.truncations = part.rewards, part.terminations, part.truncations
             else:
                 batch.rewards, batch.terminations, batch.truncations = part.scalars(self._num_envs)
-        batch.parts[part.source] = part
-        rows = [batch.rows if part.indices is None else len(part.indices) for part in batch.parts.values()]
-        batch.missing = batch.rows - sum(rows)
+        if part.source not in batch.parts:
+            batch.parts[part.source] = part
+            batch.missing -= _rows_of(part, batch)
+        else:  # an interrupt has come in between, before or after it was counted
+            batch.missing = batch.rows - sum(_rows_of(each, batch) for each in batch.parts.values())
 
     def _add_rows(self, batch: Batch, part: Part, where: Any) -> None:
         if batch.leaves is None:  # the first that has any
@@ -256,6 +258,10 @@ class Batches:
                     batch.infos = self._add_infos(batch.infos, InfoBlock.of(row, notes[index]), len(everyone))
         except Exception as error:
             raise ProtocolError(f"infos in which the end of an episode has no place: {error}") from error
+
+
+def _rows_of(part: Part, batch: Batch) -> int:
+    return batch.rows if part.indices is None else len(part.indices)
 
 
 def _together(arrays: Sequence[Array], rows: list[int] | None) -> Array:

@@ -17,11 +17,15 @@ class Block(NamedTuple):
         rows: Env indices.
         state: ``"there"``; ``"leaving"`` if they go to another server when their episodes end; or ``"moving"`` while
             they have no server.
+        step_seconds: How long their server's steps usually take, as seen from here; None: not known.
+        straggling: Whether that is so long that it keeps the others waiting; see `pace`.
     """
 
     address: str
     rows: range
     state: str
+    step_seconds: float | None = None
+    straggling: bool = False
 
 
 class Blocks(tuple[Block, ...]):

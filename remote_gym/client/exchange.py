@@ -214,6 +214,9 @@ class Exchange(HandingOver):
                 raise ProtocolError("a step without rewards, or a reset with some")
         except Exception as error:
             raise session.misread(error) from error
+        if part.rewards is not None:
+            shard.took.append(arrival.seconds)
+            shard.tally.env_steps += len(part.rewards)
         # Each env index is answered once per number of a session.
         part.source = (session, answer.number, 0 if part.indices is None else part.indices[0])
         return part

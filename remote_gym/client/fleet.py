@@ -1,8 +1,8 @@
 """Trainer process: the servers behind one vector environment. Shares environments out, receives from whoever answers.
 
 Environments are shared out in contiguous blocks, in the order of the servers and in proportion to their workers; where
-they are later is `Layout`'s to say. Each session has its own inbox, filled by its own thread; who receives looks at all
-of them and waits for one bell that they share. So no server waits for another, and nothing is held here.
+they are later is `Layout`'s to say. Each session has its own inbox, filled by its own thread; who receives waits for
+any of them (`inboxes`). So no server waits for another, and nothing is held here.
 """
 
 from __future__ import annotations
@@ -16,11 +16,12 @@ from gymnasium import Space
 
 from remote_gym.client.blocks import Blocks
 from remote_gym.client.hosted import Hosted
-from remote_gym.client.placement import in_proportion
-from remote_gym.client.session.bell import Bell
+from remote_gym.client.inboxes import Inboxes
+from remote_gym.client.pace import judged
+from remote_gym.client.placement import at_speed, in_proportion
 from remote_gym.client.session.outstanding import Arrival
-from remote_gym.client.session.session import wait_for
 from remote_gym.client.shards import Layout, Moved, Shard
+from remote_gym.client.tallies import Gone, took_by_server
 from remote_gym.errors import ConnectError, EnvironmentLost, MisuseError, SessionLost, also
 from remote_gym.messages import Indices
 from remote_gym.observation_modes import SAME, compare
@@ -36,6 +37,7 @@ class Fleet:
         hosted: What each of them hosts.
         layout: Which rows are at which session; empty before `dial`. Assigned whole, so that other threads may look.
         homeless: Environments whose server was lost and that have no other one yet: env index -> why.
+        gone: What has gone there and back of shards that are no more.
     """
 
     def __init__(
@@ -52,14 +54,14 @@ class Fleet:
         that cannot be reached, if there are others.
         """
         self.homeless: dict[int, str] = {}
+        self.gone = Gone()
         self._leaves_out = leaves_out
         self.hosted = list(hosted)
         self._find = find
         self.num_envs = num_envs
         self._mode = observation_mode
         self.layout = Layout(num_envs)
-        self._bell = Bell()
-        self._received: tuple[Shard, Arrival] | None = None  # last
+        self._inboxes = Inboxes[Shard](ShardFailed)
 
     @property
     def shards(self) -> list[Shard]:
@@ -81,7 +83,8 @@ class Fleet:
             self.layout = Layout.of([Shard(self.hosted[0], 0, self.num_envs)], self.num_envs)
             return
         with ThreadPoolExecutor(MAX_DIALS_AT_ONCE) as dials:
-            weights = self._weights(list(dials.map(_weighed, self.hosted)))
+            workers = self._weights(list(dials.map(_weighed, self.hosted)))
+            weights = at_speed(workers, [hosted.env_step_seconds for hosted in self.hosted])
             shares, first = [], 0
             for hosted, count in zip(self.hosted, in_proportion(self.num_envs, weights), strict=True):
                 if count:
@@ -139,13 +142,11 @@ class Fleet:
             return [(shard, rows) for shard, rows in layout.rows.items() if rows]
         if layout.only is not None:
             return [(layout.only, range(len(indices)))]
-        parts: list[tuple[Shard, Sequence[int]]] = []
-        for shard, rows in layout.rows.items():
-            own = rows if isinstance(rows, range) else frozenset(rows)
-            positions = [at for at, index in enumerate(indices) if index in own]
-            if positions:
-                parts.append((shard, positions))
-        return parts
+        where, positions = layout.shard_of, dict[Shard, list[int]]()
+        for at, index in enumerate(indices):
+            if (shard := where.get(index)) is not None:
+                positions.setdefault(shard, []).append(at)
+        return sorted(positions.items(), key=lambda part: part[0].first)
 
     # Servers that come and go
 
@@ -173,13 +174,18 @@ class Fleet:
             moved.shard = Shard(moved.hosted, moved.first, moved.hosted.num_envs, moved.reason)
         if moved.shard not in self.layout.rows:
             self.layout = self.layout.with_shard(moved.shard, self.homeless)
+            moved.shard.tally.moved_in = len(self.layout.at(moved.shard))
             self.hosted = [*self.hosted, moved.hosted]
         return moved.shard
 
     def hand_over(self, rows: Iterable[int]) -> None:
         """Let those of `rows` that are leaving be where they go to; others, and the same again, are as they are."""
-        if going := [row for row in rows if row in self.layout.leaving]:
-            self.layout = self.layout.handed_over(going)
+        layout = self.layout
+        if going := [row for row in rows if row in layout.leaving]:
+            self.layout = layout.handed_over(going)
+            for row in going:
+                layout.shard_of[row].tally.moved_out += 1
+                layout.leaving[row].tally.moved_in += 1
 
     def dismiss(self) -> None:
         """End the sessions that nobody is at, or leaves for, once all that they were asked is answered and taken."""
@@ -189,17 +195,19 @@ class Fleet:
 
     def remove(self, shard: Shard) -> None:
         """Take out a session, which ends, as far as there is one; nobody is at it any more."""
+        if shard in self.layout.rows:
+            self.gone.add(shard, len(self.layout.at(shard)))
         self.layout = self.layout.without(shard)
         self.hosted = [other for other in self.hosted if other is not shard.hosted]
         shard.session.begin_close()
 
     def ring(self) -> None:
         """Let whoever receives look again; by any thread."""
-        self._bell.ring()
+        self._inboxes.bell.ring()
 
     def blocks(self) -> Blocks:
         """Return where which environments are."""
-        return self.layout.blocks(self.homeless)
+        return self.layout.blocks(self.homeless, judged(took_by_server(self.shards)))
 
     # Receiving
 
@@ -216,35 +224,12 @@ class Fleet:
             ShardFailed: A server no longer holds its session.
             ProtocolError, gymnasium.error.ClosedEnvironmentError: As `Session.peek`.
         """
-        shards = self._in_turn()
-        sessions = [shard.session for shard in shards]
-        for session in sessions:
-            session.bell = self._bell  # first, then look: a new session's own bell may have been rung before
 
-        def look() -> tuple[Shard, Arrival] | None:
+        def check() -> None:
             if has_news():
                 raise News
-            for shard, session in zip(shards, sessions, strict=True):
-                try:
-                    arrival = session.peek()
-                except SessionLost as error:
-                    raise ShardFailed(shard, error) from error
-                if arrival is not None:
-                    return shard, arrival
-            return None
 
-        self._received = wait_for(look, sessions, self._bell, timeout_seconds)
-        return self._received
-
-    def _in_turn(self) -> list[Shard]:
-        """Return all shards, in the order in which to look at them: after whose answer was taken last."""
-        shards, (last, arrival) = self.shards, self._received or (None, None)
-        if last not in shards:
-            return shards
-        at = shards.index(last)
-        if last.session.next_unread is not arrival:  # else an interrupt has come before it was taken
-            at += 1
-        return shards[at:] + shards[:at]
+        return self._inboxes.receive(self.shards, timeout_seconds, check)
 
     def close(self) -> None:
         """End all sessions, those of a failed `dial` too; side by side, as each may take its time."""

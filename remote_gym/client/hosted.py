@@ -29,6 +29,9 @@ from remote_gym.messages import Opened
 from remote_gym.spaces import bases_assumed
 from remote_gym.texts import MAX_NAME_BYTES, printable
 
+LOAD_SECONDS = 5.0
+"""How often a server is to tell its load: what is placed by it stays for longer, and a frame so often costs nothing."""
+
 
 @dataclass(frozen=True)
 class Told:
@@ -132,6 +135,7 @@ class Hosted:
         address: Where the server is.
         num_envs: Environments of the session.
         workers: How many the server has; None: it was not asked.
+        env_step_seconds: How long one environment's step takes in one of them, lately; 0: not known.
     """
 
     def __init__(
@@ -150,6 +154,7 @@ class Hosted:
         self._connect_timeout = seconds if connect_timeout_seconds is None else connect_timeout_seconds
         self._opening: Session | None = None  # not open yet
         self.workers: int | None = None
+        self.env_step_seconds = 0.0
         self._session: Session | None = None
         self._finalizer: weakref.finalize[Any, Any] | None = None
         self._told: Told | None = None
@@ -187,8 +192,9 @@ class Hosted:
 
     def num_workers(self) -> int:
         """Return how many workers the server has; asks it, without a session."""
-        self.workers = describe(self.address, self._connect_timeout).num_workers
-        return self.workers
+        told = describe(self.address, self._connect_timeout)
+        self.workers, self.env_step_seconds = told.num_workers, told.env_step_seconds
+        return told.num_workers
 
     def share(self, num_envs: int) -> None:
         """Ask for `num_envs` environments instead of all. Call before the first need."""
@@ -222,7 +228,7 @@ class Hosted:
 
     def _open(self, traceparent: bytes = b"") -> tuple[Session, Told]:
         settings = self._settings
-        opening = replace(settings.opening, num_envs=self.num_envs, traceparent=traceparent)
+        opening = replace(settings.opening, num_envs=self.num_envs, traceparent=traceparent, load_seconds=LOAD_SECONDS)
         dialer = dialer_for(self.address, settings.transport, settings.watch)
         timeouts = self._connect_timeout, settings.patience_seconds
         session = Session(

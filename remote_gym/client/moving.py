@@ -24,10 +24,11 @@ import gymnasium
 from remote_gym.client.carriers.channel import Address
 from remote_gym.client.fleet import Fleet, Moved
 from remote_gym.client.hosted import Hosted
-from remote_gym.client.placement import Run, balance, place
+from remote_gym.client.placement import Place, Run, balance, place, places_at_speed
 from remote_gym.client.scouting import Scout
 from remote_gym.client.session.session import Session
 from remote_gym.client.settings import Settings
+from remote_gym.client.tallies import env_step_seconds
 from remote_gym.client.tracing import Trace
 from remote_gym.errors import RefusedError, SessionLost
 from remote_gym.texts import printable
@@ -188,12 +189,16 @@ class Mover:
         taking = {name: address for name, address in addresses.items() if name not in going}
         held = Counter(name for name, _ in homes.values())
         if homeless or stranded:
-            runs = place(homeless or stranded, self._scout.places(taking, held))
+            runs = place(homeless or stranded, self._at_speed(self._scout.places(taking, held)))
             return self._build_for(runs, addresses, "" if homeless else GOING_AWAY)
         if not self._unbalanced and self._settings.rebalance:
             names = {one.name for one in self._scout.places(taking, held)}
             self._looked, self._unbalanced = time.monotonic(), bool(names - self._members)
         return self._unbalanced and self._balance(taking, addresses, homes)
+
+    def _at_speed(self, places: list[Place]) -> list[Place]:
+        """Return `places` with weights for how quick their workers are."""
+        return places_at_speed(places, {**self._scout.step_seconds(), **env_step_seconds(self._fleet.shards)})
 
     def _is_time_to_look(self) -> bool:
         """Return whether to ask for servers that have joined."""

@@ -72,12 +72,16 @@ class Operation:
         part.rewards, part.terminations, part.truncations = rewards, terminations, truncations
 
 
-def chosen(indices: Sequence[int], actions: Actions, positions: Sequence[int]) -> tuple[list[int], Actions]:
-    """Return env indices and encoded actions of some positions."""
+def chosen(indices: Sequence[int], actions: Actions, positions: Sequence[int]) -> tuple[Sequence[int], Actions]:
+    """Return env indices and encoded actions of some positions; a range of a range is one again."""
     where = slice(positions[0], positions[-1] + 1) if isinstance(positions, range) else list(positions)
     rows, variable, dtypes, given = actions
     some = [np.ascontiguousarray(leaf[where]) for leaf in rows]
-    return [indices[at] for at in positions], Actions(some, _of(variable, positions), dtypes, _of(given, positions))
+    if isinstance(indices, range) and isinstance(positions, range):
+        own: Sequence[int] = indices[positions.start : positions.stop]
+    else:
+        own = [indices[at] for at in positions]
+    return own, Actions(some, _of(variable, positions), dtypes, _of(given, positions))
 
 
 def _of(packed: bytes, positions: Sequence[int]) -> bytes:

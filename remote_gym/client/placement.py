@@ -1,7 +1,7 @@
 """Trainer process, no I/O: which server gets which environments: at the start, when some have lost theirs, in between.
 
 Pure functions: the same question has the same answer. Guarantees: each row of the question is in exactly one run of the
-answer, or left over because nobody takes it, or it may stay; whoever has more workers gets more.
+answer, or left over because nobody takes it, or it may stay; whoever has more workers, or quicker ones, gets more.
 """
 
 from __future__ import annotations
@@ -9,9 +9,19 @@ from __future__ import annotations
 import heapq
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from statistics import median
 from typing import NamedTuple
 
 from remote_gym.errors import ConnectError
+
+MAX_SPEED = 2.0
+"""How many times a worker counts at most for being quick, and how many times less at most for being slow."""
+
+NOISE = 1.25
+"""Steps that take up to so many times as long as usual, or as much less, count as usual."""
+
+USUAL = 64
+"""What a worker of usual speed weighs: weights are whole numbers, so that shares are exact."""
 
 
 class Place(NamedTuple):
@@ -19,7 +29,7 @@ class Place(NamedTuple):
 
     Attributes:
         name: What it is called; each once.
-        weight: Its workers.
+        weight: Its workers, or what `at_speed` makes of them.
         held: How many of our environments it has.
         room: How many more it takes; None: any number.
     """
@@ -40,6 +50,40 @@ class Run(NamedTuple):
 
     name: str
     rows: range
+
+
+def at_speed(workers: Sequence[int], step_seconds: Sequence[float]) -> list[int]:
+    """Return the weights of servers with so many workers, of which one step of an environment takes so long.
+
+    A worker counts as many times as it is quicker than what is usual, which is the median of all servers' figures, but
+    for differences within `NOISE`, and within `MAX_SPEED` either way: a figure is a measurement, and a server that was
+    slow once is not to go empty.
+
+    Args:
+        workers: Of each server.
+        step_seconds: Of each; 0: not known, which counts as usual.
+    """
+    known = [seconds for count, seconds in zip(workers, step_seconds, strict=True) if count and seconds > 0]
+    usual = median(known) if known else 0.0
+    return [count * _speed(seconds, usual) for count, seconds in zip(workers, step_seconds, strict=True)]
+
+
+def _speed(seconds: float, usual: float) -> int:
+    """Return how quick a worker is, in parts of `USUAL`."""
+    if seconds <= 0 or usual <= 0 or 1 / NOISE <= seconds / usual <= NOISE:
+        return USUAL
+    return round(USUAL * min(MAX_SPEED, max(1 / MAX_SPEED, usual / seconds)))
+
+
+def places_at_speed(places: Sequence[Place], step_seconds: Mapping[str, float]) -> list[Place]:
+    """Return `places`, whose weights are their workers, with those that `at_speed` gives them.
+
+    Args:
+        places: Who may take environments.
+        step_seconds: By name; those that are missing are not known.
+    """
+    weights = at_speed([one.weight for one in places], [step_seconds.get(one.name, 0.0) for one in places])
+    return [one._replace(weight=weight) for one, weight in zip(places, weights, strict=True)]
 
 
 def in_proportion(total: int, weights: Sequence[int]) -> list[int]:

@@ -25,6 +25,7 @@ from remote_gym.client.observations import Observations
 from remote_gym.client.ready import Ready
 from remote_gym.client.rendering import Window
 from remote_gym.client.settings import Settings
+from remote_gym.client.statistics import collect
 from remote_gym.client.tracing import trace_of
 from remote_gym.client.transitions import TransitionReader
 from remote_gym.client.turns import Turns
@@ -328,6 +329,10 @@ class Remote:
         """Let the next frame be a new one: a call may change what an environment shows."""
         if self.dialled is not None:
             self.dialled.reader.frames = {}
+
+    def statistics(self) -> dict[str, Any]:
+        """Return what `RemoteVectorEnv.statistics` documents."""
+        return collect(self.fleet)
 
     # Losses and end
 

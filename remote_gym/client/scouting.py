@@ -41,6 +41,7 @@ class Known:
 
     Attributes:
         workers: How many it has, 0 if it is going away; None: it was not asked yet.
+        step_seconds: How long one environment's step took there when it was asked; 0: not known.
         room: How many more environments it takes; None: not known.
         most: How many to ask it for at once, after it has refused twice as many; None: any number.
         failed: How often in a row it could not be reached, or did not build.
@@ -50,6 +51,7 @@ class Known:
     """
 
     workers: int | None = None
+    step_seconds: float = 0.0
     room: int | None = None
     most: int | None = None
     failed: int = 0
@@ -165,6 +167,7 @@ class Scout:
             with self._lock:
                 known.workers = 0 if told.draining else told.num_workers
                 known.room = 0 if told.sessions >= told.max_sessions else max(0, told.max_envs - told.envs)
+                known.step_seconds = told.env_step_seconds
                 known.said = "it is going away" if told.draining else "" if known.room else "it is full"
         finally:
             known.asking = False
@@ -198,6 +201,11 @@ class Scout:
         with self._lock:
             known = self.known.setdefault(name, Known())
             known.workers = known.room = None
+
+    def step_seconds(self) -> dict[str, float]:
+        """Return how long one environment's step takes, by server, as they have said when they were asked."""
+        with self._lock:
+            return {name: known.step_seconds for name, known in self.known.items()}
 
     def said(self) -> list[str]:
         """Return why servers took nothing, a few of them."""

@@ -8,12 +8,16 @@ never asked for there again.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections import deque
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 
 from remote_gym.client.blocks import Block, Blocks
 from remote_gym.client.hosted import Hosted
+from remote_gym.client.pace import NOT_JUDGED, Judged, last_steps
 from remote_gym.client.session.session import Session
+from remote_gym.client.tallies import Tally
 from remote_gym.messages import Indices
 
 
@@ -49,6 +53,8 @@ class Shard:
         count: How many.
         reason: Why rows come to it from other servers.
         session: The session on them.
+        took: Seconds of the last steps, until each answer was here.
+        tally: What has gone there and back, but for what `session` counts itself.
     """
 
     hosted: Hosted
@@ -56,6 +62,8 @@ class Shard:
     count: int
     reason: str = ""
     session: Session = field(init=False)
+    took: deque[float] = field(init=False, default_factory=last_steps)
+    tally: Tally = field(init=False, default_factory=Tally)
 
     def __post_init__(self) -> None:
         """Dial, if that was not done yet."""
@@ -63,8 +71,12 @@ class Shard:
 
     def reopen(self) -> None:
         """Open a new session in place of a lost one; raises like `Hosted.reopen`."""
+        bell, counted = self.session.bell, Tally.of(self.session)
         self.hosted.reopen()
+        self.tally += counted
         self.session = self.hosted.session
+        self.session.bell = bell
+        bell.ring()  # what has come before that is looked at
 
     @property
     def name(self) -> str:
@@ -78,6 +90,8 @@ class Shard:
 
     def local(self, indices: Sequence[int]) -> Indices:
         """Return env indices as its server counts them; None for all of them in order."""
+        if indices == range(self.first, self.stop):  # the usual case, of a range: nothing is counted
+            return None
         own = [index - self.first for index in indices]
         return None if own == list(range(self.count)) else own
 
@@ -110,6 +124,11 @@ class Layout:
         whole = (shard for shard in shards if len(self.rows[shard]) == shard.count == self.num_envs)
         object.__setattr__(self, "only", next(whole, None))
         object.__setattr__(self, "restless", bool(self.leaving or self.deserted()))
+
+    @cached_property
+    def shard_of(self) -> dict[int, Shard]:
+        """By row, the session that it is at."""
+        return {row: shard for shard, rows in self.rows.items() for row in rows}
 
     @classmethod
     def of(cls, shards: Iterable[Shard], num_envs: int) -> Layout:
@@ -157,8 +176,8 @@ class Layout:
         """Return by row the session that it is at, or leaves for."""
         return {**{row: shard for shard, rows in self.rows.items() for row in rows}, **self.leaving}
 
-    def blocks(self, homeless: Collection[int]) -> Blocks:
-        """Return where which rows are, in their order; `homeless` have no server."""
+    def blocks(self, homeless: Collection[int], paces: Mapping[str, Judged]) -> Blocks:
+        """Return where which rows are, in their order; `homeless` have no server. `paces`: of servers, by name."""
         each = [
             (row, (shard, "leaving" if row in self.leaving else "there"))
             for shard, rows in self.rows.items()
@@ -168,7 +187,8 @@ class Layout:
         each += [(row, (None, "moving")) for row in homeless]
         blocks = []
         for (shard, state), rows in _runs(sorted(each, key=lambda one: one[0])):
-            blocks.append(Block("" if shard is None else shard.name, rows, state))
+            name = "" if shard is None else shard.name
+            blocks.append(Block(name, rows, state, *paces.get(name, NOT_JUDGED)))
         return Blocks(blocks)
 
 

@@ -82,8 +82,11 @@ class TransitionReader:
         if answer.indices is None and whole and self._is_plain and not answer.infos and not answer.failures:
             return self._scalars(answer, Part(None, self._arrays(answer, count)), count)  # the usual case
         share = Share(answer.indices, count, first)
-        indices = answer.indices if whole else [first + index for index in share.indices]
         rows = len(share.indices)
+        indices = answer.indices
+        if not whole:
+            own = share.indices
+            indices = range(first, first + rows) if answer.indices is None else [first + index for index in own]
         failures = [relocated(failure, first) for failure in answer.failures] if first else list(answer.failures)
         part = self._scalars(answer, Part(indices, self._arrays(answer, rows), failures=failures), rows)
         filling = None if self._compressed is None else self._compressed.begin(part.leaves, answer)

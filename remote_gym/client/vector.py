@@ -167,11 +167,12 @@ class RemoteVectorEnv(VectorEnv[Any, Any, Any], Asynchronous, Calling):
 
     @property
     def fleet(self) -> Blocks:
-        """Which rows are on which server, as (address, rows, state), in the order of rows; dials nothing.
+        """Which rows are on which server, in the order of rows, as (address, rows, state, step_seconds, straggling).
 
         The state is ``"there"``; ``"leaving"``, where rows go to another server when their episodes end; or
-        ``"moving"``, with an empty address, while `on_session_lost="move"` looks for another server. For logs: it may
-        be another one a moment later.
+        ``"moving"``, with an empty address, while `on_session_lost="move"` looks for another server. A step of that
+        server usually takes `step_seconds` (None: not known), as seen from here; `straggling`: more than twice as long
+        as is usual among the others. For logs: it may be another one a moment later. Dials nothing.
         """
         return self._remote.fleet.blocks()
 
@@ -188,6 +189,19 @@ class RemoteVectorEnv(VectorEnv[Any, Any, Any], Asynchronous, Calling):
             gymnasium.error.ClosedEnvironmentError: It was closed.
         """
         self._remote.rebalance()
+
+    def statistics(self) -> dict[str, Any]:
+        """Return what this client has done and knows of its servers; dials nothing and asks nobody.
+
+        Returns:
+            A dict. `rows` that have a server, and `homeless` ones; since the beginning `env_steps`, `sent_bytes`,
+            `received_bytes`, `reconnects`, and `moves`: rows that were built on another server; `stragglers`: their
+            addresses. `servers`, by address: `rows`, the same counts, `moved_in` and `moved_out`; `straggling`;
+            `step_seconds`: ``{"p50", "p90", "p99"}`` of the last steps as seen from here; `server_step_seconds`: as the
+            server sees them; `env_step_seconds`: one environment's step in a worker; `workers`; `envs`: of all its
+            clients. None where it is not known: servers tell every 5 s.
+        """
+        return self._remote.statistics()
 
     # Reset and step
 

@@ -93,6 +93,12 @@ class Pool:
         """All workers, whosever they are."""
         return self._force.workers
 
+    @property
+    def env_step_seconds(self) -> float:
+        """How long one environment's step takes in a worker, lately: the mean over those that know; 0: none does."""
+        known = [seconds for worker in self.workers if (seconds := worker.step_seconds) > 0]
+        return sum(known) / len(known) if known else 0.0
+
     async def start(self) -> None:
         """Start all workers, in parallel, and the watch over their deadlines.
 

@@ -37,6 +37,7 @@ GAUGES = {
     "envs": "Environments held",
     "max_envs": "Environments the server holds at most",
     "workers": "Worker processes",
+    "env_step_seconds": "One environment's step in a worker, lately: the mean over the workers; 0: not known",
     "draining": "1 while the server drains, else 0",
     "stored_reply_bytes": "Answers kept until their client has proven to have read them",
     "event_loop_lag_last_seconds": "How late the event loop was when last measured",

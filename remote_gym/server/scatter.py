@@ -6,6 +6,7 @@ Knows nothing of numbers, streams or leases: what a request's answer is, and whe
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from time import perf_counter
@@ -21,7 +22,7 @@ from remote_gym.server.episodes import Episodes
 from remote_gym.server.losses import Losses
 from remote_gym.server.opening import Opening
 from remote_gym.server.portions import Portion, Said, chunks, parts, portions
-from remote_gym.server.statistics import KINDS, Counters
+from remote_gym.server.statistics import KINDS, LAST_STEPS, Counters
 from remote_gym.server.tracing import RequestTrace
 from remote_gym.wire.codec import pack_server
 from remote_gym.wire.frames import transition_packer
@@ -85,6 +86,7 @@ class Scatter:
 
     Attributes:
         running: Requests that wait for workers.
+        step_seconds: Of the last step requests, from their arrival to their last answer.
     """
 
     def __init__(
@@ -109,6 +111,7 @@ class Scatter:
             episodes: Told of each answer once it is sent; None: nobody is.
         """
         self.running = 0
+        self.step_seconds: deque[float] = deque(maxlen=LAST_STEPS)
         self._rows = opened.rows
         self._layout = opened.layout
         self._blocks = opened.blocks
@@ -253,7 +256,9 @@ class Scatter:
         if isinstance(request, Step):
             self._counters.env_steps += self._num_envs if indices is None else len(indices)
             if operation.waiting == 0:  # this answer is the last one
-                self._counters.step_seconds.observe(now - operation.began)
+                took = now - operation.began
+                self._counters.step_seconds.observe(took)
+                self.step_seconds.append(took)
         if operation.is_large or self._is_large:
             self._answer_in_parts(operation, indices)
         else:

@@ -282,6 +282,7 @@ class RemoteEnvironmentServer:
 
         Returns:
             A dict. Held right now: `sessions`, `envs`, `workers`: counts; `max_sessions`, `max_envs`: their limits;
+            `env_step_seconds`: one environment's step in a worker, lately, the mean over the workers, 0: not known;
             `draining`: bool; `worker_processes`: process ids; `stored_reply_bytes`: answers kept for clients;
             `held_bytes`: kwargs, unfinished messages and results of calls, by kind, each at most `max_held_bytes`;
             `principal_sessions`, `principal_envs`, `principal_connections`, `principal_held_bytes`: by the names in

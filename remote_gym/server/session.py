@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import secrets
 import time
 from collections.abc import Callable, Sequence
@@ -26,6 +27,7 @@ from remote_gym.messages import (
     Closed,
     Draining,
     Indices,
+    Load,
     Lost,
     Open,
     Opened,
@@ -47,12 +49,15 @@ from remote_gym.server.principals import ANONYMOUS, Principal
 from remote_gym.server.refusals import RefusalError
 from remote_gym.server.scatter import Scatter
 from remote_gym.server.settings import Settings
-from remote_gym.server.statistics import KINDS, Counters
+from remote_gym.server.statistics import KINDS, Counters, percentiles
 from remote_gym.server.tracing import RequestTrace, Tracing
 from remote_gym.texts import shortened
 from remote_gym.wire.codec import pack_server
 
 logger = logging.getLogger("remote_gym.server")
+
+MIN_LOAD_SECONDS = 1.0
+"""How often a client is told the load at most, whatever it asks for."""
 
 
 class Outlet(Protocol):
@@ -118,6 +123,9 @@ class Session:
         self._on_gone = on_gone
         self._outlet: Outlet | None = None
         self._lease: asyncio.TimerHandle | None = None
+        self._pool = pool
+        self._load_seconds = max(message.load_seconds, MIN_LOAD_SECONDS) if message.load_seconds else math.inf
+        self._load_due = time.monotonic() + self._load_seconds
 
     # Life
 
@@ -388,6 +396,16 @@ class Session:
             self._send_recorded(frame, indices, trace)
         else:
             self._send(frame)
+        if (now := time.monotonic()) >= self._load_due:
+            self._load_due = now + self._load_seconds
+            self._tell_load()
+
+    def _tell_load(self) -> None:
+        """Tell the client, if it is there, how busy the server is: not stored, as it is no answer."""
+        assert self._scatter is not None
+        if self._outlet is not None:
+            pool, took = self._pool, percentiles(self._scatter.step_seconds)
+            self._outlet.send(pack_server(Load(len(pool.workers), pool.num_envs, pool.env_step_seconds, *took)))
 
     def _send(self, frame: bytes) -> None:
         if self._outlet is not None:

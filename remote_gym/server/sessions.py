@@ -346,6 +346,7 @@ class Sessions:
             max_message_bytes=MAX_MESSAGE_BYTES,
             draining=self.draining,
             server_epoch=self.epoch,
+            env_step_seconds=self.pool.env_step_seconds,
         )
 
 
@@ -356,6 +357,7 @@ def collect(sessions: Sessions) -> dict[str, Any]:
         "sessions": description.sessions,
         "envs": description.envs,
         "workers": len(pool.workers),
+        "env_step_seconds": description.env_step_seconds,
         "max_sessions": description.max_sessions,
         "max_envs": description.max_envs,
         "draining": description.draining,

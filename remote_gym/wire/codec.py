@@ -30,6 +30,7 @@ from remote_gym.messages import (
     FailureKind,
     Fragment,
     Indices,
+    Load,
     Lost,
     Open,
     Opened,
@@ -50,7 +51,7 @@ from remote_gym.wire.limits import MAX_FIRST_BYTES as MAX_FIRST_BYTES
 from remote_gym.wire.limits import MAX_KWARGS_BYTES as MAX_KWARGS_BYTES
 from remote_gym.wire.limits import MAX_MESSAGE_BYTES as MAX_MESSAGE_BYTES
 from remote_gym.wire.limits import MAX_REQUEST_BYTES as MAX_REQUEST_BYTES
-from remote_gym.wire.limits import MAX_VERSION_CHARACTERS, client_indices, few, lease, name, step_leaves
+from remote_gym.wire.limits import MAX_VERSION_CHARACTERS, client_indices, few, lease, name, seconds, step_leaves
 from remote_gym.wire.limits import MAX_WHOLE_BYTES as MAX_WHOLE_BYTES
 from remote_gym.wire.spaces import pack_space, read_space, read_spaces
 
@@ -132,6 +133,7 @@ _PACK_CLIENT: dict[type[Any], _Pack] = {
             lease_seconds=m.lease_seconds,
             takes_draining=m.takes_draining,
             traceparent=m.traceparent,
+            load_seconds=m.load_seconds,
         )
     },
     Attach: lambda m: {
@@ -195,6 +197,7 @@ _READ_CLIENT: dict[str, _Read] = {
         lease(m.lease_seconds),
         m.takes_draining,
         m.traceparent,
+        seconds(m.load_seconds, "a time between loads"),
     ),
     "attach": lambda m: Attach(
         m.session_id,
@@ -263,6 +266,7 @@ _PACK_SERVER: dict[type[Any], _Pack] = {
             failure=None if m.failure is None else pack_failure(m.failure),
         )
     },
+    Load: lambda m: {"load": pb.Load(**vars(m))},
     Lost: lambda m: {"lost": pb.Lost(reason=encodable(m.reason), detail=encodable(m.detail))},
     Closed: lambda m: {"closed": pb.Closed()},
     Draining: lambda m: {"draining": pb.Draining(seconds=m.seconds)},
@@ -303,6 +307,14 @@ _READ_SERVER: dict[str, _Read] = {
     "returned": lambda m: Returned(m.number, _indices(m.indices), list(m.values), _read_failures(m)),
     "refused": lambda m: Refused(
         m.number, m.limit, m.message, _read_failure(m.failure) if m.HasField("failure") else None
+    ),
+    "load": lambda m: Load(
+        m.num_workers,
+        m.envs,
+        seconds(m.env_step_seconds, "a step's time"),
+        seconds(m.step_seconds_p50, "a step's time"),
+        seconds(m.step_seconds_p90, "a step's time"),
+        seconds(m.step_seconds_p99, "a step's time"),
     ),
     "lost": lambda m: Lost(m.reason, m.detail),
     "closed": lambda m: Closed(),
@@ -502,6 +514,7 @@ def read_description(data: bytes) -> Description:
     except DecodeError as error:
         raise ProtocolError(f"malformed message: {error}") from None
     fields = {field: getattr(reply, field) for field in Description.__dataclass_fields__}
+    fields["env_step_seconds"] = seconds(reply.env_step_seconds, "a step's time")
     return Description(**{**fields, "version": reply.version[:MAX_VERSION_CHARACTERS]})
 
 

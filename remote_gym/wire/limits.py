@@ -6,6 +6,7 @@ constant. What would cost more is counted first: fields of two bytes become Pyth
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import TypeVar
 
@@ -121,3 +122,14 @@ def lease(seconds: float) -> float:
     if not seconds >= 0:  # NaN neither
         raise ProtocolError(f"a lease of {seconds} seconds")
     return seconds
+
+
+def seconds(told: float, what: str) -> float:
+    """Return `told`, a span of time.
+
+    Raises:
+        ProtocolError: It is none; says that of `what`.
+    """
+    if not 0 <= told < math.inf:  # NaN neither
+        raise ProtocolError(f"{what} of {told} seconds")
+    return told

@@ -55,7 +55,7 @@ class DescribeRequest(_message.Message):
     def __init__(self) -> None: ...
 
 class DescribeReply(_message.Message):
-    __slots__ = ("protocol_min", "protocol_max", "version", "num_workers", "max_envs", "envs", "max_sessions", "sessions", "max_message_bytes", "draining", "server_epoch")
+    __slots__ = ("protocol_min", "protocol_max", "version", "num_workers", "max_envs", "envs", "max_sessions", "sessions", "max_message_bytes", "draining", "server_epoch", "env_step_seconds")
     PROTOCOL_MIN_FIELD_NUMBER: _ClassVar[int]
     PROTOCOL_MAX_FIELD_NUMBER: _ClassVar[int]
     VERSION_FIELD_NUMBER: _ClassVar[int]
@@ -67,6 +67,7 @@ class DescribeReply(_message.Message):
     MAX_MESSAGE_BYTES_FIELD_NUMBER: _ClassVar[int]
     DRAINING_FIELD_NUMBER: _ClassVar[int]
     SERVER_EPOCH_FIELD_NUMBER: _ClassVar[int]
+    ENV_STEP_SECONDS_FIELD_NUMBER: _ClassVar[int]
     protocol_min: int
     protocol_max: int
     version: str
@@ -78,7 +79,8 @@ class DescribeReply(_message.Message):
     max_message_bytes: int
     draining: bool
     server_epoch: bytes
-    def __init__(self, protocol_min: _Optional[int] = ..., protocol_max: _Optional[int] = ..., version: _Optional[str] = ..., num_workers: _Optional[int] = ..., max_envs: _Optional[int] = ..., envs: _Optional[int] = ..., max_sessions: _Optional[int] = ..., sessions: _Optional[int] = ..., max_message_bytes: _Optional[int] = ..., draining: bool = ..., server_epoch: _Optional[bytes] = ...) -> None: ...
+    env_step_seconds: float
+    def __init__(self, protocol_min: _Optional[int] = ..., protocol_max: _Optional[int] = ..., version: _Optional[str] = ..., num_workers: _Optional[int] = ..., max_envs: _Optional[int] = ..., envs: _Optional[int] = ..., max_sessions: _Optional[int] = ..., sessions: _Optional[int] = ..., max_message_bytes: _Optional[int] = ..., draining: bool = ..., server_epoch: _Optional[bytes] = ..., env_step_seconds: _Optional[float] = ...) -> None: ...
 
 class ClientMessage(_message.Message):
     __slots__ = ("open", "attach", "reset", "step", "call", "render", "close", "fragment")
@@ -101,7 +103,7 @@ class ClientMessage(_message.Message):
     def __init__(self, open: _Optional[_Union[Open, _Mapping]] = ..., attach: _Optional[_Union[Attach, _Mapping]] = ..., reset: _Optional[_Union[Reset, _Mapping]] = ..., step: _Optional[_Union[Step, _Mapping]] = ..., call: _Optional[_Union[Call, _Mapping]] = ..., render: _Optional[_Union[Render, _Mapping]] = ..., close: _Optional[_Union[Close, _Mapping]] = ..., fragment: _Optional[_Union[Fragment, _Mapping]] = ...) -> None: ...
 
 class ServerMessage(_message.Message):
-    __slots__ = ("opened", "attached", "transition", "returned", "refused", "lost", "closed", "fragment", "bundle", "draining")
+    __slots__ = ("opened", "attached", "transition", "returned", "refused", "lost", "closed", "fragment", "bundle", "draining", "load")
     OPENED_FIELD_NUMBER: _ClassVar[int]
     ATTACHED_FIELD_NUMBER: _ClassVar[int]
     TRANSITION_FIELD_NUMBER: _ClassVar[int]
@@ -112,6 +114,7 @@ class ServerMessage(_message.Message):
     FRAGMENT_FIELD_NUMBER: _ClassVar[int]
     BUNDLE_FIELD_NUMBER: _ClassVar[int]
     DRAINING_FIELD_NUMBER: _ClassVar[int]
+    LOAD_FIELD_NUMBER: _ClassVar[int]
     opened: Opened
     attached: Attached
     transition: Transition
@@ -122,7 +125,8 @@ class ServerMessage(_message.Message):
     fragment: Fragment
     bundle: Bundle
     draining: Draining
-    def __init__(self, opened: _Optional[_Union[Opened, _Mapping]] = ..., attached: _Optional[_Union[Attached, _Mapping]] = ..., transition: _Optional[_Union[Transition, _Mapping]] = ..., returned: _Optional[_Union[Returned, _Mapping]] = ..., refused: _Optional[_Union[Refused, _Mapping]] = ..., lost: _Optional[_Union[Lost, _Mapping]] = ..., closed: _Optional[_Union[Closed, _Mapping]] = ..., fragment: _Optional[_Union[Fragment, _Mapping]] = ..., bundle: _Optional[_Union[Bundle, _Mapping]] = ..., draining: _Optional[_Union[Draining, _Mapping]] = ...) -> None: ...
+    load: Load
+    def __init__(self, opened: _Optional[_Union[Opened, _Mapping]] = ..., attached: _Optional[_Union[Attached, _Mapping]] = ..., transition: _Optional[_Union[Transition, _Mapping]] = ..., returned: _Optional[_Union[Returned, _Mapping]] = ..., refused: _Optional[_Union[Refused, _Mapping]] = ..., lost: _Optional[_Union[Lost, _Mapping]] = ..., closed: _Optional[_Union[Closed, _Mapping]] = ..., fragment: _Optional[_Union[Fragment, _Mapping]] = ..., bundle: _Optional[_Union[Bundle, _Mapping]] = ..., draining: _Optional[_Union[Draining, _Mapping]] = ..., load: _Optional[_Union[Load, _Mapping]] = ...) -> None: ...
 
 class Bundle(_message.Message):
     __slots__ = ("messages",)
@@ -141,7 +145,7 @@ class Fragment(_message.Message):
     def __init__(self, data: _Optional[bytes] = ..., last: bool = ..., total_bytes: _Optional[int] = ...) -> None: ...
 
 class Open(_message.Message):
-    __slots__ = ("protocol_min", "protocol_max", "nonce", "num_envs", "entrypoint_kwargs", "render_mode", "autoreset_mode", "exact_types", "reply_early", "client_version", "render_with_step", "drop_unportable_infos", "compression", "observation_mode", "lease_seconds", "takes_draining", "traceparent")
+    __slots__ = ("protocol_min", "protocol_max", "nonce", "num_envs", "entrypoint_kwargs", "render_mode", "autoreset_mode", "exact_types", "reply_early", "client_version", "render_with_step", "drop_unportable_infos", "compression", "observation_mode", "lease_seconds", "takes_draining", "traceparent", "load_seconds")
     PROTOCOL_MIN_FIELD_NUMBER: _ClassVar[int]
     PROTOCOL_MAX_FIELD_NUMBER: _ClassVar[int]
     NONCE_FIELD_NUMBER: _ClassVar[int]
@@ -159,6 +163,7 @@ class Open(_message.Message):
     LEASE_SECONDS_FIELD_NUMBER: _ClassVar[int]
     TAKES_DRAINING_FIELD_NUMBER: _ClassVar[int]
     TRACEPARENT_FIELD_NUMBER: _ClassVar[int]
+    LOAD_SECONDS_FIELD_NUMBER: _ClassVar[int]
     protocol_min: int
     protocol_max: int
     nonce: bytes
@@ -176,7 +181,8 @@ class Open(_message.Message):
     lease_seconds: float
     takes_draining: bool
     traceparent: bytes
-    def __init__(self, protocol_min: _Optional[int] = ..., protocol_max: _Optional[int] = ..., nonce: _Optional[bytes] = ..., num_envs: _Optional[int] = ..., entrypoint_kwargs: _Optional[bytes] = ..., render_mode: _Optional[str] = ..., autoreset_mode: _Optional[_Union[AutoresetMode, str]] = ..., exact_types: bool = ..., reply_early: bool = ..., client_version: _Optional[str] = ..., render_with_step: bool = ..., drop_unportable_infos: bool = ..., compression: _Optional[str] = ..., observation_mode: _Optional[_Union[ObservationMode, str]] = ..., lease_seconds: _Optional[float] = ..., takes_draining: bool = ..., traceparent: _Optional[bytes] = ...) -> None: ...
+    load_seconds: float
+    def __init__(self, protocol_min: _Optional[int] = ..., protocol_max: _Optional[int] = ..., nonce: _Optional[bytes] = ..., num_envs: _Optional[int] = ..., entrypoint_kwargs: _Optional[bytes] = ..., render_mode: _Optional[str] = ..., autoreset_mode: _Optional[_Union[AutoresetMode, str]] = ..., exact_types: bool = ..., reply_early: bool = ..., client_version: _Optional[str] = ..., render_with_step: bool = ..., drop_unportable_infos: bool = ..., compression: _Optional[str] = ..., observation_mode: _Optional[_Union[ObservationMode, str]] = ..., lease_seconds: _Optional[float] = ..., takes_draining: bool = ..., traceparent: _Optional[bytes] = ..., load_seconds: _Optional[float] = ...) -> None: ...
 
 class Opened(_message.Message):
     __slots__ = ("protocol", "session_id", "token", "server_epoch", "lease_seconds", "observation_space", "action_space", "spec_json", "metadata", "render_mode", "env_ids", "hosted_vector", "spec_kwargs", "actions_as_given", "observation_spaces", "kept_kwargs")
@@ -396,6 +402,22 @@ class Refused(_message.Message):
     message: str
     failure: Failure
     def __init__(self, number: _Optional[int] = ..., limit: _Optional[str] = ..., message: _Optional[str] = ..., failure: _Optional[_Union[Failure, _Mapping]] = ...) -> None: ...
+
+class Load(_message.Message):
+    __slots__ = ("num_workers", "envs", "env_step_seconds", "step_seconds_p50", "step_seconds_p90", "step_seconds_p99")
+    NUM_WORKERS_FIELD_NUMBER: _ClassVar[int]
+    ENVS_FIELD_NUMBER: _ClassVar[int]
+    ENV_STEP_SECONDS_FIELD_NUMBER: _ClassVar[int]
+    STEP_SECONDS_P50_FIELD_NUMBER: _ClassVar[int]
+    STEP_SECONDS_P90_FIELD_NUMBER: _ClassVar[int]
+    STEP_SECONDS_P99_FIELD_NUMBER: _ClassVar[int]
+    num_workers: int
+    envs: int
+    env_step_seconds: float
+    step_seconds_p50: float
+    step_seconds_p90: float
+    step_seconds_p99: float
+    def __init__(self, num_workers: _Optional[int] = ..., envs: _Optional[int] = ..., env_step_seconds: _Optional[float] = ..., step_seconds_p50: _Optional[float] = ..., step_seconds_p90: _Optional[float] = ..., step_seconds_p99: _Optional[float] = ...) -> None: ...
 
 class Lost(_message.Message):
     __slots__ = ("reason", "detail")

@@ -13,7 +13,7 @@ from remote_gym.client.session.assembly import Assembly
 from remote_gym.client.session.outstanding import ANSWERS
 from remote_gym.client.session.protocol import Phase, SessionProtocol
 from remote_gym.errors import ProtocolError
-from remote_gym.messages import Buffer, ServerMessage, Transition
+from remote_gym.messages import Buffer, Load, ServerMessage, Transition
 from remote_gym.wire.codec import read_server
 from remote_gym.wire.frames import TRANSITION_BYTE, UnusualEncoding, read_transition
 
@@ -42,11 +42,18 @@ class Delivery:
     def take(self, message: ServerMessage) -> bool | None:
         """Take in an answer; return whether it is in the inbox now, None if it is no answer or there can be none.
 
+        The server's load is taken note of, and is in no inbox.
+
         Raises:
-            ProtocolError: As `Outstanding.take`.
+            ProtocolError: As `Outstanding.take` and `take_load`.
         """
         protocol = self._protocol
-        if type(message) not in ANSWERS or protocol.phase is not Phase.ATTACHED:
+        if protocol.phase is not Phase.ATTACHED:
+            return None
+        if type(message) is Load:
+            protocol.outstanding.take_load(message)
+            return False
+        if type(message) not in ANSWERS:
             return None
         if protocol.ending or not protocol.outstanding.take(message, self._size):  # type: ignore[arg-type]
             return False

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
+from time import perf_counter
 from typing import Any
 
 from remote_gym.errors import ProtocolError
-from remote_gym.messages import Failure, Indices, Refused, Returned, Transition, every
+from remote_gym.messages import Failure, Indices, Load, Refused, Returned, Transition, every
 
 Answer = Transition | Returned | Refused
 
@@ -31,12 +32,14 @@ class Arrival:
         answer: It.
         about: What the asker noted with the request.
         size: Bytes it is counted for.
+        seconds: From the request's way to the carrier until the answer was here.
         read: What its reader has made of it; an interrupt before it was popped must not make it twice.
     """
 
     answer: Answer
     about: Any
     size: int
+    seconds: float = 0.0
     read: Any = None
 
 
@@ -47,9 +50,10 @@ class Sent(Arrival):
         data: Its bytes, to be sent again if the server never got them.
         indices: The env indices it is for; None: all.
         missing: Those that are not answered; None until some have been.
+        began: When it was made, by the performance counter.
     """
 
-    __slots__ = ("data", "indices", "missing")
+    __slots__ = ("began", "data", "indices", "missing")
 
     def __init__(self, data: bytes, indices: Indices, about: Any) -> None:
         """Begin unanswered."""
@@ -58,6 +62,7 @@ class Sent(Arrival):
         self.missing: set[int] | None = None
         self.about = about
         self.read = None
+        self.began = perf_counter()
 
     @property
     def left(self) -> Indices:
@@ -81,6 +86,9 @@ class Outstanding:
         received: Bytes of the answers that ever were taken in; written by the reader.
         popped: Bytes of those that were popped; written by the caller, who may be interrupted before that.
         unasked: How many came, since this was set to 0, that nobody waits for.
+        sent_bytes: Of all requests ever made.
+        load: What the server has told of itself last; None: nothing.
+        reattached: How often a carrier has brought the session back.
     """
 
     def __init__(self, num_envs: int) -> None:
@@ -93,11 +101,14 @@ class Outstanding:
         self.answers = 0
         self.unasked = 0
         self._moving = False  # an answer is on its way from `sent` to `inbox`
-        self.received = self.popped = 0
+        self.received = self.popped = self.sent_bytes = 0
+        self.load: Load | None = None
+        self.reattached = self._loads = 0
 
     def add(self, number: int, indices: Indices, data: bytes, about: Any = None) -> None:
         """Make a request: it will be sent, once, and answered; `data` are its bytes, `about` comes with its answers."""
         self.sent[number] = Sent(data, indices, about)
+        self.sent_bytes += len(data)
         self.highest = number  # last: an interrupt before it means that nothing was asked
 
     def take(self, answer: Answer, size: int) -> bool:
@@ -119,7 +130,7 @@ class Outstanding:
             del self.sent[answer.number]
         else:
             self._cross_off(answer, sent)
-        self.inbox.append(Arrival(answer, sent.about, size))
+        self.inbox.append(Arrival(answer, sent.about, size, perf_counter() - sent.began))
         self._moving = False
         return True
 
@@ -136,12 +147,28 @@ class Outstanding:
             return False
         if answer.indices is not None or answer.failures:
             return False
-        sent.answer, sent.size = answer, size + MESSAGE_BYTES
+        sent.answer, sent.size, sent.seconds = answer, size + MESSAGE_BYTES, perf_counter() - sent.began
         self.received += sent.size
         self.answers += 1
         # One call, and no line of Python in it: nothing comes between the two.
         self.inbox.extend(map(self.sent.pop, (answer.number,)))
         return True
+
+    def take_load(self, load: Load) -> None:
+        """Take note of what the server tells of itself.
+
+        Raises:
+            ProtocolError: It does so more often than it answers.
+        """
+        self._loads += 1
+        if self._loads > self.answers + SPARE_ANSWERS:
+            raise ProtocolError("a server that tells its load again and again")
+        self.load = load
+
+    @property
+    def received_bytes(self) -> int:
+        """Bytes of the answers that ever were taken in, as they came."""
+        return self.received - MESSAGE_BYTES * self.answers
 
     @property
     def unread_bytes(self) -> int:

@@ -231,6 +231,7 @@ class SessionProtocol:
                 f"the server has got request {attached.highest}, the last was {self.outstanding.highest}"
             )
         self.outstanding.carried = attached.highest
+        self.outstanding.reattached += 1
         if self._fruitless <= 1:
             self._be_patient()
         self._carried(now)

@@ -19,7 +19,7 @@ from remote_gym.client.carriers.carrier import Dialer
 from remote_gym.client.carriers.channel import Address
 from remote_gym.client.carriers.dialing import dialer_for
 from remote_gym.client.session.bell import Bell
-from remote_gym.client.session.outstanding import Answer, Arrival
+from remote_gym.client.session.outstanding import Answer, Arrival, Outstanding
 from remote_gym.client.session.protocol import Phase, SessionProtocol
 from remote_gym.client.session.reader import Reader
 from remote_gym.client.tracing import Trace
@@ -119,6 +119,11 @@ class Session:
         self._protocol.on_draining = tell
         if self.draining:
             tell()
+
+    @property
+    def outstanding(self) -> Outstanding:
+        """Requests and answers, to be looked at."""
+        return self._outstanding
 
     @property
     def highest(self) -> int:

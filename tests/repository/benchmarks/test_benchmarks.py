@@ -50,6 +50,7 @@ RUNS = {
     "test_scale_has_one_vector_env_over_as_many_servers_as_asked_for": (
         "scale.py", "--parts", "servers", "--servers", "1", "2",
     ),
+    "test_fleet_has_what_servers_cost_and_what_learners_get": ("fleet.py",),
     # The checkouts come first: --cases takes all that follows it.
     "test_compare_runs_checkouts_in_turns": (
         "compare.py", f"a={FOLDER.parent}", f"b={FOLDER.parent}", "--cases", "one",
@@ -236,6 +237,44 @@ def test_scale_has_one_vector_env_over_as_many_servers_as_asked_for(written: dic
     assert (result["workers_of_a_server"], result["envs_of_a_server"], result["failed"]) == (8, 16, {})
     assert list(result["median"]) == ["1", "2"]
     assert len(written["calibrations"]) == 1
+
+
+def test_fleet_has_what_servers_cost_and_what_learners_get(written: dict[str, Any], tmp_path: Path) -> None:
+    servers, learners = written["results"]
+    assert servers["failed"] == learners["failed"] == {}
+    assert list(servers["median"]) == ["fleet-1", "one-1", "fleet-2", "one-2"]
+    points = {(point["kind"], point["servers"], point["envs"]): point for point in servers["points"]}
+    assert list(points) == [("fleet", 1, 4), ("one", 1, 4), ("fleet", 2, 8), ("one", 1, 8)]
+    two, one = points["fleet", 2, 8], points["one", 1, 8]
+    assert two["threads"] > one["threads"] and two["descriptors"] > one["descriptors"]
+    assert all(point[name] > 0 for point in points.values() for name in servers["fits"])
+    assert min(servers["servers_memory"].values()) > 10_000_000
+    assert list(learners["median"]) == ["1", "2"] and all(0.5 <= each <= 1 for each in learners["fairness"].values())
+
+
+def test_fleets_arithmetic_is_exact() -> None:
+    import fleet
+
+    sizes = [(1, 64), (1, 128), (2, 128), (1, 256), (4, 256)]
+    points = [
+        {"servers": servers, "envs": envs, "cpu_ms": 2 + 7 * (servers > 1) + 3 * servers + 0.5 * envs}
+        for servers, envs in sizes
+    ]
+    fitted = fleet.fit(points, "cpu_ms")
+    assert [fitted[name] for name in fleet.TERMS] == pytest.approx([2, 7, 3, 0.5])
+    assert fitted["largest_error"] < 1e-9
+    assert fleet.estimate(fitted, {"servers": 100, "envs": 10_000}) == pytest.approx(2 + 7 + 300 + 5_000)
+    assert fleet.fairness([5.0, 5.0]) == 1 and fleet.fairness([1.0, 0.0, 0.0, 0.0]) == 0.25
+
+
+def test_the_page_on_scaling_has_the_tables_of_the_results_it_names() -> None:
+    import fleet
+
+    page = fleet.PAGE.read_text()
+    (name,) = set(re.findall(r"<!-- \w+ of ([\w-]+\.json) -->", page))
+    results = FOLDER / "results" / name
+    assert len(re.findall(r"<!-- end -->", page)) == len(fleet.PARTS)
+    assert fleet.written_into(page, results) == page, "python benchmarks/fleet.py --write"
 
 
 def test_compare_runs_checkouts_in_turns(written: dict[str, Any]) -> None:

@@ -255,3 +255,14 @@ def test_listed_infos_of_environments_and_of_a_hosted_vector_environment() -> No
     assert batch.infos == [{}, {"a": 2}]
     _, batch = batches.join([part([1], 3)], True)
     assert batch.infos == [{"env_id": 1}]
+
+
+def test_a_part_that_an_interrupt_kept_from_being_counted_is_counted_once() -> None:
+    batches, _ = made()
+    batch = batches.begin(None)
+    first, second = part([0, 1], 1, 2, source=(1,)), part([2], 3, source=(2,))
+    batches.add(batch, first)
+    batch.missing = 3  # it has struck just before that was counted, and the part comes again
+    for one, missing in ((first, 1), (first, 1), (second, 0), (first, 0)):
+        batches.add(batch, one)
+        assert batch.missing == missing

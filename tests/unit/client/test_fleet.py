@@ -9,6 +9,8 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from faking import FakeConnection, fleet_of, step, transition
 from helpers import wait_until
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from remote_gym import ConnectError, EnvironmentLost, SessionLost
 from remote_gym.client.fleet import Fleet, Moved, News, ShardFailed, _weighed
@@ -114,7 +116,7 @@ def test_servers_come_and_go(two: Two) -> None:
     fleet.homeless.update({0: "gone", 1: "gone"})
     fleet.remove(lost)
     assert fleet.shards == [kept] and lost.session._protocol.closing
-    assert [tuple(block) for block in fleet.blocks()] == [("", range(2), "moving"), ("fake:1", range(2, 5), "there")]
+    assert [block[:3] for block in fleet.blocks()] == [("", range(2), "moving"), ("fake:1", range(2, 5), "there")]
     assert fleet.parts([3, 4]) == [(kept, [0, 1])] and fleet.parts([0, 1, 2]) == [(kept, [2])]
     for indices, reached in ((None, False), ([1, 2], False), ([2, 4], True)):
         if reached:
@@ -171,3 +173,30 @@ def test_nobody_is_forgotten_where_another_is_always_ready(two: Two) -> None:
     assert fleet.receive(5.0) == (first, arrival), "it was not taken"
     first.session.took(arrival.answer)
     assert [take(fleet, connections)[0] for _ in range(3)] == [1, 0, 1]
+
+
+@settings(max_examples=200, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.sets(st.sampled_from(range(5))), st.lists(st.integers(0, 14), unique=True))
+def test_each_server_gets_its_own_indices(five: Fleet, gone: set[int], indices: list[int]) -> None:
+    fleet = Fleet([], 15)
+    fleet.shards = [shard for at, shard in enumerate(five.shards) if at not in gone]
+    parts = {shard: list(positions) for shard, positions in fleet.parts(indices)}
+    for shard in fleet.shards:
+        own = [at for at, index in enumerate(indices) if shard.first <= index < shard.stop]
+        assert parts.get(shard, []) == own and (shard in parts) is bool(own)
+    assert [shard.first for shard in parts] == sorted(shard.first for shard in parts)
+
+
+@pytest.fixture(scope="module")
+def five() -> Iterator[Fleet]:
+    fleet, connections = fleet_of(1, 5, 2, 4, 3)
+    yield fleet
+    for connection in connections:
+        connection.close()
+
+
+def test_all_of_a_server_is_told_as_nothing(two: Two) -> None:
+    (_, shard) = two[0].shards
+    for everyone in (range(2, 5), [2, 3, 4], (2, 3, 4)):
+        assert shard.local(everyone) is None
+    assert shard.local(range(2, 4)) == [0, 1] and shard.local([4, 2, 3]) == [2, 0, 1]

@@ -62,3 +62,10 @@ def test_what_begins_elsewhere_tells_of_the_end_before() -> None:
     assert part.rewards is not None and part.rewards.tolist() == [0.0, 1.5]
     assert part.terminations is not None and part.terminations.tolist() == [False, True]
     assert part.truncations is not None and part.truncations.tolist() == [False, False]
+
+
+def test_a_range_of_a_range_is_one_again() -> None:
+    own, some, _ = picked(range(10), [np.arange(10)], b"", range(3, 7))
+    assert own == range(3, 7) and some[0].tolist() == [3, 4, 5, 6]
+    listed, same, _ = picked(list(range(10)), [np.arange(10)], b"", range(3, 7))
+    assert listed == list(own) and same[0].tolist() == some[0].tolist()

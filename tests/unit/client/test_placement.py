@@ -12,7 +12,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from remote_gym import ConnectError
-from remote_gym.client.placement import Place, Run, balance, in_proportion, place, shares_of
+from remote_gym.client.placement import (
+    MAX_SPEED,
+    USUAL,
+    Place,
+    Run,
+    at_speed,
+    balance,
+    in_proportion,
+    place,
+    places_at_speed,
+    shares_of,
+)
 
 
 def rows_of(runs: list[Run]) -> list[int]:
@@ -210,3 +221,64 @@ def test_in_proportion_needs_workers() -> None:
     assert in_proportion(7, [1, 2, 1]) == [2, 3, 2] and in_proportion(0, [1]) == [0]
     with pytest.raises(ConnectError, match="none of them has workers"):
         in_proportion(3, [0, 0])
+
+
+# Speed
+
+FASTEST = int(MAX_SPEED * MAX_SPEED)
+"""How many times as much as another one a worker may count."""
+
+
+@pytest.mark.parametrize(
+    ("workers", "seconds", "weights"),
+    [
+        ([1, 1, 1], [0.0, 0.0, 0.0], [1.0, 1.0, 1.0]),
+        ([2, 1, 0], [0.010, 0.012, 0.001], [2.0, 1.0, 0.0]),  # noise
+        ([1, 1, 1], [0.010, 0.010, 0.020], [1.0, 1.0, 0.5]),
+        ([1, 1, 1], [0.010, 0.010, 9.0], [1.0, 1.0, 0.5]),  # slow once, it is not to go empty
+        ([4, 1, 1], [0.010, 0.010, 0.0001], [4.0, 1.0, 2.0]),
+        ([1, 1, 1], [0.010, 0.020, 0.0], [1.5, 0.75, 1.0]),  # of which nothing is known, it is as usual
+        ([1, 1], [0.010, 0.020], [1.5, 0.75]),
+        ([3], [0.5], [3.0]),
+        ([], [], []),
+    ],
+)
+def test_what_a_worker_counts(workers: list[int], seconds: list[float], weights: list[float]) -> None:
+    assert [weight / USUAL for weight in at_speed(workers, seconds)] == pytest.approx(weights, abs=0.01)
+
+
+SERVERS = st.lists(
+    st.tuples(st.integers(0, 8), st.one_of(st.just(0.0), st.floats(1e-6, 100.0)), st.integers(0, 20)), max_size=8
+)
+
+
+@settings(max_examples=300)
+@given(st.integers(0, 200), SERVERS)
+def test_quick_servers_get_more_and_slow_ones_are_not_starved(
+    total: int, servers: list[tuple[int, float, int]]
+) -> None:
+    names = [f"server-{at}" for at in range(len(servers))]
+    places = places_at_speed(
+        [Place(name, workers, held) for name, (workers, _, held) in zip(names, servers, strict=True)],
+        {name: seconds for name, (_, seconds, _) in zip(names, servers, strict=True) if seconds},
+    )
+    assert [one.name for one in places] == names, "nobody is left out, and nobody comes twice"
+    for place_at, (workers, _, held) in zip(places, servers, strict=True):
+        assert (place_at.weight > 0) is (workers > 0) and place_at.held == held
+        assert workers * USUAL / MAX_SPEED <= place_at.weight <= workers * USUAL * MAX_SPEED
+    rows = list(range(total))
+    assert rows_of(place(rows, places)) == (rows if any(workers for workers, _, _ in servers) else [])
+    for one, (workers, seconds, _) in zip(places, servers, strict=True):
+        for other, (others, slower, _) in zip(places, servers, strict=True):
+            if workers and others and 0 < seconds <= slower:  # quicker, it counts at least as much, within bounds
+                assert others * FASTEST * one.weight >= workers * other.weight >= 0
+                assert one.weight * others >= other.weight * workers
+
+
+@given(st.integers(1, 300), st.lists(st.tuples(st.integers(1, 8), st.floats(1e-4, 1.0)), min_size=1, max_size=8))
+def test_shares_of_a_fleet_are_in_proportion_to_its_speed(total: int, servers: list[tuple[int, float]]) -> None:
+    weights = at_speed([workers for workers, _ in servers], [seconds for _, seconds in servers])
+    shares = in_proportion(total, weights)
+    assert sum(shares) == total
+    for weight, share in zip(weights, shares, strict=True):
+        assert abs(share - total * weight / sum(weights)) < 1

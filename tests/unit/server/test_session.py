@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -11,7 +12,20 @@ from fake_workers import Worker, block, worker_of
 from gymnasium import spaces
 
 from remote_gym import failpoints
-from remote_gym.messages import Attach, Attached, Close, Closed, Draining, Lost, Open, Refused, Render, Step
+from remote_gym.messages import (
+    Attach,
+    Attached,
+    Close,
+    Closed,
+    Draining,
+    Load,
+    Lost,
+    Open,
+    Refused,
+    Render,
+    Returned,
+    Step,
+)
 from remote_gym.pool import (
     AskKind,
     AttachRows,
@@ -27,7 +41,7 @@ from remote_gym.pool import (
 from remote_gym.server.holdings import Holdings
 from remote_gym.server.ledger import SessionEvent
 from remote_gym.server.refusals import RefusalError
-from remote_gym.server.session import Session
+from remote_gym.server.session import MIN_LOAD_SECONDS, Session
 from remote_gym.server.statistics import Counters
 from remote_gym.spaces import build, describe
 from remote_gym.wire.codec import pack_server, read_server
@@ -334,9 +348,9 @@ class PoolSettings(Settings):
     vectorization_mode = None
 
 
-def prepared(pool: Any, counters: Counters) -> Session:
-    settings: Any = PoolSettings()
-    return Session(Open(1, 1, b"n" * 16, 2), b"", settings, pool, counters, Holdings(1_000_000), lambda _session: None)
+def prepared(pool: Any, counters: Counters, **fields: Any) -> Session:
+    settings, opening = PoolSettings(), Open(1, 1, b"n" * 16, 2, **fields)
+    return Session(opening, b"", settings, pool, counters, Holdings(1_000_000), lambda _session: None)  # type: ignore[arg-type]
 
 
 def test_the_life_of_a_sessions_environments() -> None:
@@ -431,3 +445,41 @@ def test_who_knows_what_that_is_is_told_that_the_server_goes_away(takes: bool) -
         assert outlet.messages == ([Draining(20.0)] if takes else []), "an older client would take it for a breach"
 
     asyncio.run(main())
+
+
+def test_who_asks_is_told_the_load_behind_an_answer(run: Any) -> None:
+    class Pool:
+        workers = (1, 2)
+        num_envs = 7
+        env_step_seconds = 0.25
+
+    async def test(session: Session, environments: Environments) -> None:
+        environments.step_seconds = [0.5, 0.1, 0.1]  # type: ignore[attr-defined]
+        session._pool = Pool()  # type: ignore[assignment]
+        outlet = Outlet()
+        attach(session, outlet)
+
+        def answer(number: int) -> list[Any]:
+            outlet.frames.clear()
+            session.receive(request := Render(number), outlet)
+            session._answered(request, None, pack_server(Returned(number, None, [b"", b""])))
+            return [type(message) for message in outlet.messages]
+
+        assert answer(1) == [Returned], "it has not asked"
+        session._load_seconds, session._load_due = 3_600.0, 0.0
+        assert answer(2) == [Returned, Load]
+        assert outlet.messages[1] == Load(2, 7, 0.25, 0.1, 0.5, 0.5)
+        assert answer(3) == [Returned], "it was told just now"
+        session._load_due = 0.0
+        session.receive(late := Render(4), outlet)
+        session.detach(outlet)
+        session._answered(late, None, pack_server(Returned(4, None, [b"", b""])))  # nobody is there
+        assert [message.number for message in outlet.messages] == [3]
+
+    run(test)
+
+
+def test_nobody_is_told_the_load_too_often() -> None:
+    for asked, seconds in ((0.0, math.inf), (0.001, MIN_LOAD_SECONDS), (30.0, 30.0)):
+        session = prepared(Pool(), Counters(), load_seconds=asked)
+        assert session._load_seconds == seconds

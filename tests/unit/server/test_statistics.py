@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from remote_gym.server import statistics
-from remote_gym.server.statistics import Counters, Histogram, watch_loop_lag
+from remote_gym.server.statistics import Counters, Histogram, percentiles, watch_loop_lag
 
 
 def test_a_histogram_counts_up_to_each_bound_inclusively() -> None:
@@ -43,3 +43,8 @@ def test_a_blocked_loop_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
     counters = asyncio.run(main())
     assert counters.loop_lag_seconds.count > 0
     assert counters.last_loop_lag_seconds >= 0.0
+
+
+def test_percentiles_are_of_what_happened() -> None:
+    assert percentiles([]) == (0.0, 0.0, 0.0) and percentiles([0.3]) == (0.3, 0.3, 0.3)
+    assert percentiles(range(100)) == (50, 90, 99)

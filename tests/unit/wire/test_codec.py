@@ -22,6 +22,7 @@ from remote_gym.messages import (
     Failure,
     FailureKind,
     Fragment,
+    Load,
     Lost,
     Open,
     Opened,
@@ -53,7 +54,7 @@ FAILURE = Failure(3, FailureKind.LOST, "signal 9", "gone", "last words")
 
 CLIENT = [
     Open(1, 2, b"n" * 16, 64, b"\x80", "rgb_array", "SameStep", True, True, "1.0"),
-    Open(1, 1, b"n" * 16, 1, compression="zstd", lease_seconds=35.0),
+    Open(1, 1, b"n" * 16, 1, compression="zstd", lease_seconds=35.0, load_seconds=5.0),
     *(Open(1, 1, b"n" * 16, 3, observation_mode=mode) for mode in ("same", "different", "given")),
     *(Open(1, 1, b"n" * 16, 1, autoreset_mode=mode) for mode in ("None", "NextStep", "SameStep", "Disabled")),
     Attach(b"i" * 16, b"t" * 32, b"e" * 16, 1, [(5, None), (6, [1, 2])]),
@@ -90,6 +91,8 @@ SERVER = [
     Returned(8, [3, 1], [b"a", b"b"], []),
     Refused(0, "max_envs", "too many", None),
     Refused(9, "build", "failed", FAILURE),
+    Load(2, 128, 0.001, 0.01, 0.02, 0.5),
+    Load(0, 0),
     Lost("EXPIRED", "no stream"),
     Closed(),
     Draining(12.5),
@@ -164,7 +167,7 @@ def test_transition_with_failures() -> None:
 
 
 def test_description() -> None:
-    description = Description(1, 2, "1.0", 2, 100, 3, 10, 1, 2**26, True, b"e" * 16)
+    description = Description(1, 2, "1.0", 2, 100, 3, 10, 1, 2**26, True, b"e" * 16, 0.002)
     assert read_description(pack_description(description)) == description
     with pytest.raises(ProtocolError):
         read_description(b"\xff")

@@ -22,6 +22,7 @@ from remote_gym.messages import (
     Failure,
     FailureKind,
     Fragment,
+    Load,
     Lost,
     Open,
     Opened,
@@ -271,6 +272,15 @@ def test_numbers_of_64_bits(number: int) -> None:
 def test_no_lease(seconds: float) -> None:
     with pytest.raises(ProtocolError, match="a lease of"):
         read_server(pack_server(Attached(1, seconds)))
+
+
+@pytest.mark.parametrize("seconds", [math.nan, -1.0, math.inf])
+def test_no_time(seconds: float) -> None:
+    for load in (Load(1, 1, seconds), Load(1, 1, 0.0, 0.0, 0.0, seconds)):
+        with pytest.raises(ProtocolError, match="a step's time of"):
+            read_server(pack_server(load))
+    with pytest.raises(ProtocolError, match="a time between loads of"):
+        read_client(pack_client(Open(1, 1, b"n" * 16, 1, load_seconds=seconds)))
 
 
 def test_layouts_that_are_remembered_hold_little() -> None:

@@ -9,10 +9,10 @@ from faking import asked, opened, transition
 
 from remote_gym.client.carriers.carrier import CarrierEnded
 from remote_gym.client.session.delivery import Delivery, landing
-from remote_gym.client.session.outstanding import MESSAGE_BYTES
+from remote_gym.client.session.outstanding import MESSAGE_BYTES, SPARE_ANSWERS
 from remote_gym.client.session.protocol import SessionProtocol
 from remote_gym.errors import ProtocolError
-from remote_gym.messages import Attached, Bundle, Failure, FailureKind, Fragment, Lost, Refused, Returned
+from remote_gym.messages import Attached, Bundle, Failure, FailureKind, Fragment, Load, Lost, Refused, Returned
 from remote_gym.wire.codec import pack_server
 
 
@@ -113,3 +113,25 @@ def test_no_two_frames_share_a_buffer() -> None:
     second[:] = bytes(4)
     first[:] = b"1234"
     assert bytes(second) == bytes(4) and not first.readonly
+
+
+def test_the_load_is_taken_note_of_and_is_no_answer() -> None:
+    protocol = session(None)
+    delivery = Delivery(protocol)
+    frame = pack_server(Load(2, 64, 0.001, 0.01, 0.02, 0.03))
+    assert not delivery.take_usual(frame), "it is the thread's to read"
+    assert [delivery.take(one) for one in delivery.messages(frame)] == [False]
+    assert protocol.outstanding.load == Load(2, 64, 0.001, 0.01, 0.02, 0.03)
+    assert not protocol.outstanding.inbox and protocol.outstanding.missing() == [(1, None)]
+    assert delivery.take_usual(pack_server(transition(1)))
+
+
+def test_the_load_has_its_place_and_its_measure() -> None:
+    new = SessionProtocol(asked(), "fake:1", 1.0, 5.0)
+    new.began(0.0)
+    assert Delivery(new).take(Load(1, 1)) is None, "no session is open"
+    delivery = Delivery(session(None))
+    for _ in range(SPARE_ANSWERS):
+        assert delivery.take(Load(1, 1)) is False
+    with pytest.raises(ProtocolError, match="tells its load again and again"):
+        delivery.take(Load(1, 1))
