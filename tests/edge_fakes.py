@@ -16,6 +16,7 @@ from remote_gym.wire.codec import pack_server
 class FakeSession:
     """Remembers what comes; request 66 is a bug."""
 
+    id = b"session"
     opened = Lost("stands for Opened")
 
     def __init__(self) -> None:
@@ -46,6 +47,7 @@ class FakeSessions:
         self.instead: Any = None
         self.epoch = b"e" * 16
         self.events = Events()
+        self.tracing = None
 
     async def open(self, _message: Open, _outlet: Any, *_who: Any) -> FakeSession:
         if self.instead is not None:

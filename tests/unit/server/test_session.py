@@ -83,7 +83,7 @@ class Environments:
 
     refused = 66
 
-    def run(self, message: Any, _order: Any) -> None:
+    def run(self, message: Any, _order: Any, _trace: Any) -> None:
         self.ran.append(message.number)
 
     def release(self) -> None:

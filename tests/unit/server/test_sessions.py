@@ -44,6 +44,7 @@ class Session:
         permissions: Permissions,
         peer: str,
         events: Events,
+        _tracing: Any,
     ) -> None:
         self.permissions, self.kwargs = permissions, kwargs
         self.principal, self.peer, self.began, self.requests = principal, peer, 0.0, 0
