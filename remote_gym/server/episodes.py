@@ -69,7 +69,7 @@ class Episodes:
             counters: The server's, where all sessions' episodes are counted.
         """
         self.env_steps = 0
-        self._num_envs = num_envs
+        self._num_envs, self._everyone = num_envs, range(num_envs)
         self._resets_next = mode == AutoresetMode.NEXT_STEP.value
         self._resets_same = mode == AutoresetMode.SAME_STEP.value
         self._counters = Counters() if counters is None else counters
@@ -106,7 +106,7 @@ class Episodes:
         if rows is None:
             return
         failed = self._failed(failures) if failures else ()
-        everyone = every(indices, self._num_envs)
+        everyone = self._everyone if indices is None else indices
         self.env_steps += len(everyone)
         if indices is None:
             self._steps += 1
