@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import Counter, deque
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from dataclasses import dataclass, field
 
 from remote_gym.figures import WatchRequest
@@ -122,7 +122,7 @@ class Watchers:
         for stream in list(self._streams):
             stream.end()
 
-    async def watch(self, data: bytes, principal: Principal, peer: str = "") -> AsyncIterator[bytes]:
+    async def watch(self, data: bytes, principal: Principal, peer: str = "") -> AsyncGenerator[bytes, None]:
         """Yield what `principal` sees, as serialised replies, for as long as it reads them.
 
         Args:
