@@ -41,9 +41,12 @@ class Row:
         self.away = False  # lost, and not yet told where it is now
         self._fresh: int | None = None
 
-    def lose(self, generation: int) -> tuple[Any, float, bool, bool]:
+    def lose(self, generation: int, truncated: bool) -> tuple[Any, float, bool, bool]:
+        """Begin anew: after an end, or at once where what was lost was a beginning itself."""
         entropy = [SEED + self._index, self._index, generation]
         self._fresh = int(np.random.SeedSequence(entropy).generate_state(1)[0])
+        if self.over and not truncated:
+            return self.step(None)
         self.over = self.away = True
         return self.last, 0.0, False, True
 
@@ -96,7 +99,7 @@ def main() -> None:
                     lost += not row.away
                     homeless += bool(told(infos, "homeless", index))
                     gone.append(index)
-                    expected = row.lose(told(infos, "generation", index))
+                    expected = row.lose(told(infos, "generation", index), bool(truncations[index]))
                 else:
                     if not row.over:
                         answered.append(int(tags[index]))
