@@ -53,7 +53,8 @@ class Settings:
         url: ``"host"`` or ``"host:port"`` of the server; for a vector environment also a list of these for several
             servers, each of which gets a contiguous range of the environments, in proportion to its workers; or what
             gives such a list when it is needed: a callable, an object with ``addresses()``, ``"dns:NAME:PORT"`` for all
-            records of a name, ``"file:PATH"`` for the lines of a file (of which a single environment takes the first).
+            records of a name, ``"file:PATH"`` for the lines of a file, or of all files in a folder (of which a single
+            environment takes the first).
             None: what ``REMOTE_GYM_URL`` says. See `docs/how-to/fleet.md`.
         port: Its port, if not in `url`; 56765 if nowhere.
         num_envs: How many environments.

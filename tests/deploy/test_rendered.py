@@ -6,6 +6,8 @@ By the real `kubectl kustomize`, `helm lint` and `helm template`, and the schema
 
 from __future__ import annotations
 
+import re
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +18,14 @@ from deploy.manifests import (
     KUBERNETES,
     Object,
     charted,
+    container,
     kustomized,
     load,
     only,
     run,
     templated,
     variables,
+    yaml,
 )
 
 VERSIONS = ("1.29", "1.32", "1.37")
@@ -45,9 +49,8 @@ def overlay(folder: Path) -> Path:
     """Write an overlay as docs/how-to/kubernetes.md has it."""
     page = (KUBERNETES.parents[1] / "docs" / "how-to" / "kubernetes.md").read_text(encoding="utf-8")
     (text,) = [block for block in page.split("```") if "# kustomization.yaml" in block]
-    for name in ("remote-gym/deploy/kubernetes",):
-        (folder / name).parent.mkdir(parents=True)
-        (folder / name).symlink_to(KUBERNETES)
+    (checkout := folder / "remote-gym" / "deploy").mkdir(parents=True)
+    (checkout / "kubernetes").symlink_to(KUBERNETES)
     (farm := folder / "farm").mkdir()
     (farm / "kustomization.yaml").write_text(text.removeprefix("text\n"))
     return farm
@@ -81,7 +84,7 @@ def test_the_overlay_changes_what_it_says(tmp_path: Path) -> None:
     objects = kustomized(overlay(tmp_path))
     servers = only(objects, "Deployment")
     assert "replicas" not in servers["spec"]
-    assert servers["spec"]["template"]["spec"]["containers"][0]["image"] == "registry.example/my-env:3"
+    assert container(servers)["image"] == "registry.example/my-env:3"
     assert {one["metadata"]["namespace"] for one in objects} == {"rl"}
     assert only(objects, "HorizontalPodAutoscaler")["metadata"]["name"] == "remote-gym"
     assert only(objects, "HorizontalPodAutoscaler") in [
@@ -159,6 +162,18 @@ def test_other_values_make_what_kubernetes_takes(values: dict[str, Any]) -> None
             assert own == [{"name": "ours", "kind": "ClusterIssuer"}] * 3
     else:
         assert {one["kind"] for one in objects} == {"Deployment", "Service"}
+
+
+def test_the_line_of_the_page_works() -> None:
+    page = (CHART.parents[2] / "docs" / "how-to" / "kubernetes.md").read_text(encoding="utf-8")
+    (line,) = re.findall(r"^helm install (remote-gym .*)$", page.replace("\\\n", ""), re.MULTILINE)
+    release, chart, *flags = shlex.split(line)
+    assert chart == CHART.relative_to(CHART.parents[2]).as_posix()
+    done = run("helm", "template", release, CHART, *(flag for flag in flags if flag != "--create-namespace"))
+    assert done.returncode == 0, done.stderr
+    servers = only([one for one in yaml.safe_load_all(done.stdout) if one], "Deployment")
+    assert container(servers)["image"] == "registry.example/my-env:3"
+    assert container(servers)["args"] == ["/environments/environment.py"]
 
 
 @pytest.mark.parametrize(

@@ -39,6 +39,11 @@ PORT = 56765
 METRICS_PORT = 9464
 CLONE_NEWNET = 0x40000000
 
+BY_NAME = pytest.mark.skipif(
+    not os.environ.get("REMOTE_GYM_TEST_NAMESPACES"), reason="takes minutes: only by `tox run -e namespaces`"
+)
+"""Of the tests of which one is enough for every run of all."""
+
 STARTS_SECONDS = 60.0
 """How long a server may take to be ready on a busy machine."""
 

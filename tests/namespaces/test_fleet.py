@@ -1,6 +1,7 @@
 """The servers of `deploy/kubernetes` in network namespaces, their name's records changing: nothing is lost or doubled.
 
-Each test says what it has counted. ``tox run -e namespaces``; skipped where there is no root, or no dnsmasq.
+Each test says what it has counted. ``tox run -e namespaces``; skipped where there is no root, or no dnsmasq; of these,
+one is run with all other tests.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from typing import Any
 import pytest
 from deploy.manifests import command
 from faults.hash_chain import STEP, read_journal
-from namespaces.lab import TRAINER, Lab, Pod, lab
+from namespaces.lab import BY_NAME, TRAINER, Lab, Pod, lab
 
 __all__ = ["lab"]
 
@@ -121,6 +122,7 @@ def serve(lab: Lab, wait: bool = True) -> Pod:
     return lab.serve(str(HASH_CHAIN), '{"journal": "JOURNAL"}', wait)
 
 
+@BY_NAME
 def test_the_trainer_of_the_manifest(lab: Lab) -> None:
     """As it stands there, with the environment that stands there."""
     servers = [lab.serve(wait=False) for _ in range(2)]
@@ -154,6 +156,7 @@ def test_records_change_while_it_steps(three: tuple[Lab, list[Pod]]) -> None:
     check(trainer.stop(), truncated=ROWS // 3)
 
 
+@BY_NAME
 @pytest.mark.parametrize("harm", [Pod.kill, Pod.pull_the_cable])
 def test_a_server_is_lost(three: tuple[Lab, list[Pod]], harm: Callable[[Pod], None]) -> None:
     """Its record stays for a while: a name does not know."""
@@ -167,6 +170,7 @@ def test_a_server_is_lost(three: tuple[Lab, list[Pod]], harm: Callable[[Pod], No
     assert counts["slowest"] < MOVE_SECONDS + 6.0
 
 
+@BY_NAME
 def test_a_rolling_update_under_load(three: tuple[Lab, list[Pod]]) -> None:
     """As the Deployment does it: a new one is ready, and in the DNS, before an old one is out of it, and drains."""
     lab, servers = three

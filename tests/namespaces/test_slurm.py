@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 from helpers import wait_until
-from namespaces.lab import PORT, Lab, lab
+from namespaces.lab import BY_NAME, PORT, Lab, lab
 from namespaces.slurm import Slurm, why_not
 from namespaces.test_fleet import HASH_CHAIN, ROWS, SCRIPT, Trainer
 
@@ -47,7 +47,16 @@ class Farm:
         }  # fmt: skip
         self.journal = folder / "journal"
         self.log = folder / "farm.log"
-        line = ["sbatch", "--parsable", "--nodes=2", f"--output={self.log}", str(FARM), str(HASH_CHAIN)]
+        line = [
+            "sbatch",
+            "--parsable",
+            "--nodes=2",
+            f"--output={self.log}",
+            str(FARM),
+            str(HASH_CHAIN),
+            "--max-envs",
+            "64",
+        ]
         self.job = slurm.command(*line, environment=environment, cwd=folder).strip()
 
     def there(self) -> list[str]:
@@ -84,6 +93,7 @@ def where(said: dict[str, Any]) -> set[str]:
     return {address.partition(":")[0] for address, _ in said.get("fleet", ())}
 
 
+@BY_NAME
 def test_a_farm(slurm: Slurm, lab: Lab, tmp_path: Path) -> None:
     """Its servers step; a node dies, and its server's rows go on elsewhere; it is cancelled, and nothing is left."""
     farm = Farm(slurm, tmp_path)
@@ -113,6 +123,7 @@ def test_a_farm(slurm: Slurm, lab: Lab, tmp_path: Path) -> None:
     assert f"{first}: exit code 0" in farm.said(), "drained, not killed"
 
 
+@BY_NAME
 def test_a_farm_makes_room_and_comes_back(slurm: Slurm, lab: Lab, tmp_path: Path) -> None:
     """What is more urgent takes all nodes: the servers drain, and begin anew when it has ended; the learner goes on."""
     farm = Farm(slurm, tmp_path)
@@ -129,7 +140,7 @@ def test_a_farm_makes_room_and_comes_back(slurm: Slurm, lab: Lab, tmp_path: Path
     trainer.until(lambda said: where(said) == set(after))
     counts = trainer.stop()
     assert not counts["wrong"] and counts["lost_steps"] == counts["doubled_steps"] == 0
-    assert counts["lost"] == ROWS and counts["homeless"]
+    assert counts["lost"] >= ROWS and counts["homeless"]
     slurm.command("scancel", farm.job)
     farm.wait_for(lambda names: names == [])
 

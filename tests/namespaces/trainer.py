@@ -38,15 +38,20 @@ class Row:
         self._env = HashChainEnv()
         self.last = self._env.reset(seed=SEED + index)[0]
         self.over = False
+        self.away = False  # lost, and not yet told where it is now
         self._fresh: int | None = None
 
-    def lose(self, generation: int) -> tuple[Any, float, bool, bool]:
+    def lose(self, generation: int, truncated: bool) -> tuple[Any, float, bool, bool]:
+        """Begin anew: after an end, or at once where what was lost was a beginning itself."""
         entropy = [SEED + self._index, self._index, generation]
         self._fresh = int(np.random.SeedSequence(entropy).generate_state(1)[0])
-        self.over = True
+        if self.over and not truncated:
+            return self.step(None)
+        self.over = self.away = True
         return self.last, 0.0, False, True
 
     def step(self, action: Any) -> tuple[Any, float, bool, bool]:
+        self.away = False
         if self.over:
             self.last, self.over = self._env.reset(seed=self._fresh)[0], False
             self._fresh = None
@@ -91,12 +96,10 @@ def main() -> None:
             gone = []
             for index, row in enumerate(rows):
                 if told(infos, "lost", index):
-                    if told(infos, "homeless", index):
-                        homeless += 1
-                    else:
-                        lost += 1
+                    lost += not row.away
+                    homeless += bool(told(infos, "homeless", index))
                     gone.append(index)
-                    expected = row.lose(told(infos, "generation", index))
+                    expected = row.lose(told(infos, "generation", index), bool(truncations[index]))
                 else:
                     if not row.over:
                         answered.append(int(tags[index]))
