@@ -132,7 +132,7 @@ class Layout:
         return cls(num_envs, {shard: range(shard.first, shard.stop) for shard in shards})
 
     def with_shard(self, shard: Shard, home: Collection[int]) -> Layout:
-        """Return one with one more session: its rows that are at none, or are `home`, are at it, others leave for it."""
+        """Return one with one more session: rows that are at none, or are `home`, are at it, others leave for it."""
         own = range(shard.first, shard.stop)
         elsewhere = {row for rows in self.rows.values() for row in rows}.difference(home).intersection(own)
         rows = {**self.rows, shard: run_of(row for row in own if row not in elsewhere)}
