@@ -174,7 +174,7 @@ class Layout:
 
     def blocks(self, homeless: Collection[int]) -> tuple[Block, ...]:
         """Return where which rows are, in their order; `homeless` have no server."""
-        each = [
+        each: list[tuple[int, Place]] = [
             (row, (shard, "leaving" if row in self.leaving else "there"))
             for shard, rows in self.rows.items()
             for row in rows

@@ -13,11 +13,11 @@ from remote_gym.arguments import RemoteArgs
 from remote_gym.client.asynchronous import Asynchronous, Options, Seed
 from remote_gym.client.calling import Calling
 from remote_gym.client.documented import documented
-from remote_gym.client.fleet import Block
 from remote_gym.client.local import Entrypoint, local
 from remote_gym.client.remote import Remote
 from remote_gym.client.servers import CredentialsPaths, Url
 from remote_gym.client.settings import GYMNASIUM, Settings
+from remote_gym.client.shards import Block
 from remote_gym.client.stepping import StepResult
 from remote_gym.client.tensor_stepping import TensorStepping, stepping_of
 

@@ -316,16 +316,6 @@ class SessionProtocol:
             self.lose(not_opened(self._peer, ended))
 
 
-def _not_opened(self, ended: CarrierEnded, now: float) -> None:
-    """Ask again with the same nonce, which opens nothing twice, for `connect_timeout` from the first failure on."""
-    if not self._attempts or now - self._began_at > self._connect_timeout:  # it stood for long: another outage
-        self._attempts, self._deadline = 0, now + self._connect_timeout
-    self.not_before = now + back_off(self._attempts)
-    self._attempts += 1
-    if self.not_before > self._deadline or ended.end is not End.BROKEN:
-        self.lose(not_opened(self._peer, ended))
-
-
 def _astray(protocol: SessionProtocol, message: ServerMessage, _now: float) -> None:
     places = {Phase.OPENING: "in answer to Open", Phase.ATTACHING: "in answer to Attach"}
     raise ProtocolError(f"{type(message).__name__} {places.get(protocol.phase, 'in the middle of a session')}")
