@@ -192,7 +192,9 @@ class SessionProtocol:
             return pack_client(self._message)
         self.phase = Phase.ATTACHING
         opened = self.opened
-        missing = [] if self.orphaned else self.outstanding.missing()
+        missing = self.outstanding.missing()
+        if self.orphaned:
+            missing = []
         return pack_client(Attach(opened.session_id, opened.token, opened.server_epoch, opened.protocol, missing))
 
     @property
