@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from remote_gym.errors import MisuseError, also
 from remote_gym.gym import Space, batch_differing_spaces, is_space_dtype_shape_equiv
 from remote_gym.leaves import leaves_of, variable_leaves_of
 
@@ -18,24 +17,6 @@ GIVEN = "given"
 """The user has given both spaces, that of the batch and that of one environment."""
 
 MODES = (SAME, DIFFERENT, GIVEN)
-
-
-def check(mode: object) -> None:
-    """Check what a user has given as `observation_mode`: a name, or a pair of spaces.
-
-    Raises:
-        MisuseError: It is neither; what is no space is a `TypeError` as well.
-    """
-    if not isinstance(mode, tuple) or len(mode) != 2:
-        if mode not in (SAME, DIFFERENT):
-            raise MisuseError(
-                f"Invalid `observation_mode`, expected: 'same' or 'different' or tuple of single and batch "
-                f"observation space, actual got {mode}"
-            )
-    elif not all(isinstance(space, Space) for space in mode):
-        raise also(MisuseError, TypeError)(
-            f"Expected both elements of observation_mode to be Spaces, got {type(mode[0])} and {type(mode[1])}"
-        )
 
 
 def compare(who: str, ours: Space[Any], first: Space[Any], mode: str) -> None:

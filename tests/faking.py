@@ -12,11 +12,11 @@ from gymnasium import spaces
 from remote_gym import values
 from remote_gym.client.carriers.channel import Address
 from remote_gym.client.carriers.fake import FakeCarrier, FakeDialer
-from remote_gym.client.fleet import Fleet, Shard
+from remote_gym.client.fleet import Fleet
 from remote_gym.client.hosted import Told
 from remote_gym.client.remote import Remote
 from remote_gym.client.session.session import Session
-from remote_gym.client.shards import Layout
+from remote_gym.client.shards import Layout, Shard
 from remote_gym.messages import Close, Closed, Failure, Open, Opened, Reset, Returned, Step, Transition, every
 from remote_gym.spaces import describe
 

@@ -8,8 +8,10 @@ from typing import Any
 
 import gymnasium
 import numpy as np
+from gymnasium import Space
 
 from remote_gym.errors import MisuseError, also
+from remote_gym.observation_modes import DIFFERENT, SAME
 
 
 def own_options(options: Any) -> Any:
@@ -152,3 +154,21 @@ def each_value(given: Any, num_envs: int) -> list[Any]:
             f"Got `{len(given)}` values for {num_envs} environments."
         )
     return list(given)
+
+
+def check_observation_mode(mode: object) -> None:
+    """Check what a user has given as `observation_mode`: a name, or a pair of spaces.
+
+    Raises:
+        MisuseError: It is neither; what is no space is a `TypeError` as well.
+    """
+    if not isinstance(mode, tuple) or len(mode) != 2:
+        if mode not in (SAME, DIFFERENT):
+            raise MisuseError(
+                f"Invalid `observation_mode`, expected: 'same' or 'different' or tuple of single and batch "
+                f"observation space, actual got {mode}"
+            )
+    elif not all(isinstance(space, Space) for space in mode):
+        raise also(MisuseError, TypeError)(
+            f"Expected both elements of observation_mode to be Spaces, got {type(mode[0])} and {type(mode[1])}"
+        )

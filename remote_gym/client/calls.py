@@ -10,8 +10,9 @@ from typing import Any
 from remote_gym import values
 from remote_gym.client.exchange import Exchange
 from remote_gym.client.failures import first_failure, refusal, relocated
-from remote_gym.client.fleet import Fleet, Shard
+from remote_gym.client.fleet import Fleet
 from remote_gym.client.request_sizes import check_sizes
+from remote_gym.client.shards import Shard
 from remote_gym.client.tracing import Trace
 from remote_gym.errors import CodecError, MisuseError, ProtocolError, RemoteGymError, SessionLost, TimedOut, also
 from remote_gym.messages import Call, Failure, Indices, Refused, Render, Returned, every

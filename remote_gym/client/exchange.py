@@ -17,7 +17,7 @@ from gymnasium.vector import AutoresetMode
 
 from remote_gym.client.actions import Actions
 from remote_gym.client.failures import refusal
-from remote_gym.client.fleet import Fleet, Shard, ShardFailed, has_sent
+from remote_gym.client.fleet import Fleet, ShardFailed, has_sent
 from remote_gym.client.handing_over import HandingOver
 from remote_gym.client.moving import Mover
 from remote_gym.client.observations import Observations
@@ -26,6 +26,7 @@ from remote_gym.client.parts import Part
 from remote_gym.client.request_sizes import SURE_BYTES, check_steps
 from remote_gym.client.session.outstanding import Arrival
 from remote_gym.client.settings import Settings
+from remote_gym.client.shards import Shard
 from remote_gym.client.transitions import TransitionReader
 from remote_gym.client.unsent import Unsent
 from remote_gym.errors import MisuseError, ProtocolError, RefusedError, SessionLost

@@ -20,10 +20,11 @@ from dataclasses import dataclass
 import numpy as np
 from gymnasium.vector import AutoresetMode
 
-from remote_gym.client.fleet import Shard, has_sent
+from remote_gym.client.fleet import has_sent
 from remote_gym.client.operations import Operation
 from remote_gym.client.parts import Part
 from remote_gym.client.recovery import Recovery
+from remote_gym.client.shards import Shard
 from remote_gym.errors import SessionLost
 from remote_gym.messages import Reset, every
 

@@ -10,8 +10,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
-from remote_gym.client.fleet import Shard, has_sent
+from remote_gym.client.fleet import has_sent
 from remote_gym.client.operations import Operation
+from remote_gym.client.shards import Shard
 from remote_gym.messages import Reset
 
 

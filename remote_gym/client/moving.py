@@ -22,12 +22,13 @@ from collections.abc import Mapping, Sequence
 import gymnasium
 
 from remote_gym.client.carriers.channel import Address
-from remote_gym.client.fleet import Fleet, Moved
+from remote_gym.client.fleet import Fleet
 from remote_gym.client.hosted import Hosted
 from remote_gym.client.placement import Place, Run, balance, place, places_at_speed
 from remote_gym.client.scouting import Scout
 from remote_gym.client.session.session import Session
 from remote_gym.client.settings import Settings
+from remote_gym.client.shards import Moved
 from remote_gym.client.tallies import env_step_seconds
 from remote_gym.client.tracing import Trace
 from remote_gym.errors import RefusedError, SessionLost

@@ -19,7 +19,7 @@ import numpy as np
 from gymnasium.vector import AutoresetMode
 
 from remote_gym import values
-from remote_gym.client.fleet import Fleet, News, Shard, has_sent
+from remote_gym.client.fleet import Fleet, News, has_sent
 from remote_gym.client.homeless import Held, Homeless
 from remote_gym.client.losses import MOVED_BY, REOPENED, Losses
 from remote_gym.client.moving import Mover
@@ -28,7 +28,7 @@ from remote_gym.client.operations import Operation
 from remote_gym.client.parts import Part
 from remote_gym.client.session.outstanding import Arrival
 from remote_gym.client.settings import Settings
-from remote_gym.client.shards import run_of
+from remote_gym.client.shards import Shard, run_of
 from remote_gym.errors import RemoteGymError, SessionLost, TimedOut
 from remote_gym.leaves import Array, rows_at
 from remote_gym.messages import FailureKind, Refused, Reset, Step, Transition, every

@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import logging
 import random
 import threading
 import time
@@ -18,8 +17,6 @@ from remote_gym.client.placement import Place
 from remote_gym.client.settings import Settings
 from remote_gym.errors import RemoteGymError
 from remote_gym.texts import shortened
-
-logger = logging.getLogger("remote_gym.client")
 
 GRACE_SECONDS = 0.3
 """How long servers that have none of our environments, or were lost just now, may take to say that they are there,

@@ -19,6 +19,7 @@ from remote_gym import observation_modes, values
 from remote_gym.addresses import join_address
 from remote_gym.arguments import RemoteArgs, check_args
 from remote_gym.autoreset import NONE, parse_mode
+from remote_gym.client.batch_arguments import check_observation_mode
 from remote_gym.client.carriers.channel import Address
 from remote_gym.client.carriers.dialing import TRANSPORTS
 from remote_gym.client.carriers.liveness import Watch
@@ -162,7 +163,7 @@ class Settings:
         """
         self._check_batches()
         self._check_choices()
-        observation_modes.check(self.observation_mode)
+        check_observation_mode(self.observation_mode)
         self._keep("token", checked(self.token))
         self._keep("addresses", self._addresses())
         self._keep("opening", self._opening())

@@ -178,7 +178,7 @@ class Layout:
 
     def blocks(self, homeless: Collection[int], paces: Mapping[str, Judged]) -> Blocks:
         """Return where which rows are, in their order; `homeless` have no server. `paces`: of servers, by name."""
-        each = [
+        each: list[tuple[int, Place]] = [
             (row, (shard, "leaving" if row in self.leaving else "there"))
             for shard, rows in self.rows.items()
             for row in rows

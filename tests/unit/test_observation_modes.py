@@ -9,8 +9,7 @@ import numpy as np
 import pytest
 from gymnasium import spaces
 
-from remote_gym import MisuseError
-from remote_gym.observation_modes import MODES, check, compare
+from remote_gym.observation_modes import MODES, compare
 
 BOX = spaces.Box(0, 1, (2,), np.float32)
 NARROW = spaces.Box(0, 0.5, (2,), np.float32)
@@ -59,15 +58,3 @@ def test_rows_hold_keys_in_one_order(mode: str, child: Any) -> None:
     assert one == other
     with pytest.raises(RuntimeError, match="environment 1 has the keys of its observation space in another order"):
         compare("environment 1", other, one, mode)
-
-
-@pytest.mark.parametrize("mode", ["same", "different", (BOX, BOX)])
-def test_what_a_user_may_say(mode: object) -> None:
-    check(mode)
-
-
-@pytest.mark.parametrize("mode", ["given", 3, (BOX,), (BOX, 3)])
-def test_what_a_user_may_not_say(mode: object) -> None:
-    with pytest.raises(MisuseError, match="observation_mode") as raised:
-        check(mode)
-    assert isinstance(raised.value, TypeError) == (isinstance(mode, tuple) and len(mode) == 2)

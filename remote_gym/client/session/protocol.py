@@ -50,6 +50,7 @@ class SessionProtocol:
         distrusted: Whether nothing in the inbox is to be read any more, either.
         closing: Whether it is to end.
         orphaned: Whether it was given up, with a server that may still have it: if that is seen again, it is closed.
+        ending: Whether nothing is left to be said but Close, for either reason.
         draining: Whether the server has said that it is going away.
         on_draining: Called then. Settable.
         close_sent: Whether the carrier has been given Close.
@@ -84,6 +85,7 @@ class SessionProtocol:
         self.distrusted = False
         self.closing = False
         self.orphaned = False
+        self.ending = False
         self.draining = False
         self.on_draining: Callable[[], None] | None = None
         self.awaited = False
@@ -123,7 +125,8 @@ class SessionProtocol:
 
     def _give_up(self, now: float) -> None:
         if self._prompt and self.lost is None:
-            self.orphaned, self._closing_since = True, now
+            self.orphaned = self.ending = True
+            self._closing_since = now
         detail = f"{self._peer} could not be reached again for {self._reconnect_timeout:g} s: {self._last_end}"
         self.lose(SessionLost("UNREACHABLE", detail))
 
@@ -134,7 +137,7 @@ class SessionProtocol:
 
     def close(self, now: float) -> None:
         """Let the session end: Close follows whatever was sent, an Open that is not answered too."""
-        self.closing = True
+        self.closing = self.ending = True
         self._closing_since = min(self._closing_since, now)
         self.not_before = min(self.not_before, now)
         if self.phase is Phase.NEW:
@@ -159,11 +162,6 @@ class SessionProtocol:
         if isinstance(failure, RemoteGymError):
             self.lose(failure)
         return failure
-
-    @property
-    def ending(self) -> bool:
-        """Whether nothing is left to be said but Close."""
-        return self.closing or self.orphaned
 
     @property
     def over(self) -> bool:
@@ -323,16 +321,6 @@ class SessionProtocol:
         self._attempts += 1
         if self.not_before > self._deadline or ended.end is not End.BROKEN:
             self.lose(not_opened(self._peer, ended))
-
-
-def _not_opened(self, ended: CarrierEnded, now: float) -> None:
-    """Ask again with the same nonce, which opens nothing twice, for `connect_timeout` from the first failure on."""
-    if not self._attempts or now - self._began_at > self._connect_timeout:  # it stood for long: another outage
-        self._attempts, self._deadline = 0, now + self._connect_timeout
-    self.not_before = now + back_off(self._attempts)
-    self._attempts += 1
-    if self.not_before > self._deadline or ended.end is not End.BROKEN:
-        self.lose(not_opened(self._peer, ended))
 
 
 def _astray(protocol: SessionProtocol, message: ServerMessage, _now: float) -> None:

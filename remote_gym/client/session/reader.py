@@ -129,7 +129,7 @@ class Reader:
                         for piece in split(sent.data, pack_client):
                             carrier.send(piece)
                 outstanding.carried += 1
-        if protocol.is_to_say_close:
+        if protocol.ending and protocol.is_to_say_close:
             carrier.send(_CLOSE)
             protocol.close_sent = True
         self._in_doubt = False

@@ -8,9 +8,11 @@ from typing import Any
 import gymnasium
 import numpy as np
 import pytest
+from gymnasium import spaces
 
 from remote_gym import MisuseError
 from remote_gym.client.batch_arguments import (
+    check_observation_mode,
     each_options,
     each_seed,
     each_value,
@@ -170,3 +172,18 @@ def test_one_value_each_or_one_for_all() -> None:
     assert each_value("ab", 2) == ["ab", "ab"]
     with pytest.raises(MisuseError, match="Got `3` values for 2 environments"):
         each_value([1, 2, 3], 2)
+
+
+BOX = spaces.Box(0, 1, (2,))
+
+
+@pytest.mark.parametrize("mode", ["same", "different", (BOX, BOX)])
+def test_an_observation_mode(mode: object) -> None:
+    check_observation_mode(mode)
+
+
+@pytest.mark.parametrize("mode", ["given", 3, (BOX,), (BOX, 3)])
+def test_what_is_no_observation_mode(mode: object) -> None:
+    with pytest.raises(MisuseError, match="observation_mode") as raised:
+        check_observation_mode(mode)
+    assert isinstance(raised.value, TypeError) == (isinstance(mode, tuple) and len(mode) == 2)

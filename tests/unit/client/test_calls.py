@@ -18,9 +18,9 @@ from remote_gym import (
 )
 from remote_gym.client import request_sizes
 from remote_gym.client.calls import Begun, Calls, check_name
-from remote_gym.client.fleet import Fleet, Shard
+from remote_gym.client.fleet import Fleet
 from remote_gym.client.session.outstanding import Arrival
-from remote_gym.client.shards import Layout
+from remote_gym.client.shards import Layout, Shard
 from remote_gym.messages import Call, Failure, FailureKind, Refused, Render, Returned
 
 

@@ -13,8 +13,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from remote_gym import ConnectError, EnvironmentLost, SessionLost
-from remote_gym.client.fleet import Fleet, Moved, News, ShardFailed, _weighed
+from remote_gym.client.fleet import Fleet, News, ShardFailed, _weighed
 from remote_gym.client.session.outstanding import Arrival
+from remote_gym.client.shards import Moved
 from remote_gym.messages import Lost
 
 Two = tuple[Fleet, list[FakeConnection]]

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 from faking import FakeConnection, fleet_of
 
-from remote_gym.client.fleet import Shard
 from remote_gym.client.homeless import Homeless
 from remote_gym.client.operations import Operation
+from remote_gym.client.shards import Shard
 from remote_gym.messages import Reset
 
 

@@ -301,7 +301,6 @@ def test_whose_server_is_lost_meanwhile_is_at_home_where_it_was_to_go(serve: Ser
     stage.mover.balance()
     wait_until(stage.mover.has_news, PATIENCE)
     rows = range(4)
-    stage.fleet.homeless.update(dict.fromkeys(rows, "lost"))
     stage.lose()
     assert stage.adopt(rows) == [(second, rows)] and not stage.fleet.layout.leaving
     wait_until(no_mover_left, PATIENCE)
