@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import NamedTuple, Protocol
+from collections.abc import Iterable, Mapping
+from typing import NamedTuple
 
-from remote_gym.client.pace import judged
-from remote_gym.client.tallies import Counted, took_by_server
+from remote_gym.client.pace import Judged
 
 
 class Block(NamedTuple):
@@ -27,24 +26,7 @@ class Block(NamedTuple):
     straggling: bool = False
 
 
-class Placed(Counted, Protocol):
-    """Environments on one server.
-
-    Attributes:
-        first: Env index of the first.
-    """
-
-    first: int
-
-
-def blocks(there: Sequence[Placed], homeless: Mapping[int, str]) -> tuple[Block, ...]:
-    """Return where environments are that have a server, and those that have none, in the order of rows."""
-    paces = judged(took_by_server(there))
-    found = [Block(one.name, range(one.first, one.first + one.count), "there", *paces[one.name]) for one in there]
-    away: list[Block] = []
-    for index in sorted(homeless):
-        if away and away[-1].rows.stop == index:
-            away[-1] = Block("", range(away[-1].rows.start, index + 1), "moving")
-        else:
-            away.append(Block("", range(index, index + 1), "moving"))
-    return tuple(sorted([*found, *away], key=lambda block: block.rows.start))
+def with_pace(blocks: Iterable[Block], paces: Mapping[str, Judged]) -> tuple[Block, ...]:
+    """Return `blocks` with what there is to say of their servers, by address."""
+    unknown = Judged(None, False)
+    return tuple(Block(*block[:3], *paces.get(block.address, unknown)) for block in blocks)

@@ -17,14 +17,14 @@ from typing import Any
 
 from gymnasium import Space
 
-from remote_gym.client.blocks import Block, blocks
+from remote_gym.client.blocks import Block, with_pace
 from remote_gym.client.hosted import Hosted
 from remote_gym.client.inboxes import Inboxes
-from remote_gym.client.pace import last_steps
+from remote_gym.client.pace import judged, last_steps
 from remote_gym.client.placement import at_speed, in_proportion
 from remote_gym.client.session.outstanding import Arrival
 from remote_gym.client.session.session import Session
-from remote_gym.client.tallies import Gone, Tally
+from remote_gym.client.tallies import Gone, Tally, took_by_server
 from remote_gym.errors import ConnectError, EnvironmentLost, MisuseError, SessionLost, also
 from remote_gym.messages import Indices
 from remote_gym.observation_modes import SAME, compare
@@ -255,7 +255,16 @@ class Fleet:
 
     def blocks(self) -> tuple[Block, ...]:
         """Return where which environments are."""
-        return blocks(self.shards, self.homeless)
+        shards = self.shards
+        there = [Block(shard.name, range(shard.first, shard.stop), "there") for shard in shards]
+        away: list[Block] = []
+        for index in sorted(self.homeless):
+            if away and away[-1].rows.stop == index:
+                away[-1] = Block("", range(away[-1].rows.start, index + 1), "moving")
+            else:
+                away.append(Block("", range(index, index + 1), "moving"))
+        blocks = sorted([*there, *away], key=lambda block: block.rows.start)
+        return with_pace(blocks, judged(took_by_server(shards)))
 
     # Receiving
 
