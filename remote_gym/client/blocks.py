@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
+from remote_gym.client.pace import Judged
 from remote_gym.html_facts import facts_html
 
 COLUMNS = ("server", "rows", "environments", "state")
@@ -40,6 +42,12 @@ class Blocks(tuple[Block, ...]):
     def _repr_html_(self) -> str:
         """Return what a notebook shows."""
         return facts_html("fleet", (), COLUMNS, self.lines())
+
+
+def with_pace(blocks: Iterable[Block], paces: Mapping[str, Judged]) -> Blocks:
+    """Return `blocks` with what there is to say of their servers, by address."""
+    unknown = Judged(None, False)
+    return Blocks(Block(*block[:3], *paces.get(block.address, unknown)) for block in blocks)
 
 
 def _shown(rows: range) -> str:

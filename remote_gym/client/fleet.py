@@ -14,7 +14,7 @@ from typing import Any
 
 from gymnasium import Space
 
-from remote_gym.client.blocks import Blocks
+from remote_gym.client.blocks import Blocks, with_pace
 from remote_gym.client.hosted import Hosted
 from remote_gym.client.inboxes import Inboxes
 from remote_gym.client.pace import judged
@@ -207,7 +207,8 @@ class Fleet:
 
     def blocks(self) -> Blocks:
         """Return where which environments are."""
-        return self.layout.blocks(self.homeless, judged(took_by_server(self.shards)))
+        layout = self.layout
+        return with_pace(layout.blocks(self.homeless), judged(took_by_server(layout.shards)))
 
     # Receiving
 

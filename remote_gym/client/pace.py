@@ -44,10 +44,6 @@ class Judged(NamedTuple):
     is_straggler: bool
 
 
-NOT_JUDGED = Judged(None, False)
-"""Where nothing is known."""
-
-
 def last_steps() -> deque[float]:
     """Return where the seconds of steps go, of which the last ones stay."""
     return deque(maxlen=LAST_STEPS)

@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import itertools
 from collections import deque
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
-from remote_gym.client.blocks import Block, Blocks
+from remote_gym.client.blocks import Block
 from remote_gym.client.hosted import Hosted
-from remote_gym.client.pace import NOT_JUDGED, Judged, last_steps
+from remote_gym.client.pace import last_steps
 from remote_gym.client.session.session import Session
 from remote_gym.client.tallies import Tally
 from remote_gym.messages import Indices
@@ -176,8 +176,8 @@ class Layout:
         """Return by row the session that it is at, or leaves for."""
         return {**{row: shard for shard, rows in self.rows.items() for row in rows}, **self.leaving}
 
-    def blocks(self, homeless: Collection[int], paces: Mapping[str, Judged]) -> Blocks:
-        """Return where which rows are, in their order; `homeless` have no server. `paces`: of servers, by name."""
+    def blocks(self, homeless: Collection[int]) -> tuple[Block, ...]:
+        """Return where which rows are, in their order; `homeless` have no server."""
         each: list[tuple[int, Place]] = [
             (row, (shard, "leaving" if row in self.leaving else "there"))
             for shard, rows in self.rows.items()
@@ -187,9 +187,8 @@ class Layout:
         each += [(row, (None, "moving")) for row in homeless]
         blocks = []
         for (shard, state), rows in _runs(sorted(each, key=lambda one: one[0])):
-            name = "" if shard is None else shard.name
-            blocks.append(Block(name, rows, state, *paces.get(name, NOT_JUDGED)))
-        return Blocks(blocks)
+            blocks.append(Block("" if shard is None else shard.name, rows, state))
+        return tuple(blocks)
 
 
 Place = tuple["Shard | None", str]

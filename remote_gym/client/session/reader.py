@@ -91,7 +91,8 @@ class Reader:
         # Not under the lock: before `start` returns, the garbage collector may close another session in the new thread.
         try:
             thread.start()
-        except RuntimeError:  # the interpreter ends, and starts no threads any more
+        except RuntimeError as error:  # there are no more to be had, or the interpreter ends
+            self.protocol.lose(RemoteGymError(f"a session needs a thread of its own: {error}"))
             self._finish()
 
     # What the caller asks for
@@ -218,8 +219,7 @@ class Reader:
 
     def join(self, timeout_seconds: float) -> None:
         """Wait until a paused thread has ended."""
-        thread = self._thread
-        if thread is not None and thread.is_alive() and thread is not threading.current_thread():
+        if (thread := self._thread) is not None and thread.is_alive() and thread is not threading.current_thread():
             thread.join(timeout_seconds)
 
     # The thread

@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
-from faking import asked, close_session, open_session, opened, step, transition
+from faking import ADDRESS, asked, close_session, open_session, opened, step, transition
 from helpers import wait_until
 
 from remote_gym import ConnectError, ProtocolError, RemoteGymError
@@ -551,3 +551,16 @@ def test_closing_what_is_lost_asks_nobody(dialer: FakeDialer) -> None:
     wait_until(lambda: dialer.closed)
     session._reader.close()
     assert carrier.silent and session._reader not in living.readers
+
+
+def test_without_a_thread_nobody_waits_for_ever(dialer: FakeDialer, monkeypatch: pytest.MonkeyPatch) -> None:
+    start = threading.Thread.start
+
+    def limited(self: threading.Thread) -> None:
+        if self.name == "remote_gym session":
+            raise RuntimeError("can't start new thread")
+        start(self)
+
+    monkeypatch.setattr(threading.Thread, "start", limited)
+    with pytest.raises(RemoteGymError, match="a session needs a thread of its own: can't start new thread"):
+        Session(ADDRESS, asked(), 1.0, 5.0, dialer)
