@@ -66,7 +66,7 @@ TABLE: dict[str, tuple[set[str], set[str]]] = {
     ),
     "cli": (
         BASE | {"wire", "client", "server", "pool", "ipc", "worker", "credentials", "certificates", "testing"},
-        DATA | {"grpc", "cryptography", "tqdm", "shtab", "tomli"},
+        DATA | {"grpc", "cryptography", "ray", "tqdm", "shtab", "tomli"},
     ),
     "registration": (set(), {"gymnasium"}),
     "hosting": ({"autoreset", "errors", "gym"}, {"numpy"}),
@@ -77,16 +77,19 @@ TABLE: dict[str, tuple[set[str], set[str]]] = {
 TRAINERS = {
     "recording": {"minari"},
     "pettingzoo": {"pettingzoo"},
+    "ray": {"ray"},
     "rl_games": {"rl_games", "torch"},
     "sb3": {"stable_baselines3"},
     "tianshou": {"tianshou"},
     "torchrl": {"torchrl", "tensordict", "torch"},
 }
 """Modules for one library each -> what of others they may import beside NumPy and Gymnasium. Of ours: public names,
-errors and `infos.split`; nobody imports them."""
+errors and `infos.split`; nobody imports them, but the command that keeps a farm up on Ray."""
 
 TABLE |= {name: ({"arguments", "errors", "infos"}, DATA | theirs) for name, theirs in TRAINERS.items()}
 TABLE["pettingzoo"][0].add("agents")  # how environments of several agents travel
+TABLE["ray"][0].add("certificates")  # a farm has an authority of its own
+TABLE["cli"][0].add("ray")
 
 ONLY_IN = {
     "msgpack": {"values", "ipc/link.py"},
