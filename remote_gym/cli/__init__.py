@@ -1,4 +1,4 @@
-"""The user's terminal: ``remote-gym serve | certs | tokens | check | bench | check-connection | demo | sessions | …``.
+"""The user's terminal: ``remote-gym serve | farm | certs | tokens | check | bench | demo | sessions | …``.
 
 Each command imports what it needs only when it runs.
 """
@@ -19,6 +19,7 @@ from remote_gym.version import __version__
 
 COMMANDS = {
     "serve": "host environments until stopped",
+    "farm": "keep servers up on a Ray cluster until stopped",
     "certs": "write a CA, a server and a client certificate",
     "tokens": "make, list and revoke the tokens of a server",
     "check": "compare an environment with itself, served",

@@ -35,8 +35,8 @@ USAGE = [
     ("sevre CartPole-v1", "there is no command 'sevre'; did you mean serve?"),
     (
         "host",
-        "there is no command 'host'; there are serve, certs, tokens, check, bench, check-connection, demo, sessions, "
-        "completion",
+        "there is no command 'host'; there are serve, farm, certs, tokens, check, bench, check-connection, demo, "
+        "sessions, completion",
     ),
     (
         "serve",
@@ -91,6 +91,15 @@ USAGE = [
         "--root-certificate needs --server-certificate and --server-private-key: certificate and key of the server "
         "belong together",
     ),
+    ("farm CartPole-v1", "the following arguments are required: --on"),
+    ("farm --on slurm CartPole-v1", "argument --on: must be 'ray', got 'slurm'"),
+    ("farm --on ray", "nothing to host: give an ENTRYPOINT, as in `remote-gym farm --on ray CartPole-v1`"),
+    ("farm --on ray x.py", "ENTRYPOINT: 'x.py' does not exist (looked for {here}/x.py)"),
+    (
+        "farm --on ray --servers 0 CartPole-v1",
+        "argument --servers: must be a positive integer or per-node, got '0'",
+    ),
+    ("farm --on ray --port 1 CartPole-v1", "there is no flag --port; did you mean --probe or --on?"),
     ("certs", "the following arguments are required: DIR"),
     ("certs new --hots here", "there is no flag --hots; did you mean --host?"),
     ("certs new --days 0", "argument --days: must be a whole number from 1 to 36500, got '0'"),
@@ -328,6 +337,7 @@ MISSING = [
         "certs new",
         'making certificates needs the package cryptography: pip install "remote-gym-pool[server]"',
     ),
+    (("ray",), "farm --on ray CartPole-v1", 'a farm on Ray needs it: pip install "remote-gym-pool[ray]"'),
     (("cryptography",), "demo", 'the demo needs cryptography: pip install "remote-gym-pool[demo]"'),
     (("tqdm",), "demo", 'the demo needs tqdm: pip install "remote-gym-pool[demo]"'),
     (("shtab",), "completion bash", 'completion needs shtab: pip install "remote-gym-pool[completion]"'),
