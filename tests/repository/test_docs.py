@@ -97,8 +97,12 @@ def follow(page: Path, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
                 getattr(followed, language)(here(source, ports))
 
 
-# Those of trainers need the trainer: they run in its tests, in tests/trainers.
-@pytest.mark.parametrize("page", [page for page in PAGES if page.parent.name != "trainers"], ids=name_of)
+def is_run_elsewhere(page: Path) -> bool:
+    """Whether a page needs a library of its own: that of a trainer runs in tests/trainers, the other in tests/farm."""
+    return page.parent.name == "trainers" or name_of(page) == "how-to/ray"
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if not is_run_elsewhere(page)], ids=name_of)
 def test_snippets(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     follow(page, tmp_path, monkeypatch)
 
