@@ -19,6 +19,7 @@ html_css_files = ["site.css"]
 exclude_patterns = ["_build"]
 
 default_role = "code"  # docstrings say `name`
+autodoc_mock_imports = ["ray"]  # a large package, of which the signatures need nothing
 autodoc_typehints = "none"  # the signatures would be longer than their explanation, which says units and shapes
 autodoc_member_order = "bysource"
 autoclass_content = "both"
