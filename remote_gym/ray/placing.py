@@ -12,7 +12,6 @@ from typing import Any
 import ray
 from ray.util.placement_group import (
     PlacementGroup,
-    get_placement_group,
     placement_group,
     placement_group_table,
     remove_placement_group,
@@ -33,7 +32,8 @@ def groups_of(farm: str) -> dict[int, tuple[PlacementGroup, list[str]]]:
         step = step_of(farm, entry["name"])
         if step is not None and entry["state"] != "REMOVED":
             nodes = entry.get("bundles_to_node_id") or {}
-            group = get_placement_group(entry["name"])
+            # Not by its name, which Ray knows in the namespace of the driver that has made it alone.
+            group = PlacementGroup(ray.PlacementGroupID.from_hex(entry["placement_group_id"]))
             found[step] = group, [nodes.get(at, "") for at in range(len(entry["bundles"]))]
     return dict(sorted(found.items()))
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -22,17 +22,6 @@ HEAD = "127.0.0.2"  # Ray's clusters hang where a node is 127.0.0.1
 SMALL = {"object_store_memory": 80 * 2**20}
 
 collect_ignore_glob = ["test_*.py"] if find_spec("ray") is None else []
-
-
-def patiently(start: Callable[[], Any]) -> Any:
-    """Start a node, for which Ray gives a busy machine no more than 30 s, whatever it is told."""
-    for _ in range(4):
-        try:
-            return start()
-        except Exception as error:
-            if "timed out during startup" not in str(error):
-                raise
-    return start()
 
 
 class Nodes:
@@ -49,7 +38,7 @@ class Nodes:
         host = f"127.0.0.{self._next}"
         self._next += 1
         options = {"num_cpus": num_cpus, "node_ip_address": host, **SMALL}
-        self.nodes[host] = patiently(lambda: self._cluster.add_node(**options))
+        self.nodes[host] = self._cluster.add_node(**options)
         return host
 
     def processes(self, host: str) -> list[psutil.Process]:
@@ -58,7 +47,8 @@ class Nodes:
         for process in psutil.process_iter():
             with contextlib.suppress(psutil.Error):
                 words = process.cmdline()
-                if words and words[0].endswith("raylet") and f"--node_ip_address={host}" in words:
+                theirs = {f"--node_ip_address={host}", f"--gcs-address={self.address}"}
+                if words and words[0].endswith("raylet") and theirs <= set(words):
                     found += [process, *process.children(recursive=True)]
         return found
 
@@ -93,7 +83,7 @@ def nodes() -> Iterator[Nodes]:
     before = dict(os.environ)
     os.environ.update(OMP_NUM_THREADS="1", PYTHONPATH=os.pathsep.join([str(TESTS), os.environ.get("PYTHONPATH", "")]))
     head = {"num_cpus": 0, "node_ip_address": HEAD, "include_dashboard": False, **SMALL}
-    cluster = patiently(lambda: Cluster(initialize_head=True, head_node_args=head))
+    cluster = Cluster(initialize_head=True, head_node_args=head)
     made = Nodes(cluster)
     try:
         ray.init(cluster.address, _node_ip_address=HEAD, log_to_driver=False, logging_level="ERROR")
@@ -118,3 +108,10 @@ def mark(request: pytest.FixtureRequest) -> Iterator[str]:
     mark = f"{os.getpid()}-{request.node.name}"
     yield mark
     wait_until(lambda: not marked(mark), 30, "that nothing is left")
+
+
+@pytest.fixture
+def full(request: pytest.FixtureRequest) -> None:
+    """With --full only: what takes its time."""
+    if not request.config.getoption("--full"):
+        pytest.skip("with --full")

@@ -65,10 +65,9 @@ def test_training_goes_on_while_a_node_is_lost(farm: Farm, three: Nodes) -> None
 
 
 @pytest.mark.timeout(3_600)
-def test_solves_cartpole_while_nodes_are_lost(farm: Farm, three: Nodes, request: pytest.FixtureRequest) -> None:
-    """With --full: a node is lost every ten iterations, and another one comes."""
-    if not request.config.getoption("--full"):
-        pytest.skip("with --full")
+@pytest.mark.usefixtures("full")
+def test_solves_cartpole_while_nodes_are_lost(farm: Farm, three: Nodes) -> None:
+    """A node is lost every ten iterations, and another one comes."""
     config = ppo(farm, lr=3e-4, num_epochs=6, vf_loss_coeff=0.01, train_batch_size_per_learner=4000, minibatch_size=128)
     config.rl_module(
         model_config=DefaultModelConfig(fcnet_hiddens=[32], fcnet_activation="linear", vf_share_layers=True)
