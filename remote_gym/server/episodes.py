@@ -69,7 +69,7 @@ class Episodes:
             counters: The server's, where all sessions' episodes are counted.
         """
         self.env_steps = 0
-        self._num_envs = num_envs
+        self._num_envs, self._everyone = num_envs, range(num_envs)
         self._resets_next = mode == AutoresetMode.NEXT_STEP.value
         self._resets_same = mode == AutoresetMode.SAME_STEP.value
         self._counters = Counters() if counters is None else counters
@@ -106,7 +106,7 @@ class Episodes:
         if rows is None:
             return
         failed = self._failed(failures) if failures else ()
-        everyone = every(indices, self._num_envs)
+        everyone = self._everyone if indices is None else indices
         self.env_steps += len(everyone)
         if indices is None:
             self._steps += 1
@@ -141,7 +141,8 @@ class Episodes:
         else:
             self._starts[where] -= 1
         (ended,) = (rows.terminations[where] | rows.truncations[where]).nonzero()
-        return ended.tolist() if indices is None else [indices[at] for at in ended]
+        places: list[int] = ended.tolist()
+        return places if indices is None else [indices[at] for at in places]
 
     def reset(self, indices: Indices, failures: Sequence[Failure], now: float) -> None:
         """Take in the answer to a reset of those at `indices`."""
@@ -242,7 +243,7 @@ class Episodes:
         first = max(told, until - TOLD_AT_ONCE, forgotten)
         told_of = islice(self._recent, first - forgotten, max(first, until) - forgotten)
         ahead = time.time() - perf_counter()
-        return [Episode(*one, now + ahead) for *one, now in told_of]
+        return [Episode(index, total, length, seconds, now + ahead) for index, total, length, seconds, now in told_of]
 
     def totals(self, requests: int) -> Totals:
         """Return what has been counted; `requests` is counted elsewhere."""
