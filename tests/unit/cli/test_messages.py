@@ -36,7 +36,7 @@ USAGE = [
     (
         "host",
         "there is no command 'host'; there are serve, certs, tokens, check, bench, check-connection, demo, sessions, "
-        "completion",
+        "dashboard, completion",
     ),
     (
         "serve",
