@@ -69,7 +69,7 @@ class Deaths:
 
     def note(self, worker: WorkerProcess, lost: WorkerLost, sessions: Iterable[Hit]) -> None:
         """Take note that `worker` was lost; `sessions` are all that there are."""
-        concerned = []
+        concerned: list[_Concerned] = []
         for session in sessions:
             groups = [block.group for block in session.blocks if block.worker is worker]
             if groups and len(concerned) < MAX_SESSIONS:

@@ -53,7 +53,7 @@ class Minutes:
     def look(self) -> None:
         """Tell of what has happened since the last time, if anything has."""
         now, counted = self._clock(), self._counted()
-        seconds, new = now - self._since, _Counted(*(a - b for a, b in zip(counted, self._before, strict=True)))
+        seconds, new = now - self._since, _Counted._make(a - b for a, b in zip(counted, self._before, strict=True))
         self._since, self._before = now, counted
         if not any(new):
             return

@@ -247,7 +247,7 @@ class Session:
     @property
     def render_mode(self) -> str | None:
         """Of its environments, once they are built; None: none."""
-        return None if self.ledger.state is SessionState.OPENING else self.opened.render_mode
+        return None if self._scatter is None else self.opened.render_mode
 
     @property
     def is_vector(self) -> bool:

@@ -194,7 +194,7 @@ class Snapshots:
 
 def session_figures(session: Session, totals: Totals, workers: Sequence[int]) -> SessionFigures:
     """Return what is told of `session`, but for its episodes."""
-    kept, episodes = session.kept_seconds, session.episodes
+    kept, means = session.kept_seconds, session.episodes.means
     return SessionFigures(
         id=session.id,
         principal=printable(session.principal.name),
@@ -206,9 +206,9 @@ def session_figures(session: Session, totals: Totals, workers: Sequence[int]) ->
         age_seconds=time.monotonic() - session.began,
         running=session.running,
         totals=totals,
-        mean_return=episodes.mean_return,
-        mean_length=episodes.mean_length,
-        mean_seconds=episodes.mean_seconds,
+        mean_return=means[0],
+        mean_length=means[1],
+        mean_seconds=means[2],
         workers=workers,
         autoreset_mode=session.autoreset_mode if session.autoreset_mode != "None" else "",
         render_mode=session.render_mode or "",

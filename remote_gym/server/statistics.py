@@ -49,11 +49,12 @@ class Histogram:
         total: Sum of all values.
     """
 
-    __slots__ = ("bounds", "counts", "total")
+    __slots__ = ("_edges", "bounds", "counts", "total")
 
     def __init__(self, bounds: Sequence[float]) -> None:
         """Begin at zero."""
         self.bounds = tuple(bounds)
+        self._edges = np.array(self.bounds, float)
         self.counts = [0] * (len(self.bounds) + 1)
         self.total = 0.0
 
@@ -64,7 +65,7 @@ class Histogram:
 
     def observe_all(self, values: npt.NDArray[np.float64]) -> None:
         """Count each of `values`, (count,) float64: several at once take little more time than one."""
-        places = np.searchsorted(self.bounds, values)
+        places = self._edges.searchsorted(values)
         for place, count in enumerate(np.bincount(places).tolist()):
             self.counts[place] += count
         self.total += float(values.sum())

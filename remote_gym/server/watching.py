@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import Counter, deque
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from dataclasses import dataclass, field
 
 from remote_gym.figures import WatchRequest
@@ -31,6 +31,10 @@ UNREAD_BYTES = 4 * 2**20
 """What waits for a watcher that does not read, at most, but for a single larger snapshot: what comes then it misses."""
 
 
+END_SECONDS = 0.3
+"""How long a watcher may take to read what was being written to it when the server ended."""
+
+
 class EndedError(Exception):
     """The server ends, and its streams with it."""
 
@@ -45,6 +49,7 @@ class Stream:
     def __init__(self) -> None:
         """Nothing waits."""
         self.joined: Told | None = None
+        self._task = asyncio.current_task()
         self._waiting: deque[list[bytes]] = deque()
         self._bytes = 0
         self._ended = False
@@ -61,9 +66,11 @@ class Stream:
         return True
 
     def end(self) -> None:
-        """Let `next` return None, now."""
+        """Let `next` return None, now; who is writing meanwhile is interrupted soon."""
         self._ended = True
         self._wake.set()
+        if self._task is not None:
+            asyncio.get_running_loop().call_later(END_SECONDS, self._task.cancel)
 
     async def next(self) -> list[bytes] | None:
         """Return what is to be written next; None: nothing any more."""
@@ -115,7 +122,7 @@ class Watchers:
         for stream in list(self._streams):
             stream.end()
 
-    async def watch(self, data: bytes, principal: Principal, peer: str = "") -> AsyncIterator[bytes]:
+    async def watch(self, data: bytes, principal: Principal, peer: str = "") -> AsyncGenerator[bytes, None]:
         """Yield what `principal` sees, as serialised replies, for as long as it reads them.
 
         Args:

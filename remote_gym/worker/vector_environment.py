@@ -252,7 +252,7 @@ class VectorGroup:
     def shown(self, index: int) -> Shown:
         """Return what `pictures` makes a picture of: all of it is rendered for one."""
         self._board.begin(progress.RENDER, self.env_ids[0])
-        return Shown(self.env, lambda: self.env.render()[index])
+        return Shown(self.env, lambda: list(self.env.render() or ())[index])
 
     def _each(self, operation: int, run: Any, what: str) -> PackedValues:
         self._board.begin(operation, self.env_ids[0])

@@ -115,7 +115,7 @@ class Servicer:
     def handler(self) -> grpc.GenericRpcHandler:
         """Return what a gRPC server registers. Messages pass as bytes: `wire` reads and writes them."""
         service, session = SESSION_METHOD[1:].split("/")
-        handlers = {
+        handlers: dict[str, Any] = {
             session: grpc.stream_stream_rpc_method_handler(self.session),
             DESCRIBE_METHOD.rpartition("/")[2]: grpc.unary_unary_rpc_method_handler(self.describe),
         }

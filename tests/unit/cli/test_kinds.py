@@ -38,6 +38,8 @@ GOOD: list[tuple[Kind, str, Any, Any]] = [
     (kinds.PATTERNS, "get_*,level", ["get_*", "level"], ("get_*", "level")),
     (kinds.PATTERNS, "*", "*", "*"),
     (kinds.PATTERNS, "none", [], ()),
+    (kinds.PRINCIPALS, "alice,uid:1000", ["alice", "uid:1000"], ("alice", "uid:1000")),
+    (kinds.PRINCIPALS, "anonymous", ["anonymous"], ("anonymous",)),
     (kinds.PEM, "a.pem", "a.pem", "a.pem"),
     (kinds.choice("a", "b"), "b", "b", "b"),
 ]
@@ -52,6 +54,7 @@ BAD_TEXT: list[tuple[Kind, list[str]]] = [
     (kinds.RESTARTS, ["3", "3/", "/3", "0/3", "3/0", "1.5/3", "3/2/1", "never"]),
     (kinds.NAMES, ["", "g,", "get_*", "a-b", "1x", "g;task"]),
     (kinds.PATTERNS, ["", "a,,b", "[a-z]", "a.b", "1*"]),
+    (kinds.PRINCIPALS, ["", "a,,b", "uid:", "uid:x", "a\nb"]),
     (kinds.PEM, [""]),
     (kinds.choice("a", "b"), ["c", "", "A"]),
 ]
@@ -64,6 +67,7 @@ BAD_TOML: list[tuple[Kind, list[Any]]] = [
     (kinds.RESTARTS, [3, [3], [3, 2, 1], [0, 1], [1, 0], [True, 1], {}]),
     (kinds.NAMES, [1, [1], ["a,b"], "", ["*", "g"], {}]),
     (kinds.PATTERNS, [True, ["a-b"], 1]),
+    (kinds.PRINCIPALS, [True, [1], [""], {}]),
     (kinds.PEM, ["", 1, ["a.pem"]]),
     (kinds.choice("a", "b"), ["c", 1]),
 ]
@@ -85,3 +89,8 @@ def test_other_text_is_refused_in_words(kind: Kind, text: str) -> None:
 def test_other_toml_is_refused(kind: Kind, value: Any) -> None:
     with pytest.raises(ValueError):
         kind.from_toml(value)
+
+
+def test_operators_add_up() -> None:
+    assert kinds.PRINCIPALS.merged is not None
+    assert kinds.PRINCIPALS.merged(("alice",), ("bob",)) == ("alice", "bob")

@@ -24,7 +24,7 @@ from remote_gym import (
     RemoteVectorEnv,
     create_remote_environment_server,
 )
-from remote_gym.ipc.commands import CloseGroup, Start
+from remote_gym.ipc.commands import CloseGroup, NoGroup, PictureGroup, Start
 from remote_gym.ipc.link import RoundEncoder
 from remote_gym.pool import worker_process
 from remote_gym.pool.exits import WorkerLost
@@ -235,3 +235,32 @@ def test_every_callback_is_called_once_when_the_worker_dies() -> None:
     assert len(answers) == 4
     assert all(isinstance(answer, WorkerLost) and "SIGKILL" in answer.reason for answer in answers)
     assert len(exits) == 1
+
+
+def test_what_is_done_at_leisure_comes_after_all_else_alone() -> None:
+    async def run() -> list[Any]:
+        order: list[Any] = []
+        worker = WorkerProcess("worker 7", lambda _worker, _lost: None)
+        assert worker.number == 7
+        await worker.start()
+        done = asyncio.Event()
+        worker.submit_at_leisure(PictureGroup(1, 0, 16), lambda result: order.append(type(result)))
+        withdraw = worker.submit_at_leisure(PictureGroup(2, 0, 16), lambda _result: order.append("withdrawn"))
+        worker.submit_at_leisure(PictureGroup(3, 0, 16), lambda _result: (order.append("last"), done.set()))
+        withdraw()
+        for number in range(3):
+            worker.submit(CloseGroup(number), lambda _result, number=number: order.append(number))
+        await asyncio.wait_for(done.wait(), 20.0)
+        assert worker.busy_seconds > 0
+        worker.submit_at_leisure(PictureGroup(4, 0, 16), order.append)
+        worker.kill()
+        await asyncio.wait_for(asyncio.shield(worker._exit_task), 20.0)
+        worker.submit_at_leisure(PictureGroup(5, 0, 16), order.append)
+        await asyncio.sleep(0)
+        assert (worker.busy_seconds, worker.step_counts) == (0.0, ())
+        return order
+
+    *before, dying, late = asyncio.run(run())
+    assert before == [0, 1, 2, NoGroup, "last"]
+    assert isinstance(late, WorkerLost)
+    assert isinstance(dying, (WorkerLost, NoGroup))

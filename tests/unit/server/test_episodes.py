@@ -189,7 +189,7 @@ def test_odd_rewards_poison_nothing(size: int) -> None:
     stage.step(4.0, (0,))
     totals = stage.episodes.totals(0)
     assert (totals.episodes, totals.episode_returns, totals.episode_lengths) == (2, 4.0, 4)
-    assert stage.episodes.mean_return == 4.0
+    assert stage.episodes.means[0] == 4.0
     assert (stage.counters.episode_return.count, stage.counters.episode_length.count) == (1, 2)
 
 
@@ -248,4 +248,4 @@ def test_a_day_takes_no_more_memory_than_a_minute() -> None:
     assert len(stage.ended()) == TOLD_AT_ONCE <= RECENT
     # Equal numbers may be one object or several; one more for each episode would be a megabyte.
     assert sizes[1] - sizes[0] < 2_048, sizes
-    assert UNSETTLED <= 100
+    assert UNSETTLED <= 1_000
