@@ -4,11 +4,11 @@
     python benchmarks/dashboard.py --browser /usr/bin/chromium      a real one has the pages open
 
 Each way has a server with two workers and a client in processes of their own, over mutual TLS on loopback; the first
-two are the same, without a dashboard: an A/A pair, whose interval is what this machine cannot tell apart. All start
-first, then take turns in a new random order each round. A page is open as long as its server runs, and is read by this
-process, or by a browser; neither is counted. What is compared is the median of each round's steps per second; the
-interval is that of the ratio of the medians, by resampling rounds (percentile bootstrap, 95 %). CPU time is what the
-kernel counts (Linux), of all processes of a way, per environment step.
+two are the same, without a dashboard: an A/A pair, whose interval is what this machine cannot tell apart. All are
+started first, then take turns in a new random order each round. A page is open as long as its server runs, and is read
+by this process, or by a browser; neither is counted. What is compared is the median of each round's steps per second;
+the interval is that of the ratio of the medians, by resampling rounds (percentile bootstrap, 95 %). CPU time is what
+the kernel counts (Linux), of all processes of a way, per environment step.
 """
 
 from __future__ import annotations

@@ -455,3 +455,11 @@ def test_hundreds_of_sessions_are_listed_and_ended(serve: ServerFactory) -> None
         print(f"119 sessions ended in {time.monotonic() - began:.3f} s")
         assert len(ended) == 119
         assert [one["id"] for one in listed(server)] == [sessions[119]["id"]]
+
+
+def test_a_server_drains_when_its_owner_says_so(serve: ServerFactory) -> None:
+    server = serve(num_workers=1)
+    with RemoteEnvironment(server.address) as env:
+        env.reset()
+        assert ask(server, do="drain") == {"draining": True}
+        assert server.wait_for_termination(20.0)
