@@ -137,7 +137,7 @@ def test_a_farm_makes_room_and_comes_back(slurm: Slurm, lab: Lab, tmp_path: Path
     trainer.until(lambda said: where(said) == {""})
     slurm.command("scancel", other)
     after = farm.wait_for(lambda names: len(names) == 2)
-    trainer.until(lambda said: where(said) == set(after))
+    trainer.until(lambda said: where(said) and where(said) <= set(after))  # whoever is there first gets all
     counts = trainer.stop()
     assert not counts["wrong"] and counts["lost_steps"] == counts["doubled_steps"] == 0
     assert counts["lost"] >= ROWS and counts["homeless"]
