@@ -131,7 +131,8 @@ def _looked(
     arguments: argparse.Namespace, board: Board, addresses: Sequence[str], news: queue.SimpleQueue[News]
 ) -> dict[str, str]:
     """Look at every server, twice, as rates need two totals, but once for JSON. Return who has failed, and why."""
-    left, failed = dict.fromkeys(addresses, 1 if arguments.json else 2), {}
+    left = dict.fromkeys(addresses, 1 if arguments.json else 2)
+    failed: dict[str, str] = {}
     deadline = time.monotonic() + arguments.timeout
     while left:
         try:

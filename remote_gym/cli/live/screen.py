@@ -53,12 +53,14 @@ KEYS = "q quit  p pause  tab table  s sort  r reverse  / filter  e ends  ? help"
 Row = TypeVar("Row")
 
 
-class Table(ScrollView, Generic[Row], can_focus=True):
+class Table(ScrollView, Generic[Row]):
     """Rows under a heading that stays. Only what is seen is drawn, so that thousands of rows are no matter.
 
     Attributes:
         shown: How many rows there are after the filter.
     """
+
+    can_focus = True
 
     def __init__(self, name: str, kinds: Sequence[Column[Row]], none: str, key: str = "") -> None:
         """Begin empty, sorted by the column titled `key`; without one, as the rows come.
@@ -155,8 +157,10 @@ class Page(ModalScreen[None]):
         self.query_one(Lines).focus()
 
 
-class Lines(ScrollView, can_focus=True):
+class Lines(ScrollView):
     """Lines of text, which are folded where they are too long."""
+
+    can_focus = True
 
     def __init__(self, lines: Sequence[str]) -> None:
         """Show them."""
@@ -260,7 +264,8 @@ class Top(App[None]):
         self.query_one("#summary", Static).update(self._summary())
 
     def _table(self, name: str) -> Table[Any]:
-        return self.query_one(f"#{name}", Table)
+        table: Table[Any] = self.query_one(f"#{name}", Table)
+        return table
 
     def _summary(self) -> str:
         servers = self._view.servers
