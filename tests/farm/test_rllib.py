@@ -7,7 +7,7 @@ from importlib.util import find_spec
 from typing import Any
 
 import pytest
-from farm.conftest import Nodes
+from farm.conftest import HEAD, Nodes
 from helpers import wait_until
 
 if find_spec("torch") is None:
@@ -37,6 +37,7 @@ def ppo(farm: Farm, **training: Any) -> Any:
             num_env_runners=2,
             num_envs_per_env_runner=8,
             num_cpus_per_env_runner=0,
+            custom_resources_per_env_runner={f"node:{HEAD}": 0.01},  # what is lost is a server, and no env runner
             gym_env_vectorize_mode="vector_entry_point",
         )
         .learners(num_learners=0)
