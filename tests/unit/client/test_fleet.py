@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from remote_gym import ConnectError, EnvironmentLost, SessionLost
 from remote_gym.client.fleet import Fleet, News, ShardFailed, _weighed
 from remote_gym.client.session.outstanding import Arrival
-from remote_gym.client.shards import Moved
+from remote_gym.client.shards import Layout, Moved
 from remote_gym.messages import Lost
 
 Two = tuple[Fleet, list[FakeConnection]]
@@ -180,7 +180,7 @@ def test_nobody_is_forgotten_where_another_is_always_ready(two: Two) -> None:
 @given(st.sets(st.sampled_from(range(5))), st.lists(st.integers(0, 14), unique=True))
 def test_each_server_gets_its_own_indices(five: Fleet, gone: set[int], indices: list[int]) -> None:
     fleet = Fleet([], 15)
-    fleet.shards = [shard for at, shard in enumerate(five.shards) if at not in gone]
+    fleet.layout = Layout.of([shard for at, shard in enumerate(five.shards) if at not in gone], 15)
     parts = {shard: list(positions) for shard, positions in fleet.parts(indices)}
     for shard in fleet.shards:
         own = [at for at, index in enumerate(indices) if shard.first <= index < shard.stop]

@@ -146,7 +146,7 @@ def test_what_goes_on_stays(stage: Stage) -> None:
     for _ in range(3):
         end(stage)
     assert not new.session.highest and stage.fleet.layout.leaving.keys() == {3, 4}
-    assert [tuple(block)[1:] for block in stage.fleet.blocks()] == [
+    assert [block[1:3] for block in stage.fleet.blocks()] == [
         (range(2), "there"), (range(2, 3), "there"), (range(3, 5), "leaving"),
     ]  # fmt: skip
 

@@ -71,7 +71,7 @@ def test_gone_is_assigned_whole(two: Two) -> None:
     fleet, _ = two
     gone = Gone()
     before = gone.by_server
-    gone.add(fleet.shards[1])
+    gone.add(fleet.shards[1], 3)
     assert before == {} and gone.by_server == {"fake:1": Tally(moved_out=3)}
 
 
