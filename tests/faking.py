@@ -75,6 +75,7 @@ class FakeConnection:
 
     address = ADDRESS
     hosts_vector = False
+    workers: int | None = None
 
     def __init__(self, num_envs: int) -> None:
         self.num_envs = num_envs

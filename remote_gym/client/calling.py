@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from remote_gym.client.batch_arguments import each_value, whose
-from remote_gym.client.remote import Dialled, Remote
+from remote_gym.client.dialled import Dialled
+from remote_gym.client.remote import Remote
 from remote_gym.errors import MisuseError
 
 

@@ -13,12 +13,13 @@ from gymnasium.envs.registration import EnvSpec
 from remote_gym.arguments import RemoteArgs
 from remote_gym.client.batch_arguments import no_seed, own_options
 from remote_gym.client.calls import check_name
+from remote_gym.client.dialled import Dialled
 from remote_gym.client.documented import documented
 from remote_gym.client.failures import first_failure
 from remote_gym.client.inline import Inline, check_fps
 from remote_gym.client.local import Entrypoint, local
 from remote_gym.client.parts import Part
-from remote_gym.client.remote import Dialled, Remote
+from remote_gym.client.remote import Remote
 from remote_gym.client.request_sizes import pack_options
 from remote_gym.client.servers import CredentialsPaths, Url
 from remote_gym.client.settings import Settings

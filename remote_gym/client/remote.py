@@ -3,68 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import gymnasium
-from gymnasium import spaces
 from gymnasium.envs.registration import EnvSpec
-from gymnasium.vector.utils import batch_differing_spaces
 
-from remote_gym.client.actions import ActionEncoder
-from remote_gym.client.batches import Batches
-from remote_gym.client.calls import Calls
-from remote_gym.client.exchange import Exchange
+from remote_gym.client.dialled import Dialled, prepared
 from remote_gym.client.fleet import Fleet
-from remote_gym.client.hosted import Hosted, Told, check_given
+from remote_gym.client.hosted import Hosted, check_given
 from remote_gym.client.inline import Inline, check_watchable
 from remote_gym.client.local import LocalServer
 from remote_gym.client.losses import warn_of_losses
 from remote_gym.client.moving import Mover
-from remote_gym.client.observations import Observations
-from remote_gym.client.ready import Ready
 from remote_gym.client.rendering import Window
 from remote_gym.client.settings import Settings
 from remote_gym.client.statistics import collect
 from remote_gym.client.tracing import trace_of
-from remote_gym.client.transitions import TransitionReader
-from remote_gym.client.turns import Turns
 from remote_gym.client.warned import warn
 from remote_gym.errors import MisuseError
-from remote_gym.observation_modes import DIFFERENT
-
-
-@dataclass(frozen=True)
-class Dialled:
-    """What there is once all servers were dialled, and not before.
-
-    Attributes:
-        told: What the first server told of its environments, which holds for all.
-        single: The observation and the action space of a single environment, as users see them.
-        observation_space: Of the batch; of the environment if there is only a single one.
-        action_space: Likewise.
-        encoder: Actions -> rows.
-        reader: Answers -> parts.
-        observations: The last ones that were handed out.
-        batches: Parts -> batches.
-        ready: Parts that were not handed out yet.
-        exchange: Resets and steps.
-        calls: Methods, attributes and frames.
-        turns: What may be begun now.
-    """
-
-    told: Told
-    single: tuple[spaces.Space[Any], spaces.Space[Any]]
-    observation_space: spaces.Space[Any]
-    action_space: spaces.Space[Any]
-    encoder: ActionEncoder
-    reader: TransitionReader
-    observations: Observations
-    batches: Batches
-    ready: Ready
-    exchange: Exchange
-    calls: Calls
-    turns: Turns
 
 
 class Remote:
@@ -120,7 +76,7 @@ class Remote:
             if (given := self.settings.given_spaces) is not None:
                 check_given(first.told.observation_space, given[1])
             try:
-                self.dialled = self._prepare(first.told)
+                self.dialled = prepared(self.settings, self.fleet, first.told, self._mover, self.trace)
             except Exception as error:  # of the server's spaces, which Gymnasium cannot batch
                 raise first.session.misread(error) from error
             if first.told.bases:
@@ -144,38 +100,6 @@ class Remote:
                 f"'truncate' builds it anew where it was"
             )
         return Mover(self.settings, self.fleet, self.trace)
-
-    def _prepare(self, told: Told) -> Dialled:
-        settings, num_envs = self.settings, self.settings.num_envs
-        space = told.observation_space
-        reader = TransitionReader(space, num_envs, settings.compression, settings.copy and not settings.single)
-        observations = Observations(space, num_envs)
-        exchange = Exchange(self.fleet, reader, observations, settings, self._mover)
-        ready = Ready(num_envs)
-        single, given = told.single, settings.given_spaces
-        batched = single if settings.single else told.batched(num_envs)
-        if given is not None:
-            batched, single = (given[0], batched[1]), (given[1], single[1])
-        elif settings.observation_mode == DIFFERENT:
-            batched = batch_differing_spaces(self.fleet.observation_spaces()), batched[1]
-        return Dialled(
-            told,
-            single,
-            *batched,
-            encoder=ActionEncoder(
-                told.action_space,
-                settings.validate_actions,
-                all(shard.hosted.told.as_given for shard in self.fleet.shards),
-                told.is_vector,
-            ),
-            reader=reader,
-            observations=observations,
-            batches=Batches(observations, num_envs, settings.info_format),
-            ready=ready,
-            exchange=exchange,
-            calls=Calls(self.fleet, exchange, self.trace),
-            turns=Turns(exchange, ready, settings),
-        )
 
     def free(self, name: str) -> Dialled:
         """Return what `dial` does once nothing is under way, so that `name` may begin.

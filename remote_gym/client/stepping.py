@@ -11,9 +11,10 @@ import numpy as np
 from remote_gym import values
 from remote_gym.client.batch_arguments import each_options, each_seed, env_indices, masked, own_options, verbatim
 from remote_gym.client.batches import Batch
+from remote_gym.client.dialled import Dialled
 from remote_gym.client.failures import first_failure, late
 from remote_gym.client.listed_infos import listed
-from remote_gym.client.remote import Dialled, Remote
+from remote_gym.client.remote import Remote
 from remote_gym.client.request_sizes import pack_options
 from remote_gym.client.settings import LIST
 from remote_gym.errors import MisuseError, TimedOut

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from remote_gym.client.blocks import COLUMNS
-from remote_gym.client.remote import Dialled, Remote
+from remote_gym.client.dialled import Dialled
+from remote_gym.client.remote import Remote
 from remote_gym.html_facts import facts_html
 
 

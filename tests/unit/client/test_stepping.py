@@ -13,8 +13,9 @@ from gymnasium.error import AlreadyPendingCallError, ClosedEnvironmentError, NoA
 from helpers import settings
 
 from remote_gym import EnvironmentRaised, MisuseError, ProtocolError, TimedOut, values
+from remote_gym.client.dialled import Dialled
 from remote_gym.client.hosted import Told
-from remote_gym.client.remote import Dialled, Remote
+from remote_gym.client.remote import Remote
 from remote_gym.client.stepping import Stepping
 from remote_gym.info_blocks import pack_infos
 from remote_gym.messages import Failure, FailureKind, Lost, Refused, Reset, Step
