@@ -16,6 +16,7 @@ from remote_gym.cli.kinds import PORT
 from remote_gym.cli.terminal import BOLD, UsageError, paint, say
 from remote_gym.cli.wording import Word, words_of_a_client
 from remote_gym.distribution import install
+from remote_gym.errors import MisuseError
 from remote_gym.server.admin_places import candidates
 from remote_gym.server.dashboard import LIBRARIES, TOKEN_BYTES, hosts, shown_host
 from remote_gym.server.sockets import listen_tcp
@@ -56,7 +57,7 @@ def words(_arguments: argparse.Namespace) -> list[Word]:
 def run(arguments: argparse.Namespace) -> int:
     """Show the page until Ctrl-C."""
     if missing := [name for name in LIBRARIES if importlib.util.find_spec(name) is None]:
-        raise UsageError(f"the dashboard needs {' and '.join(missing)}: {install('dashboard')}")
+        raise MisuseError(f"the dashboard needs {' and '.join(missing)}: {install('dashboard')}")
     from remote_gym.dashboard.main import run as show
     from remote_gym.dashboard.settings import Settings, Watched
 

@@ -50,6 +50,7 @@ USAGE = [
     ("serve CartPole-v1 --num 2", "there is no flag --num; did you mean --num-workers?"),
     ("serve CartPole-v1 --log-format xml", "argument --log-format: must be 'text' or 'json', got 'xml'"),
     ("sessions", "the following arguments are required: ADDRESS"),
+    ("dashboard", "the following arguments are required: ADDRESS"),
     ("sessions localhost end", "end takes the ID of a session, or several; `remote-gym sessions ADDRESS` lists them"),
     ("sessions localhost stop", "argument end: must be 'end', got 'stop'"),
     ("serve CartPole-v1 --zzz=2", "there is no flag --zzz; see remote-gym serve --help"),
@@ -339,6 +340,16 @@ MISSING = [
         ("prometheus_client",),
         "serve CartPole-v1 --port 0 --metrics-port 0",
         '--metrics-port needs prometheus-client: pip install "remote-gym-pool[server]"',
+    ),
+    (
+        ("starlette", "uvicorn"),
+        "serve CartPole-v1 --port 0 --dashboard-port 0",
+        '--dashboard-port needs starlette and uvicorn: pip install "remote-gym-pool[dashboard]"',
+    ),
+    (
+        ("starlette", "uvicorn"),
+        "dashboard 127.0.0.1:1",
+        'the dashboard needs starlette and uvicorn: pip install "remote-gym-pool[dashboard]"',
     ),
     (
         ("cryptography",),
