@@ -64,8 +64,10 @@ def test_what_a_server_is_told_are_settings(tmp_path: Path) -> None:
 
 
 def test_a_drain_ends_before_the_pod_is_killed() -> None:
-    grace = float(variables(SERVERS)[f"{VARIABLE_PREFIX}GRACE_SECONDS"])
-    assert grace > 0 and 2 * grace <= pod(SERVERS)["terminationGracePeriodSeconds"]
+    said = variables(SERVERS)
+    handover, grace = (float(said[f"{VARIABLE_PREFIX}{name}_SECONDS"]) for name in ("HANDOVER", "GRACE"))
+    assert handover > 0 and grace > 0
+    assert handover + 2 * grace <= pod(SERVERS)["terminationGracePeriodSeconds"]
 
 
 def test_ports_are_those_of_the_server() -> None:

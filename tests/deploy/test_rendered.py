@@ -180,7 +180,8 @@ def test_the_line_of_the_page_works() -> None:
     ("values", "said"),
     [
         ({"replica": 3}, "replica"), ({"replicas": 0}, "replicas"), ({"entrypoint": ""}, "entrypoint"),
-        ({"graceSeconds": 120}, "killed while they drain"), ({"settings": {"maxEnvs": 1}}, "maxEnvs"),
+        ({"graceSeconds": 120}, "killed while they drain"), ({"handoverSeconds": 400}, "killed while they drain"),
+        ({"settings": {"maxEnvs": 1}}, "maxEnvs"),
         ({"certificates.issuer": {"create": False, "name": ""}}, "issuer"), ({"resources.limits": None}, "limits"),
         ({"certificates.clients": ["A b"]}, "clients"), ({"shmSize": "much"}, "shmSize"),
         ({"networkPolicy.clientLabels": "x"}, "clientLabels"),

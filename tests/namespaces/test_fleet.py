@@ -140,7 +140,7 @@ def test_the_trainer_of_the_manifest(lab: Lab) -> None:
 
 
 def test_records_change_while_it_steps(three: tuple[Lab, list[Pod]]) -> None:
-    """A server is taken from the name, and drains; one that was added takes what it had."""
+    """A server is taken from the name, and goes away; one that was added takes what it had, episode by episode."""
     lab, servers = three
     trainer = Trainer(lab)
     trainer.until_at(*servers)
@@ -153,7 +153,7 @@ def test_records_change_while_it_steps(three: tuple[Lab, list[Pod]]) -> None:
     assert sum(rows for _, rows in said["fleet"]) == ROWS
     assert added.server in {address for address, _ in said["fleet"]}
     assert gone.process.wait(PATIENCE) == 0
-    check(trainer.stop(), truncated=ROWS // 3)
+    check(trainer.stop(), truncated=0)
 
 
 @BY_NAME
@@ -172,7 +172,7 @@ def test_a_server_is_lost(three: tuple[Lab, list[Pod]], harm: Callable[[Pod], No
 
 @BY_NAME
 def test_a_rolling_update_under_load(three: tuple[Lab, list[Pod]]) -> None:
-    """As the Deployment does it: a new one is ready, and in the DNS, before an old one is out of it, and drains."""
+    """As the Deployment does it: a new one is ready, and in the DNS, before an old one is out of it, and goes away."""
     lab, servers = three
     trainer = Trainer(lab)
     trainer.until_at(*servers)
@@ -186,6 +186,4 @@ def test_a_rolling_update_under_load(three: tuple[Lab, list[Pod]]) -> None:
         old.process.terminate()
         trainer.until_away_from(old)
         assert old.process.wait(PATIENCE) == 0
-    counts = trainer.stop()
-    assert not counts["wrong"] and counts["lost_steps"] == counts["doubled_steps"] == 0
-    assert ROWS <= counts["lost"] <= 2 * ROWS and counts["ran_for_nothing"] <= counts["lost"]
+    check(trainer.stop(), truncated=0)

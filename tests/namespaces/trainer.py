@@ -43,12 +43,18 @@ class Row:
 
     def lose(self, generation: int, truncated: bool) -> tuple[Any, float, bool, bool]:
         """Begin anew: after an end, or at once where what was lost was a beginning itself."""
-        entropy = [SEED + self._index, self._index, generation]
-        self._fresh = int(np.random.SeedSequence(entropy).generate_state(1)[0])
+        self._fresh = self._seed(generation)
         if self.over and not truncated:
             return self.step(None)
         self.over = self.away = True
         return self.last, 0.0, False, True
+
+    def move(self, generation: int) -> None:
+        """Begin the next episode elsewhere."""
+        self._fresh = self._seed(generation)
+
+    def _seed(self, generation: int) -> int:
+        return int(np.random.SeedSequence([SEED + self._index, self._index, generation]).generate_state(1)[0])
 
     def step(self, action: Any) -> tuple[Any, float, bool, bool]:
         self.away = False
@@ -101,6 +107,8 @@ def main() -> None:
                     gone.append(index)
                     expected = row.lose(told(infos, "generation", index), bool(truncations[index]))
                 else:
+                    if (generation := told(infos, "generation", index)) is not None:
+                        row.move(generation)
                     if not row.over:
                         answered.append(int(tags[index]))
                     expected = row.step(actions[index])
