@@ -25,6 +25,9 @@ from remote_gym.wire.watching import pack_watched
 SHARE = 0.05
 """Of a worker's time that goes into pictures, at most."""
 
+FIRST_REST_SECONDS = 1.0
+"""After the first picture of a worker, at most: it pays once for importing and starting what renders."""
+
 PATIENCE_SECONDS = 5.0
 """How long a worker may be busy before the watcher is told that there is no picture."""
 
@@ -48,6 +51,14 @@ class _Turns:
     def __init__(self) -> None:
         self.lock = asyncio.Lock()
         self.rests_until = 0.0  # on the event loop's clock
+        self._has_begun = False
+
+    def rest(self, nanoseconds: int) -> None:
+        """Take note that a picture took so long: the next one has time."""
+        seconds = 1e-9 * nanoseconds * (1 / SHARE - 1)
+        if not self._has_begun:
+            self._has_begun, seconds = True, min(seconds, FIRST_REST_SECONDS)
+        self.rests_until = asyncio.get_running_loop().time() + seconds
 
 
 class FrameMaker:
@@ -126,7 +137,7 @@ class FrameMaker:
                 return _missing(wanted, f"its worker was {result.reason}")
             if not isinstance(result, Picture):
                 return _missing(wanted, "it is not there: it is being built anew, or could not be")
-            turns.rests_until = loop.time() + 1e-9 * result.nanoseconds * (1 / SHARE - 1)
+            turns.rest(result.nanoseconds)
         so_far, length = session.episodes.so_far(wanted.env)
         if result.missing:
             return _missing(wanted, result.missing)

@@ -143,6 +143,26 @@ def test_a_worker_makes_one_at_a_time_and_then_rests(showing: RemoteEnvironmentS
     staged(showing, play)
 
 
+def test_the_first_picture_which_starts_what_renders_is_not_held_against_the_others(
+    showing: RemoteEnvironmentServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(frames, "FIRST_REST_SECONDS", 0.05)
+
+    async def play(stage: Stage) -> None:
+        loop = asyncio.get_running_loop()
+        for seconds, rests in ((100.0, 0.05), (0.010, 0.19)):
+            asked = stage.ask()
+            while not stage.worker.waiting:
+                await asyncio.sleep(0.001)
+            stage.worker.answer(MADE._replace(nanoseconds=int(1e9 * seconds)))
+            await asked
+            rest = stage.maker._turns[stage.worker].rests_until - loop.time()
+            assert 0.5 * rests < rest <= rests
+            stage.maker._made.clear()  # else it is shown once more
+
+    staged(showing, play)
+
+
 def test_who_wants_the_same_gets_the_same(showing: RemoteEnvironmentServer) -> None:
     async def play(stage: Stage) -> None:
         asked = [stage.ask() for _ in range(3)]
