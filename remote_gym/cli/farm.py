@@ -105,6 +105,7 @@ def run(arguments: argparse.Namespace) -> int:
             say(_of_detached(farm))
             return 0
         stopped = threading.Event()
+        _check_directory(arguments.directory)
         with _start(arguments) as farm, _directory(arguments.directory) as folder:
             for number in (signal.SIGTERM, signal.SIGINT):
                 signal.signal(number, lambda *_: stopped.set())
@@ -150,6 +151,17 @@ def _start(arguments: argparse.Namespace) -> Farm:
         resources=arguments.resources, runtime_env=arguments.runtime_env, name=arguments.name,
         detached=arguments.detach, **args, **options,
     )  # fmt: skip
+
+
+def _check_directory(given: str | None) -> None:
+    """Refuse a folder in which something would be overwritten, and taken away in the end: certificates, maybe.
+
+    Raises:
+        MisuseError: There is.
+    """
+    there = [] if given is None else [name for name in (*FILES, ADDRESSES) if Path(given, name).exists()]
+    if there:
+        raise MisuseError(f"--directory: {', '.join(there)} in {given} would be overwritten; name another folder")
 
 
 @contextlib.contextmanager

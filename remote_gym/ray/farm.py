@@ -122,7 +122,7 @@ class Farm:
 
     @classmethod
     def attach(cls, name: str) -> Farm:
-        """Return a farm that another process has started on this cluster.
+        """Return a farm that another process has started on this cluster; only `close` ends it, no ``with`` block.
 
         Raises:
             ConnectError: There is none of that name.
@@ -130,6 +130,7 @@ class Farm:
         _connect()
         found = cls.__new__(cls)
         found._take(checked(name), Line(name).ask("plan", timeout_seconds=10.0))
+        found._is_anothers = True
         found._find_servers()
         return found
 
@@ -139,9 +140,11 @@ class Farm:
         self._servers: dict[Slot, Any] = {}
         self._keeper: Any = None
         self._client: tuple[bytes, ...] | None = None
-        self._closed = False
+        self._closed = self._is_anothers = False
 
     def _find_servers(self) -> None:
+        """Look which servers there are: another process may have started some, or ended some."""
+        self._servers = {}
         for entry in ray.util.list_named_actors(all_namespaces=True):
             slot = slot_of(self.name, entry["name"]) if entry["namespace"] == NAMESPACE else None
             if slot is not None:
@@ -231,6 +234,8 @@ class Farm:
         Raises:
             ConnectError: The farm has ended.
         """
+        self._ask("addresses")
+        self._find_servers()
         return list(self._ask("status", list(self._servers)))
 
     def _ask(self, method: str, *arguments: Any, **options: Any) -> Any:
@@ -244,8 +249,8 @@ class Farm:
         """Start more servers, or end some, the newest first; returns when that is done.
 
         Those that end are drained: clients with ``on_session_lost="move"`` build what they had there on the others, and
-        only its episodes end. What ended servers have reserved is Ray's again once all of those have ended that were
-        started together with them, or before them.
+        only its episodes end; with `handover_seconds`, not even those: rows leave when their episodes end. What ended
+        servers have reserved is Ray's again once all of those have ended that were started together with them.
 
         Args:
             servers: How many, or ``"per-node"``: as many as nodes have what one asks for.
@@ -257,11 +262,12 @@ class Farm:
             ConnectError: The farm has ended.
         """
         self._ask("addresses")
+        self._find_servers()
         count, slots = self._count(servers), sorted(self._servers)
         if count > len(slots):
             self._grow(count - len(slots), start_timeout_seconds)
         else:
-            self._shrink(slots[count:])
+            self._shrink(slots[count:], self._handover_seconds)
 
     def _count(self, servers: object) -> int:
         if servers == PER_NODE:
@@ -309,21 +315,29 @@ class Farm:
         except GetTimeoutError:
             raise RefusedError("the servers' processes have not been started by Ray in time", "placement") from None
 
-    def _shrink(self, slots: Sequence[Slot]) -> None:
-        """End servers; also what is not there any more."""
+    @property
+    def _handover_seconds(self) -> float:
+        return float(self._plan.server_args.get("handover_seconds") or 0.0)
+
+    def _shrink(self, slots: Sequence[Slot], handover_seconds: float = 0.0) -> None:
+        """End servers, whose sessions may go on for so long before; also what is not there any more."""
         slots = list(slots)
         self._tell("retire", slots)
-        stopped = [self._servers[slot].stop.remote() for slot in slots]
+        stopped = [self._servers[slot].stop.remote(handover_seconds) for slot in slots]
         grace = float(self._plan.server_args.get("grace_seconds", GRACE_SECONDS))
-        grace += float(self._plan.server_args.get("handover_seconds") or 0.0)
-        if stopped:
-            ray.wait(stopped, num_returns=len(stopped), timeout=grace + END_SECONDS)
+        try:
+            if stopped:
+                ray.wait(stopped, num_returns=len(stopped), timeout=handover_seconds + grace + END_SECONDS)
+        finally:  # also if somebody does not want to wait
+            self._kill(slots)
+
+    def _kill(self, slots: Sequence[Slot]) -> None:
         for slot in slots:
             ray.kill(self._servers.pop(slot))
         deadline = time.monotonic() + END_SECONDS
         while any(_actor(server_of(self.name, slot)) for slot in slots) and time.monotonic() < deadline:
             time.sleep(0.05)  # until their names are free for others
-        self._tell("forget", slots)
+        self._tell("forget", list(slots))
         for step, (group, _) in groups_of(self.name).items():
             if not any(slot.step == step for slot in self._servers):
                 release(group)
@@ -340,6 +354,7 @@ class Farm:
         if not ray.is_initialized():
             return
         try:
+            self._find_servers()
             self._shrink(sorted(self._servers))
         finally:
             keeper = self._keeper or _actor(keeper_of(self.name))
@@ -351,8 +366,8 @@ class Farm:
         return self
 
     def __exit__(self, *_error: object) -> None:
-        """Close, unless it is detached."""
-        if not self._plan.detached:
+        """Close, unless it is detached, or was started by another process."""
+        if not (self._plan.detached or self._is_anothers):
             self.close()
 
     def __repr__(self) -> str:

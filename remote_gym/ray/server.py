@@ -59,11 +59,14 @@ class Server:
             raise self._error
         return self._server.address
 
-    def stop(self) -> None:
-        """Drain: refuse what is new, deliver what runs, close all environments. Returns when that is done."""
+    def stop(self, handover: float | None = None) -> None:
+        """Drain: refuse what is new, deliver what runs, close all environments. Returns when that is done.
+
+        `handover`: for how many seconds sessions may go on before; None: as the server's arguments say.
+        """
         self._stopping.set()
         if self._server is not None:
-            self._server.stop()
+            self._server.stop(handover=handover)
 
     # The thread
 

@@ -10,6 +10,7 @@ import pytest
 
 from remote_gym.cli import farm
 from remote_gym.cli.options import SETTINGS
+from remote_gym.errors import MisuseError
 
 
 def parsed(*words: str) -> argparse.Namespace:
@@ -44,6 +45,14 @@ def test_of_a_folder_of_the_users_it_takes_its_own_files(tmp_path: Path) -> None
         assert folder == tmp_path
         (folder / farm.ADDRESSES).touch()
     assert [path.name for path in tmp_path.iterdir()] == ["mine"]
+
+
+def test_nothing_of_the_users_is_overwritten(tmp_path: Path) -> None:
+    farm._check_directory(None)
+    farm._check_directory(str(tmp_path / "new"))
+    (tmp_path / "ca.pem").write_text("of my own")
+    with pytest.raises(MisuseError, match=r"ca\.pem .* would be overwritten"):
+        farm._check_directory(str(tmp_path))
 
 
 def test_addresses_are_written_whole(tmp_path: Path) -> None:
