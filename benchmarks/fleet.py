@@ -87,7 +87,8 @@ def servers(directory: Path, arguments: argparse.Namespace) -> dict[str, Any]:
         addresses = [of_server for _, of_server in fleet]
         contenders = {}
         for count in counts:
-            for name, places in (("fleet", addresses[:count]), ("one", [address])):
+            ways = (("fleet", addresses[:count]), ("one", [address]))
+            for name, places in ways if count > 1 else ways[:1]:  # one server is one server
                 config = {"addresses": places, "num_envs": count * each, "credentials": credentials}
                 contenders[f"{name}-{count}"] = Contender("remote:counted", config)
         accounts = interleave(contenders, arguments.repeats, arguments.seconds)

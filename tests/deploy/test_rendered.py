@@ -85,6 +85,7 @@ def test_the_overlay_changes_what_it_says(tmp_path: Path) -> None:
     servers = only(objects, "Deployment")
     assert "replicas" not in servers["spec"]
     assert container(servers)["image"] == "registry.example/my-env:3"
+    assert container(servers)["args"] == ["/environments/environment.py"]
     assert {one["metadata"]["namespace"] for one in objects} == {"rl"}
     assert only(objects, "HorizontalPodAutoscaler")["metadata"]["name"] == "remote-gym"
     assert only(objects, "HorizontalPodAutoscaler") in [
@@ -183,7 +184,8 @@ def test_the_line_of_the_page_works() -> None:
         ({"graceSeconds": 120}, "killed while they drain"), ({"handoverSeconds": 400}, "killed while they drain"),
         ({"settings": {"maxEnvs": 1}}, "maxEnvs"),
         ({"certificates.issuer": {"create": False, "name": ""}}, "issuer"), ({"resources.limits": None}, "limits"),
-        ({"certificates.clients": ["A b"]}, "clients"), ({"shmSize": "much"}, "shmSize"),
+        ({"certificates.clients": ["A b"]}, "clients"),
+        ({"certificates.clients": ["server"]}, "clients"), ({"shmSize": "much"}, "shmSize"),
         ({"networkPolicy.clientLabels": "x"}, "clientLabels"),
     ],
 )  # fmt: skip
