@@ -197,7 +197,10 @@ class Hosted:
         return told.num_workers
 
     def share(self, num_envs: int) -> None:
-        """Ask for `num_envs` environments instead of all. Call before the first need."""
+        """Ask for `num_envs` environments instead of all. What was opened for another number ends."""
+        if self._finalizer is not None and num_envs != self.num_envs:
+            self._finalizer()
+            self._session = self._finalizer = self._told = None
         self.num_envs = num_envs
 
     def reopen(self) -> None:

@@ -108,7 +108,14 @@ class Inboxes(Generic[Held]):
             check()
             return self._look()
 
-        found = look() or self._wait_shortly(look, deadline)
+        found = look()
+        if found is None:
+            first = holders[0].session  # on behalf of all: what it takes note of is that somebody waits
+            first.expect()
+            try:
+                found = self._wait_shortly(look, deadline)
+            finally:
+                first.expect_nothing()
         if found is None and (deadline is None or time.monotonic() < deadline):
             sessions = [holder.session for holder in holders]
             self._rung.extend(self._by_number)

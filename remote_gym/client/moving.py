@@ -60,7 +60,7 @@ class Mover:
         self._ours = fleet.shards[0].hosted
         self._spaces = fleet.observation_spaces()
         self._scout = Scout(settings, {str(one.address): one.workers for one in fleet.hosted})
-        self._members = {str(one.address) for one in fleet.hosted}  # servers that the shares are in proportion for
+        self._members = {shard.name for shard in fleet.shards}  # servers that the shares are in proportion for
         self._lock = threading.RLock()
         self._homeless: dict[int, str] = {}  # rows to be placed, and why
         self._awaited: dict[int, str] = {}  # those of them for whom something is being built
@@ -79,7 +79,9 @@ class Mover:
             self._start()
 
     def _attend(self, session: Session) -> None:
-        """See to it that the rows of a server leave that says it is going away."""
+        """See to it that the rows of a server leave that says it is going away, if they may."""
+        if not self._settings.moves:
+            return
         start = weakref.WeakMethod(self._start)  # a session's thread must not keep us alive
 
         def told() -> None:
@@ -180,7 +182,10 @@ class Mover:
         """Let environments be built for those that need some most; return whether there may be more to do at once."""
         if not wanted and not self._is_time_to_look():
             return False
+        with self._lock:  # before any server is asked: who wants it from now on wants it once more
+            unbalanced, self._unbalanced = self._unbalanced, False
         if (addresses := self._scout.addresses()) is None:
+            self._unbalanced = self._unbalanced or unbalanced
             return False
         homes = self._homes()
         going = {name for name, drains in homes.values() if drains}
@@ -190,12 +195,13 @@ class Mover:
         taking = {name: address for name, address in addresses.items() if name not in going}
         held = Counter(name for name, _ in homes.values())
         if homeless or stranded:
+            self._unbalanced = self._unbalanced or unbalanced  # later
             runs = place(homeless or stranded, self._at_speed(self._scout.places(taking, held)))
             return self._build_for(runs, addresses, "" if homeless else GOING_AWAY)
-        if not self._unbalanced and self._settings.rebalance:
+        if not unbalanced and self._settings.rebalance:
             names = {one.name for one in self._scout.places(taking, held)}
-            self._looked, self._unbalanced = time.monotonic(), bool(names - self._members)
-        return self._unbalanced and self._balance(taking, addresses, homes)
+            self._looked, unbalanced = time.monotonic(), bool(names - self._members)
+        return unbalanced and self._balance(taking, addresses, homes)
 
     def _at_speed(self, places: list[Place]) -> list[Place]:
         """Return `places` with weights for how quick their workers are."""
@@ -214,8 +220,8 @@ class Mover:
         places = self._scout.places(taking, held, anew=True, hurry=lambda: bool(self._homeless))
         with self._lock:
             if self._homeless:
+                self._unbalanced = True
                 return True  # those first
-            self._unbalanced = False
             self._members = {one.name for one in places}
         # What is on a server that is listed and does not answer just now stays there.
         movable = {row: name for row, (name, _) in homes.items() if name in self._members or name not in taking}

@@ -242,6 +242,8 @@ class Recovery(ABC):
         for arrival in session.unread():
             if isinstance(arrival.answer, Transition):
                 self._settled.extend(self._parts(shard, arrival))
+            elif isinstance(arrival.answer, Refused) and arrival.about is not None:  # else it is a call, which raises
+                self._drained[shard, arrival.answer.number] = arrival.about
             session.took(arrival.answer)
 
     def session_lost(self, shard: Shard, error: RemoteGymError) -> None:

@@ -71,10 +71,11 @@ class Remote:
         if self.dialled is None:
             self.fleet.dial()
             first = self.fleet.shards[0].hosted
-            if self.settings.moves or (self.settings.on_session_lost == "truncate" and len(self.fleet.hosted) > 1):
-                self._mover = self._make_mover(first)
             if (given := self.settings.given_spaces) is not None:
                 check_given(first.told.observation_space, given[1])
+            moves = self.settings.moves or (self.settings.on_session_lost == "truncate" and len(self.fleet.hosted) > 1)
+            if moves and self._mover is None:  # else an error has come after it was made
+                self._mover = self._make_mover(first)
             try:
                 self.dialled = prepared(self.settings, self.fleet, first.told, self._mover, self.trace)
             except Exception as error:  # of the server's spaces, which Gymnasium cannot batch

@@ -45,6 +45,7 @@ class Known:
         avoided_until: On the monotonic clock: until then it is left alone.
         said: Why it took nothing; empty: it did not.
         asking: Whether a thread asks it just now.
+        is_new: Whether it has answered since somebody looked: later than that one could wait.
     """
 
     workers: int | None = None
@@ -55,6 +56,7 @@ class Known:
     avoided_until: float = 0.0
     said: str = ""
     asking: bool = False
+    is_new: bool = False
 
 
 class Scout:
@@ -115,6 +117,8 @@ class Scout:
         self._wait_for(asked, self.dial_seconds if anew else GRACE_SECONDS, hurry)
         with self._lock:
             now, known_places = time.monotonic(), [(name, self.known[name]) for name in addresses]
+            for _, known in known_places:
+                known.is_new = False
             return [
                 Place(name, known.workers, held.get(name, 0), _least(known.room, known.most))
                 for name, known in known_places
@@ -131,7 +135,7 @@ class Scout:
             for name in addresses:
                 known = self.known.setdefault(name, Known())
                 if now >= known.avoided_until and (anew or not held.get(name) or known.workers is None):
-                    if not (anew and held.get(name)):  # who has some of ours is there
+                    if not (known.is_new or (anew and held.get(name))):  # who has some of ours is there
                         known.workers = None
                     if not known.asking:
                         known.asking = True
@@ -164,7 +168,7 @@ class Scout:
             with self._lock:
                 known.workers = 0 if told.draining else told.num_workers
                 known.room = 0 if told.sessions >= told.max_sessions else max(0, told.max_envs - told.envs)
-                known.step_seconds = told.env_step_seconds
+                known.step_seconds, known.is_new = told.env_step_seconds, True
                 known.said = "it is going away" if told.draining else "" if known.room else "it is full"
         finally:
             known.asking = False

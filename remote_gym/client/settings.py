@@ -264,7 +264,7 @@ class Settings:
             compression=self.compression,
             observation_mode=observation_modes.GIVEN if self.given_spaces else str(self.observation_mode),
             lease_seconds=LEASE_SECONDS + self.move_timeout_seconds if self.moves else 0.0,
-            takes_draining=True,
+            takes_draining=self.moves,
         )
 
     @property

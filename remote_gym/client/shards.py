@@ -139,8 +139,14 @@ class Layout:
         """Return one with one more session: its rows that are at none, or `home`, are at it, others leave for it."""
         own = range(shard.first, shard.stop)
         elsewhere = {row for rows in self.rows.values() for row in rows}.difference(home).intersection(own)
-        rows = {**self.rows, shard: run_of(row for row in own if row not in elsewhere)}
-        return Layout(self.num_envs, rows, {**self.leaving, **dict.fromkeys(elsewhere, shard)})
+        mine = run_of(row for row in own if row not in elsewhere)
+        taken = set(mine)  # also from where an interrupt has left them
+        rows = {
+            other: these if taken.isdisjoint(these) else run_of(row for row in these if row not in taken)
+            for other, these in self.rows.items()
+        }
+        leaving = {row: to for row, to in self.leaving.items() if row not in taken}
+        return Layout(self.num_envs, {**rows, shard: mine}, {**leaving, **dict.fromkeys(elsewhere, shard)})
 
     def without(self, shard: Shard) -> Layout:
         """Return one without a session; nobody is at it, or leaves for it, any more."""
@@ -158,10 +164,6 @@ class Layout:
             stay = [row for row in own if row not in going]
             rows[shard] = run_of(sorted(stay + come)) if come or len(stay) < len(own) else own
         return Layout(self.num_envs, rows, {row: to for row, to in self.leaving.items() if row not in going})
-
-    def staying(self, these: Collection[int]) -> Layout:
-        """Return one in which `these` do not leave."""
-        return Layout(self.num_envs, self.rows, {row: to for row, to in self.leaving.items() if row not in these})
 
     def at(self, shard: Shard) -> Sequence[int]:
         """Return the rows that are at a session; none if it is not here any more."""

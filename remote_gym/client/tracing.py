@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import sys
+import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
@@ -35,7 +36,10 @@ def trace_of(name: str, num_envs: int, addresses: Sequence[Address]) -> Trace | 
 
 
 class Trace:
-    """The calls of one client: one at a time, on the caller's thread; attaching, on the reader's, lies within one.
+    """The calls of one client: one at a time, on the caller's thread.
+
+    Readers' threads tell when they attach, and the mover's open sessions; what is taken note of for a call comes from
+    its own thread alone.
 
     Attributes:
         traceparent: Of the call that runs, for requests; empty: none runs, or it is not sampled.
@@ -57,7 +61,9 @@ class Trace:
         self._sent: int | None = None  # when its last request was
         self._waits = 0  # since when the caller does; 0: it does not
         self._waited: list[tuple[int, int]] = []  # when it did; spans are made of it in the end, and hold nobody up
-        self._attaching: Any = None
+        self._attaching: dict[object, Any] = {}  # spans, by session
+        self._thread = 0  # of the call that runs
+        self._finishing = False  # within `finished`: what is called there is part of the call
 
     # Calls
 
@@ -69,6 +75,9 @@ class Trace:
     @contextlib.contextmanager
     def begun(self, name: str, attributes: Mapping[str, Any] | None = None) -> Iterator[None]:
         """Begin the call `name`; within it its requests are sent. What is raised ends it."""
+        if self._finishing:
+            yield
+            return
         self._begin(name, attributes or {})
         try:
             yield
@@ -79,6 +88,10 @@ class Trace:
     @contextlib.contextmanager
     def finished(self) -> Iterator[None]:
         """Wait for what has begun, and end it; a timeout or an interrupt leaves it pending."""
+        if self._finishing:
+            yield
+            return
+        self._finishing = True
         try:
             yield
         except TimedOut:
@@ -88,13 +101,15 @@ class Trace:
             raise
         else:
             self._end()
+        finally:
+            self._finishing = False
 
     def _begin(self, name: str, attributes: Mapping[str, Any]) -> None:
         if self._span is not None:  # an interrupt has left it
             self._span.add_event("remote_gym.abandoned")
             self._end()
         self._clock = Clock()
-        self._sent, self._waited = None, []
+        self._sent, self._waited, self._thread = None, [], threading.get_ident()
         span = self._tracer.start_span(
             f"{self._name}.{name}",
             kind=self._api.SpanKind.CLIENT,
@@ -140,10 +155,13 @@ class Trace:
 
     def waits(self) -> None:
         """Take note that the caller waits for an answer."""
-        self._waits = self._clock.now()
+        if threading.get_ident() == self._thread:
+            self._waits = self._clock.now()
 
     def waited(self) -> None:
         """Take note that it does so no longer."""
+        if threading.get_ident() != self._thread:
+            return
         if self._span is not None and self._waits and self._sent is not None:  # else for a session to be opened
             self._waited.append((self._waits, self._clock.now()))
         self._waits = 0
@@ -177,23 +195,24 @@ class Trace:
             raise
         finally:
             span.end()
-            if self._sent is None:  # what comes first in the call that it is needed for is no encoding
+            # What comes first in the call that it is needed for is no encoding.
+            if self._sent is None and threading.get_ident() == self._thread:
                 self._began = self._clock.now()
 
-    def attaching(self) -> bytes:
-        """Take note that a session's new carrier begins, on the reader's thread; return what its Attach carries."""
+    def attaching(self, session: object) -> bytes:
+        """Take note that a new carrier of `session` begins, on its reader's thread; return what its Attach carries."""
         call = self._span
         if call is None:
             return b""
         call.add_event("remote_gym.reconnect")
         kind = self._api.SpanKind.CLIENT
         attributes = {**self._attributes, "rpc.method": "attach"}
-        self._attaching = self._tracer.start_span("attach", self._context, kind, attributes)
-        return self._written(self._attaching)
+        self._attaching[session] = span = self._tracer.start_span("attach", self._context, kind, attributes)
+        return self._written(span)
 
-    def attached(self, problem: str = "") -> None:
-        """Take note that it carries the session, or of the `problem` that keeps it from doing so."""
-        span, self._attaching = self._attaching, None
+    def attached(self, session: object, problem: str = "") -> None:
+        """Take note that it carries `session`, or of the `problem` that keeps it from doing so."""
+        span = self._attaching.pop(session, None)
         if span is not None:
             if problem:
                 span.set_status(self._api.StatusCode.ERROR, problem[:200])

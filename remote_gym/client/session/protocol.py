@@ -195,7 +195,7 @@ class SessionProtocol:
         opened = self.opened
         missing = [] if self.orphaned else self.outstanding.missing()
         known = opened.session_id, opened.token, opened.server_epoch, opened.protocol
-        return pack_client(Attach(*known, missing, b"" if self.trace is None else self.trace.attaching()))
+        return pack_client(Attach(*known, missing, b"" if self.trace is None else self.trace.attaching(self)))
 
     @property
     def is_to_say_close(self) -> bool:
@@ -223,7 +223,7 @@ class SessionProtocol:
     def _was_attached(self, attached: Any, now: float) -> None:
         check_lease(attached.lease_seconds)
         if self.trace is not None:
-            self.trace.attached()
+            self.trace.attached(self)
         if attached.highest > self.outstanding.highest:
             raise ProtocolError(
                 f"the server has got request {attached.highest}, the last was {self.outstanding.highest}"
@@ -264,7 +264,7 @@ class SessionProtocol:
         """Take note that the carrier is over, or that none could begin: decide when to try again, if at all."""
         detail = self._last_end = str(ended) or "no answer"
         if self.trace is not None:
-            self.trace.attached(detail)
+            self.trace.attached(self, detail)
         if self.phase is Phase.ATTACHED:
             self._count_fruitless(now)
         elif self.phase in (Phase.OPENING, Phase.ATTACHING):

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from faking import ADDRESS, transition
 from fleet_stage import DISABLED, HOLD, NEXT_STEP, SAME_STEP, Stage, fresh, is_last, mode_of, truncated
+from helpers import wait_until
 
 from remote_gym import SessionLost, values
 from remote_gym.messages import Refused, Reset, Step
@@ -235,6 +236,18 @@ def test_a_server_that_drains_is_left_at_once(stage: Stage) -> None:
         found = stage.rows(range(5))
         assert "DRAINING" in found[3][0]["remote_gym"]["reason"]
     assert stage.mover.lost == [range(2, 5)] and stage.fleet.homeless.keys() == {2, 3, 4}
+
+
+def test_everything_that_a_draining_server_has_refused_is_made_up_for(stage: Stage) -> None:
+    for rows in ([2], [3, 4]):
+        stage.step(rows)
+    for _ in range(2):
+        request = stage.servers[1].request()
+        stage.servers[1].carrier.bring(Refused(request.number, "draining", "it is going away"))
+    wait_until(lambda: len(stage.servers[1].session.unread()) == 2)
+    found = stage.rows([2, 3, 4])
+    assert all("DRAINING" in found[row][0]["remote_gym"]["reason"] for row in (2, 3, 4))
+    assert stage.fleet.homeless.keys() == {2, 3, 4} and not stage.exchange.in_flight.any()
 
 
 def test_what_is_not_to_be_made_up_for_raises(stage: Stage) -> None:

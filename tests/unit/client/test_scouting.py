@@ -13,6 +13,7 @@ from conftest import ServerFactory
 from helpers import settings, wait_until
 
 from remote_gym import RefusedError, RemoteVectorEnv
+from remote_gym.client import scouting
 from remote_gym.client.carriers.channel import Address
 from remote_gym.client.placement import Place
 from remote_gym.client.scouting import Scout
@@ -64,6 +65,27 @@ def test_who_is_full_has_no_room_and_keeps_what_it_has(serve: ServerFactory) -> 
     with RemoteVectorEnv(server.address, num_envs=3) as envs:
         envs.reset()
         assert places(scout(server.address), {server.address: 3}, anew=True) == [Place(server.address, 2, 3, 0)]
+
+
+def test_who_answers_too_late_is_known_the_next_time(serve: ServerFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    quick, slow = serve(num_workers=1), serve(num_workers=1)
+    asked, answers = [], threading.Event()
+    really = scouting.describe
+
+    def describe(address: Address, seconds: float) -> Any:
+        if str(address) == slow.address:
+            asked.append(address)
+            answers.wait(PATIENCE)
+        return really(address, seconds)
+
+    monkeypatch.setattr(scouting, "describe", describe)
+    known = scout(quick.address, slow.address)
+    assert [place.name for place in places(known)] == [quick.address]
+    answers.set()
+    wait_until(lambda: not known.known[slow.address].asking)
+    answers.clear()
+    assert [place.name for place in places(known)] == [quick.address, slow.address]
+    answers.set()
 
 
 def test_nobody_waits_for_who_is_silent(serve: ServerFactory, silent: str) -> None:

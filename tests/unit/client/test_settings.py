@@ -122,10 +122,11 @@ def test_what_is_wrong_is_named(name: str, value: Any, named: str) -> None:
 def test_what_moving_is_made_of() -> None:
     ours = settings(on_session_lost="move", num_envs=4, min_envs=np.int64(3), reconnect_timeout_seconds=60)
     assert ours.moves and ours.watch == Watch(1.0, 2.5) and ours.patience_seconds == 5.0 and ours.min_envs == 3
-    assert ours.opening.lease_seconds == 65.0
+    assert ours.opening.lease_seconds == 65.0 and ours.opening.takes_draining
     assert settings(on_session_lost="move", move_timeout_seconds=1).watch == Watch(0.2, 0.5)
     other = settings(on_session_lost="truncate", reconnect_timeout_seconds=60)
     assert other.watch is None and other.patience_seconds == 60.0 and other.opening.lease_seconds == 0
+    assert not other.opening.takes_draining, "its rows stay to the end"
     for bad in (0, 5, 1.5, True):
         with pytest.raises(MisuseError, match="min_envs"):
             settings(on_session_lost="move", num_envs=4, min_envs=bad)
@@ -171,9 +172,9 @@ def test_they_cannot_be_changed() -> None:
 
 def test_what_a_session_is_asked_for() -> None:
     alone = settings(single=True).opening
-    assert alone == Open(0, 0, b"", 1, autoreset_mode="None", exact_types=True, takes_draining=True)
+    assert alone == Open(0, 0, b"", 1, autoreset_mode="None", exact_types=True)
     assert settings(num_envs=4, autoreset_mode="Disabled", batch_size=2, unportable_infos="drop").opening == Open(
-        0, 0, b"", 4, autoreset_mode="Disabled", reply_early=True, drop_unportable_infos=True, takes_draining=True
+        0, 0, b"", 4, autoreset_mode="Disabled", reply_early=True, drop_unportable_infos=True
     )
 
 

@@ -44,6 +44,12 @@ def test_rows_leave_one_by_one() -> None:
     assert layout.at(new) == range(1, 4), "a range where it is one"
 
 
+def test_homeless_rows_that_a_lost_session_still_has_are_at_the_new_one_alone() -> None:
+    lost, new = shard(0, 4, "lost"), shard(1, 2, "new")
+    layout = Layout.of([lost], 4).with_shard(new, {1, 2})
+    assert at(layout) == {"lost": [0, 3], "new": [1, 2]} and not layout.leaving
+
+
 def test_a_session_that_everybody_has_left_is_deserted() -> None:
     old, new = shard(0, 2, "old"), shard(0, 2, "new")
     layout = Layout.of([old], 2).with_shard(new, ()).handed_over([0, 1])

@@ -66,7 +66,7 @@ def test_what_is_not_sampled_sends_nothing() -> None:
         trace.sent()
     with trace.opening(HERE, 3) as traceparent:
         assert traceparent == b""
-    assert trace.attaching() == b""
+    assert trace.attaching("session") == b""
     assert not exporter.get_finished_spans()
 
 
@@ -100,10 +100,10 @@ def test_losses_and_reconnects_are_events() -> None:
     with trace.begun("step"):
         trace.sent()
     with trace.finished():
-        assert trace.attaching()
-        trace.attached("no answer")
-        assert trace.attaching()
-        trace.attached()
+        assert trace.attaching("session")
+        trace.attached("session", "no answer")
+        assert trace.attaching("session")
+        trace.attached("session")
         trace.lost({2: {"remote_gym": {"lost": True}}, 0: {"remote_gym": {"lost": False}}})
     call = by_name(exporter)["RemoteVectorEnv.step"]
     assert [event.name for event in call.events] == ["remote_gym.reconnect"] * 2 + ["remote_gym.lost"]
