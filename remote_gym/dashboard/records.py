@@ -62,9 +62,11 @@ class Window:
         self._seen: deque[tuple[float, Sequence[float]]] = deque()
 
     def see(self, time: float, totals: Sequence[float]) -> None:
-        """Take down `totals` of one moment; fewer than before begin anew: what they are of was replaced."""
-        if self._seen and any(now < before for now, before in zip(totals, self._seen[-1][1], strict=True)):
-            self._seen.clear()
+        """Take down `totals` of one moment; where they have shrunk, or are of other things, it begins anew."""
+        if self._seen:
+            _, last = self._seen[-1]
+            if len(totals) != len(last) or any(now < before for now, before in zip(totals, last, strict=True)):
+                self._seen.clear()
         self._seen.append((time, totals))
         while len(self._seen) > 2 and time - self._seen[1][0] >= self._seconds:
             self._seen.popleft()
@@ -199,15 +201,15 @@ class ServerRecord:
             ],
         )  # fmt: skip
         self.rates.add([self._window.rate()])
+        new = [one for one in snapshot.losses if one.number > self._loss]
+        self.losses.add(new)
+        self._loss = max([self._loss, *(one.number for one in new)])
         self.sessions = {one.id: self.sessions.get(one.id) or SessionRecord() for one in snapshot.sessions}
         for session in snapshot.sessions:
             self.sessions[session.id].see(time, session)
         self.workers = {one.index: self.workers.get(one.index) or WorkerRecord() for one in snapshot.workers}
         for worker in snapshot.workers:
             self.workers[worker.index].see(time, worker)
-        new = [one for one in snapshot.losses if one.number > self._loss]
-        self.losses.add(new)
-        self._loss = max([self._loss, *(one.number for one in new)])
 
     def lose(self, error: str) -> None:
         """Take down why nothing is told any more, empty if nobody looks: who is on it now nobody knows."""

@@ -58,6 +58,16 @@ def test_totals_that_have_shrunk_are_anothers() -> None:
     assert window.rate() == pytest.approx(5.0)
 
 
+@pytest.mark.parametrize(("before", "after"), [([5, 1, 2], [5]), ([5], [5, 1, 2])])
+def test_totals_of_other_things_begin_anew(before: list[int], after: list[int]) -> None:
+    window = Window(10.0)
+    window.see(0.0, before)
+    window.see(1.0, after)
+    assert (window.rate(), len(window.growth)) == (None, len(after))
+    window.see(2.0, [5 + total for total in after])
+    assert window.growth == [5.0] * len(after)
+
+
 def test_a_session_has_its_rate_and_its_curves() -> None:
     record = SessionRecord()
     for tick in range(1, 200):
@@ -131,6 +141,18 @@ def test_losses_are_told_once_whatever_repeats_them() -> None:
     assert [one.number for one in record.losses.since(0)] == [1, 2, 3]
     record.see(snapshot(3, losses=tuple(loss(number) for number in range(4, 500))))
     assert len(record.losses.since(0)) == LOSSES
+
+
+def test_a_worker_that_was_lost_before_it_worked_is_told_among_the_losses() -> None:
+    """Its times are then told without a single bound."""
+    record = ServerRecord()
+    record.see(snapshot(1)._replace(workers=[worker(0, 0)]))
+    empty = worker(0, 0, step_seconds=HistogramFigures())
+    record.see(snapshot(2, losses=(loss(1),))._replace(workers=[empty]))
+    assert record.losses.count == 1
+    assert math.isnan(record.workers[0].step_seconds(0.5))
+    record.see(snapshot(3)._replace(workers=[worker(0, 1)]))
+    assert record.workers[0].step_seconds(0.5) > 0
 
 
 def test_a_server_that_was_started_anew_begins_anew() -> None:
