@@ -23,6 +23,9 @@ RATE_SECONDS = 2.5
 WORKER_SECONDS = 6.0
 """Likewise of workers: a percentile needs many steps."""
 
+MOMENTS = 256
+"""That a window knows at most: more than the shortest period brings, for who tells oftener than it was asked to."""
+
 LOSSES = 64
 """Of one server, that are kept."""
 
@@ -59,17 +62,24 @@ class Window:
     def __init__(self, seconds: float) -> None:
         """Look back so far, or to the last but one snapshot if that is farther."""
         self._seconds = seconds
-        self._seen: deque[tuple[float, Sequence[float]]] = deque()
+        self._seen: deque[tuple[float, Sequence[float]]] = deque(maxlen=MOMENTS)
 
     def see(self, time: float, totals: Sequence[float]) -> None:
-        """Take down `totals` of one moment; where they have shrunk, or are of other things, it begins anew."""
-        if self._seen:
-            _, last = self._seen[-1]
-            if len(totals) != len(last) or any(now < before for now, before in zip(totals, last, strict=True)):
-                self._seen.clear()
+        """Take down `totals` of one moment.
+
+        It begins anew where they have shrunk or are of other things, and where the server's clock was set back.
+        """
+        if self._seen and not self._is_followed_by(time, totals):
+            self._seen.clear()
         self._seen.append((time, totals))
         while len(self._seen) > 2 and time - self._seen[1][0] >= self._seconds:
             self._seen.popleft()
+
+    def _is_followed_by(self, time: float, totals: Sequence[float]) -> bool:
+        last, before = self._seen[-1]
+        if not time > last or len(totals) != len(before):
+            return False
+        return not any(now < then for now, then in zip(totals, before, strict=True))
 
     @property
     def seconds(self) -> float:

@@ -10,6 +10,7 @@ from staged import BEGAN, identity, loss, session, snapshot, worker
 from remote_gym.dashboard.records import (
     EPISODES,
     LOSSES,
+    MOMENTS,
     POINTS,
     ServerRecord,
     SessionRecord,
@@ -66,6 +67,27 @@ def test_totals_of_other_things_begin_anew(before: list[int], after: list[int]) 
     assert (window.rate(), len(window.growth)) == (None, len(after))
     window.see(2.0, [5 + total for total in after])
     assert window.growth == [5.0] * len(after)
+
+
+@pytest.mark.parametrize("time", [-3_600.0, 10.0, math.nan])
+def test_a_clock_that_was_set_back_begins_anew(time: float) -> None:
+    window = Window(2.5)
+    for second in range(11):
+        window.see(second, [100 * second])
+    window.see(time, [1_100])
+    assert window.rate() is None
+    for second in range(1, 20):
+        window.see(second - 3_600.0, [1_100 + 50 * second])
+    assert window.rate() == pytest.approx(50.0)
+    assert window.seconds < 4.0
+
+
+def test_a_window_is_bounded_however_often_it_is_told() -> None:
+    window = Window(2.5)
+    for number in range(10 * MOMENTS):
+        window.see(1.0 + 1e-6 * number, [number])
+    assert len(window._seen) == MOMENTS
+    assert window.rate() == pytest.approx(1e6, rel=0.01)
 
 
 def test_a_session_has_its_rate_and_its_curves() -> None:
