@@ -60,6 +60,14 @@ def test_another_cookie_opens_nothing(cookie: str) -> None:
     assert asked(made(), "/", cookie=cookie).status == 401
 
 
+@pytest.mark.parametrize("other", ['prefs={"dark":true}', "a", "=", "a b=c", '"', "x=\xe9", 'y="1;2"', "[]=@,"])
+def test_what_other_programs_keep_locks_nobody_out(other: str) -> None:
+    gate = made()
+    cookie = entered(gate)
+    for sent in (f"{other}; {cookie}", f"{cookie}; {other}", f"{other};{cookie};{other}"):
+        assert asked(gate, "/", cookie=sent).body == b"inside"
+
+
 def test_a_cookie_is_of_one_token() -> None:
     """A page that is open goes on after its process has died; another server's page does not open."""
     assert asked(made(), "/", cookie=entered(made())).status == 200
