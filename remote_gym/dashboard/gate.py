@@ -109,7 +109,7 @@ class Gate:
         if _name(host) not in self._hosts:
             return PlainTextResponse("This address has a name that the dashboard is not known by.\n", 421)
         origin, site = headers.get("origin"), headers.get("sec-fetch-site")
-        is_ours = origin is not None and urlsplit(origin).netloc == host
+        is_ours = origin is not None and _place(origin) == host
         is_visit = headers.get("sec-fetch-mode") == "navigate" and not changes
         if (origin is not None and not is_ours) or (changes and not is_ours):
             return PlainTextResponse("This was sent by another page.\n", 403)
@@ -141,6 +141,14 @@ def _name(host: str) -> str:
     """Return the host without its port, and brackets; empty if it is none."""
     try:
         return urlsplit(f"//{host}").hostname or ""
+    except ValueError:
+        return ""
+
+
+def _place(origin: str) -> str:
+    """Return the host and port of an origin; empty if it is none."""
+    try:
+        return urlsplit(origin).netloc
     except ValueError:
         return ""
 

@@ -138,6 +138,7 @@ def test_any_port_leads_here_through_a_tunnel(host: str) -> None:
         ({}, 200),
         ({"origin": ""}, 403),
         ({"origin": "null"}, 403),
+        ({"origin": "http://["}, 403),
         ({"origin": "http://evil.example"}, 403),
         ({"origin": "http://127.0.0.1:9999"}, 403),
         ({"origin": f"http://{HOST}.evil.example"}, 403),
