@@ -78,8 +78,10 @@ def test_a_cookie_is_of_one_token() -> None:
 def test_the_page_that_asks_takes_the_token_as_well() -> None:
     gate, headers = made(), {"content_type": "application/x-www-form-urlencoded", **OURS}
     answer = asked(gate, "/enter", "POST", f"token={TOKEN}".encode(), **headers)
-    assert (answer.status, answer.headers["location"]) == (303, "/")
+    assert (answer.status, answer.headers["location"]) == (303, f"/#token={TOKEN}")  # as the link has it, for the page
     assert asked(gate, "/", cookie=answer.cookie).body == b"inside"
+    again = asked(gate, "/enter", "POST", f"token={TOKEN}".encode(), cookie=answer.cookie, **headers)
+    assert again.headers["location"] == f"/#token={TOKEN}"  # another tab had asked, too
     for body in (b"token=wrong", b"token=", b"", b"x" * 100_000, b"\xff\xfe", b"token=" + b"x" * 100_000):
         answer = asked(gate, "/enter", "POST", body, **headers)
         assert answer.status in (401, 403)
@@ -99,7 +101,7 @@ def test_tokens_and_cookies_are_compared_in_constant_time(monkeypatch: pytest.Mo
     monkeypatch.setattr(module, "hmac", Counting)
     asked(gate, "/?token=wrong")
     asked(gate, "/", cookie="remote-gym-8000=wrong")
-    gate.is_from_our_page("wrong")
+    gate.knows("wrong")
     assert len(compared) == 3
 
 
@@ -191,9 +193,13 @@ def test_what_is_no_request_of_http_gets_nothing() -> None:
     asyncio.run(made()({"type": "websocket", "headers": []}, receive, send))
 
 
-def test_what_our_page_sends_along_is_nothing_to_guess() -> None:
-    one, other = made(), made()
-    assert one.is_from_our_page(one.secret)
-    assert not one.is_from_our_page(other.secret)
-    assert not one.is_from_our_page(None)
-    assert len(one.secret) >= 40
+def test_the_cookie_is_not_the_token_and_leads_to_no_token() -> None:
+    """Whoever serves another port of this host, and is visited, has the cookie, and asks with whatever headers."""
+    gate = made()
+    cookie = entered(gate)
+    assert gate.knows(TOKEN)
+    for shown in (None, "", cookie, cookie.partition("=")[2], TOKEN.upper()):
+        assert not gate.knows(shown)
+    for path, method in (("/", "GET"), ("/enter", "GET"), ("/enter", "POST"), ("/?token=", "GET"), ("/views", "GET")):
+        answer = asked(gate, path, method, cookie=cookie, **OURS)
+        assert TOKEN not in f"{answer.headers}{answer.body!r}"
