@@ -110,21 +110,18 @@ def test_connections_that_bring_no_whole_request_are_ended(running: Running) -> 
         b"POST /enter HTTP/1.1\r\nHost: localhost\r\nOrigin: http://localhost\r\nContent-Length: 20\r\n\r\ntoken=",
     ]
     with opened(running.port, "/views", cookie=running.enter()) as stream, contextlib.ExitStack() as stack:
+        idle = []
         for half in halves * ((MAX_CONNECTIONS - 8) // len(halves)):
-            asking = stack.enter_context(socket.create_connection(("127.0.0.1", running.port), 20.0))
-            asking.sendall(half)
-            stack.callback(_read_to_the_end, asking)
-        stack.close()
+            idle.append(stack.enter_context(socket.create_connection(("127.0.0.1", running.port), 20.0)))
+            idle[-1].sendall(half)
+        for asking in idle:
+            with contextlib.suppress(ConnectionResetError):
+                while asking.recv(65_536):
+                    pass  # to its end
         for _ in range(5):  # what is being answered goes on
             while not (line := stream.readline()).startswith(b"event: view"):
                 assert line, "the stream has ended"
     assert fetched(running.port, "/").status == 401
-
-
-def _read_to_the_end(asking: socket.socket) -> None:
-    with contextlib.suppress(ConnectionResetError):
-        while asking.recv(65_536):
-            pass
 
 
 @pytest.mark.parametrize("how", ["input", "SIGTERM"])
