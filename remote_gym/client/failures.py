@@ -33,6 +33,9 @@ _ATTRIBUTE_LIMITS = frozenset({"allow_call", "allow_set"})
 """Refusals of names that the server's owner has not listed."""
 
 
+MAX_LINE = 400
+"""Characters of what a server says where no environment of ours has said it: it goes to terminals, as one line."""
+
 AUTHENTICATION = "authentication"
 """The rule by which a server refuses who connects, as `RefusedError.limit` has it."""
 
@@ -46,7 +49,7 @@ def unreadable(peer: object, error: Exception) -> Exception:
     if isinstance(error, Warning):
         return error
     text = str(error) if isinstance(error, RemoteGymError) else f"{type(error).__name__}: {error}"
-    return ProtocolError(f"{peer} sent what the contract does not allow: {shortened(text)}")
+    return ProtocolError(f"{peer} sent what the contract does not allow: {printable(text, MAX_LINE)}")
 
 
 def not_opened(peer: object, ended: CarrierEnded) -> RemoteGymError:
@@ -113,7 +116,7 @@ def refusal(refused: Refused) -> RemoteGymError:
 
 def not_taken(peer: object, detail: str) -> RefusedError:
     """Return the exception for a server that takes nobody by what was shown: no retry will do."""
-    return RefusedError(f"{peer} takes no connection of ours: {shortened(detail)}", AUTHENTICATION)
+    return RefusedError(f"{peer} takes no connection of ours: {printable(detail, MAX_LINE)}", AUTHENTICATION)
 
 
 def late(name: str, timeout: float | None) -> TimedOut:

@@ -29,8 +29,8 @@ MAX_PICTURES = 8
 
 MAX_BODY_BYTES = 1_024
 
-SECRET_HEADER = "x-remote-gym"
-"""Carries what only our page knows, when something is to be changed."""
+TOKEN_HEADER = "x-remote-gym"
+"""Carries the token, when something is to be changed: other programs of this host may have got the cookie."""
 
 KINDS = {".html": "text/html", ".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
 
@@ -75,8 +75,7 @@ class Dashboard:
             return PlainTextResponse(f"sort is one of {', '.join(SORTS)}; rows is from 1 to {MAX_ROWS}\n", 400)
         if self.fleet.viewers >= MAX_VIEWERS:
             return PlainTextResponse(f"{MAX_VIEWERS} pages are open already\n", 503)
-        about: dict[str, Any] = {"admin": self._gate.secret if self._settings.admin else None}
-        return _events(views(self.fleet, viewer, about))
+        return _events(views(self.fleet, viewer, {"admin": self._settings.admin}))
 
     async def _tiles(self, request: Request) -> Response:
         said = request.query_params
@@ -110,8 +109,11 @@ class Dashboard:
         """Have `change` do what a page asks for, where that is allowed; say what became of it."""
         if not self._settings.admin:
             return PlainTextResponse("This dashboard changes nothing: --dashboard-admin lets it.\n", 403)
-        if not self._gate.is_from_our_page(request.headers.get(SECRET_HEADER)):
-            return PlainTextResponse("This was not sent by the page.\n", 403)
+        if not self._gate.knows(request.headers.get(TOKEN_HEADER)):
+            return PlainTextResponse(
+                "This tab was opened without the token, which changing something takes: open the link again that "
+                "remote-gym has printed.\n", 403,
+            )  # fmt: skip
         try:
             said = json.loads(await _body(request))
             server = self._settings.servers[said["server"]] if said["server"] >= 0 else None

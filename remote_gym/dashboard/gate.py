@@ -6,6 +6,8 @@ What is held against what:
   site's pages send (`HttpOnly`, `SameSite=Strict`) stands for it from then on.
 - The name in the address must be one of ours: whose name leads to this machine (DNS rebinding) reaches nothing.
 - Whatever is sent by a page must be sent by our page (`Origin`, `Sec-Fetch-Site`): cookies tell hosts apart, not ports.
+- For the same reason other programs of this host may get the cookie, which they can look with: what changes something
+  takes the token itself. The page keeps that for its tab, where only what is of its port finds it.
 - The page loads from its own origin alone, runs no script that is written into it, makes no markup of text, and stands
   in no frame.
 """
@@ -13,12 +15,11 @@ What is held against what:
 from __future__ import annotations
 
 import hmac
-import secrets
 from collections.abc import Awaitable, Callable, MutableMapping
-from http.cookies import CookieError, SimpleCookie
 from typing import Any
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import parse_qs, quote, urlsplit
 
+from starlette.requests import cookie_parser
 from starlette.responses import PlainTextResponse, Response
 
 Scope = MutableMapping[str, Any]
@@ -53,11 +54,7 @@ MAX_FORM_BYTES = 4_096
 
 
 class Gate:
-    """Lets requests through to an application, or answers them itself.
-
-    Attributes:
-        secret: What our page sends along with what changes something: another one cannot have read it.
-    """
+    """Lets requests through to an application, or answers them itself."""
 
     def __init__(self, app: App, token: str, hosts: tuple[str, ...], ask: Response) -> None:
         """Stand before `app`.
@@ -72,7 +69,6 @@ class Gate:
         self._token = token
         # Of the token, so that a page that is open goes on with the successor of a process that has died.
         self._cookie = hmac.new(token.encode(), b"cookie", "sha256").hexdigest()
-        self.secret = secrets.token_urlsafe(32)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
@@ -87,11 +83,12 @@ class Gate:
             await send(message)
 
         given: list[tuple[bytes, bytes]] = []
+        shown: str | None = None
         response = self._refused(scope, headers)
-        if response is None and not self._has_entered(headers, cookie) and scope["path"] not in OPEN:
-            shown = _token_of(scope)
-            if scope["path"] == ENTER and scope["method"] == "POST":
-                shown = await _token_in(receive)
+        is_form = scope["path"] == ENTER and scope["method"] == "POST"
+        is_open = scope["path"] in OPEN or self._has_entered(headers, cookie)
+        if response is None and (is_form or not is_open):
+            shown = await _token_in(receive) if is_form else _token_of(scope)
             if shown is None:
                 response = self._ask
             elif not _equal(shown, self._token):
@@ -100,7 +97,9 @@ class Gate:
                 value = f"{cookie}={self._cookie}; Path=/; HttpOnly; SameSite=Strict"
                 given.append((b"set-cookie", value.encode()))
         if response is None and scope["path"] == ENTER:
-            response = Response(status_code=303, headers={"location": "/"})
+            # Behind `#`, from where the page takes it as it does from the link; browsers send that to nobody.
+            leads = "/" if shown is None else f"/#token={quote(shown, safe='')}"
+            response = Response(status_code=303, headers={"location": leads})
         await (self._app if response is None else response)(scope, receive, answer)
 
     def _refused(self, scope: Scope, headers: dict[str, str]) -> Response | None:
@@ -109,7 +108,7 @@ class Gate:
         if _name(host) not in self._hosts:
             return PlainTextResponse("This address has a name that the dashboard is not known by.\n", 421)
         origin, site = headers.get("origin"), headers.get("sec-fetch-site")
-        is_ours = origin is not None and urlsplit(origin).netloc == host
+        is_ours = origin is not None and _place(origin) == host
         is_visit = headers.get("sec-fetch-mode") == "navigate" and not changes
         if (origin is not None and not is_ours) or (changes and not is_ours):
             return PlainTextResponse("This was sent by another page.\n", 403)
@@ -118,15 +117,13 @@ class Gate:
         return None
 
     def _has_entered(self, headers: dict[str, str], name: str) -> bool:
-        try:
-            shown = SimpleCookie(headers.get("cookie", "")).get(name)
-        except CookieError:
-            return False
-        return shown is not None and _equal(shown.value, self._cookie)
+        # Other programs of this host have theirs among them, of whatever form: one that is odd hides none behind it.
+        shown = cookie_parser(headers.get("cookie", "")).get(name)
+        return shown is not None and _equal(shown, self._cookie)
 
-    def is_from_our_page(self, secret: str | None) -> bool:
-        """Return whether who sends `secret` has it from our page."""
-        return secret is not None and _equal(secret, self.secret)
+    def knows(self, token: str | None) -> bool:
+        """Return whether who sends `token` knows ours, and has more than the cookie."""
+        return token is not None and _equal(token, self._token)
 
 
 def _headers(scope: Scope) -> dict[str, str]:
@@ -143,6 +140,14 @@ def _name(host: str) -> str:
     """Return the host without its port, and brackets; empty if it is none."""
     try:
         return urlsplit(f"//{host}").hostname or ""
+    except ValueError:
+        return ""
+
+
+def _place(origin: str) -> str:
+    """Return the host and port of an origin; empty if it is none."""
+    try:
+        return urlsplit(origin).netloc
     except ValueError:
         return ""
 

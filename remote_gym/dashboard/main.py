@@ -19,6 +19,7 @@ from collections.abc import Callable
 from typing import Any
 
 import uvicorn
+from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from remote_gym.client.watching import watch
 from remote_gym.dashboard.app import Dashboard
@@ -32,6 +33,9 @@ MAX_CONNECTIONS = 128
 HEAD_BYTES = 16_384
 """Of a request at most."""
 
+REQUEST_SECONDS = 5.0
+"""How long a connection may take to bring the next request whole, about; uvicorn waits for the first for ever."""
+
 CONNECT_SECONDS = 3.0
 """How long a server may take to answer, before the page says that it does not."""
 
@@ -42,6 +46,34 @@ LAST_SECONDS = 1
 def ask(watched: Watched, arguments: dict[str, Any]) -> Call:
     """Begin a `Watch` call of a server."""
     return watch(watched.address, connect_timeout_seconds=CONNECT_SECONDS, **watched.options, **arguments)
+
+
+class _Connection(H11Protocol):
+    """A connection that is ended where no whole request comes in time: else idle ones keep pages out."""
+
+    def connection_made(self, transport: Any) -> None:
+        super().connection_made(transport)
+        self._looked: Any = None  # at the last look: of which request the next one was waited for
+        self._look_again()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._looking.cancel()
+        super().connection_lost(exc)
+
+    def _look_again(self) -> None:
+        self._looking = self.loop.call_later(REQUEST_SECONDS, self._look)
+
+    def _look(self) -> None:
+        last = self.cycle
+        if self.transport.is_closing():
+            self.transport.abort()  # whoever it is does not read either
+        elif last is not None and not last.response_complete and not last.more_body:
+            self._looked = self  # is being answered: the time of the next one has not begun
+        elif last is self._looked:
+            self.transport.close()
+        else:
+            self._looked = last
+        self._look_again()
 
 
 class _Server(uvicorn.Server):
@@ -76,9 +108,10 @@ async def _run(
     dashboard = Dashboard(settings, ask)
     server = _Server(
         uvicorn.Config(
-            dashboard.app, loop="asyncio", http="h11", ws="none", lifespan="off", log_config=None, access_log=False,
-            server_header=False, date_header=False, proxy_headers=False, limit_concurrency=MAX_CONNECTIONS,
-            h11_max_incomplete_event_size=HEAD_BYTES, timeout_graceful_shutdown=LAST_SECONDS,
+            dashboard.app, loop="asyncio", http=_Connection, ws="none", lifespan="off", log_config=None,
+            access_log=False, server_header=False, date_header=False, proxy_headers=False,
+            limit_concurrency=MAX_CONNECTIONS, h11_max_incomplete_event_size=HEAD_BYTES,
+            timeout_graceful_shutdown=LAST_SECONDS,
         ),
         dashboard,
     )  # fmt: skip

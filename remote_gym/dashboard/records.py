@@ -23,6 +23,9 @@ RATE_SECONDS = 2.5
 WORKER_SECONDS = 6.0
 """Likewise of workers: a percentile needs many steps."""
 
+MOMENTS = 256
+"""That a window knows at most: more than the shortest period brings, for who tells oftener than it was asked to."""
+
 LOSSES = 64
 """Of one server, that are kept."""
 
@@ -59,15 +62,24 @@ class Window:
     def __init__(self, seconds: float) -> None:
         """Look back so far, or to the last but one snapshot if that is farther."""
         self._seconds = seconds
-        self._seen: deque[tuple[float, Sequence[float]]] = deque()
+        self._seen: deque[tuple[float, Sequence[float]]] = deque(maxlen=MOMENTS)
 
     def see(self, time: float, totals: Sequence[float]) -> None:
-        """Take down `totals` of one moment; fewer than before begin anew: what they are of was replaced."""
-        if self._seen and any(now < before for now, before in zip(totals, self._seen[-1][1], strict=True)):
+        """Take down `totals` of one moment.
+
+        It begins anew where they have shrunk or are of other things, and where the server's clock was set back.
+        """
+        if self._seen and not self._is_followed_by(time, totals):
             self._seen.clear()
         self._seen.append((time, totals))
         while len(self._seen) > 2 and time - self._seen[1][0] >= self._seconds:
             self._seen.popleft()
+
+    def _is_followed_by(self, time: float, totals: Sequence[float]) -> bool:
+        last, before = self._seen[-1]
+        if not time > last or len(totals) != len(before):
+            return False
+        return not any(now < then for now, then in zip(totals, before, strict=True))
 
     @property
     def seconds(self) -> float:
@@ -199,15 +211,15 @@ class ServerRecord:
             ],
         )  # fmt: skip
         self.rates.add([self._window.rate()])
+        new = [one for one in snapshot.losses if one.number > self._loss]
+        self.losses.add(new)
+        self._loss = max([self._loss, *(one.number for one in new)])
         self.sessions = {one.id: self.sessions.get(one.id) or SessionRecord() for one in snapshot.sessions}
         for session in snapshot.sessions:
             self.sessions[session.id].see(time, session)
         self.workers = {one.index: self.workers.get(one.index) or WorkerRecord() for one in snapshot.workers}
         for worker in snapshot.workers:
             self.workers[worker.index].see(time, worker)
-        new = [one for one in snapshot.losses if one.number > self._loss]
-        self.losses.add(new)
-        self._loss = max([self._loss, *(one.number for one in new)])
 
     def lose(self, error: str) -> None:
         """Take down why nothing is told any more, empty if nobody looks: who is on it now nobody knows."""

@@ -144,7 +144,6 @@ def picture(frame: Frame) -> dict[str, Any]:
     episode = {
         "return": number_or_none(frame.episode_return),
         "length": frame.episode_length,
-        "time": number_or_none(frame.time),
     }
     if frame.missing:
         return {"missing": printable(frame.missing, TEXT), **episode}

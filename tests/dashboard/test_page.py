@@ -186,6 +186,8 @@ def test_a_wrong_token_opens_nothing_and_the_right_one_may_be_typed(page: Any, s
     page.get_by_label("Token").fill(token)
     page.get_by_role("button", name="Open").click()
     seen(page, "() => document.querySelector('#state')?.dataset.state === 'live'")
+    assert page.url == base  # the token is not in the address any more, which has led here with it
+    assert page.evaluate("sessionStorage.getItem('token')") == token
     (cookie,) = page.context.cookies()
     assert (cookie["httpOnly"], cookie["sameSite"]) == (True, "Strict")
     assert page.evaluate("document.cookie") == ""
@@ -228,6 +230,14 @@ def test_a_session_is_ended_where_that_is_allowed(page: Any, served: Callable[..
             ends.click()
             page.get_by_role("button", name="Leave it").click()
             envs.step([0])
+            other = page.context.new_page()  # which has the cookie alone, as whoever else may have got it
+            other.goto(link.partition("?")[0])
+            other.get_by_role("button", name=re.compile("End session")).click()
+            other.get_by_role("button", name="End it").click()
+            seen(other, "() => document.querySelector('#said').textContent.includes('without the token')")
+            other.close()
+            envs.step([0])
+            page.reload()  # the tab keeps the token
             ends.click()
             page.get_by_role("button", name="End it").click()
             seen(page, "() => document.querySelectorAll('#sessions-table tbody tr').length === 0")

@@ -10,10 +10,10 @@ import grpc
 from remote_gym.client.carriers import channel
 from remote_gym.client.carriers.channel import Address
 from remote_gym.client.carriers.renewal import renewed
-from remote_gym.client.failures import not_taken, unreadable
+from remote_gym.client.failures import MAX_LINE, not_taken, unreadable
 from remote_gym.errors import ConnectError, RemoteGymError
 from remote_gym.messages import Description
-from remote_gym.texts import MAX_NAME_BYTES, printable, shortened
+from remote_gym.texts import MAX_NAME_BYTES, printable
 from remote_gym.wire.codec import DESCRIBE_METHOD, read_description
 
 
@@ -55,5 +55,5 @@ def _unanswered(address: str, error: grpc.RpcError) -> RemoteGymError:
     if code is grpc.StatusCode.UNIMPLEMENTED:
         causes = ["the server runs remote-gym 0.x: upgrade it", "another gRPC service listens on this port"]
         return ConnectError(address, "a gRPC server is there, but it is not remote-gym", causes)
-    cause = shortened(error.details() or "")
+    cause = printable(error.details() or "", MAX_LINE)
     return ConnectError(address, f"the server was reached but did not answer: {code.name}", [cause])

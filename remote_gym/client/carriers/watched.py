@@ -13,10 +13,10 @@ import grpc
 from remote_gym.client.carriers import channel as channels
 from remote_gym.client.carriers.channel import Address
 from remote_gym.client.carriers.renewal import renewed
-from remote_gym.client.failures import not_taken, unreadable
+from remote_gym.client.failures import MAX_LINE, not_taken, unreadable
 from remote_gym.errors import ConnectError, MisuseError, RefusedError, RemoteGymError
 from remote_gym.figures import WatchReply, WatchRequest
-from remote_gym.texts import shortened
+from remote_gym.texts import printable
 from remote_gym.wire.watching import WATCH_METHOD, pack_watch, read_watched
 
 UNREAD = 64
@@ -127,7 +127,7 @@ class WatchCall:
 
 def _ended(address: str, error: grpc.RpcError) -> RemoteGymError:
     """Return what to raise about the end of a call that the server, or the network, has ended."""
-    code, detail = error.code(), shortened(error.details() or "")
+    code, detail = error.code(), printable(error.details() or "", MAX_LINE)
     if code is grpc.StatusCode.UNAUTHENTICATED:
         return not_taken(address, detail)
     if code is grpc.StatusCode.RESOURCE_EXHAUSTED:

@@ -16,16 +16,27 @@ const STATES = {
   refused: "refused: open the link again that remote-gym has printed",
 };
 
-const page = { admin: null, rows: ROWS[0], servers: [], rates: new Map(), losses: 0 };
+const page = { admin: false, token: taken(), rows: ROWS[0], servers: [], rates: new Map(), losses: 0 };
 
-// The token has done its work: a cookie stands for it, and it need not stay in the history.
-if (location.search) history.replaceState(null, "", location.pathname);
+/**
+ * Take the token out of the address: it need not stay in the history. To look, a cookie stands for it, which other ports
+ * of this host are sent as well; to change something, it is kept where no other port reads it.
+ */
+function taken() {
+  let token = new URLSearchParams(location.search).get("token") ?? new URLSearchParams(location.hash.slice(1)).get("token");
+  try {
+    if (token === null) token = sessionStorage.getItem("token");
+    else sessionStorage.setItem("token", token);
+  } catch { /* a browser that keeps nothing: until the page is loaded again */ }
+  if (location.search || location.hash.startsWith("#token=")) history.replaceState(null, "", location.pathname);
+  return token ?? "";
+}
 
 // What changes something
 
 async function change(path, body) {
   const answer = await fetch(path, {
-    method: "POST", headers: { "x-remote-gym": page.admin, "content-type": "application/json" }, body: JSON.stringify(body),
+    method: "POST", headers: { "x-remote-gym": page.token, "content-type": "application/json" }, body: JSON.stringify(body),
   });
   say(answer.ok ? "" : (await answer.text()).slice(0, 400));
 }

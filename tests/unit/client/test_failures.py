@@ -23,6 +23,7 @@ from remote_gym.client.failures import (
     failure_error,
     first_failure,
     late,
+    not_taken,
     refusal,
     relocated,
     session_lost,
@@ -164,7 +165,12 @@ def test_a_timeout_says_that_nothing_is_lost() -> None:
 def test_whatever_reading_raises_the_server_broke_the_contract(error: Exception, text: str) -> None:
     made = unreadable("host:1", error)
     assert type(made) is ProtocolError and str(made) == f"host:1 sent what the contract does not allow: {text}"
-    assert len(str(unreadable("host:1", ValueError(LONG)))) < 10_000
+    assert len(str(unreadable("host:1", ValueError(LONG)))) < 1_000
+
+
+def test_what_a_server_says_of_itself_is_nothing_a_terminal_obeys() -> None:
+    assert str(unreadable("host:1", ValueError(LONG))).isprintable()
+    assert str(not_taken("host:1", LONG)).isprintable()
 
 
 def test_a_warning_that_was_made_an_error_stays_one() -> None:

@@ -15,7 +15,7 @@ from asking import OURS, Answer, ask, asked
 from staged import Stage, identity
 
 from remote_gym.dashboard import owner
-from remote_gym.dashboard.app import MAX_PICTURES, MAX_VIEWERS, SECRET_HEADER, Dashboard
+from remote_gym.dashboard.app import MAX_PICTURES, MAX_VIEWERS, TOKEN_HEADER, Dashboard
 from remote_gym.dashboard.settings import Settings, Watched
 from remote_gym.errors import RemoteGymError
 
@@ -131,11 +131,11 @@ def test_as_many_streams_as_there_may_be_and_no_more(path: str, most: int) -> No
     asyncio.run(main())
 
 
-def changed(path: str, body: Any, admin: bool = True, secret: bool = True, **headers: str) -> Answer:
+def changed(path: str, body: Any, admin: bool = True, token: bool = True, **headers: str) -> Answer:
     dashboard, cookie = made(admin)
     sent = {name.replace("-", "_"): value for name, value in OURS.items()}
-    if secret:
-        sent[SECRET_HEADER.replace("-", "_")] = dashboard._gate.secret
+    if token:
+        sent[TOKEN_HEADER.replace("-", "_")] = "token"
     data = body if isinstance(body, bytes) else json.dumps(body).encode()
     return asked(dashboard.app, path, "POST", data, **{**sent, "cookie": cookie, **headers})
 
@@ -160,7 +160,7 @@ def test_the_page_changes_what_its_owner_lets_it(done: list[Any]) -> None:
     ("options", "status"),
     [
         ({"admin": False}, 403),
-        ({"secret": False}, 403),
+        ({"token": False}, 403),
         ({"x_remote_gym": "wrong"}, 403),
         ({"cookie": ""}, 401),
         ({"origin": "http://evil.example"}, 403),
@@ -197,15 +197,25 @@ def test_a_server_that_refuses_says_why(monkeypatch: pytest.MonkeyPatch) -> None
     assert (answer.status, answer.body) == (409, b"there is no session 'abcd'\n")
 
 
-def test_only_who_may_change_something_gets_what_it_takes() -> None:
-    for admin in (False, True):
-        dashboard, cookie = made(admin)
+@pytest.mark.parametrize("admin", [False, True])
+def test_the_cookie_alone_looks_and_gets_nothing_that_changes_anything(done: list[Any], admin: bool) -> None:
+    """Browsers send it to whoever listens at another port of this host, and that need be no browser."""
+    dashboard = Dashboard(Settings(SERVERS, "the-token", admin=admin), Stage().ask)
+    cookie = asked(dashboard.app, "/?token=the-token").cookie
 
-        async def main(dashboard: Dashboard = dashboard, cookie: str = cookie, admin: bool = admin) -> None:
-            task, pieces = await begun(dashboard, "/views", cookie)
-            first = (await asyncio.wait_for(pieces.get(), 10.0)).decode()
-            assert (dashboard._gate.secret in first) is admin
-            dashboard.close()
-            await asyncio.wait_for(task, 10.0)
+    async def main() -> str:
+        task, pieces = await begun(dashboard, "/views", cookie)
+        first = (await asyncio.wait_for(pieces.get(), 10.0)).decode()
+        dashboard.close()
+        await asyncio.wait_for(task, 10.0)
+        return first + "".join(piece.decode() for piece in (pieces.get_nowait() for _ in range(pieces.qsize())))
 
-        asyncio.run(main())
+    told = asyncio.run(main())
+    about = json.loads(re.findall("data: (.*)", told)[0])
+    assert about == {"admin": admin}  # what the page shows buttons by, and nothing that they send
+    assert "the-token" not in told
+    headers = {name.replace("-", "_"): value for name, value in OURS.items()}
+    for shown in ("", cookie, cookie.partition("=")[2], "True"):
+        sent = {**headers, "cookie": cookie, TOKEN_HEADER.replace("-", "_"): shown}
+        assert asked(dashboard.app, "/drain", "POST", b'{"server": 0}', **sent).status == 403
+    assert done == []

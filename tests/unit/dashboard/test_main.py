@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import signal
 import socket
@@ -16,6 +17,7 @@ pytest.importorskip("uvicorn", reason="the extra dashboard is not installed")
 
 from asking import fetched, opened
 
+from remote_gym.dashboard.main import MAX_CONNECTIONS
 from remote_gym.dashboard.settings import Settings, Watched
 
 PLAYED = """
@@ -24,6 +26,7 @@ sys.path.insert(0, sys.argv[2])
 from staged import Stage
 from remote_gym.dashboard import main
 from remote_gym.dashboard.settings import Settings
+main.REQUEST_SECONDS = float(sys.argv[3])
 listening = [socket.socket(fileno=int(sys.argv[1]))]
 main.run(Settings.from_json(sys.stdin.readline()), listening, main._until_input_ends, Stage().ask)
 """
@@ -32,11 +35,11 @@ main.run(Settings.from_json(sys.stdin.readline()), listening, main._until_input_
 class Running:
     """A dashboard's process, whose server is played."""
 
-    def __init__(self, listening: socket.socket) -> None:
+    def __init__(self, listening: socket.socket, request_seconds: float = 60.0) -> None:
         tests = str(Path(__file__).parents[2])
         self.port = listening.getsockname()[1]
         self.process = subprocess.Popen(
-            [sys.executable, "-c", PLAYED, str(listening.fileno()), tests],
+            [sys.executable, "-c", PLAYED, str(listening.fileno()), tests, str(request_seconds)],
             stdin=subprocess.PIPE, stderr=subprocess.PIPE, text=True, pass_fds=[listening.fileno()],
         )  # fmt: skip
         assert self.process.stdin is not None
@@ -48,9 +51,9 @@ class Running:
 
 
 @pytest.fixture
-def running() -> Iterator[Running]:
+def running(request: pytest.FixtureRequest) -> Iterator[Running]:
     with socket.create_server(("127.0.0.1", 0)) as listening:
-        made = Running(listening)
+        made = Running(listening, *getattr(request, "param", ()))
         yield made
         if made.process.poll() is None:
             made.process.kill()
@@ -92,6 +95,33 @@ def test_what_no_browser_sends_opens_nothing(running: Running, request_: bytes) 
             said = b""
     assert b" 200 " not in said.partition(b"\r\n")[0]
     assert fetched(running.port, "/").status == 401  # it goes on
+
+
+ASKED = b"GET /style.css HTTP/1.1\r\nHost: localhost\r\n\r\n"
+
+
+@pytest.mark.parametrize("running", [(0.2,)], indirect=True)
+def test_connections_that_bring_no_whole_request_are_ended(running: Running) -> None:
+    """As many as there may be at once would keep every page out."""
+    halves = [
+        b"",
+        b"GET / HTTP/1.1\r\n",
+        ASKED + b"GET / HT",
+        b"POST /enter HTTP/1.1\r\nHost: localhost\r\nOrigin: http://localhost\r\nContent-Length: 20\r\n\r\ntoken=",
+    ]
+    with opened(running.port, "/views", cookie=running.enter()) as stream, contextlib.ExitStack() as stack:
+        idle = []
+        for half in halves * ((MAX_CONNECTIONS - 8) // len(halves)):
+            idle.append(stack.enter_context(socket.create_connection(("127.0.0.1", running.port), 20.0)))
+            idle[-1].sendall(half)
+        for asking in idle:
+            with contextlib.suppress(ConnectionResetError):
+                while asking.recv(65_536):
+                    pass  # to its end
+        for _ in range(5):  # what is being answered goes on
+            while not (line := stream.readline()).startswith(b"event: view"):
+                assert line, "the stream has ended"
+    assert fetched(running.port, "/").status == 401
 
 
 @pytest.mark.parametrize("how", ["input", "SIGTERM"])

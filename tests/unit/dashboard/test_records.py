@@ -10,6 +10,7 @@ from staged import BEGAN, identity, loss, session, snapshot, worker
 from remote_gym.dashboard.records import (
     EPISODES,
     LOSSES,
+    MOMENTS,
     POINTS,
     ServerRecord,
     SessionRecord,
@@ -56,6 +57,37 @@ def test_totals_that_have_shrunk_are_anothers() -> None:
     assert window.rate() is None
     window.see(2.0, [10])
     assert window.rate() == pytest.approx(5.0)
+
+
+@pytest.mark.parametrize(("before", "after"), [([5, 1, 2], [5]), ([5], [5, 1, 2])])
+def test_totals_of_other_things_begin_anew(before: list[int], after: list[int]) -> None:
+    window = Window(10.0)
+    window.see(0.0, before)
+    window.see(1.0, after)
+    assert (window.rate(), len(window.growth)) == (None, len(after))
+    window.see(2.0, [5 + total for total in after])
+    assert window.growth == [5.0] * len(after)
+
+
+@pytest.mark.parametrize("time", [-3_600.0, 10.0, math.nan])
+def test_a_clock_that_was_set_back_begins_anew(time: float) -> None:
+    window = Window(2.5)
+    for second in range(11):
+        window.see(second, [100 * second])
+    window.see(time, [1_100])
+    assert window.rate() is None
+    for second in range(1, 20):
+        window.see(second - 3_600.0, [1_100 + 50 * second])
+    assert window.rate() == pytest.approx(50.0)
+    assert window.seconds < 4.0
+
+
+def test_a_window_is_bounded_however_often_it_is_told() -> None:
+    window = Window(2.5)
+    for number in range(10 * MOMENTS):
+        window.see(1.0 + 1e-6 * number, [number])
+    assert len(window._seen) == MOMENTS
+    assert window.rate() == pytest.approx(1e6, rel=0.01)
 
 
 def test_a_session_has_its_rate_and_its_curves() -> None:
@@ -131,6 +163,18 @@ def test_losses_are_told_once_whatever_repeats_them() -> None:
     assert [one.number for one in record.losses.since(0)] == [1, 2, 3]
     record.see(snapshot(3, losses=tuple(loss(number) for number in range(4, 500))))
     assert len(record.losses.since(0)) == LOSSES
+
+
+def test_a_worker_that_was_lost_before_it_worked_is_told_among_the_losses() -> None:
+    """Its times are then told without a single bound."""
+    record = ServerRecord()
+    record.see(snapshot(1)._replace(workers=[worker(0, 0)]))
+    empty = worker(0, 0, step_seconds=HistogramFigures())
+    record.see(snapshot(2, losses=(loss(1),))._replace(workers=[empty]))
+    assert record.losses.count == 1
+    assert math.isnan(record.workers[0].step_seconds(0.5))
+    record.see(snapshot(3)._replace(workers=[worker(0, 1)]))
+    assert record.workers[0].step_seconds(0.5) > 0
 
 
 def test_a_server_that_was_started_anew_begins_anew() -> None:

@@ -70,3 +70,11 @@ def test_ends_in_words(code: grpc.StatusCode, kind: type[Exception], word: str) 
     error = _ended("there:1", Status(code))
     assert isinstance(error, kind)
     assert word in str(error)
+
+
+@pytest.mark.parametrize("code", list(grpc.StatusCode))
+def test_what_a_server_says_at_the_end_is_nothing_a_terminal_obeys(code: grpc.StatusCode) -> None:
+    """`remote-gym top --once` prints it."""
+    text = str(_ended("there:1", Status(code, "\x1b]0;owned\x07\x1b[2J\u202e\r" + "long " * 10_000)))
+    assert text.replace("\n", "").isprintable()
+    assert len(text) < 1_000
