@@ -97,8 +97,9 @@ class Snapshots:
         """
         slices, now = Slices(), time.time()
         seen = [one for one in self._all() if view.sees(one.principal.name, one.id)]
-        workers, hosted, numbers = await self._workers(view, seen, slices)
+        # In the same moment: who ends from now on counts among the seen.
         ended = self._sessions.ended_totals.of(None if view.is_operator else view.principal)
+        workers, hosted, numbers = await self._workers(view, seen, slices)
         totals = Totals() if view.sessions else ended
         counts: dict[bytes, int] = {}
         pieces = []

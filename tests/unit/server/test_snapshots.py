@@ -19,7 +19,7 @@ from remote_gym.server.ended_totals import EndedTotals
 from remote_gym.server.episodes import Episodes
 from remote_gym.server.ledger import SessionState
 from remote_gym.server.principals import ANONYMOUS
-from remote_gym.server.snapshots import Snapshots, Told, View, usage
+from remote_gym.server.snapshots import Slices, Snapshots, Told, View, usage
 from remote_gym.wire.watching import SESSIONS_AT_ONCE, read_watched
 
 EVERYTHING = View("ada", True)
@@ -94,6 +94,23 @@ def test_a_snapshot_without_sessions_is_one_reply(serve: ServerFactory) -> None:
     reply = read_watched(data)
     assert (list(reply.sessions), reply.more) == ([], False)
     assert reply.server is not None
+
+
+def test_a_session_that_ends_meanwhile_counts_once(serve: ServerFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    sessions = crowd(serve(num_workers=1), 3)
+    before = sum(one.totals().requests for one in sessions.by_id.values())
+
+    async def end_one(_slices: Any) -> None:
+        if sessions.by_id:
+            _, ended = sessions.by_id.popitem()
+            sessions.ended_totals.add("anonymous", ended.totals())
+
+    monkeypatch.setattr(Slices, "turn", end_one)
+    for told in range(3):  # the first sees those that end, the others do not
+        reply = read_watched(asyncio.run(Snapshots(sessions).make(EVERYTHING, Told()))[0])
+        assert reply.server is not None
+        assert reply.server.totals.requests == before, told
+    assert not sessions.by_id
 
 
 def test_figures_of_a_real_session(serve: ServerFactory) -> None:
