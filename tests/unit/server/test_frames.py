@@ -83,15 +83,21 @@ class Worker:
     def submit_at_leisure(self, command: Any, callback: Any) -> Any:
         self.waiting.append(callback)
 
-        def withdraw() -> None:
-            if callback in self.waiting:
-                self.waiting.remove(callback)
-                self.withdrawn += 1
+        def withdraw() -> bool:
+            if callback not in self.waiting:
+                return False
+            self.waiting.remove(callback)
+            self.withdrawn += 1
+            return True
 
         return withdraw
 
     def answer(self, result: Any) -> None:
-        self.waiting.pop(0)(result)
+        self.begin()(result)
+
+    def begin(self) -> Any:
+        """Begin the first one; return what takes its result."""
+        return self.waiting.pop(0)
 
 
 class Stage:
@@ -197,6 +203,46 @@ def test_a_worker_without_leisure_and_one_that_dies(
         leaving.cancel()
         await settle()
         assert stage.worker.waiting == []
+
+    staged(showing, play)
+
+
+def test_one_that_has_begun_is_waited_for_and_paid_for(
+    showing: RemoteEnvironmentServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(frames, "PATIENCE_SECONDS", 0.01)
+    monkeypatch.setattr(frames, "FIRST_REST_SECONDS", 100.0)
+
+    async def play(stage: Stage) -> None:
+        loop = asyncio.get_running_loop()
+        asked = stage.ask()
+        await settle()
+        answer = stage.worker.begin()
+        assert not (await asyncio.wait([asked], timeout=0.1))[0]
+        answer(MADE._replace(nanoseconds=1_000_000_000))
+        assert ((await asked).data, stage.worker.withdrawn) == (b"png", 0)
+        assert stage.maker._turns[stage.worker].rests_until - loop.time() > 0.9 * (1 / SHARE - 1)
+
+    staged(showing, play)
+
+
+def test_who_leaves_while_a_picture_is_made_saves_the_worker_no_rest(showing: RemoteEnvironmentServer) -> None:
+    async def play(stage: Stage) -> None:
+        loop = asyncio.get_running_loop()
+        leaving = stage.ask()
+        await settle()
+        answer = stage.worker.begin()
+        leaving.cancel()
+        next_one = stage.ask()
+        await asyncio.sleep(0.01)
+        assert (leaving.cancelled(), stage.worker.waiting) == (True, []), "the worker is at it still"
+        answer(MADE._replace(nanoseconds=10_000_000))
+        answered = loop.time()
+        while not stage.worker.waiting:
+            await asyncio.sleep(0.001)
+        assert loop.time() - answered >= 0.9 * 0.010 * (1 / SHARE - 1)
+        stage.worker.answer(MADE)
+        assert (await next_one).data == b"png"
 
     staged(showing, play)
 
