@@ -161,6 +161,7 @@ class FrameMaker:
                 return kept
             if session.ledger.state is SessionState.GONE:
                 return _missing(wanted, UNKNOWN)
+            stamp = _stamp(session)  # of now: what happens from here on the picture does not show, for all we know
             result = await turns.made(worker, command)
             if result is None:
                 return _missing(wanted, f"its worker was not idle for {PATIENCE_SECONDS:g} s")
@@ -175,7 +176,7 @@ class FrameMaker:
             wanted.session, wanted.env, "image/png", result.data, result.width, result.height, so_far, length,
             time=time.time(),
         )  # fmt: skip
-        self._keep(wanted, _Made(_stamp(session), frame))
+        self._keep(wanted, _Made(stamp, frame))
         return frame
 
     def _kept(self, wanted: FrameRequest, session: Session) -> Frame | None:

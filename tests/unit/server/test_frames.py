@@ -186,6 +186,23 @@ def test_who_wants_the_same_gets_the_same(showing: RemoteEnvironmentServer) -> N
     staged(showing, play)
 
 
+def test_a_request_that_comes_while_a_picture_is_made_makes_it_an_old_one(showing: RemoteEnvironmentServer) -> None:
+    async def play(stage: Stage) -> None:
+        asked = stage.ask()
+        await settle()
+        answer = stage.worker.begin()
+        stage.session.episodes.env_steps += 1
+        answer(MADE._replace(nanoseconds=0))
+        assert (await asked).data == b"png"
+        again = stage.ask()
+        while not stage.worker.waiting:
+            await asyncio.sleep(0.001)
+        stage.worker.answer(MADE._replace(data=b"new"))
+        assert (await again).data == b"new"
+
+    staged(showing, play)
+
+
 def test_a_worker_without_leisure_and_one_that_dies(
     showing: RemoteEnvironmentServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
