@@ -1,7 +1,8 @@
 """Server process: pictures of environments for who looks on: asked for only where a worker has nothing else to do.
 
-A picture costs a step that comes meanwhile one rendering at most, and its worker a twentieth of the time. Who wants the
-same one as somebody else gets that. Of an environment to which nothing has happened since no other one is made.
+A picture costs a step that comes meanwhile one rendering at most, and its worker a twentieth of the time, the first one
+apart. Who wants the same one as somebody else gets that. Of an environment to which nothing has happened since no other
+one is made.
 """
 
 from __future__ import annotations
@@ -27,6 +28,9 @@ SHARE = 0.05
 
 FIRST_REST_SECONDS = 1.0
 """After the first picture of a worker, at most: it pays once for importing and starting what renders."""
+
+UNSEEN_SECONDS = 1.0
+"""Between two looks, at least, for a picture that was not there: whoever asks for thousands keeps nobody busy."""
 
 PATIENCE_SECONDS = 5.0
 """How long a worker may be busy before the watcher is told that there is no picture."""
@@ -130,7 +134,8 @@ class FrameMaker:
             frame = await self.frame(wanted, view)
             if frame != shown and offer([pack_watched(WatchReply(frames=[frame]))]):
                 shown = frame
-            await asyncio.sleep(max(period_seconds / 2, began + period_seconds - loop.time()))
+            period = max(period_seconds, UNSEEN_SECONDS) if frame.missing else period_seconds
+            await asyncio.sleep(max(period / 2, began + period - loop.time()))
 
     async def frame(self, wanted: FrameRequest, view: View) -> Frame:
         """Return the picture of an environment, made now or since nothing has happened to it; or why there is none."""

@@ -264,6 +264,30 @@ def test_who_leaves_while_a_picture_is_made_saves_the_worker_no_rest(showing: Re
     staged(showing, play)
 
 
+def test_for_what_is_not_there_it_looks_less_often(
+    showing: RemoteEnvironmentServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(frames, "UNSEEN_SECONDS", 60.0)
+
+    class Maker(FrameMaker):
+        async def frame(self, wanted: FrameRequest, view: View) -> Frame:
+            looks[wanted.env] += 1
+            return await super().frame(wanted, view)
+
+    async def look(session: bytes) -> None:
+        wanted = [FrameRequest(session, 0), FrameRequest(bytes(16), 1), FrameRequest(session, 2)]
+        end = Maker(showing._sessions).show(wanted, OWN, 0.01, lambda _: True)
+        while looks[0] < 5:
+            await asyncio.sleep(0.001)
+        end()
+
+    looks = [0, 0, 0]
+    with RemoteVectorEnv(showing.address, num_envs=1, render_mode="rgb_array") as envs:
+        envs.reset(seed=1)
+        on_loop(showing, look(next(iter(showing._sessions.by_id))))
+    assert looks == [5, 1, 1]
+
+
 def test_kept_pictures_are_bounded(showing: RemoteEnvironmentServer, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(frames, "KEPT_BYTES", 10)
 
