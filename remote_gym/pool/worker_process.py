@@ -163,11 +163,11 @@ class WorkerProcess:
         self._takes_times = True
         self.submit(Timed(KIND_OF[type(command)], command), callback)
 
-    def submit_at_leisure(self, command: Command, callback: Callback) -> Callable[[], None]:
+    def submit_at_leisure(self, command: Command, callback: Callback) -> Callable[[], bool]:
         """Run `command` alone, once there is nothing else to do; what is submitted meanwhile waits for its end.
 
         Returns:
-            What withdraws it, if it has not begun: nothing is called then.
+            What withdraws it, unless it has begun, and returns whether it has done so: nothing is called then.
         """
         waits = command, callback
         if self.lost is not None:
@@ -176,9 +176,11 @@ class WorkerProcess:
             self._at_leisure.append(waits)
             self._use_leisure()
 
-        def withdraw() -> None:
+        def withdraw() -> bool:
             with contextlib.suppress(ValueError):
                 self._at_leisure.remove(waits)
+                return True
+            return False
 
         return withdraw
 

@@ -145,13 +145,15 @@ class Episodes:
         return places if indices is None else [indices[at] for at in places]
 
     def reset(self, indices: Indices, failures: Sequence[Failure], now: float) -> None:
-        """Take in the answer to a reset of those at `indices`."""
+        """Take in the answer to a reset of those at `indices`: an episode of `failures` is not begun, and not lost."""
         if self._rows is None:
             return
         begun = np.flatnonzero(self._rows.terminations).tolist() if self._is_vector else every(indices, self._num_envs)
+        if failures:
+            failed = self._break_off(failures)
+            begun = [index for index in begun if index not in failed]
         if begun:
             self._restart(begun, now)
-        self._failed(failures)
 
     def lost(self, indices: Iterable[int]) -> None:
         """Take note that the worker of those at `indices` has died; to be told of it again does nothing."""
@@ -163,8 +165,11 @@ class Episodes:
             self._over.discard(index)
 
     def _failed(self, failures: Sequence[Failure]) -> Collection[int]:
-        """Break off the episodes of those that failed; return their env indices."""
+        """Break off the episodes of those that failed, or count them as lost; return their env indices."""
         self.lost(failure.index for failure in failures if failure.kind in _LOST)
+        return self._break_off(failures)
+
+    def _break_off(self, failures: Sequence[Failure]) -> Collection[int]:
         failed = {failure.index for failure in failures}
         for index in failed:
             self._start[index] = _NEVER

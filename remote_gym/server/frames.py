@@ -1,7 +1,8 @@
 """Server process: pictures of environments for who looks on: asked for only where a worker has nothing else to do.
 
-A picture costs a step that comes meanwhile one rendering at most, and its worker a twentieth of the time. Who wants the
-same one as somebody else gets that. Of an environment to which nothing has happened since no other one is made.
+A picture costs a step that comes meanwhile one rendering at most, and its worker a twentieth of the time, the first one
+apart. Who wants the same one as somebody else gets that. Of an environment to which nothing has happened since no other
+one is made.
 """
 
 from __future__ import annotations
@@ -28,6 +29,9 @@ SHARE = 0.05
 FIRST_REST_SECONDS = 1.0
 """After the first picture of a worker, at most: it pays once for importing and starting what renders."""
 
+UNSEEN_SECONDS = 1.0
+"""Between two looks, at least, for a picture that was not there: whoever asks for thousands keeps nobody busy."""
+
 PATIENCE_SECONDS = 5.0
 """How long a worker may be busy before the watcher is told that there is no picture."""
 
@@ -52,8 +56,40 @@ class _Turns:
         self.lock = asyncio.Lock()
         self.rests_until = 0.0  # on the event loop's clock
         self._has_begun = False
+        self._under_way: asyncio.Future[Any] | None = None  # of somebody who has left, perhaps
 
-    def rest(self, nanoseconds: int) -> None:
+    async def rested(self) -> None:
+        """Return once the picture before is made, whoever wanted it, and paid for."""
+        if self._under_way is not None:
+            await asyncio.wait([self._under_way])
+        await asyncio.sleep(max(0.0, self.rests_until - asyncio.get_running_loop().time()))
+
+    async def made(self, worker: WorkerProcess, command: PictureGroup) -> Any:
+        """Return the result; None: the worker was not idle, and the command is withdrawn.
+
+        One that has begun is not: it is waited for, here or in `rested`, and paid for.
+        """
+        loop = asyncio.get_running_loop()
+        future = self._under_way = loop.create_future()
+        withdraw = worker.submit_at_leisure(command, partial(self._settle, future))
+
+        def give_up() -> None:
+            if withdraw():
+                future.set_result(None)
+
+        patience = loop.call_later(PATIENCE_SECONDS, give_up)
+        try:
+            return await asyncio.shield(future)
+        finally:
+            patience.cancel()
+            give_up()  # nobody waits for it any more
+
+    def _settle(self, future: asyncio.Future[Any], result: Any) -> None:
+        if isinstance(result, Picture):
+            self._rest(result.nanoseconds)
+        future.set_result(result)
+
+    def _rest(self, nanoseconds: int) -> None:
         """Take note that a picture took so long: the next one has time."""
         seconds = 1e-9 * nanoseconds * (1 / SHARE - 1)
         if not self._has_begun:
@@ -98,7 +134,8 @@ class FrameMaker:
             frame = await self.frame(wanted, view)
             if frame != shown and offer([pack_watched(WatchReply(frames=[frame]))]):
                 shown = frame
-            await asyncio.sleep(max(period_seconds / 2, began + period_seconds - loop.time()))
+            period = max(period_seconds, UNSEEN_SECONDS) if frame.missing else period_seconds
+            await asyncio.sleep(max(period / 2, began + period - loop.time()))
 
     async def frame(self, wanted: FrameRequest, view: View) -> Frame:
         """Return the picture of an environment, made now or since nothing has happened to it; or why there is none."""
@@ -120,24 +157,23 @@ class FrameMaker:
     async def _in_turn(
         self, wanted: FrameRequest, session: Session, worker: WorkerProcess, command: PictureGroup
     ) -> Frame:
-        loop, turns = asyncio.get_running_loop(), self._turns.setdefault(worker, _Turns())
+        turns = self._turns.setdefault(worker, _Turns())
         if (kept := self._kept(wanted, session)) is not None:
             return kept
         async with turns.lock:
-            await asyncio.sleep(max(0.0, turns.rests_until - loop.time()))
+            await turns.rested()
             if (kept := self._kept(wanted, session)) is not None:  # by who was first
                 return kept
             if session.ledger.state is SessionState.GONE:
                 return _missing(wanted, UNKNOWN)
-            try:
-                result = await asyncio.wait_for(_at_leisure(worker, command), PATIENCE_SECONDS)
-            except asyncio.TimeoutError:
+            stamp = _stamp(session)  # of now: what happens from here on the picture does not show, for all we know
+            result = await turns.made(worker, command)
+            if result is None:
                 return _missing(wanted, f"its worker was not idle for {PATIENCE_SECONDS:g} s")
             if isinstance(result, WorkerLost):
                 return _missing(wanted, f"its worker was {result.reason}")
             if not isinstance(result, Picture):
                 return _missing(wanted, "it is not there: it is being built anew, or could not be")
-            turns.rest(result.nanoseconds)
         so_far, length = session.episodes.so_far(wanted.env)
         if result.missing:
             return _missing(wanted, result.missing)
@@ -145,7 +181,7 @@ class FrameMaker:
             wanted.session, wanted.env, "image/png", result.data, result.width, result.height, so_far, length,
             time=time.time(),
         )  # fmt: skip
-        self._keep(wanted, _Made(_stamp(session), frame))
+        self._keep(wanted, _Made(stamp, frame))
         return frame
 
     def _kept(self, wanted: FrameRequest, session: Session) -> Frame | None:
@@ -169,18 +205,3 @@ def _stamp(session: Session) -> tuple[int, int]:
 
 def _missing(wanted: FrameRequest, why: str) -> Frame:
     return Frame(wanted.session, wanted.env, missing=why)
-
-
-async def _at_leisure(worker: WorkerProcess, command: PictureGroup) -> Any:
-    """Return the result; a command whose result nobody waits for any more is withdrawn."""
-    future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
-    withdraw = worker.submit_at_leisure(command, partial(_settle, future))
-    try:
-        return await future
-    finally:
-        withdraw()
-
-
-def _settle(future: asyncio.Future[Any], result: Any) -> None:
-    if not future.done():
-        future.set_result(result)

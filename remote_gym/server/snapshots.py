@@ -24,7 +24,10 @@ from remote_gym.version import __version__
 from remote_gym.wire.watching import SESSIONS_AT_ONCE, pack_watched
 
 SLICE_SECONDS = 0.0005
-"""How long a snapshot is made before others have their turn."""
+"""How long snapshots are made before others have their turn."""
+
+REST_SECONDS = 3 * SLICE_SECONDS
+"""And how long that lasts: all snapshots take a quarter of the event loop's time, whoever asks for however many."""
 
 _INFINITE = float("inf")
 
@@ -61,17 +64,21 @@ class Told:
 
 
 class Slices:
-    """Lets others have their turn, every now and then."""
+    """The time that goes into snapshots of one server: they share it, and others have their turn in between."""
 
     def __init__(self) -> None:
-        """Begin the first slice."""
-        self._until = perf_counter() + SLICE_SECONDS
+        """Begin with a rest that is over."""
+        self._until = -_INFINITE
+        self._next = asyncio.Lock()  # fair: who came first has the next slice
 
     async def turn(self) -> None:
-        """Return at once, or if the slice is over after everybody else's turn."""
-        if perf_counter() > self._until:
-            await asyncio.sleep(0)
-            self._until = perf_counter() + SLICE_SECONDS
+        """Return at once, or if the slice is over when it is the caller's turn again."""
+        if perf_counter() <= self._until:
+            return
+        async with self._next:
+            if (now := perf_counter()) > self._until:
+                await asyncio.sleep(max(0.0, self._until + REST_SECONDS - now))
+                self._until = perf_counter() + SLICE_SECONDS
 
 
 class Snapshots:
@@ -85,6 +92,7 @@ class Snapshots:
         """Tell of `sessions` and their workers."""
         self.addresses = addresses
         self._sessions = sessions
+        self._slices = Slices()
         self._started = time.time()
 
     async def make(self, view: View, told: Told, until: Told | None = None) -> list[bytes]:
@@ -95,15 +103,17 @@ class Snapshots:
             told: What has been told already; brought up to date, unless there is an `until`.
             until: Tell no more than these were told: a newcomer will be told of the rest together with them.
         """
-        slices, now = Slices(), time.time()
+        await self._slices.turn()
+        now = time.time()
         seen = [one for one in self._all() if view.sees(one.principal.name, one.id)]
-        workers, hosted, numbers = await self._workers(view, seen, slices)
+        # In the same moment: who ends from now on counts among the seen.
         ended = self._sessions.ended_totals.of(None if view.is_operator else view.principal)
+        workers, hosted, numbers = await self._workers(view, seen)
         totals = Totals() if view.sessions else ended
         counts: dict[bytes, int] = {}
         pieces = []
         for session in seen:
-            await slices.turn()
+            await self._slices.turn()
             totals_of = session.totals()
             totals = added(totals, totals_of)
             count = session.episodes.count
@@ -135,13 +145,13 @@ class Snapshots:
         return [*sessions.by_id.values(), *sessions.opening]
 
     async def _workers(
-        self, view: View, seen: Iterable[Session], slices: Slices
+        self, view: View, seen: Iterable[Session]
     ) -> tuple[list[bytes], Usage, dict[bytes, Sequence[int]]]:
         """Return the workers that are seen, serialised, what all workers use, and in which each session is."""
         owners: dict[WorkerProcess, set[str]] = {}
         numbers: dict[bytes, Sequence[int]] = {}
         for session in self._all():
-            await slices.turn()
+            await self._slices.turn()
             hosts = {block.worker for block in session.blocks}
             for worker in hosts:
                 owners.setdefault(worker, set()).add(session.principal.name)
@@ -149,7 +159,7 @@ class Snapshots:
         own = {block.worker for session in seen for block in session.blocks}
         packed, memory_bytes, cpu_seconds = [], 0, 0.0
         for worker in list(self._sessions.pool.workers):
-            await slices.turn()
+            await self._slices.turn()
             names = owners.get(worker, set())
             if view.is_operator and not view.sessions:
                 more = usage(worker.pid)

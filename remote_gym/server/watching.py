@@ -1,7 +1,7 @@
 """Server process: who looks on, and what is sent to them: the streams of `Watch`. Knows no gRPC.
 
-Streams with one view and one period are a *group*: its snapshots are made once, for all of them. While nobody looks on
-there is no group, and nothing runs.
+Streams with one view and one period (to a tenth of a second) are a *group*: its snapshots are made once, for all of
+them. While nobody looks on there is no group, and nothing runs.
 """
 
 from __future__ import annotations
@@ -187,6 +187,7 @@ class Watchers:
 
     def _join(self, stream: Stream, view: View, period_seconds: float) -> _Group:
         """Let `stream` get the snapshots of those that see the same as often."""
+        period_seconds = round(period_seconds, 1)
         key = view, period_seconds
         group = self._groups.get(key)
         if group is None:

@@ -252,7 +252,12 @@ class VectorGroup:
     def shown(self, index: int) -> Shown:
         """Return what `pictures` makes a picture of: all of it is rendered for one."""
         self._board.begin(progress.RENDER, self.env_ids[0])
-        return Shown(self.env, lambda: list(self.env.render() or ())[index])
+
+        def render() -> Any:
+            frames = self.env.render()  # of an array there is no truth
+            return None if frames is None else list(frames)[index]
+
+        return Shown(self.env, render)
 
     def _each(self, operation: int, run: Any, what: str) -> PackedValues:
         self._board.begin(operation, self.env_ids[0])

@@ -142,6 +142,7 @@ class Servicer:
         carrier = self._stream(context)
         try:
             principal = self._edge.known(carrier.peer, lambda: carrier.principal)
+            await self._turns.wait(client_key(principal, carrier.peer))
             async with contextlib.aclosing(self._watchers.watch(request, principal, carrier.peer)) as replies:
                 async for reply in replies:
                     await context.write(reply)

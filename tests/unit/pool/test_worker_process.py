@@ -273,13 +273,14 @@ def test_what_is_done_at_leisure_comes_after_all_else_alone() -> None:
         assert worker.number == 7
         await worker.start()
         done = asyncio.Event()
-        worker.submit_at_leisure(PictureGroup(1, 0, 16), lambda result: order.append(type(result)))
+        begun = worker.submit_at_leisure(PictureGroup(1, 0, 16), lambda result: order.append(type(result)))
         withdraw = worker.submit_at_leisure(PictureGroup(2, 0, 16), lambda _result: order.append("withdrawn"))
         worker.submit_at_leisure(PictureGroup(3, 0, 16), lambda _result: (order.append("last"), done.set()))
-        withdraw()
+        assert [withdraw(), withdraw()] == [True, False]
         for number in range(3):
             worker.submit(CloseGroup(number), lambda _result, number=number: order.append(number))
         await asyncio.wait_for(done.wait(), 20.0)
+        assert not begun()
         assert worker.busy_seconds > 0
         worker.submit_at_leisure(PictureGroup(4, 0, 16), order.append)
         worker.kill()

@@ -167,6 +167,20 @@ def test_a_lost_episode_is_counted_once_and_apart() -> None:
     assert stage.ended() == [(2, 1.0, 1, 1.0)]
 
 
+@pytest.mark.parametrize("kind", [FailureKind.LOST, FailureKind.GONE, FailureKind.RAISED])
+def test_an_episode_whose_reset_failed_has_not_begun(kind: FailureKind) -> None:
+    stage, failure = Stage(3, "NextStep"), Failure(1, kind)
+    stage.reset(failures=(failure,))
+    assert [stage.episodes.is_running(index) for index in range(3)] == [True, False, True]
+    stage.step(1.0, failures=(failure,))
+    stage.episodes.lost([1])  # the pool tells
+    stage.reset([1], (failure,))  # of the next worker, too
+    assert stage.counters.lost_episodes == 0
+    stage.reset([1])
+    stage.step(1.0, (1,))
+    assert stage.ended() == [(1, 1.0, 1, 1.0)]
+
+
 def test_of_a_vector_environment_the_rows_say_who_was_reset() -> None:
     stage = Stage(4, "Disabled", is_vector=True)
     stage.rows.terminations[:] = True

@@ -83,15 +83,21 @@ class Worker:
     def submit_at_leisure(self, command: Any, callback: Any) -> Any:
         self.waiting.append(callback)
 
-        def withdraw() -> None:
-            if callback in self.waiting:
-                self.waiting.remove(callback)
-                self.withdrawn += 1
+        def withdraw() -> bool:
+            if callback not in self.waiting:
+                return False
+            self.waiting.remove(callback)
+            self.withdrawn += 1
+            return True
 
         return withdraw
 
     def answer(self, result: Any) -> None:
-        self.waiting.pop(0)(result)
+        self.begin()(result)
+
+    def begin(self) -> Any:
+        """Begin the first one; return what takes its result."""
+        return self.waiting.pop(0)
 
 
 class Stage:
@@ -180,6 +186,23 @@ def test_who_wants_the_same_gets_the_same(showing: RemoteEnvironmentServer) -> N
     staged(showing, play)
 
 
+def test_a_request_that_comes_while_a_picture_is_made_makes_it_an_old_one(showing: RemoteEnvironmentServer) -> None:
+    async def play(stage: Stage) -> None:
+        asked = stage.ask()
+        await settle()
+        answer = stage.worker.begin()
+        stage.session.episodes.env_steps += 1
+        answer(MADE._replace(nanoseconds=0))
+        assert (await asked).data == b"png"
+        again = stage.ask()
+        while not stage.worker.waiting:
+            await asyncio.sleep(0.001)
+        stage.worker.answer(MADE._replace(data=b"new"))
+        assert (await again).data == b"new"
+
+    staged(showing, play)
+
+
 def test_a_worker_without_leisure_and_one_that_dies(
     showing: RemoteEnvironmentServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -199,6 +222,70 @@ def test_a_worker_without_leisure_and_one_that_dies(
         assert stage.worker.waiting == []
 
     staged(showing, play)
+
+
+def test_one_that_has_begun_is_waited_for_and_paid_for(
+    showing: RemoteEnvironmentServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(frames, "PATIENCE_SECONDS", 0.01)
+    monkeypatch.setattr(frames, "FIRST_REST_SECONDS", 100.0)
+
+    async def play(stage: Stage) -> None:
+        loop = asyncio.get_running_loop()
+        asked = stage.ask()
+        await settle()
+        answer = stage.worker.begin()
+        assert not (await asyncio.wait([asked], timeout=0.1))[0]
+        answer(MADE._replace(nanoseconds=1_000_000_000))
+        assert ((await asked).data, stage.worker.withdrawn) == (b"png", 0)
+        assert stage.maker._turns[stage.worker].rests_until - loop.time() > 0.9 * (1 / SHARE - 1)
+
+    staged(showing, play)
+
+
+def test_who_leaves_while_a_picture_is_made_saves_the_worker_no_rest(showing: RemoteEnvironmentServer) -> None:
+    async def play(stage: Stage) -> None:
+        loop = asyncio.get_running_loop()
+        leaving = stage.ask()
+        await settle()
+        answer = stage.worker.begin()
+        leaving.cancel()
+        next_one = stage.ask()
+        await asyncio.sleep(0.01)
+        assert (leaving.cancelled(), stage.worker.waiting) == (True, []), "the worker is at it still"
+        answer(MADE._replace(nanoseconds=10_000_000))
+        answered = loop.time()
+        while not stage.worker.waiting:
+            await asyncio.sleep(0.001)
+        assert loop.time() - answered >= 0.9 * 0.010 * (1 / SHARE - 1)
+        stage.worker.answer(MADE)
+        assert (await next_one).data == b"png"
+
+    staged(showing, play)
+
+
+def test_for_what_is_not_there_it_looks_less_often(
+    showing: RemoteEnvironmentServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(frames, "UNSEEN_SECONDS", 60.0)
+
+    class Maker(FrameMaker):
+        async def frame(self, wanted: FrameRequest, view: View) -> Frame:
+            looks[wanted.env] += 1
+            return await super().frame(wanted, view)
+
+    async def look(session: bytes) -> None:
+        wanted = [FrameRequest(session, 0), FrameRequest(bytes(16), 1), FrameRequest(session, 2)]
+        end = Maker(showing._sessions).show(wanted, OWN, 0.01, lambda _: True)
+        while looks[0] < 5:
+            await asyncio.sleep(0.001)
+        end()
+
+    looks = [0, 0, 0]
+    with RemoteVectorEnv(showing.address, num_envs=1, render_mode="rgb_array") as envs:
+        envs.reset(seed=1)
+        on_loop(showing, look(next(iter(showing._sessions.by_id))))
+    assert looks == [5, 1, 1]
 
 
 def test_kept_pictures_are_bounded(showing: RemoteEnvironmentServer, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -19,7 +19,7 @@ from remote_gym.server.ended_totals import EndedTotals
 from remote_gym.server.episodes import Episodes
 from remote_gym.server.ledger import SessionState
 from remote_gym.server.principals import ANONYMOUS
-from remote_gym.server.snapshots import Snapshots, Told, View, usage
+from remote_gym.server.snapshots import REST_SECONDS, SLICE_SECONDS, Slices, Snapshots, Told, View, usage
 from remote_gym.wire.watching import SESSIONS_AT_ONCE, read_watched
 
 EVERYTHING = View("ada", True)
@@ -89,11 +89,50 @@ def test_a_thousand_sessions_hold_nobody_up(serve: ServerFactory) -> None:
     assert sorted(gaps)[len(gaps) // 2] < 0.005
 
 
+def test_all_snapshots_together_take_a_part_of_the_time() -> None:
+    slices, shares = Slices(), []
+
+    async def make() -> None:
+        await slices.turn()
+        for _ in range(40):
+            until = perf_counter() + SLICE_SECONDS / 2
+            while perf_counter() < until:
+                pass
+            await slices.turn()
+
+    async def main() -> None:
+        for makers in (1, 5):
+            began = perf_counter()
+            await asyncio.gather(*(make() for _ in range(makers)))
+            shares.append(makers * 40 * SLICE_SECONDS / 2 / (perf_counter() - began))
+
+    asyncio.run(main())
+    # A slice is over once it is noticed: after its third piece at most.
+    assert max(shares) < 1.1 * 1.5 * SLICE_SECONDS / (SLICE_SECONDS + REST_SECONDS)
+
+
 def test_a_snapshot_without_sessions_is_one_reply(serve: ServerFactory) -> None:
     (data,) = asyncio.run(Snapshots(crowd(serve(num_workers=1), 0)).make(EVERYTHING, Told()))
     reply = read_watched(data)
     assert (list(reply.sessions), reply.more) == ([], False)
     assert reply.server is not None
+
+
+def test_a_session_that_ends_meanwhile_counts_once(serve: ServerFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    sessions = crowd(serve(num_workers=1), 3)
+    before = sum(one.totals().requests for one in sessions.by_id.values())
+
+    async def end_one(_slices: Any) -> None:
+        if sessions.by_id:
+            _, ended = sessions.by_id.popitem()
+            sessions.ended_totals.add("anonymous", ended.totals())
+
+    monkeypatch.setattr(Slices, "turn", end_one)
+    for told in range(3):  # the first sees those that end, the others do not
+        reply = read_watched(asyncio.run(Snapshots(sessions).make(EVERYTHING, Told()))[0])
+        assert reply.server is not None
+        assert reply.server.totals.requests == before, told
+    assert not sessions.by_id
 
 
 def test_figures_of_a_real_session(serve: ServerFactory) -> None:

@@ -116,6 +116,22 @@ def test_a_principal_has_so_many_streams(server: RemoteEnvironmentServer) -> Non
     assert server.statistics()["refusals"] == {"principal_watchers": 1}
 
 
+def test_periods_that_hardly_differ_are_one(server: RemoteEnvironmentServer) -> None:
+    async def groups(periods: list[float]) -> list[float]:
+        watchers = watchers_of(server)
+        streams = [watchers.watch(pack_watch(WatchRequest(period)), ANONYMOUS) for period in periods]
+        for stream in streams:
+            await some(stream, 1)
+        told = [group.period_seconds for group in watchers._groups.values()]
+        for stream in streams:
+            await stream.aclose()
+        assert not watchers._groups
+        return told
+
+    assert on_loop(server, groups([0.1 + 0.003 * number for number in range(16)])) == [0.1]
+    assert on_loop(server, groups([0.1, 0.2, 1.0, 1.04, 60.0])) == [0.1, 0.2, 1.0, 60.0]
+
+
 def test_a_wrong_request_costs_nothing(server: RemoteEnvironmentServer) -> None:
     async def wrong() -> None:
         with pytest.raises(ProtocolError, match="period_seconds"):

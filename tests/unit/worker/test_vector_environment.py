@@ -160,6 +160,17 @@ def test_without_a_call_of_its_own_a_method_stands_for_all() -> None:
     assert [values.unpack(value) for value in made.render(None).values] == [None, None]
 
 
+@pytest.mark.parametrize("whole", [list, tuple, np.array])
+def test_a_picture_is_of_one_row(whole: Any) -> None:
+    env = Hosted()
+    made, _ = group(env)
+    frames = [np.full((2, 2, 3), number, np.uint8) for number in range(2)]
+    env.render = lambda: whole(frames)  # type: ignore[method-assign]
+    assert (made.shown(1).render() == frames[1]).all()
+    env.render = lambda: None  # type: ignore[method-assign]
+    assert made.shown(1).render() is None
+
+
 def test_its_mode_stays_here() -> None:
     made, _ = group(Hosted())
     told = made.description()

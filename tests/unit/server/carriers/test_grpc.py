@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
 from typing import Any
 
 import grpc
@@ -11,6 +12,7 @@ import pytest
 from remote_gym.errors import ProtocolError
 from remote_gym.server.authentication import Authenticator, StrangerError
 from remote_gym.server.carriers.grpc import Servicer, Stream, status_of
+from remote_gym.server.carriers.turns import AT_ONCE, Turns
 from remote_gym.server.refusals import RefusalError
 
 
@@ -50,6 +52,33 @@ def test_a_stream_is_a_carrier() -> None:
         assert context.written == [b"answer"]
         assert stream.peer == "ipv6:[::1]:50001"
         assert Stream(context, {"ipv6:[::1]:50001": "ipv4:10.0.0.1:5"}.__getitem__).peer == "ipv4:10.0.0.1:5"
+
+    asyncio.run(main())
+
+
+def test_of_who_watches_again_and_again_one_comes_after_the_other() -> None:
+    begun: list[bytes] = []
+
+    class Edge:
+        authenticator = Authenticator()
+
+        def known(self, _peer: str, who: Any) -> Any:
+            return who()
+
+    class Watchers:
+        async def watch(self, request: bytes, _principal: Any, _peer: str) -> AsyncIterator[bytes]:
+            begun.append(request)
+            yield request
+
+    async def main() -> None:
+        edge, watchers = Edge(), Watchers()
+        servicer = Servicer(edge, watchers=watchers)  # type: ignore[arg-type]
+        servicer._turns = Turns(60.0)
+        calls = [asyncio.ensure_future(servicer.watch(bytes([number]), Context())) for number in range(AT_ONCE + 1)]
+        await asyncio.wait(calls[:AT_ONCE])
+        await asyncio.sleep(0)
+        assert (len(begun), calls[-1].done()) == (AT_ONCE, False)
+        calls[-1].cancel()
 
     asyncio.run(main())
 
