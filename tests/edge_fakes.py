@@ -54,5 +54,8 @@ class FakeSessions:
             raise self.instead
         return self.session
 
+    def announce(self, _session: FakeSession) -> None:
+        """Nobody goes away."""
+
     def attach(self, _message: Attach, _outlet: Any, *_who: Any) -> Any:
         return self.session if self.instead is None else self.instead

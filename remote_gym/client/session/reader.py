@@ -249,11 +249,9 @@ class Reader:
         """Return True when a carrier is to begin, False when the thread is to end."""
         protocol = self.protocol
         while not protocol.over and not self._pausing:
-            wait = None
-            if protocol.needs_carrier:
-                wait = protocol.not_before - time.monotonic()
-                if wait <= 0:
-                    return True
+            wait = protocol.not_before - time.monotonic() if protocol.needs_carrier else None
+            if wait is not None and wait <= 0:
+                return True
             self._wake.wait(wait)
         return False
 
@@ -268,6 +266,7 @@ class Reader:
             carrier = self._begin()
         except CarrierEnded as ended:
             protocol.ended(ended, time.monotonic())
+            self.bell.ring()  # it may be lost by that, and this thread goes on
             return
         try:
             self._read(carrier)

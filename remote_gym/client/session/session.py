@@ -257,6 +257,8 @@ class Session:
     def waited(self, seconds: float) -> None:
         """Take note of how long somebody has waited for this session; see `wait_for`."""
         self._reader.waited(seconds)
+        if self._protocol.lost is not None:
+            self.bell.ring()  # whoever looks at those that have rung alone is to see it
 
     def begin_close(self) -> None:
         """Begin what `close` does: of several sessions, begin all before closing one."""

@@ -145,6 +145,7 @@ USAGE = [
         "check-connection localhost --client-certificate client.pem",
         "--client-certificate and --client-private-key belong together, and with --root-certificate",
     ),
+    ("trace", "the following arguments are required: FILE"),
     ("top", "no server was named: give an ADDRESS, or set REMOTE_GYM_URL"),
     ("top localhost", "this is no terminal: --once prints what there is, --json prints it for programs"),
     ("top localhost --period 0.01", "--period must be from 0.1 to 60 seconds"),
@@ -428,6 +429,7 @@ def test_every_command_is_in_the_tables() -> None:
         "sessions",
         "tokens",
         "top",
+        "trace",
     }
 
 

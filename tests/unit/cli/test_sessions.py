@@ -131,7 +131,7 @@ def test_a_server_that_is_no_more(serve_process: ServeFactory, runtime: Path, ho
             wait_until(lambda: any(one["running"] for one in ask([str(path)], {"do": "list"}, "")["sessions"]))
             served.process.send_signal(signal.SIGTERM)
             wait_until(lambda: "a second signal stops at once" in served.log, what="the drain")
-            served.process.send_signal(signal.SIGTERM)
+            served.process.send_signal(signal.SIGINT)  # SIGTERM again, so soon, would be the same one
             assert served.process.wait(10.0) == 1
         finally:
             client.kill()

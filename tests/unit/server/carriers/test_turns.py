@@ -60,8 +60,7 @@ def test_calls_made_at_once_begin_one_after_the_other() -> None:
 def test_calls_that_last_count_while_they_begin() -> None:
     async def main() -> float:
         turns, began = Turns(GAP), time.monotonic()
-        for _ in range(AT_ONCE + 2):
-            await turns.wait("alice")
+        await asyncio.gather(*(turns.wait("alice") for _ in range(AT_ONCE + 2)))
         took = time.monotonic() - began
         while turns._under_way:
             await asyncio.sleep(GAP)
