@@ -110,12 +110,14 @@ class Inboxes(Generic[Held]):
 
         found = look()
         if found is None:
-            first = holders[0].session  # on behalf of all: what it takes note of is that somebody waits
-            first.expect()
+            waiting = [holder.session for holder in holders[:1]]  # for all: it is taken note that somebody waits
+            for session in waiting:
+                session.expect()
             try:
                 found = self._wait_shortly(look, deadline)
             finally:
-                first.expect_nothing()
+                for session in waiting:
+                    session.expect_nothing()
         if found is None and (deadline is None or time.monotonic() < deadline):
             sessions = [holder.session for holder in holders]
             self._rung.extend(self._by_number)
