@@ -220,8 +220,8 @@ def create_remote_environment_server(
         frames: Make pictures of environments for who watches and asks for them: only where the environment renders
             arrays, while its worker is idle, and in a twentieth of its time at most.
         trace: Record, of requests that belong to a sampled trace of their client, what the server and its workers do,
-            and export it as the environment variables OTEL_... say. Without this and `trace_file` a server records with
-            the SDK of OpenTelemetry that its process has configured when it is made, if it has. Needs the extra
+            and export it as the environment variables ``OTEL_*`` say. Without this and `trace_file` a server records
+            with the SDK of OpenTelemetry that its process has configured when it is made, if it has. Needs the extra
             ``otel``.
         trace_file: Path of a file to record that in, as JSON lines that `remote-gym trace` draws; appended to, made
             with mode 0600.
