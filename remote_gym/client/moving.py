@@ -185,7 +185,7 @@ class Mover:
         with self._lock:  # before any server is asked: who wants it from now on wants it once more
             unbalanced, self._unbalanced = self._unbalanced, False
         if (addresses := self._scout.addresses()) is None:
-            self._unbalanced = self._unbalanced or unbalanced
+            self._balance_later(unbalanced)
             return False
         homes = self._homes()
         going = {name for name, drains in homes.values() if drains}
@@ -195,13 +195,18 @@ class Mover:
         taking = {name: address for name, address in addresses.items() if name not in going}
         held = Counter(name for name, _ in homes.values())
         if homeless or stranded:
-            self._unbalanced = self._unbalanced or unbalanced  # later
+            self._balance_later(unbalanced)
             runs = place(homeless or stranded, self._at_speed(self._scout.places(taking, held)))
             return self._build_for(runs, addresses, "" if homeless else GOING_AWAY)
         if not unbalanced and self._settings.rebalance:
             names = {one.name for one in self._scout.places(taking, held)}
             self._looked, unbalanced = time.monotonic(), bool(names - self._members)
         return unbalanced and self._balance(taking, addresses, homes)
+
+    def _balance_later(self, wanted: bool) -> None:
+        """Come back to it if it was `wanted`; that somebody else has wanted it meanwhile stays so."""
+        if wanted:
+            self._unbalanced = True
 
     def _at_speed(self, places: list[Place]) -> list[Place]:
         """Return `places` with weights for how quick their workers are."""
@@ -220,7 +225,7 @@ class Mover:
         places = self._scout.places(taking, held, anew=True, hurry=lambda: bool(self._homeless))
         with self._lock:
             if self._homeless:
-                self._unbalanced = True
+                self._balance_later(True)
                 return True  # those first
             self._members = {one.name for one in places}
         # What is on a server that is listed and does not answer just now stays there.
