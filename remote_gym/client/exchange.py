@@ -41,7 +41,6 @@ class Exchange(HandingOver):
         over: (num_envs,) bool: whose episode is over and not yet reset.
         in_flight: (num_envs,) bool: who has an operation that is not answered yet. Kept once `counts` is set.
         counts: Whether to keep `in_flight`; to be set while nothing runs.
-        steps: How many steps of environments were asked for, those that only reset included.
         began: Whether any environment was asked to reset.
         losses: Who was lost, and with which seed it begins again.
     """
@@ -60,7 +59,7 @@ class Exchange(HandingOver):
         self._reader = reader
         self._unsent = Unsent[tuple[Shard, Step, Operation]](lambda part: self._send(*part), has_sent)
         self._handed: Sequence[Part] = ()  # returned last
-        self.steps, self.began = 0, False
+        self.began = False
         self._pop: Callable[[], object] | None = None  # lets these not come again
 
     # Out
@@ -68,7 +67,6 @@ class Exchange(HandingOver):
     def step(self, indices: Indices, actions: Actions, whole: bool = False) -> None:
         """Step the environments at `indices` (None: all); `whole`: what an interrupt keeps from a server follows."""
         everyone = self._everyone if indices is None else indices
-        self.steps += len(everyone)
         if sum([leaf.nbytes for leaf in actions.rows]) + len(actions.variable) + len(actions.given) > SURE_BYTES:
             check_steps(self._fleet, everyone, actions)
         if self._fleet.layout.restless or (self._mover is not None and self._mover.has_news()):

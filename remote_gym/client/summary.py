@@ -5,6 +5,7 @@ from __future__ import annotations
 from remote_gym.client.blocks import COLUMNS
 from remote_gym.client.dialled import Dialled
 from remote_gym.client.remote import Remote
+from remote_gym.client.statistics import collect
 from remote_gym.html_facts import facts_html
 
 
@@ -23,7 +24,7 @@ def remote_html(name: str, remote: Remote) -> str:
         facts += [
             ("observation space", str(dialled.single[0])),
             ("action space", str(dialled.single[1])),
-            ("steps so far", f"{dialled.exchange.steps:,}"),
+            ("steps so far", f"{collect(remote.fleet)['env_steps']:,}"),
         ]
     lines: list[tuple[str, ...]] = [(place, "", "", "") for place in remote.places]
     if dialled is not None and not remote.closed:
