@@ -6,7 +6,7 @@ rate is the difference of two snapshots by that of their times.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 DEFAULT_PERIOD_SECONDS, DEFAULT_FRAME_PERIOD_SECONDS = 1.0, 0.5
@@ -230,3 +230,20 @@ class Frames(NamedTuple):
     """Pictures that have just been made, or why there are none."""
 
     frames: Sequence[Frame]
+
+
+class Percentiles(NamedTuple):
+    """Seconds that half, nine of ten and 99 of a hundred steps did not exceed."""
+
+    p50: float
+    p90: float
+    p99: float
+
+
+def percentiles(took: Iterable[float]) -> Percentiles | None:
+    """Return those of steps that took so many seconds each; None of none."""
+    ordered = sorted(took)
+    if not ordered:
+        return None
+    last = len(ordered) - 1
+    return Percentiles(*(ordered[min(int(share * len(ordered)), last)] for share in (0.5, 0.9, 0.99)))

@@ -7,7 +7,7 @@ that is slow makes a straggler, too; what the server itself says of its steps te
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from statistics import median
 from typing import NamedTuple
 
@@ -22,14 +22,6 @@ STRAGGLES = 2.0
 
 MIN_LATE_SECONDS = 0.002
 """And it takes at least so much longer: below that it is the machine's noise, whatever the ratio is."""
-
-
-class Percentiles(NamedTuple):
-    """Seconds that half, nine of ten and 99 of a hundred steps did not exceed."""
-
-    p50: float
-    p90: float
-    p99: float
 
 
 class Judged(NamedTuple):
@@ -47,15 +39,6 @@ class Judged(NamedTuple):
 def last_steps() -> deque[float]:
     """Return where the seconds of steps go, of which the last ones stay."""
     return deque(maxlen=LAST_STEPS)
-
-
-def percentiles(took: Iterable[float]) -> Percentiles | None:
-    """Return those of steps that took so many seconds each; None of none."""
-    ordered = sorted(took)
-    if not ordered:
-        return None
-    last = len(ordered) - 1
-    return Percentiles(*(ordered[min(int(share * len(ordered)), last)] for share in (0.5, 0.9, 0.99)))
 
 
 def usual_seconds(took: Sequence[float]) -> float | None:

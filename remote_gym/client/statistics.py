@@ -7,9 +7,10 @@ from dataclasses import asdict
 from typing import Any
 
 from remote_gym.client.fleet import Fleet
-from remote_gym.client.pace import Judged, judged, percentiles
+from remote_gym.client.pace import Judged, judged
 from remote_gym.client.shards import Shard
 from remote_gym.client.tallies import Tally, tallies_by_server, took_by_server
+from remote_gym.figures import percentiles
 from remote_gym.messages import Load
 
 

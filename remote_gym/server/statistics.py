@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
+from remote_gym import figures
 from remote_gym.messages import Call, Render, Reset, Step
 
 STEP_BOUNDS_SECONDS = (
@@ -46,11 +47,7 @@ LAST_STEPS = 128
 
 def percentiles(values: Iterable[float]) -> tuple[float, float, float]:
     """Return which value half, nine of ten and 99 of a hundred of them do not exceed; zeros of none."""
-    ordered = sorted(values)
-    if not ordered:
-        return 0.0, 0.0, 0.0
-    half, most, nearly_all = (ordered[min(int(share * len(ordered)), len(ordered) - 1)] for share in (0.5, 0.9, 0.99))
-    return half, most, nearly_all
+    return figures.percentiles(values) or (0.0, 0.0, 0.0)
 
 
 class Histogram:

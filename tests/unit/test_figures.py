@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from remote_gym.figures import HistogramFigures
+from remote_gym.figures import HistogramFigures, Percentiles, percentiles
 
 INF = float("inf")
 
@@ -35,3 +35,8 @@ def test_since_an_earlier_snapshot() -> None:
     assert later.since(earlier) == HistogramFigures([1.0, INF], [3, 0], 1.0)
     assert earlier.since(later) is earlier  # a process that was started anew
     assert later.since(HistogramFigures()) is later
+
+
+def test_percentiles_are_of_what_happened() -> None:
+    assert percentiles([]) is None and percentiles([0.3]) == Percentiles(0.3, 0.3, 0.3)
+    assert percentiles(range(100)) == Percentiles(50, 90, 99)

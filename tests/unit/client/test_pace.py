@@ -12,10 +12,8 @@ from remote_gym.client.pace import (
     MIN_STEPS,
     STRAGGLES,
     Judged,
-    Percentiles,
     judged,
     last_steps,
-    percentiles,
     straggling,
     usual_seconds,
 )
@@ -54,11 +52,6 @@ def test_a_few_steps_say_nothing() -> None:
     assert usual_seconds([0.5] * (MIN_STEPS - 1)) is None and usual_seconds([0.5] * MIN_STEPS) == 0.5
     took = {"quick": [0.01] * MIN_STEPS, "slow": [0.01, *[0.05] * MIN_STEPS], "new": [9.0]}
     assert judged(took) == {"quick": Judged(0.01, False), "slow": Judged(0.05, True), "new": Judged(None, False)}
-
-
-def test_percentiles_are_of_what_happened() -> None:
-    assert percentiles([]) is None and percentiles([0.3]) == Percentiles(0.3, 0.3, 0.3)
-    assert percentiles(range(100)) == Percentiles(50, 90, 99)
 
 
 def test_the_last_steps_count() -> None:
