@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
 from types import SimpleNamespace
 from typing import Any
 
@@ -64,15 +63,6 @@ class Stage:
             parts = list(self.exchange.receive(5.0))
             self.exchange.took()
         return parts
-
-
-@pytest.fixture
-def stages() -> Iterator[list[Stage]]:
-    made: list[Stage] = []
-    yield made
-    for stage in made:
-        for server in stage.servers:
-            server.close()
 
 
 @pytest.fixture

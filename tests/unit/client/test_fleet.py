@@ -21,14 +21,6 @@ from remote_gym.messages import Lost
 Two = tuple[Fleet, list[FakeConnection]]
 
 
-@pytest.fixture
-def two() -> Iterator[Two]:
-    fleet, connections = fleet_of(2, 3)
-    yield fleet, connections
-    for connection in connections:
-        connection.close()
-
-
 def take(fleet: Fleet, connections: list[FakeConnection]) -> tuple[int, Arrival]:
     shard, arrival = fleet.receive(5.0)
     shard.session.took(arrival.answer)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -18,21 +17,6 @@ from remote_gym.info_blocks import pack_infos
 from remote_gym.messages import Failure, FailureKind, Lost, Refused, Reset, Step
 
 WHY = "the shares were brought into proportion"
-
-
-@pytest.fixture
-def stages() -> Iterator[list[Stage]]:
-    made: list[Stage] = []
-    yield made
-    for stage in made:
-        for server in stage.servers:
-            server.close()
-
-
-@pytest.fixture(params=[NEXT_STEP, SAME_STEP, DISABLED], ids=lambda mode: mode.value)
-def stage(stages: list[Stage], request: pytest.FixtureRequest) -> Stage:
-    stages.append(Stage(request.param))
-    return stages[0]
 
 
 def ends(rows: int, over: Any, first: int = 0) -> dict[str, Any]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -13,21 +12,6 @@ from helpers import wait_until
 
 from remote_gym import SessionLost, values
 from remote_gym.messages import Refused, Reset, Step
-
-
-@pytest.fixture
-def stages() -> Iterator[list[Stage]]:
-    made: list[Stage] = []
-    yield made
-    for stage in made:
-        for server in stage.servers:
-            server.close()
-
-
-@pytest.fixture(params=[NEXT_STEP, SAME_STEP, DISABLED], ids=lambda mode: mode.value)
-def stage(stages: list[Stage], request: pytest.FixtureRequest) -> Stage:
-    stages.append(Stage(request.param))
-    return stages[0]
 
 
 def test_a_step_in_flight(stage: Stage) -> None:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
-from faking import FakeConnection, fleet_of, step, transition
+from faking import FakeConnection, step, transition
 from helpers import wait_until
 
 from remote_gym.client.carriers.channel import Address
@@ -18,14 +16,11 @@ Two = tuple[Fleet, list[FakeConnection]]
 
 
 @pytest.fixture
-def two() -> Iterator[Two]:
-    fleet, connections = fleet_of(2, 3)
-    for at, connection in enumerate(connections):
-        connection.address = Address("fake", at + 1, None)  # type: ignore[misc]
-        connection.workers = at + 4  # type: ignore[attr-defined]
-    yield fleet, connections
-    for connection in connections:
-        connection.close()
+def two(two: Two) -> Two:
+    for at, connection in enumerate(two[1]):
+        connection.address = Address("fake", at + 1, None)
+        connection.workers = at + 4
+    return two
 
 
 def test_before_anything_was_told(two: Two) -> None:

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
-import pytest
-from faking import FakeConnection, fleet_of, step, transition
+from faking import FakeConnection, step, transition
 from helpers import wait_until
 
 from remote_gym.client.fleet import Fleet
@@ -13,14 +10,6 @@ from remote_gym.client.tallies import Gone, Tally, counted, env_step_seconds, ta
 from remote_gym.messages import Load, Lost
 
 Two = tuple[Fleet, list[FakeConnection]]
-
-
-@pytest.fixture
-def two() -> Iterator[Two]:
-    fleet, connections = fleet_of(2, 3)
-    yield fleet, connections
-    for connection in connections:
-        connection.close()
 
 
 def answered(connection: FakeConnection, number: int) -> None:
