@@ -278,11 +278,7 @@ def main(command_line: Sequence[str] | None = None) -> None:
         keeper = quiet.Keeper(written, directory, arguments.quick)
         for part in arguments.parts:
             measure, as_table = PARTS[part]
-            result = keeper.keep(partial(measure, directory, arguments))
-            if result is not None:
-                print(as_table(result), flush=True)
-                for name, reason in result["failed"].items():
-                    print(f"left out: {name}: {reason}")
+            keeper.show(partial(measure, directory, arguments), as_table)
     written.done()
 
 

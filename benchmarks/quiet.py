@@ -73,6 +73,13 @@ class Keeper:
             print(f"others took {others:.2f} cores meanwhile: these figures are thrown away", flush=True)
         return None
 
+    def show(self, measure: Callable[[], dict[str, Any]], as_table: Callable[[dict[str, Any]], str]) -> None:
+        """Do what `keep` does, and print what was kept, and what was left out of it and why."""
+        if (result := self.keep(measure)) is not None:
+            print(as_table(result), flush=True)
+            for name, reason in result["failed"].items():
+                print(f"left out: {name}: {reason}")
+
     def _calibrate(self) -> None:
         seconds = QUICK_SECONDS if self._quick else SECONDS
         self._calibrations.append(calibrate(self._directory, seconds))
