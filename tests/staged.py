@@ -6,11 +6,11 @@ For what is made of them; what makes them has tests of its own.
 from __future__ import annotations
 
 import math
-import struct
 import threading
-import zlib
 from collections.abc import Callable, Iterator
 from typing import Any
+
+import numpy as np
 
 from remote_gym.dashboard.settings import Watched
 from remote_gym.figures import (
@@ -25,6 +25,7 @@ from remote_gym.figures import (
     WorkerFigures,
     WorkerLoss,
 )
+from remote_gym.png import encode_png
 
 BOUNDS = (1e-5, 1e-4, 1e-3, 1e-2, math.inf)
 BEGAN = 1_700_000_000.0
@@ -32,13 +33,7 @@ BEGAN = 1_700_000_000.0
 
 def png(width: int = 6, height: int = 4, shade: int = 128) -> bytes:
     """A picture of one colour."""
-
-    def chunk(name: bytes, data: bytes) -> bytes:
-        return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
-
-    rows = (b"\0" + bytes([shade, 255 - shade, 90]) * width) * height
-    head = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
+    return encode_png(np.full((height, width, 3), (shade, 255 - shade, 90), np.uint8))
 
 
 def identity(number: int) -> bytes:
