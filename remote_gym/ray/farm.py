@@ -234,13 +234,16 @@ class Farm:
         Raises:
             ConnectError: The farm has ended.
         """
-        self._ask("addresses")
+        self._check_open()
         self._find_servers()
         return list(self._ask("status", list(self._servers)))
 
-    def _ask(self, method: str, *arguments: Any, **options: Any) -> Any:
+    def _check_open(self) -> None:
         if self._closed:
             raise ConnectError(f"farm {self.name}", "it was closed")
+
+    def _ask(self, method: str, *arguments: Any, **options: Any) -> Any:
+        self._check_open()
         return self._line.ask(method, *arguments, **options)
 
     # Growing and shrinking
