@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 from conftest import ServerFactory
+from helpers import wait_until
 
 from remote_gym import MisuseError, RemoteEnvironment, RemoteVectorEnv
 from remote_gym.client import inline
@@ -80,6 +81,11 @@ def step_until(step: Callable[[], Any], pictures: Pictures, count: int) -> Any:
         assert time.monotonic() < deadline
 
 
+def until_due(watched: Any) -> None:
+    """Wait until the next step is to bring a picture."""
+    wait_until(lambda: time.monotonic() > watched._due, 30.0)
+
+
 def test_each_picture_is_of_the_state_just_stepped_to(address: str, pictures: Pictures) -> None:
     with RemoteVectorEnv(address, num_envs=3, render_mode="rgb_array", autoreset_mode="Disabled") as envs:
         watched = envs.watch(rows=2, fps=60)
@@ -87,11 +93,11 @@ def test_each_picture_is_of_the_state_just_stepped_to(address: str, pictures: Pi
         envs.reset(seed=1)
         assert pictures == [0]
         for steps in range(1, 6):
-            time.sleep(0.03)
+            until_due(watched)
             envs.step(np.zeros(3, np.int64))
             assert pictures[-1] == steps
         watched.stop()
-        time.sleep(0.03)
+        until_due(watched)
         envs.step(np.zeros(3, np.int64))
         assert pictures[-1] == 5
 
@@ -99,10 +105,10 @@ def test_each_picture_is_of_the_state_just_stepped_to(address: str, pictures: Pi
 def test_a_worker_that_dies_of_rendering_costs_what_it_always_does(address: str, pictures: Pictures) -> None:
     with RemoteVectorEnv(address, num_envs=2, render_mode="rgb_array", autoreset_mode="SameStep") as envs:
         envs.reset(seed=1)
-        envs.watch(fps=60)
+        watched = envs.watch(fps=60)
         assert pictures == [0]
         Path("fatal").touch()
-        time.sleep(0.03)
+        until_due(watched)
         _, rewards, _, truncations, infos = envs.step(np.zeros(2, np.int64))
         assert (rewards == 1).all() and not truncations.any(), "the step itself was done"
         assert pictures == [0]
