@@ -16,6 +16,8 @@ from remote_gym.traces import tracer_of
 
 
 def test_by_whether_somebody_records(monkeypatch: pytest.MonkeyPatch) -> None:
+    # Other tests of this process may have set a provider, for good.
+    monkeypatch.setattr(tracing, "find_tracer", lambda: None)
     with RemoteVectorEnv("127.0.0.1:9", num_envs=2) as envs:
         assert type(envs._stepping) is Stepping
     monkeypatch.setattr(tracing, "find_tracer", lambda: tracer_of(TracerProvider()))
