@@ -67,12 +67,11 @@ def test_figures_move(page: Any, served: Callable[..., Opened]) -> None:
         seen(page, "() => document.querySelectorAll('#sessions-table tbody tr').length === 1")
         before = ""
         for _ in range(3):  # the figure, and then others
-            ends = time.monotonic() + 1.2
-            while time.monotonic() < ends:
+            deadline = time.monotonic() + 20.0
+            while (now := text(page, "[data-figure=rate]")) in (before, "–", "0"):
+                assert time.monotonic() < deadline, f"the figure stays at {now!r}"
                 envs.step([0, 0, 0])
                 page.wait_for_timeout(20)
-            now = text(page, "[data-figure=rate]")
-            assert now not in (before, "–", "0")
             before = now
         row = text(page, "#sessions-table tbody tr")
         assert "anonymous" in row
