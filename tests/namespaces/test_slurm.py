@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import stat
 import sys
@@ -104,7 +105,10 @@ def test_a_farm(slurm: Slurm, lab: Lab, tmp_path: Path) -> None:
         assert (farm.folder / "servers" / name).read_text().startswith(f"{name}:")
     said = farm.said()
     assert f'"file:{farm.folder}/servers"' in said
-    compile("\n".join(line[4:] for line in said.splitlines() if line.startswith("    ")), "said", "exec")
+    after = said.partition("In Python, on the learner:\n")[2].splitlines()
+    program = [line[4:] for line in itertools.takewhile(lambda line: line.startswith("    "), after)]
+    assert program, said
+    compile("\n".join(program), "said", "exec")
 
     trainer = farm.trainer(lab)
     trainer.until(lambda said: where(said) == set(there))
