@@ -173,8 +173,9 @@ class Fleet:
         if moved.shard is None:
             moved.shard = Shard(moved.hosted, moved.first, moved.hosted.num_envs, moved.reason)
         if moved.shard not in self.layout.rows:
-            self.layout = self.layout.with_shard(moved.shard, self.homeless)
-            moved.shard.tally.moved_in = len(self.layout.at(moved.shard))
+            layout = self.layout.with_shard(moved.shard, self.homeless)
+            moved.shard.tally.moved_in = len(layout.at(moved.shard))  # before: an interrupt loses no count
+            self.layout = layout
             self.hosted = [*self.hosted, moved.hosted]
         return moved.shard
 
@@ -208,7 +209,7 @@ class Fleet:
     def blocks(self) -> Blocks:
         """Return where which environments are."""
         layout = self.layout
-        return with_pace(layout.blocks(self.homeless), judged(took_by_server(layout.shards)))
+        return with_pace(layout.blocks(dict(self.homeless)), judged(took_by_server(layout.shards)))
 
     # Receiving
 
