@@ -53,6 +53,12 @@ class Certificates:
         return self.directory / "ca.pem", self.directory / "client.pem", self.directory / "client-key.pem"
 
 
+@pytest.fixture
+def full(request: pytest.FixtureRequest) -> bool:
+    """Whether the slow ones are asked for, too."""
+    return bool(request.config.getoption("--full"))
+
+
 @pytest.fixture(scope="session")
 def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
     directory = tmp_path_factory.mktemp("certificates")

@@ -111,7 +111,7 @@ def mark(request: pytest.FixtureRequest) -> Iterator[str]:
 
 
 @pytest.fixture
-def full(request: pytest.FixtureRequest) -> None:
+def in_full(request: pytest.FixtureRequest) -> None:
     """With --full only: what takes its time."""
     if not request.config.getoption("--full"):
         pytest.skip("with --full")

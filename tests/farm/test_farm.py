@@ -188,7 +188,7 @@ def test_a_node_is_lost(farm: Farm, three: Nodes, number: signal.Signals) -> Non
     run.close()
 
 
-@pytest.mark.usefixtures("full")
+@pytest.mark.usefixtures("in_full")
 def test_a_server_that_hangs_is_started_anew(farm: Farm, three: Nodes) -> None:
     """Only its process is stopped, which Ray does not see."""
     with farm.vector_env(6) as envs:
@@ -229,7 +229,7 @@ def test_scaling_under_load(farm: Farm, three: Nodes) -> None:
     run.close()
 
 
-@pytest.mark.usefixtures("full")
+@pytest.mark.usefixtures("in_full")
 def test_a_farm_that_grows_avoids_its_own_nodes(farm: Farm, three: Nodes) -> None:
     """Each node has room for two; the one that has come is to have the new one."""
     added = three.add()
@@ -360,7 +360,7 @@ def test_nothing_is_left_of_a_driver_that_shuts_down_or_is_killed(three: Nodes, 
     wait_until(lambda: not marked(mark), 30, "that nothing is left of one that was killed")
 
 
-@pytest.mark.usefixtures("full")
+@pytest.mark.usefixtures("in_full")
 def test_a_detached_farm_outlives_its_driver(three: Nodes, mark: str) -> None:
     end(driver(three, mark, "{'detached': True, 'name': 'kept'}"))
     with Farm.attach("kept") as farm, farm.vector_env(4) as envs:
@@ -378,7 +378,7 @@ def test_a_detached_farm_outlives_its_driver(three: Nodes, mark: str) -> None:
 
 
 @pytest.mark.timeout(900)
-@pytest.mark.usefixtures("full")
+@pytest.mark.usefixtures("in_full")
 def test_twenty_kills(farm: Farm) -> None:
     """Servers are killed in a row, each as soon as all run again; all that is lost is told."""
     run = Run(farm, move_timeout_seconds=2)

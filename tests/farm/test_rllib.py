@@ -66,7 +66,7 @@ def test_training_goes_on_while_a_node_is_lost(farm: Farm, three: Nodes) -> None
 
 
 @pytest.mark.timeout(3_600)
-@pytest.mark.usefixtures("full")
+@pytest.mark.usefixtures("in_full")
 def test_solves_cartpole_while_nodes_are_lost(farm: Farm, three: Nodes) -> None:
     """A node is lost every ten iterations, and another one comes."""
     config = ppo(farm, lr=3e-4, num_epochs=6, vf_loss_coeff=0.01, train_batch_size_per_learner=4000, minibatch_size=128)

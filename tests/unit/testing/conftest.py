@@ -65,8 +65,3 @@ def one_worker() -> Iterator[Toys]:
         {"entrypoint": ENTRYPOINT}, port=0, num_workers=1, allow_client_kwargs="*", allow_set="*"
     ) as server:
         yield Toys(server)
-
-
-@pytest.fixture
-def full(request: pytest.FixtureRequest) -> bool:
-    return bool(request.config.getoption("--full"))
