@@ -143,13 +143,17 @@ class Farm:
         self._closed = self._is_anothers = False
 
     def _find_servers(self) -> None:
-        """Look which servers there are: another process may have started some, or ended some."""
-        self._servers = {}
+        """Look which servers there are: another process may have started some, or ended some.
+
+        A handle that is there is kept: Ray ends an actor when nobody has the one any more that its start returned.
+        """
+        found: dict[Slot, Any] = {}
         for entry in ray.util.list_named_actors(all_namespaces=True):
             slot = slot_of(self.name, entry["name"]) if entry["namespace"] == NAMESPACE else None
-            if slot is not None:
-                self._servers[slot] = ray.get_actor(entry["name"], NAMESPACE)
-        self._servers = dict(sorted(self._servers.items()))
+            if slot is not None and (server := _actor(entry["name"])) is not None:
+                ours = self._servers.get(slot)
+                found[slot] = ours if ours == server else server
+        self._servers = dict(sorted(found.items()))
 
     def _start_keeper(self) -> None:
         if _actor(keeper_of(self.name)) is not None:
