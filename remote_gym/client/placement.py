@@ -20,6 +20,9 @@ MAX_SPEED = 2.0
 NOISE = 1.25
 """Steps that take up to so many times as long as usual, or as much less, count as usual."""
 
+NOISE_SECONDS = 1e-4
+"""So do those whose time differs by less: of a step of microseconds it is caches that are measured, not machines."""
+
 USUAL = 64
 """What a worker of usual speed weighs: weights are whole numbers, so that shares are exact."""
 
@@ -70,7 +73,7 @@ def at_speed(workers: Sequence[int], step_seconds: Sequence[float]) -> list[int]
 
 def _speed(seconds: float, usual: float) -> int:
     """Return how quick a worker is, in parts of `USUAL`."""
-    if seconds <= 0 or usual <= 0 or 1 / NOISE <= seconds / usual <= NOISE:
+    if seconds <= 0 or usual <= 0 or 1 / NOISE <= seconds / usual <= NOISE or abs(seconds - usual) < NOISE_SECONDS:
         return USUAL
     return round(USUAL * min(MAX_SPEED, max(1 / MAX_SPEED, usual / seconds)))
 

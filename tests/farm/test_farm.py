@@ -102,6 +102,18 @@ class Run:
     def steps(self, count: int) -> list[int]:
         return [row for _ in range(count) for row in self.step()]
 
+    def move(self) -> None:
+        """Step both; rows that have gone elsewhere are new environments there, which nobody compares any more."""
+        before = self.undisturbed.copy()
+        homes = {row: block.address for block in self.envs.fleet for row in block.rows}
+        ours = self.envs.step(np.zeros(self.envs.num_envs, np.int64))
+        theirs = self.local.step(np.zeros(self.envs.num_envs, np.int64))
+        assert not ours[3].any()
+        gone = [row for block in self.envs.fleet for row in block.rows if homes[row] != block.address]
+        before[gone] = self.undisturbed[gone] = False
+        self.over = ours[2] | ours[3]
+        self._check(ours[0], theirs[0])
+
     def until_lost(self) -> list[int]:
         """Step until something is lost, and return what; nothing else is in the steps before."""
         deadline = time.monotonic() + PATIENCE
@@ -185,6 +197,26 @@ def test_a_node_is_lost(farm: Farm, three: Nodes, number: signal.Signals) -> Non
     assert run.until_lost() == theirs
     assert run.steps(50) == []
     assert run.rows_at(added)
+    run.close()
+
+
+def test_a_node_that_joins_gets_its_share(farm: Farm, three: Nodes) -> None:
+    """After `rebalance` the shares are in proportion again, and nothing was cut short for it."""
+    run = Run(farm)
+    victim = hosts(farm)[0]
+    three.kill(victim)
+    run.until_lost()
+    assert sorted(len(block.rows) for block in run.envs.fleet) == [24, 24]
+    added = three.add()
+    running(farm, 3)
+    assert added in hosts(farm)
+    run.envs.rebalance()
+    deadline = time.monotonic() + PATIENCE
+    while len(run.rows_at(added)) < NUM_ENVS // 3:
+        assert time.monotonic() < deadline, run.envs.fleet
+        run.move()
+    assert sorted(len(run.rows_at(host)) for host in hosts(farm)) == [16, 16, 16]
+    assert run.steps(20) == []
     run.close()
 
 
@@ -366,8 +398,9 @@ def test_a_detached_farm_outlives_its_driver(three: Nodes, mark: str) -> None:
     with Farm.attach("kept") as farm, farm.vector_env(4) as envs:
         envs.reset(seed=1)
         envs.step(np.zeros(4, np.int64))
+        killed = farm.addresses()[0]
         os.kill(pid_of(farm, hosts(farm)[0]), signal.SIGKILL)  # with the driver gone it is started anew as well
-        wait_until(lambda: len(farm.addresses()) == 1, 30)
+        wait_until(lambda: killed not in farm.addresses(), 30)
         running(farm, 2)
     farm = Farm.attach("kept")
     assert len(farm.addresses()) == 2

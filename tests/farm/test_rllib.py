@@ -47,7 +47,7 @@ def ppo(farm: Farm, **training: Any) -> Any:
 
 
 def with_sessions(farm: Farm) -> list[str]:
-    return [one.address.partition(":")[0] for one in farm.status() if one.envs]
+    return [one.address.partition(":")[0] for one in farm.status() if one.state == "running" and one.envs]
 
 
 def test_training_goes_on_while_a_node_is_lost(farm: Farm, three: Nodes) -> None:
