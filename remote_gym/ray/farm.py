@@ -159,7 +159,9 @@ class Farm:
         if _actor(keeper_of(self.name)) is not None:
             raise MisuseError(f"there is a farm {self.name!r} on this Ray cluster already")
         authority = Authority.new()
-        here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=True)
+        # With the driver, whose end is the farm's; one that is detached is to outlive its node. (Where it takes no
+        # CPU, Ray heeds only what is not soft.)
+        here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=self._plan.detached)
         keeper: Any = ray.remote(WatchingKeeper)
         self._keeper = keeper.options(
             name=keeper_of(self.name), num_cpus=0, max_task_retries=-1, max_concurrency=16,

@@ -54,8 +54,7 @@ def test_training_goes_on_while_a_node_is_lost(farm: Farm, three: Nodes) -> None
     algorithm = ppo(farm).build_algo()
     try:
         algorithm.train()
-        used = wait_until(lambda: with_sessions(farm), 10)
-        assert len(used) == 2  # one each
+        used = wait_until(lambda: two if len(two := with_sessions(farm)) == 2 else None, 10, "that each has its own")
         three.kill(used[0])
         steps = [algorithm.train()["env_runners"]["num_env_steps_sampled"] for _ in range(4)]
         assert min(steps) > 0
