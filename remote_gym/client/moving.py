@@ -12,7 +12,6 @@ which rows.
 from __future__ import annotations
 
 import logging
-import random
 import threading
 import time
 import weakref
@@ -24,6 +23,7 @@ import gymnasium
 from remote_gym.client.carriers.channel import Address
 from remote_gym.client.fleet import Fleet
 from remote_gym.client.hosted import Hosted
+from remote_gym.client.jitter import around
 from remote_gym.client.placement import Place, Run, balance, place, places_at_speed
 from remote_gym.client.scouting import Scout
 from remote_gym.client.session.session import Session
@@ -174,7 +174,7 @@ class Mover:
                 self._scout.note("the search", error)
             attempt = 0 if found else attempt + 1
             self._judge()
-            pause = PAUSES_SECONDS[min(attempt, len(PAUSES_SECONDS)) - 1] * random.uniform(0.5, 1.5)
+            pause = around(PAUSES_SECONDS[min(attempt, len(PAUSES_SECONDS)) - 1])
             self._scout.wake.wait(0.0 if found else pause if wanted else GLANCE_SECONDS)
             self._scout.wake.clear()
 

@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import random
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -13,6 +12,7 @@ from dataclasses import dataclass
 
 from remote_gym.client.carriers.channel import Address
 from remote_gym.client.carriers.describe import describe
+from remote_gym.client.jitter import around
 from remote_gym.client.placement import Place
 from remote_gym.client.settings import Settings
 from remote_gym.errors import RemoteGymError
@@ -183,7 +183,7 @@ class Scout:
             known.workers = known.room = None
             known.said = shortened(getattr(error, "summary", None) or str(error), 300)
             seconds = AVOIDED_SECONDS[min(known.failed, len(AVOIDED_SECONDS) - 1)]
-            known.avoided_until = time.monotonic() + seconds * random.uniform(0.5, 1.5)
+            known.avoided_until = time.monotonic() + around(seconds)
             known.failed += 1
 
     def refused(self, name: str, rows: int) -> None:

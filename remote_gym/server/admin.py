@@ -19,12 +19,12 @@ import contextlib
 import json
 import logging
 import os
-import random
 import socket
 import stat
 import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from random import SystemRandom
 from typing import Any, TypeVar
 
 from remote_gym.server import admin_places
@@ -286,7 +286,7 @@ def sweep(folder: str) -> None:
     """Remove what killed servers have left in `folder`, which is this user's alone; a few at a time."""
     with contextlib.suppress(OSError):
         names = os.listdir(folder)
-        for name in random.sample(names, min(SWEPT, len(names))):
+        for name in SystemRandom().sample(names, min(SWEPT, len(names))):
             remove_if_stale(os.path.join(folder, name))
 
 

@@ -42,6 +42,7 @@ from remote_gym.messages import (
     Step,
     Transition,
 )
+from remote_gym.spaces import SpaceData
 from remote_gym.texts import encodable
 from remote_gym.wire import frames
 from remote_gym.wire import session_pb2 as pb
@@ -274,6 +275,14 @@ _PACK_SERVER: dict[type[Any], _Pack] = {
     Bundle: lambda m: {"bundle": pb.Bundle(messages=m.messages)},
 }
 
+
+def _spaces_of_each(m: pb.Opened) -> tuple[SpaceData, ...]:
+    """Return the observation space of each environment, if they differ; their number is looked at before they are."""
+    if len(m.observation_spaces) not in (0, len(m.env_ids)):
+        raise ProtocolError(f"told of {len(m.observation_spaces)} observation spaces of {len(m.env_ids)}")
+    return read_spaces(m.observation_spaces)
+
+
 _READ_SERVER: dict[str, _Read] = {
     "opened": lambda m: Opened(
         m.protocol,
@@ -290,7 +299,7 @@ _READ_SERVER: dict[str, _Read] = {
         m.hosted_vector,
         m.spec_kwargs,
         m.actions_as_given,
-        read_spaces(m.observation_spaces),
+        _spaces_of_each(m),
         tuple(m.kept_kwargs),
     ),
     "attached": lambda m: Attached(m.highest, lease(m.lease_seconds)),

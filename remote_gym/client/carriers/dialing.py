@@ -16,7 +16,6 @@ carrier. A certificate that one side does not accept is an error, never a reason
 from __future__ import annotations
 
 import logging
-import random
 import time
 from collections.abc import Callable
 
@@ -31,6 +30,7 @@ from remote_gym.client.carriers.renewal import renewed
 from remote_gym.client.carriers.waiting import said
 from remote_gym.client.diagnosis.steps import Diagnosis, diagnose
 from remote_gym.client.failures import not_taken
+from remote_gym.client.jitter import between
 from remote_gym.errors import ConnectError
 
 logger = logging.getLogger("remote_gym.client")
@@ -128,7 +128,7 @@ class DirectDialer:
                             raise NotDirect(f"{seen}, but gRPC is answered", True) from error
                 if proxy_for(self._address.host) is not None:
                     break
-            patience.pause(random.uniform(*_PAUSE_SECONDS))
+            patience.pause(between(*_PAUSE_SECONDS))
         if self._reached is None:
             raise self._unreached(found if found is not None else self._diagnose(patience), seen)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import random
+from remote_gym.client.jitter import around
 
 BACK_OFF_SECONDS = (0.0, 0.05, 0.1, 0.2, 0.4)
 """Waits before the attempts to attach again, the last one repeated; each is jittered by half."""
@@ -30,7 +30,7 @@ ORPHANED_PAUSE_SECONDS = 1.0
 
 def back_off(attempt: int) -> float:
     """Return the seconds to wait before an attempt, counted from 0."""
-    return BACK_OFF_SECONDS[min(attempt, len(BACK_OFF_SECONDS) - 1)] * random.uniform(0.5, 1.5)
+    return around(BACK_OFF_SECONDS[min(attempt, len(BACK_OFF_SECONDS) - 1)])
 
 
 def seconds_to_close(orphaned_lease_seconds: float | None) -> float:

@@ -111,11 +111,13 @@ def test_given_spaces_of_another_shape(address: str) -> None:
 
 
 def test_several_servers(serve: ServerFactory) -> None:
-    addresses = [serve(TOYS, num_workers=1, allow_client_kwargs=["kind"]).address for _ in range(2)]
+    servers = [serve(TOYS, num_workers=1, allow_client_kwargs=["kind"]) for _ in range(2)]
+    addresses = [server.address for server in servers]
     with remote(addresses, "boxes", 4, observation_mode="different") as ours:
         each = [uneven(env_id, "boxes").observation_space for env_id in (0, 1, 0, 1)]
         assert ours.observation_space == gym.vector.utils.batch_differing_spaces(each)
         assert ours.reset(seed=1)[0] in ours.observation_space
+    wait_until(lambda: not any(server.statistics()["envs"] for server in servers), what="that their env_ids are free")
     with remote(addresses, "boxes", 2) as ours:  # each server's own are equal
         assert ours.reset(seed=1)[0].shape == (2, 2)
 
