@@ -35,7 +35,7 @@ class Chain:
 
     def step(self, action: Any, note: dict[str, Any] | None) -> tuple[Any, float, bool, bool]:
         """Return what the row has to give; `note` says what its infos tell of a loss or move."""
-        if note is not None and note["lost"]:
+        if note is not None and note["lost"] and not self.over:  # who was about to begin an episode has none to end
             self.over = True
             return self.observation, 0.0, False, True
         if self.over:
