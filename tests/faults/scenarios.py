@@ -39,7 +39,7 @@ from remote_gym.messages import Attached
 
 OPERATIONS = ("reset", "step", "call", "close")
 
-LEASE_SECONDS = 0.4
+LEASE_SECONDS = 1.0
 """Of the servers on which the end of a lease is waited for."""
 
 RUNNING_MILLISECONDS = 20
