@@ -104,13 +104,12 @@ class Run:
 
     def move(self) -> None:
         """Step both; rows that have gone elsewhere are new environments there, which nobody compares any more."""
-        before = self.undisturbed.copy()
         homes = {row: block.address for block in self.envs.fleet for row in block.rows}
         ours = self.envs.step(np.zeros(self.envs.num_envs, np.int64))
         theirs = self.local.step(np.zeros(self.envs.num_envs, np.int64))
         assert not ours[3].any()
         gone = [row for block in self.envs.fleet for row in block.rows if homes[row] != block.address]
-        before[gone] = self.undisturbed[gone] = False
+        self.undisturbed[gone] = False
         self.over = ours[2] | ours[3]
         self._check(ours[0], theirs[0])
 
